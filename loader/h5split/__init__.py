@@ -1,0 +1,49 @@
+"""Read packs: one HDF5 file of images, mapped into memory.
+
+`H5SplitSequence` is a Keras Sequence over a pack, `SplitSequence` the same without Keras, and `PackedImages` the file
+as arrays.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from h5split.batches import Mistake, Settings, SplitSequence
+    from h5split.format import FormatError
+    from h5split.images import PackedImages
+    from h5split.sequence import H5SplitSequence
+
+__all__ = ["FormatError", "H5SplitSequence", "Mistake", "PackedImages", "Settings", "SplitSequence"]
+
+_HOME = {
+    "FormatError": "format",
+    "H5SplitSequence": "sequence",
+    "Mistake": "batches",
+    "PackedImages": "images",
+    "Settings": "batches",
+    "SplitSequence": "batches",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: Keras takes seconds, and h5py longer than all else here."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'h5split' has no attribute {name!r}")
+    from importlib import import_module
+
+    try:
+        value = getattr(import_module(f"h5split.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        if name != "H5SplitSequence":
+            raise
+        raise ImportError(
+            f"H5SplitSequence needs Keras 3 with a backend ({error}): pip install 'pack-images[tensorflow]'; "
+            "SplitSequence is the same without Keras"
+        ) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

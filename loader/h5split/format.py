@@ -1,0 +1,435 @@
+"""The file, version 1: an HDF5 file whose pixels are one plain block.
+
+===================  =====================  ==========================================================
+object               type, shape            meaning
+===================  =====================  ==========================================================
+images               uint8 (N, H, W, C)     the pixels; dimension labels N, H, W, C
+labels               int32 (N,)             index into class_names
+class_names          fixed UTF-8 (K,)       sorted
+filenames            fixed UTF-8 (N,)       the source path as given, ``/`` as separator
+columns/source       fixed UTF-8 (N,)       the SOURCE each row came from
+columns/NAME         fixed UTF-8 (N,)       every other column of a manifest
+digests              uint8 (N, 32)          SHA-256 of the source file's bytes
+checksums            uint64 (N,)            XXH3-64 of the row's pixels
+skipped/filenames    fixed UTF-8 (M,)       what was left out
+skipped/reasons      fixed UTF-8 (M,)       and why
+===================  =====================  ==========================================================
+
+Attributes of the root group: ``format`` = "packed-images", ``version`` = 1, ``settings`` and ``packed_by``
+(JSON objects). Every data set is contiguous and unfiltered; integers are little-endian. ``images`` begins at byte
+4096, so row *i* is at ``4096 + i * H * W * C`` and the whole file can be read through a memory map. The library
+version bound is v108: metadata is checksummed, and no crash leaves an open-for-write flag behind. Nothing in the
+file tells the time, so the same contents are the same bytes.
+
+Names that are not UTF-8 are stored as the bytes they are; Python reads them with ``surrogateescape``.
+
+Reading (`read`) checks all of this before a pixel is touched and closes HDF5 at once: what remains is a header of
+offsets, and a descriptor to map. Writing (`seal`) lays the HDF5 structure around pixels that are already in place:
+`images` is allocated early and never filled, so HDF5 itself writes no byte of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = "packed-images"
+VERSION = 1
+IMAGES_OFFSET = 4096
+DIGEST_SIZE = 32
+
+_ALIGNMENT = 4096
+_TEXT = "fixed UTF-8"  # stands where a numpy dtype does in the tables below
+
+
+class FormatError(ValueError):
+    """A file that is no pack, or not one this version can read."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One array in the file: `shape` items of `dtype` from byte `offset` on."""
+
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes, in Python's unbounded integers."""
+        count = self.dtype.itemsize
+        for length in self.shape:
+            count *= length
+        return count
+
+
+@dataclass(frozen=True)
+class Header:
+    """Everything about a pack but its rows."""
+
+    images: Block
+    labels: Block
+    filenames: Block
+    digests: Block
+    checksums: Block
+    columns: Mapping[str, Block]
+    skipped_filenames: Block
+    skipped_reasons: Block
+    class_names: tuple[str, ...]
+    settings: Mapping[str, Any]
+    packed_by: Mapping[str, str]
+    size: int  # of the file, in bytes
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What `seal` writes around the pixels; row *i* of each array belongs to image *i*.
+
+    Attributes:
+        labels: int32 (N,).
+        class_names: K names; bytes that are not UTF-8 as surrogate escapes, here and below.
+        filenames: N paths.
+        columns: N texts for each name; `source` is always there.
+        digests: uint8 (N, 32).
+        checksums: uint64 (N,).
+        skipped: (filename, reason) of each file left out.
+        settings: JSON-able.
+        packed_by: program or library -> version.
+    """
+
+    labels: NDArray[np.int32]
+    class_names: Sequence[str]
+    filenames: Sequence[str]
+    columns: Mapping[str, Sequence[str]]
+    digests: NDArray[np.uint8]
+    checksums: NDArray[np.uint64]
+    settings: Mapping[str, Any]
+    packed_by: Mapping[str, str]
+    skipped: Sequence[tuple[str, str]] = field(default=())
+
+
+def encode(text: str) -> bytes:
+    """Text as the file holds it: UTF-8, with surrogate escapes back to the bytes they came from."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decode(raw: bytes) -> str:
+    """The inverse of `encode`."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read(path: str | os.PathLike[str]) -> tuple[int, Header]:
+    """Check a pack and return a descriptor of it, for the caller to map and close, with its header.
+
+    The header was read through that very descriptor, and every block of it lies within the size the descriptor has.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: It is no pack, is damaged, or is of a newer version; the message says which.
+    """
+    path = os.fspath(path)
+    with _open(path) as file, _errors_name(path):
+        descriptor = os.dup(file.id.get_vfd_handle())
+        try:
+            header = _header(file, os.fstat(descriptor).st_size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return descriptor, header
+
+
+def _open(path: str) -> h5py.File:
+    try:
+        return h5py.File(path, "r", driver="sec2", locking="best-effort")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file; pack-images SOURCE... -o {path} makes one") from None
+    except IsADirectoryError:
+        raise FormatError(f"{path}: expected a pack, found a folder; pack-images {path} -o OUT.h5 packs it") from None
+    except OSError as error:
+        if os.path.isdir(path):
+            raise FormatError(
+                f"{path}: expected a pack, found a folder; pack-images {path} -o OUT.h5 packs it"
+            ) from None
+        if isinstance(error, PermissionError):
+            raise
+        text = str(error)
+        if "truncated" in text:
+            found = f"the file is cut short ({os.path.getsize(path)} bytes); copy it again, or pack again"
+        elif "lock" in text:
+            found = "another process is writing to it; try again when it has finished"
+        elif "signature" in text:
+            found = "it is not an HDF5 file; packs are made by pack-images"
+        else:
+            found = f"HDF5 cannot open it ({text}); copy it again, or pack again"
+        raise FormatError(f"{path}: expected a pack, but {found}") from error
+
+
+@contextlib.contextmanager
+def _errors_name(path: str) -> Iterator[None]:
+    """Say which file it was, once, and turn what HDF5 raises on damaged metadata into a FormatError."""
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, UnicodeError) as error:
+        raise FormatError(f"{path}: damaged ({error}); copy it again, or pack again") from error
+
+
+def _header(file: h5py.File, size: int) -> Header:
+    version = _version(file)
+    if version != VERSION:
+        raise FormatError(
+            f"expected version {VERSION}, found version {version}; upgrade with: pip install --upgrade pack-images"
+        )
+    images = _block(file, "images", np.dtype("u1"), 4, size)
+    rows = images.shape[0]
+    if 0 in images.shape:
+        raise FormatError(f"images: expected pixels, found shape {images.shape}")
+    class_names = _block(file, "class_names", _TEXT, 1, size)
+    header = Header(
+        images=images,
+        labels=_block(file, "labels", np.dtype("<i4"), 1, size, rows),
+        filenames=_block(file, "filenames", _TEXT, 1, size, rows),
+        digests=_block(file, "digests", np.dtype("u1"), 2, size, rows),
+        checksums=_block(file, "checksums", np.dtype("<u8"), 1, size, rows),
+        columns={name: _block(file, f"columns/{name}", _TEXT, 1, size, rows) for name in _members(file, "columns")},
+        skipped_filenames=_block(file, "skipped/filenames", _TEXT, 1, size),
+        skipped_reasons=_block(file, "skipped/reasons", _TEXT, 1, size),
+        class_names=tuple(decode(bytes(name)) for name in file["class_names"][()]),
+        settings=_json(file, "settings"),
+        packed_by=_json(file, "packed_by"),
+        size=size,
+    )
+    if header.digests.shape[1] != DIGEST_SIZE:
+        raise FormatError(f"digests: expected {DIGEST_SIZE} bytes a row, found {header.digests.shape[1]}")
+    if header.skipped_filenames.shape != header.skipped_reasons.shape:
+        raise FormatError("skipped: expected a reason for each filename")
+    _check_apart([images, class_names, *_tables(header)])
+    return header
+
+
+def _version(file: h5py.File) -> int:
+    missing = {"format", "version"} - set(file.attrs)
+    if missing or _text(file, "format") != FORMAT:
+        raise FormatError(
+            f"expected a pack (attribute format = {FORMAT!r}), found another HDF5 file; packs are made by pack-images"
+        )
+    version = file.attrs["version"]
+    if not isinstance(version, np.integer):
+        raise FormatError(f"attribute version: expected an integer, found {type(version).__name__}")
+    return int(version)
+
+
+def _text(file: h5py.File, name: str) -> str:
+    value = file.attrs[name]
+    if not isinstance(value, (bytes, str)):
+        raise FormatError(f"attribute {name}: expected text, found {type(value).__name__}")
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _json(file: h5py.File, name: str) -> dict[str, Any]:
+    value = json.loads(_text(file, name))
+    if not isinstance(value, dict):
+        raise FormatError(f"attribute {name}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _members(file: h5py.File, group: str) -> list[str]:
+    _check_link(file, group)
+    if not isinstance(file[group], h5py.Group):
+        raise FormatError(f"{group}: expected a group")
+    return sorted(file[group])
+
+
+def _check_link(file: h5py.File, name: str) -> None:
+    """Only hard links: a soft or external one could lead anywhere, another file included."""
+    head, _, tail = name.rpartition("/")
+    group = file[head] if head else file
+    if tail not in group:
+        raise FormatError(f"{name} is missing; copy the file again, or pack again")
+    if not isinstance(group.get(tail, getlink=True), h5py.HardLink):
+        raise FormatError(f"{name}: expected a data set in this file, found a link that leads elsewhere")
+
+
+def _block(
+    file: h5py.File, name: str, dtype: np.dtype[Any] | str, rank: int, size: int, rows: int | None = None
+) -> Block:
+    """The place of one data set, or a FormatError where it is not plain bytes inside this file."""
+    _check_link(file, name)
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise FormatError(f"{name}: expected a data set, found a group")
+    layout = dataset.id.get_create_plist()
+    if layout.get_layout() != h5py.h5d.CONTIGUOUS or layout.get_nfilters() or layout.get_external_count():
+        raise FormatError(
+            f"{name}: expected plain bytes in this file, found chunked, filtered, virtual or external storage; "
+            "pack again with pack-images"
+        )
+    _check_type(name, dataset, dtype)
+    if dataset.ndim != rank or (rows is not None and dataset.shape[0] != rows):
+        expected = f"{rank} dimensions" if rows is None else f"{rows} rows, as images has"
+        raise FormatError(f"{name}: expected {expected}, found shape {dataset.shape}")
+    block = Block(dataset.id.get_offset() or 0, dataset.dtype, tuple(int(n) for n in dataset.shape))
+    if block.nbytes and not block.offset:
+        raise FormatError(f"{name}: its storage was never allocated; pack again")
+    if block.offset + block.nbytes > size:
+        raise FormatError(
+            f"{name}: expected bytes up to {block.offset + block.nbytes}, but the file is cut short at {size}; "
+            "copy it again, or pack again"
+        )
+    return block
+
+
+def _check_type(name: str, dataset: h5py.Dataset, dtype: np.dtype[Any] | str) -> None:
+    if dtype is _TEXT or dtype == _TEXT:
+        text = h5py.check_string_dtype(dataset.dtype)
+        if text is None or text.length is None:
+            raise FormatError(f"{name}: expected fixed-length text, found {dataset.dtype}")
+    elif dataset.dtype != dtype:
+        raise FormatError(f"{name}: expected {dtype}, found {dataset.dtype}")
+
+
+def _tables(header: Header) -> list[Block]:
+    return [
+        header.labels,
+        header.filenames,
+        header.digests,
+        header.checksums,
+        *header.columns.values(),
+        header.skipped_filenames,
+        header.skipped_reasons,
+    ]
+
+
+def _check_apart(blocks: Sequence[Block]) -> None:
+    spans = sorted((block.offset, block.offset + block.nbytes) for block in blocks if block.nbytes)
+    for (_, end), (start, _) in pairwise(spans):
+        if start < end:
+            raise FormatError(f"damaged: two data sets overlap at byte {start}")
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> None:
+    """Make a file that holds pixels from byte 4096 on a pack.
+
+    The file is cut to the end of the pixels and the HDF5 structure is written before and after them. Sealing again
+    gives the same bytes, so it can be repeated after a crash.
+
+    Args:
+        descriptor: Open for reading and writing; stays open.
+        shape: (N, H, W, C) of the pixels in place.
+        tables: N rows each.
+
+    Raises:
+        OSError: The disk is full, or another error of the file system.
+    """
+    pixels = Block(IMAGES_OFFSET, np.dtype("u1"), shape)
+    os.ftruncate(descriptor, IMAGES_OFFSET + pixels.nbytes)
+    os.pwrite(descriptor, bytes(IMAGES_OFFSET), 0)
+    with h5py.File(_create(descriptor, pixels.nbytes)) as file:
+        _write_images(file, shape)
+        _write(file, "labels", np.asarray(tables.labels, "<i4"))
+        _write(file, "class_names", _fixed(tables.class_names))
+        _write(file, "filenames", _fixed(tables.filenames))
+        _write(file, "digests", np.asarray(tables.digests, "u1"))
+        _write(file, "checksums", np.asarray(tables.checksums, "<u8"))
+        for name, column in sorted(tables.columns.items()):
+            _write(file, f"columns/{name}", _fixed(column))
+        _write(file, "skipped/filenames", _fixed([name for name, _ in tables.skipped]))
+        _write(file, "skipped/reasons", _fixed([reason for _, reason in tables.skipped]))
+        file.attrs["format"] = np.bytes_(FORMAT.encode())
+        file.attrs["version"] = np.int32(VERSION)
+        file.attrs["settings"] = np.bytes_(json.dumps(dict(tables.settings), sort_keys=True).encode())
+        file.attrs["packed_by"] = np.bytes_(json.dumps(dict(tables.packed_by), sort_keys=True).encode())
+
+
+class _BlankFile(io.RawIOBase):
+    """A descriptor that looks empty to HDF5, so that it lays a new file around the bytes already there."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._position = 0
+        self._end = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        count = os.preadv(self._descriptor, [buffer], self._position)
+        self._position += count
+        return count
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        while view:
+            count = os.pwrite(self._descriptor, view, self._position)
+            self._position += count
+            view = view[count:]
+        self._end = max(self._end, self._position)
+        return len(memoryview(data).cast("B"))
+
+    def truncate(self, size: int | None = None) -> int:
+        self._end = self._position if size is None else size
+        os.ftruncate(self._descriptor, self._end)
+        return self._end
+
+
+def _create(descriptor: int, pixel_bytes: int) -> h5py.h5f.FileID:
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, _BlankFile(descriptor))
+    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
+    access.set_alignment(min(_ALIGNMENT, pixel_bytes), _ALIGNMENT)
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    return h5py.h5f.create(b"pack", h5py.h5f.ACC_TRUNC, creation, access)
+
+
+def _write_images(file: h5py.File, shape: tuple[int, int, int, int]) -> None:
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_layout(h5py.h5d.CONTIGUOUS)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)
+    space = h5py.h5s.create_simple(shape)
+    images = h5py.Dataset(h5py.h5d.create(file.id, b"images", h5py.h5t.STD_U8LE, space, layout))
+    if images.id.get_offset() != IMAGES_OFFSET:
+        raise RuntimeError(f"HDF5 placed images at byte {images.id.get_offset()}, expected {IMAGES_OFFSET}")
+    for axis, label in enumerate("NHWC"):
+        images.dims[axis].label = label
+
+
+def _write(file: h5py.File, name: str, data: NDArray[Any]) -> None:
+    head, _, tail = name.rpartition("/")
+    group = file
+    if head:
+        if head not in file:
+            creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+            creation.set_obj_track_times(False)
+            h5py.h5g.create(file.id, head.encode(), gcpl=creation)
+        group = file[head]
+    group.create_dataset(tail, data=data, track_times=False)
+
+
+def _fixed(texts: Sequence[str]) -> NDArray[np.bytes_]:
+    """Texts as a fixed-length array, tagged as UTF-8: bytes_ (N,)."""
+    array = np.array([encode(text) for text in texts], dtype=np.bytes_) if texts else np.empty(0, "S1")
+    return array.astype(h5py.string_dtype("utf-8", max(1, array.dtype.itemsize)))

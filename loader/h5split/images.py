@@ -1,0 +1,179 @@
+"""PackedImages: the file as rows."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split import format as pack_format
+from h5split.format import Block, FormatError, Header, decode
+
+_READ_SIZE = 8 << 20  # bytes; large enough for a disk to stream
+
+
+class Texts(Sequence[str]):
+    """Fixed-length text in the file, decoded when an element is asked for.
+
+    Args:
+        raw: bytes_ (N,), usually a view of the map.
+        rows: Which of them, in which order; all when None.
+    """
+
+    def __init__(self, raw: NDArray[np.bytes_], rows: NDArray[np.int64] | None = None) -> None:
+        self._raw = raw
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._raw) if self._rows is None else len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        at = index if self._rows is None else self._rows[index]
+        if isinstance(index, slice):
+            return [decode(raw) for raw in self._raw[at].tolist()]
+        return decode(bytes(self._raw[at]))
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} texts, the first {self[0]!r}>" if len(self) else "<no texts>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # as every sequence that compares by its elements
+
+    def take(self, rows: NDArray[np.int64]) -> Texts:
+        """The same texts in the order of `rows`: int64 (M,)."""
+        return Texts(self._raw, rows if self._rows is None else self._rows[rows])
+
+    def raw(self) -> NDArray[np.bytes_]:
+        """The bytes in the file: bytes_ (N,)."""
+        return self._raw if self._rows is None else self._raw[self._rows]
+
+
+class PackedImages:
+    """A pack as arrays, mapped into memory; nothing is read until it is looked at.
+
+    It is a map-style data set: `len`, indexing, and `__getitems__` for a batch. It pickles as a path.
+
+    Args:
+        path: A file made by pack-images.
+
+    Attributes:
+        path: As given.
+        header: Where everything is in the file, and its settings.
+        images: uint8 (N, H, W, C), read-only; a slice of it is a view of the file.
+        labels: int32 (N,), indices into `class_names`.
+        class_names: K names, sorted.
+        filenames: N paths, decoded when asked for.
+        columns: Name -> N texts.
+        digests: uint8 (N, 32), SHA-256 of each source file.
+        checksums: uint64 (N,), XXH3-64 of each row's pixels.
+        skipped: (filename, reason) of each file that was left out.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: It is no pack, is damaged, or is of a newer version.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        descriptor, self.header = pack_format.read(self.path)
+        try:
+            self._map = _map(descriptor, self.header)
+        finally:
+            os.close(descriptor)
+        header = self.header
+        self.images: NDArray[np.uint8] = self._array(header.images)
+        self.labels: NDArray[np.int32] = self._array(header.labels)
+        self.class_names = header.class_names
+        self.filenames = Texts(self._array(header.filenames))
+        self.columns: Mapping[str, Texts] = {name: Texts(self._array(block)) for name, block in header.columns.items()}
+        self.digests: NDArray[np.uint8] = self._array(header.digests)
+        self.checksums: NDArray[np.uint64] = self._array(header.checksums)
+        if self.labels.min() < 0 or self.labels.max() >= len(self.class_names):
+            raise FormatError(
+                f"{self.path}: labels: expected 0 to {len(self.class_names) - 1}, "
+                f"found {self.labels.min()} to {self.labels.max()}; copy the file again, or pack again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> tuple[NDArray[np.uint8], int]:
+        return self.images[row], int(self.labels[row])
+
+    def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[np.uint8], int]]:
+        """The rows of a batch, as `(uint8 (H, W, C), label)` each, gathered in one go."""
+        at = np.asarray(rows, np.int64)
+        return list(zip(self.images[at], self.labels[at].tolist(), strict=True))
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], int]]:
+        return (self[row] for row in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"PackedImages({self.path!r}): {len(self)} images {self.shape}, {len(self.class_names)} classes"
+
+    def __reduce__(self) -> tuple[type[PackedImages], tuple[str]]:
+        return PackedImages, (self.path,)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of one image."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """(filename, reason) of each file that was left out."""
+        names, reasons = self._array(self.header.skipped_filenames), self._array(self.header.skipped_reasons)
+        return [(decode(name), decode(reason)) for name, reason in zip(names.tolist(), reasons.tolist(), strict=True)]
+
+    def preload(self, rows: NDArray[np.int64], progress: Callable[[int], object] | None = None) -> int:
+        """Read the pixels of `rows` once, front to back, so that they are in the page cache.
+
+        Args:
+            rows: int64 (M,), in any order.
+            progress: Called with the number of bytes just read.
+
+        Returns:
+            Bytes read.
+        """
+        stride = self.images[0].nbytes
+        first = self.header.images.offset + rows * stride
+        pieces = np.unique(np.concatenate([first // _READ_SIZE, (first + stride - 1) // _READ_SIZE]))
+        scratch = memoryview(bytearray(_READ_SIZE))
+        done = 0
+        with open(self.path, "rb", buffering=0) as file:
+            for piece in pieces.tolist():
+                file.seek(piece * _READ_SIZE)
+                count = file.readinto(scratch)
+                done += count
+                if progress is not None:
+                    progress(count)
+        return done
+
+    def _array(self, block: Block) -> NDArray[Any]:
+        count = block.nbytes // block.dtype.itemsize
+        if count == 0:
+            return np.empty(block.shape, block.dtype)
+        return np.frombuffer(self._map, block.dtype, count, block.offset).reshape(block.shape)
+
+
+def _map(descriptor: int, header: Header) -> mmap.mmap:
+    """Map the file that the header was read from, and keep writers off it with a shared lock where there are locks."""
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return mmap.mmap(descriptor, header.size, access=mmap.ACCESS_READ)

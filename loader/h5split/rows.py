@@ -1,0 +1,182 @@
+"""Which rows, in which order: pure functions on index arrays.
+
+Every order is a function of its key alone. Permutations come from the raw stream of PCG64, which numpy guarantees
+for ever (NEP 19), and not from `Generator.permutation`, which may change between versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+
+
+def permutation(count: int, *key: int) -> Rows:
+    """A seeded permutation of `range(count)`: int64 (count,).
+
+    Args:
+        count: How many.
+        key: Non-negative integers, such as a seed and an epoch.
+    """
+    return np.argsort(np.random.PCG64(np.random.SeedSequence(key)).random_raw(count))
+
+
+def stratified_order(labels: NDArray[np.int32], seed: int) -> Rows:
+    """An order in which every contiguous range holds each class in its share: int64 (N,).
+
+    Systematic sampling, class by class: class *c* with `n_c` rows puts its *k*-th row, in a seeded order, at position
+    `(k + u_c) / n_c` with a seeded `u_c` in [0, 1), and rows are sorted by position.
+
+    Args:
+        labels: int32 (N,), each in [0, K).
+        seed: A non-negative integer.
+    """
+    by_class = permutation(len(labels), seed)
+    by_class = by_class[np.argsort(labels[by_class], kind="stable")]
+    counts = np.bincount(labels)
+    starts = np.cumsum(counts) - counts
+    phases = np.random.PCG64(np.random.SeedSequence([seed, 1])).random_raw(len(counts)) / 2.0**64
+    sorted_labels = labels[by_class]
+    places = np.arange(len(labels)) - starts[sorted_labels] + phases[sorted_labels]
+    return by_class[np.argsort(places / counts[sorted_labels], kind="stable")]
+
+
+def cuts(count: int, points: Sequence[float]) -> list[int]:
+    """Where `count` rows are cut at fractions `points`: len(points) + 2 boundaries, 0 and `count` included.
+
+    Raises:
+        ValueError: A point lies outside [0, 1], or is less than the one before it.
+    """
+    for index, point in enumerate(points):
+        if not 0 <= point <= 1:
+            raise ValueError(f"split: expected points from 0 to 1, found {point}; 0.2 means after 20 % of the rows")
+        if index and point < points[index - 1]:
+            raise ValueError(
+                f"split: expected points that do not decrease, found {points[index - 1]} before {point}; "
+                "they are places to cut at, not sizes: (0.2, 0.4) gives 20 %, 20 % and 60 %"
+            )
+    return [0, *(round(point * count) for point in points), count]
+
+
+def split(rows: Rows, points: Sequence[float]) -> list[Rows]:
+    """Cut `rows` at fractions of their number; views."""
+    bounds = cuts(len(rows), points)
+    return [rows[start:stop] for start, stop in pairwise(bounds)]
+
+
+def split_strata(rows: Rows, strata: NDArray[np.int32], points: Sequence[float]) -> list[Rows]:
+    """Cut the rows of each stratum at `points`; every part keeps the order of `rows`.
+
+    Args:
+        rows: int64 (N,).
+        strata: int32 (N,), the class of each of `rows`.
+        points: As for `cuts`.
+    """
+    part = np.empty(len(rows), np.int64)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        bounds = cuts(len(members), points)
+        part[members] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    cuts(len(rows), points)
+    return [rows[part == index] for index in range(len(points) + 1)]
+
+
+def split_groups(
+    rows: Rows, groups: NDArray[Any], points: Sequence[float], strata: NDArray[np.int32] | None = None
+) -> list[Rows]:
+    """Cut at `points` as nearly as can be while rows of equal `groups` value stay in one part.
+
+    Greedy, the largest group first, each to the part that is furthest below its share of the group's classes (the rule
+    of scikit-learn's StratifiedGroupKFold with uneven shares); then groups of one row fill what is left, in order.
+
+    Args:
+        rows: int64 (N,).
+        groups: (N,), any dtype that sorts.
+        points: As for `cuts`.
+        strata: int32 (N,), to keep the share of each class as well; None to look at sizes alone.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    classes = np.zeros(len(rows), np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
+    target = np.stack([np.diff(cuts(int(n), points)) for n in np.bincount(classes)], axis=1)  # (parts, classes)
+    sizes = np.bincount(group)
+    part = np.empty(len(rows), np.int64)
+    room = target.astype(np.int64)
+    members_of = np.split(np.argsort(group, kind="stable"), np.cumsum(sizes)[:-1])
+    for index in np.argsort(-sizes, kind="stable"):
+        if sizes[index] == 1:
+            break
+        members = members_of[index]
+        need = np.bincount(classes[members], minlength=room.shape[1])
+        choice = _roomiest(room, target, need)
+        part[members] = choice
+        room[choice] -= need
+    single = sizes[group] == 1
+    for stratum in range(room.shape[1]):
+        members = np.flatnonzero(single & (classes == stratum))
+        part[members] = np.repeat(np.arange(len(room)), _fill(room[:, stratum], len(members)))
+    return [rows[part == index] for index in range(len(points) + 1)]
+
+
+def _roomiest(room: NDArray[np.int64], target: NDArray[np.int64], need: NDArray[np.int64]) -> int:
+    """The part that most lacks rows of the classes a group needs; never one of share 0."""
+    lack = np.where(target.sum(axis=1) > 0, room @ need, np.iinfo(np.int64).min)
+    return int(np.argmax(lack))
+
+
+def _fill(room: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """How many of `count` single rows go to each part: as `room` says, scaled where groups took more than a share."""
+    room = np.maximum(room, 0)
+    bounds = np.round(np.cumsum(room) * (count / max(int(room.sum()), 1))).astype(np.int64)
+    bounds[-1] = count
+    return np.diff(bounds, prepend=0)
+
+
+def window(rows: Rows, labels: NDArray[np.int32], cap: int, seed: int, turn: int | None) -> Rows:
+    """At most `cap` rows of each class, in the order of `rows`.
+
+    Args:
+        rows: int64 (N,).
+        labels: int32 (N,), the class of each of `rows`.
+        cap: 1 or more.
+        seed: Orders the rows of each class for the windows.
+        turn: None takes the first `cap` of each class. An integer takes the turn-th window of the class' seeded order,
+            which goes round and round, so that `ceil(n / cap)` turns in a row hold every row of a class of n.
+    """
+    members = np.arange(len(rows)) if turn is None else permutation(len(rows), seed)
+    members = members[np.argsort(labels[members], kind="stable")]
+    counts = np.bincount(labels)
+    starts = np.cumsum(counts) - counts
+    count = counts[labels[members]]
+    place = np.arange(len(rows)) - starts[labels[members]]
+    offset = (place - (turn or 0) * cap) % np.maximum(count, 1)
+    return rows[np.sort(members[(offset < cap) | (count <= cap)])]
+
+
+def is_consecutive(rows: Rows) -> bool:
+    """Whether `rows` are r, r + 1, r + 2, ..."""
+    if len(rows) == 0 or int(rows[-1]) - int(rows[0]) != len(rows) - 1:
+        return False
+    return bool((np.diff(rows) == 1).all())
+
+
+def identical(digests: NDArray[np.uint8]) -> list[Rows]:
+    """The groups of two or more rows with equal digests, each ascending, in the order of their first rows.
+
+    Args:
+        digests: uint8 (N, 32).
+    """
+    words = np.ascontiguousarray(digests).view("<u8")
+    order = np.lexsort(words.T)
+    first = np.append(True, (words[order[1:]] != words[order[:-1]]).any(axis=1))[: len(order)]
+    starts = np.flatnonzero(first)
+    lengths = np.diff(np.append(starts, len(order)))
+    groups = [
+        np.sort(order[start : start + length])
+        for start, length in zip(starts[lengths > 1].tolist(), lengths[lengths > 1].tolist(), strict=True)
+    ]
+    return sorted(groups, key=lambda group: int(group[0]))

@@ -1,0 +1,39 @@
+"""Pack image folders into one memory-mapped HDF5 file.
+
+`pack` does what the command ``pack-images`` does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pack_images.errors import DecodeError, PackError, SizeError
+    from pack_images.packing import Summary, pack, preview
+
+__all__ = ["pack", "preview", "Summary", "PackError", "DecodeError", "SizeError", "__version__"]
+
+__version__ = "0.1.0"
+
+
+_HOME = {
+    "pack": "packing",
+    "preview": "packing",
+    "Summary": "packing",
+    "PackError": "errors",
+    "DecodeError": "errors",
+    "SizeError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used, so that workers and ``--help`` load only what they need."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'pack_images' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"pack_images.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,271 @@
+"""The command `pack-images`: argv -> exit status. A client of `pack`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pack_images import __version__
+
+if TYPE_CHECKING:
+    from pack_images.packing import Summary
+    from pack_images.plan import Plan
+
+_SHOWN = 10  # of a list that may be long
+_EPILOG = """\
+examples:
+  pack-images data/* -o eurosat.h5 --size 64
+  pack-images photos -o photos.h5 --size 320x240 --fit crop --labels parent
+
+exit status: 0 packed, 1 an error (one line on stderr), 2 usage, 130 interrupted; the same command continues
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments without the program's name; the process' own when None.
+
+    Returns:
+        0 packed, 1 an error, 130 interrupted. Wrong usage exits with 2.
+    """
+    arguments = _parser().parse_args(argv)
+    bar = _Bar(arguments.quiet)
+    try:
+        return _run(arguments, bar)
+    except KeyboardInterrupt:
+        bar.close()
+        _complain(f"interrupted; what is done is kept in {arguments.output}.partial, and the same command continues")
+        return 130
+    except (ValueError, OSError) as error:
+        bar.close()
+        _complain(_text(error))
+        return 1
+
+
+def _run(arguments: argparse.Namespace, bar: _Bar) -> int:
+    options = {
+        name: getattr(arguments, name) for name in ("size", "color", "labels", "order", "seed") if name in arguments
+    }
+    if arguments.dry_run:
+        from pack_images.packing import preview
+
+        planned = preview(arguments.sources, **options)
+        _warn(planned.passed_over)
+        print(_described(planned, arguments.output))
+        return 0
+    from pack_images.packing import pack
+
+    summary = pack(
+        arguments.sources,
+        arguments.output,
+        fit=arguments.fit,
+        interpolation=arguments.interpolation,
+        exact=arguments.exact,
+        max_pixels=arguments.max_pixels,
+        strict=arguments.strict,
+        workers=arguments.workers,
+        progress=bar.show,
+        **options,
+    )
+    bar.close()
+    _warn(summary.passed_over)
+    if not arguments.quiet:
+        print(_summarised(summary))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pack-images",
+        description="Decode images from folders once, into one HDF5 file to train from.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("sources", nargs="+", metavar="SOURCE", help="a folder of images")
+    add(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT.h5",
+        help="the file to make; it appears when it is whole",
+    )
+    add(
+        "--size",
+        type=_size,
+        metavar="N|WxH",
+        help="stored size in pixels; without it, every image must have the same size already",
+    )
+    add(
+        "--fit",
+        choices=("stretch", "crop", "pad"),
+        default="stretch",
+        help="how another aspect ratio is fitted: scaled, centre-cropped, or letterboxed with black (%(default)s)",
+    )
+    add(
+        "--interpolation",
+        choices=("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"),
+        default="bilinear",
+        help="Pillow's filters, antialiased (%(default)s)",
+    )
+    add("--color", choices=("rgb", "grayscale", "rgba"), default="rgb", help="channels stored (%(default)s)")
+    add(
+        "--labels",
+        choices=("auto", "subfolder", "parent", "root"),
+        default="auto",
+        help="where a class name comes from: the first folder below SOURCE, the folder the image lies in, or SOURCE's "
+        "own name; auto: the first of these, or the last for a SOURCE that holds images directly (%(default)s)",
+    )
+    add(
+        "--order",
+        choices=("stratified", "sorted"),
+        default="stratified",
+        help="row order: shuffled so that every range of rows has each class in its share, or as found (%(default)s)",
+    )
+    add("--seed", type=_whole(0), default=0, metavar="N", help="of the stratified order (%(default)s)")
+    add(
+        "--exact",
+        action="store_true",
+        help="never decode large JPEGs at a reduced size: slower, hardly different",
+    )
+    add(
+        "--max-pixels",
+        type=_whole(1),
+        default=178_956_970,
+        metavar="N",
+        help="leave out larger pictures (%(default)s)",
+    )
+    add("--strict", action="store_true", help="an image that cannot be decoded is an error, not left out")
+    add("--workers", type=_whole(1), metavar="N", help="worker processes (one for each core)")
+    add("--dry-run", action="store_true", help="say what would be packed, and stop")
+    add("--quiet", action="store_true", help="no progress, no summary")
+    add("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    parts = text.lower().split("x")
+    try:
+        sides = [int(part) for part in parts]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or not all(0 < side < 1 << 16 for side in sides):
+        raise argparse.ArgumentTypeError(f"expected N or WxH, such as 64 or 320x240, found {text!r}")
+    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def _whole(least: int) -> Any:
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of {least} or more, found {text!r}")
+        return number
+
+    return parse
+
+
+class _Bar:
+    """A tqdm bar, made when there is something to show."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Any = None
+
+    def show(self, done: int, total: int, left_out: int) -> None:
+        if self._quiet:
+            return
+        if self._bar is None:
+            from tqdm import tqdm  # while workers decode
+
+            self._bar = tqdm(total=total, unit=" images", unit_scale=True)
+        if left_out:
+            self._bar.set_postfix_str(f"{left_out} left out", refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _complain(text: str) -> None:
+    print(f"pack-images: {text}", file=sys.stderr)
+
+
+def _warn(passed_over: Sequence[tuple[str, str]]) -> None:
+    if passed_over:
+        named = ", ".join(_shown(path) for path, _ in passed_over[:_SHOWN])
+        more = f" and {len(passed_over) - _SHOWN} more" if len(passed_over) > _SHOWN else ""
+        _complain(f"passed over, not images or not folders of them: {named}{more}")
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return _shown(" ".join(str(error).split()))
+
+
+def _shown(text: str) -> str:
+    """Names on one line, whatever bytes they have."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _described(planned: Plan, output: str) -> str:
+    size = len(planned) * planned.stride
+    return "\n".join(
+        [
+            f"would pack {len(planned):,} images, {_dimensions(planned.shape)}, {size / 1e6:,.1f} MB, into {output}",
+            *_classes(planned.counts),
+        ]
+    )
+
+
+def _summarised(summary: Summary) -> str:
+    rate = summary.decoded / max(summary.seconds, 1e-9)
+    lines = [
+        f"{summary.output}: {summary.rows:,} images, {_dimensions(summary.shape)}, {summary.nbytes / 1e6:,.1f} MB, "
+        f"in {summary.seconds:.1f} s ({rate:,.0f} images/s)",
+        *_classes(summary.classes),
+    ]
+    if summary.restarted:
+        lines.append("an interrupted run with other files or settings was found here; it was given up")
+    if summary.decoded < summary.rows:
+        lines.append(f"continued an interrupted run: {summary.rows - summary.decoded:,} images were done already")
+    if summary.duplicates:
+        copies = sum(len(group) for group in summary.duplicates)
+        lines.append(
+            f"duplicates: {copies:,} files in {len(summary.duplicates):,} groups of identical ones; "
+            f"{summary.conflicting:,} groups have different labels"
+        )
+        lines.extend(
+            f"  {', '.join(map(_shown, group[:3]))}" for group in summary.duplicates[: summary.conflicting][:3]
+        )
+    if summary.skipped:
+        lines.append(f"left out: {len(summary.skipped):,}")
+        lines.extend(f"  {_shown(name)}: {_shown(reason)}" for name, reason in summary.skipped[:_SHOWN])
+        if len(summary.skipped) > _SHOWN:
+            lines.append(f"  ... and {len(summary.skipped) - _SHOWN:,} more, under skipped/ in the file")
+    return "\n".join(lines)
+
+
+def _dimensions(shape: tuple[int, int, int]) -> str:
+    height, width, channels = shape
+    return f"{width}x{height}x{channels}"
+
+
+def _classes(counts: Any) -> list[str]:
+    lines = [f"  {count:>9,}  {_shown(name)}" for name, count in counts.items()]
+    if len(lines) > 2 * _SHOWN:
+        lines[_SHOWN:-_SHOWN] = [f"        ...  {len(lines) - 2 * _SHOWN:,} more classes"]
+    return [f"  {len(counts):,} classes", *lines]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""The file in the making: pixels and a journal beside the output, until both are whole.
+
+``OUT.partial`` is the output itself before HDF5 is laid around its pixels (`h5split.format`). ``OUT.journal`` says
+which plan it follows and, for each row, what was written: 64 bytes a row behind a page of heading. Any process that
+is given a range of rows writes its pixels and then its records, at offsets of its own, so nothing is shared but the
+two files, and a run that ends early is continued by one that verifies what the journal claims.
+
+The journal is locked while a run uses it, so a second run at the same output is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split.rows import Rows
+from pack_images.errors import PackError
+
+RECORD = np.dtype(
+    [
+        ("checksum", "<u8"),  # XXH3-64 of the row's pixels
+        ("size", "<i8"),  # of the source file, in bytes
+        ("modified", "<i8"),  # its time stamp, in nanoseconds
+        ("digest", "u1", 32),  # SHA-256 of its bytes
+        ("done", "u1"),  # 1 when the row is written
+        ("", "V7"),
+    ]
+)
+HEADING = 4096  # bytes before the first record
+
+_sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+_MAGIC = b"pack-images journal 1\n"
+_FLUSH_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where rows go: picklable, and all that a worker needs to know of the file.
+
+    Attributes:
+        pixels: Path of the partial file.
+        journal: Path of the journal.
+        offset: Of row 0 in the partial file.
+        stride: Bytes of a row.
+    """
+
+    pixels: str
+    journal: str
+    offset: int
+    stride: int
+
+
+class Partial:
+    """An output in the making, locked for this process.
+
+    Args:
+        output: The path it will have.
+        identity: Of the plan; a journal of another one is started afresh.
+        rows: How many.
+        offset: Of row 0.
+        stride: Bytes of a row.
+
+    Attributes:
+        place: For workers.
+        continues: Whether an earlier run of the same plan left rows here.
+        restarts: Whether an earlier run of another plan left rows here, which are given up.
+
+    Raises:
+        PackError: Another run is at this output, or the disk has too little room.
+        OSError: The folder cannot be written to.
+    """
+
+    def __init__(self, output: str, identity: str, rows: int, offset: int, stride: int) -> None:
+        self._output = output
+        self._rows = rows
+        self.place = Place(f"{output}.partial", f"{output}.journal", offset, stride)
+        self._journal = _locked(self.place.journal, output)
+        self._pixels = -1
+        try:
+            heading = _MAGIC + identity.encode()
+            found = os.pread(self._journal, len(heading), 0)
+            self.continues = found == heading and os.path.exists(self.place.pixels)
+            self.restarts = bool(found) and not self.continues
+            if not self.continues:
+                os.ftruncate(self._journal, 0)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.place.pixels)
+            self._pixels = os.open(self.place.pixels, os.O_RDWR | os.O_CREAT, 0o666)
+            self._reserve(offset + rows * stride)
+            os.pwrite(self._journal, heading, 0)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def descriptor(self) -> int:
+        """Of the partial file, open for reading and writing."""
+        return self._pixels
+
+    def records(self) -> NDArray[np.void]:
+        """What the journal says of every row: RECORD (N,)."""
+        return read_records(self._journal, 0, self._rows)
+
+    @contextlib.contextmanager
+    def flushed_behind(self) -> Iterator[None]:
+        """Have pixels written to disk while more are made, so that little is left to wait for in the end."""
+        stop = threading.Event()
+
+        def flush() -> None:
+            while not stop.wait(_FLUSH_SECONDS):
+                _sync_data(self._pixels)
+
+        thread = threading.Thread(target=flush, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def move(self, rows: Rows) -> None:
+        """Have row *i* hold what row `rows[i]` held: int64 (M,), where `rows[i] >= i`, or row `i` is given up."""
+        place = self.place
+        for row in np.flatnonzero(rows != np.arange(len(rows))).tolist():
+            pixels = os.pread(self._pixels, place.stride, place.offset + int(rows[row]) * place.stride)
+            write_all(self._pixels, pixels, place.offset + row * place.stride)
+
+    def publish(self) -> None:
+        """Give the finished file its name, whole, and remove the journal."""
+        os.fsync(self._pixels)
+        os.replace(self.place.pixels, self._output)
+        _sync_folder(self._output)
+        os.unlink(self.place.journal)
+        self.close()
+
+    def discard(self) -> None:
+        """Remove what was made."""
+        for path in (self.place.pixels, self.place.journal):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files; another run may continue them."""
+        for descriptor in (self._pixels, self._journal):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._pixels = self._journal = -1
+
+    def _reserve(self, size: int) -> None:
+        """Take the disk space now, so that a full disk is noticed before anything is decoded."""
+        try:
+            for descriptor, total in (
+                (self._journal, HEADING + self._rows * RECORD.itemsize),
+                (self._pixels, size),
+            ):
+                os.ftruncate(descriptor, max(total, os.fstat(descriptor).st_size))
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(descriptor, 0, total)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            if not self.continues:
+                self.discard()
+            free = shutil.disk_usage(os.path.dirname(os.path.abspath(self._output))).free
+            raise PackError(
+                f"{self._output}: expected room for {size:,} bytes, found {free:,} bytes free ({error.strerror}); "
+                "make room, or give another --output"
+            ) from error
+
+
+def read_records(journal: int, first: int, count: int) -> NDArray[np.void]:
+    """Records from row `first` on: RECORD (count,), writable."""
+    raw = os.pread(journal, count * RECORD.itemsize, HEADING + first * RECORD.itemsize)
+    return np.frombuffer(bytearray(raw.ljust(count * RECORD.itemsize, b"\0")), RECORD)
+
+
+def write_records(journal: int, first: int, records: NDArray[np.void]) -> None:
+    """Write records from row `first` on."""
+    write_all(journal, records.tobytes(), HEADING + first * RECORD.itemsize)
+
+
+def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`, however many calls that takes."""
+    view = memoryview(data).cast("B")
+    while view:
+        count = os.pwrite(descriptor, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def _locked(path: str, output: str) -> int:
+    """A locked descriptor of the journal at `path`, and not of one that was removed meanwhile."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            folder = os.path.dirname(output) or "."
+            raise PackError(f"{output}: expected a folder {folder} to write to, found nothing there") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise PackError(
+                f"{output}: another run is packing to it ({path} is locked); wait for it, or give another --output"
+            ) from None
+        except OSError:
+            return descriptor  # a file system without locks
+        os.close(descriptor)
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
