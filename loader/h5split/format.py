@@ -16,8 +16,9 @@ skipped/reasons      fixed UTF-8 (M,)       and why
 ===================  =====================  ==========================================================
 
 Attributes of the root group: ``format`` = "packed-images", ``version`` = 1, ``settings`` and ``packed_by``
-(JSON objects). Every data set is contiguous and unfiltered; integers are little-endian. ``images`` begins at byte
-4096, so row *i* is at ``4096 + i * H * W * C`` and the whole file can be read through a memory map. The library
+(JSON objects). Every data set is contiguous and unfiltered; integers are little-endian. ``images`` begins at a
+multiple of 4096 (4096 itself, where a row is a page or more), so row *i* is at
+``offset + i * H * W * C`` and the whole file can be read through a memory map. The library
 version bound is v108: metadata is checksummed, and no crash leaves an open-for-write flag behind. Nothing in the
 file tells the time, so the same contents are the same bytes.
 
@@ -45,7 +46,6 @@ from numpy.typing import NDArray
 
 FORMAT = "packed-images"
 VERSION = 1
-IMAGES_OFFSET = 4096
 DIGEST_SIZE = 32
 
 _ALIGNMENT = 4096
@@ -324,8 +324,20 @@ def _check_apart(blocks: Sequence[Block]) -> None:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
+def images_offset(stride: int) -> int:
+    """The byte where pixels begin in a file of rows of `stride` bytes, however many.
+
+    It is a multiple of 4096, and 4096 itself where a row is a page or more. HDF5 aligns what is large enough; to have
+    shorter rows aligned too, metadata of their size must be, so what then comes before the pixels is found by trying.
+    """
+    if stride >= _ALIGNMENT:
+        return _ALIGNMENT
+    with h5py.File(_create(io.BytesIO(), stride)) as file:
+        return _write_images(file, (1, 1, 1, stride))
+
+
 def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> None:
-    """Make a file that holds pixels from byte 4096 on a pack.
+    """Make a file that holds pixels from `images_offset` on a pack.
 
     The file is cut to the end of the pixels and the HDF5 structure is written before and after them. Sealing again
     gives the same bytes, so it can be repeated after a crash.
@@ -338,11 +350,14 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
     Raises:
         OSError: The disk is full, or another error of the file system.
     """
-    pixels = Block(IMAGES_OFFSET, np.dtype("u1"), shape)
-    os.ftruncate(descriptor, IMAGES_OFFSET + pixels.nbytes)
-    os.pwrite(descriptor, bytes(IMAGES_OFFSET), 0)
-    with h5py.File(_create(descriptor, pixels.nbytes)) as file:
-        _write_images(file, shape)
+    rows, height, width, channels = shape
+    stride = height * width * channels
+    offset = images_offset(stride)
+    os.ftruncate(descriptor, offset + rows * stride)
+    os.pwrite(descriptor, bytes(offset), 0)
+    with h5py.File(_create(_BlankFile(descriptor), stride)) as file:
+        if _write_images(file, shape) != offset:
+            raise RuntimeError(f"HDF5 placed images elsewhere than at byte {offset}")
         _write(file, "labels", np.asarray(tables.labels, "<i4"))
         _write(file, "class_names", _fixed(tables.class_names))
         _write(file, "filenames", _fixed(tables.filenames))
@@ -393,17 +408,18 @@ class _BlankFile(io.RawIOBase):
         return self._end
 
 
-def _create(descriptor: int, pixel_bytes: int) -> h5py.h5f.FileID:
+def _create(file: io.RawIOBase | io.BytesIO, stride: int) -> h5py.h5f.FileID:
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, _BlankFile(descriptor))
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, file)
     access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
-    access.set_alignment(min(_ALIGNMENT, pixel_bytes), _ALIGNMENT)
+    access.set_alignment(min(_ALIGNMENT, stride), _ALIGNMENT)
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
     return h5py.h5f.create(b"pack", h5py.h5f.ACC_TRUNC, creation, access)
 
 
-def _write_images(file: h5py.File, shape: tuple[int, int, int, int]) -> None:
+def _write_images(file: h5py.File, shape: tuple[int, int, int, int]) -> int:
+    """Create `images` without touching a byte of it; its offset."""
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_layout(h5py.h5d.CONTIGUOUS)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -411,10 +427,9 @@ def _write_images(file: h5py.File, shape: tuple[int, int, int, int]) -> None:
     layout.set_obj_track_times(False)
     space = h5py.h5s.create_simple(shape)
     images = h5py.Dataset(h5py.h5d.create(file.id, b"images", h5py.h5t.STD_U8LE, space, layout))
-    if images.id.get_offset() != IMAGES_OFFSET:
-        raise RuntimeError(f"HDF5 placed images at byte {images.id.get_offset()}, expected {IMAGES_OFFSET}")
     for axis, label in enumerate("NHWC"):
         images.dims[axis].label = label
+    return int(images.id.get_offset())
 
 
 def _write(file: h5py.File, name: str, data: NDArray[Any]) -> None:

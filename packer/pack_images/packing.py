@@ -13,7 +13,7 @@ import numpy as np
 import PIL
 import simplejpeg
 
-from h5split.format import IMAGES_OFFSET, Tables, seal
+from h5split.format import Tables, images_offset, seal
 from h5split.rows import Rows, identical
 from pack_images import __version__
 from pack_images.decode import shape_of
@@ -198,7 +198,11 @@ class _Job:
 
     def run(self, pool: Pool, strict: bool, progress: Progress, started: float) -> Summary:
         partial = Partial(
-            self.output, self.plan.identity(self.versions), len(self.plan), IMAGES_OFFSET, self.plan.stride
+            self.output,
+            self.plan.identity(self.versions),
+            len(self.plan),
+            images_offset(self.plan.stride),
+            self.plan.stride,
         )
         try:
             with partial.flushed_behind():

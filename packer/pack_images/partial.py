@@ -112,12 +112,23 @@ class Partial:
 
     @contextlib.contextmanager
     def flushed_behind(self) -> Iterator[None]:
-        """Have pixels written to disk while more are made, so that little is left to wait for in the end."""
+        """Have pixels written to disk while more are made, so that little is left to wait for in the end.
+
+        Raises:
+            OSError: Writing failed; the system tells once, so whoever hears it first must pass it on.
+        """
         stop = threading.Event()
+        descriptor = os.dup(self._pixels)
+        errors: list[OSError] = []
 
         def flush() -> None:
-            while not stop.wait(_FLUSH_SECONDS):
-                _sync_data(self._pixels)
+            try:
+                while not stop.wait(_FLUSH_SECONDS):
+                    _sync_data(descriptor)
+            except OSError as error:
+                errors.append(error)
+            finally:
+                os.close(descriptor)
 
         thread = threading.Thread(target=flush, daemon=True)
         thread.start()
@@ -126,6 +137,8 @@ class Partial:
         finally:
             stop.set()
             thread.join()
+        if errors:
+            raise errors[0]
 
     def move(self, rows: Rows) -> None:
         """Have row *i* hold what row `rows[i]` held: int64 (M,), where `rows[i] >= i`, or row `i` is given up."""

@@ -100,7 +100,7 @@ class LocalPool:
     def __init__(self, workers: int) -> None:
         self._workers = workers
         self.in_flight = _IN_FLIGHT * workers
-        self._executor = _started(workers)
+        self._executor, self._ready = _started(workers)
 
     def __enter__(self) -> Self:
         return self
@@ -115,14 +115,17 @@ class LocalPool:
     def recover(self, lost: list[Task]) -> Iterator[Filled]:
         """Do the tasks that were in flight when a worker died, one at a time, then go on with new workers."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+        _check_started(self._ready)
         for task in lost:
             yield from _alone(task)
-        self._executor = _started(self._workers)
+        self._executor, self._ready = _started(self._workers)
 
 
 def _alone(task: Task, deaths: int = 0) -> Iterator[Filled]:
     """Do one task in a process of its own; in halves if that dies, down to one file that is left out."""
-    with _started(1) as executor:
+    executor, ready = _started(1)
+    with executor:
+        _check_started(ready)
         try:
             yield executor.submit(fill, task).result()
             return
@@ -138,16 +141,22 @@ def _alone(task: Task, deaths: int = 0) -> Iterator[Filled]:
         yield Filled(1, 0, ((task.first, _KILLED),))
 
 
-def _started(workers: int) -> ProcessPoolExecutor:
+def _started(workers: int) -> tuple[ProcessPoolExecutor, Future[None]]:
+    """New worker processes, and a future that is done when the first of them is ready."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise SystemExit(
-            "pack() starts processes that import the main script again: "
-            'call it under `if __name__ == "__main__":` there'
-        )
+        raise SystemExit(1)  # a worker that imports a main script without a guard; the parent says so
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare)
     with _interrupts_held():
-        executor.submit(_ready)
-    return executor
+        return executor, executor.submit(_do_nothing)
+
+
+def _check_started(ready: Future[None]) -> None:
+    """Tell workers that cannot start from workers that died of a file."""
+    if isinstance(ready.exception(), BrokenExecutor):
+        raise PackError(
+            "worker processes cannot start: they import the main script again, which must call pack() under "
+            '`if __name__ == "__main__":`'
+        )
 
 
 @contextlib.contextmanager
@@ -175,5 +184,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _ready() -> None:
+def _do_nothing() -> None:
     """Do nothing, in a process that has imported this module to do it."""

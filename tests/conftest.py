@@ -1,0 +1,83 @@
+"""Images whose pixels say who they are, and packs of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from h5split import PackedImages
+from pack_images import Summary, pack
+
+SIDE = 8
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real images in ../shared/data")
+
+
+def pixels_of(filename: str, shape: tuple[int, ...] = (SIDE, SIDE, 3)) -> NDArray[np.uint8]:
+    """The pixels that the image of this name has, and no other."""
+    name = os.path.basename(filename)
+    count = int(np.prod(shape))
+    return np.frombuffer(hashlib.shake_256(os.fsencode(name)).digest(count), np.uint8).reshape(shape)
+
+
+def write_image(path: Path, shape: tuple[int, ...] = (SIDE, SIDE, 3)) -> Path:
+    """A lossless image that says who it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels_of(path.name, shape)).save(path, format="PNG")
+    return path
+
+
+def write_classes(root: Path, counts: dict[str, int]) -> Path:
+    """A folder of class folders; `root/cat/cat-0.png` and so on."""
+    for name, count in counts.items():
+        for index in range(count):
+            write_image(root / name / f"{root.name}-{name}-{index}.png")
+    return root
+
+
+def assert_rows_are_who_they_say(
+    images: Iterable[NDArray[np.uint8]], labels: Iterable[str], filenames: Iterable[str]
+) -> None:
+    """Every row has the pixels of its file name, and the label of its folder."""
+    for image, label, filename in zip(images, labels, filenames, strict=True):
+        assert np.array_equal(image, pixels_of(filename, image.shape)), filename
+        assert label == filename.split("/")[-2]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three classes of uneven size."""
+    return write_classes(tmp_path / "data", {"cat": 10, "dog": 25, "emu": 5})
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack of 100 images in three classes."""
+    folder = tmp_path_factory.mktemp("packed")
+    root = write_classes(folder / "data", {"cat": 20, "dog": 50, "emu": 30})
+    pack([root], folder / "images.h5", workers=1)
+    return folder / "images.h5"
+
+
+@pytest.fixture
+def images(packed: Path) -> PackedImages:
+    return PackedImages(packed)
+
+
+@pytest.fixture
+def packing(tmp_path: Path) -> Callable[..., Summary]:
+    """Pack with one worker, into tmp_path/out.h5 unless told otherwise."""
+
+    def run(*sources: Path, **options: object) -> Summary:
+        options.setdefault("workers", 1)
+        return pack(list(sources), options.pop("output", tmp_path / "out.h5"), **options)  # type: ignore[arg-type]
+
+    return run

@@ -1,0 +1,174 @@
+"""The command: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import write_classes, write_image
+from h5split import PackedImages
+from pack_images import __version__
+from pack_images.cli import main
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_classes(tmp_path / "data", {"cat": 3, "dog": 4})
+    return tmp_path
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "pack_images.cli", *arguments], capture_output=True, text=True)
+
+
+def test_it_packs_and_sums_up(here):
+    done = run("data", "-o", "out.h5", "--workers", "1")
+    assert done.returncode == 0
+    assert re.fullmatch(
+        r"out\.h5: 7 images, 8x8x3, 0\.\d MB, in \d+\.\d s \([\d,]+ images/s\)\n"
+        r"  2 classes\n {10}3  cat\n {10}4  dog\n",
+        done.stdout,
+    ), done.stdout
+    assert "7/7" in done.stderr or "7.00/7.00" in done.stderr
+    assert len(PackedImages("out.h5")) == 7
+
+
+def test_quiet_is_quiet(here):
+    done = run("data", "-o", "out.h5", "--workers", "1", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_every_option_reaches_the_file(here):
+    options = "--size 6x5 --fit crop --interpolation lanczos --color grayscale --labels parent --order sorted --seed 3"
+    assert main(["data", "-o", "out.h5", *options.split(), "--exact", "--max-pixels", "1000", "--quiet"]) == 0
+    assert PackedImages("out.h5").header.settings == {
+        "size": [6, 5],
+        "fit": "crop",
+        "interpolation": "lanczos",
+        "color": "grayscale",
+        "labels": "parent",
+        "order": "sorted",
+        "seed": 3,
+        "exact": True,
+        "max_pixels": 1000,
+    }
+
+
+def test_what_is_left_out_is_listed(here, capsys):
+    for index in range(12):
+        (here / "data" / "cat" / f"broken-{index:02}.png").write_bytes(b"broken")
+    assert main(["data", "-o", "out.h5", "--workers", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "left out: 12\n  data/cat/broken-00.png: not an image that Pillow knows\n" in out
+    assert "broken-09.png" in out
+    assert "broken-10.png" not in out
+    assert "... and 2 more, under skipped/ in the file" in out
+
+
+def test_what_is_passed_over_is_named_in_one_warning(here, capsys):
+    (here / "README.md").write_text("about")
+    (here / "data" / "cat" / "notes.txt").write_text("about")
+    assert main(["data", "README.md", "-o", "out.h5", "--quiet"]) == 0
+    warning = "pack-images: passed over, not images or not folders of them: README.md, data/cat/notes.txt\n"
+    assert capsys.readouterr().err == warning
+
+
+def test_duplicates_are_counted(here, capsys):
+    (here / "data/cat/x.png").write_bytes((here / "data/dog/data-dog-1.png").read_bytes())
+    assert main(["data", "-o", "out.h5", "--workers", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "duplicates: 2 files in 1 groups of identical ones; 1 groups have different labels" in out
+    assert "  data/cat/x.png, data/dog/data-dog-1.png\n" in out
+
+
+def test_a_dry_run_writes_nothing(here, capsys):
+    assert main(["data", "-o", "out.h5", "--size", "64", "--dry-run"]) == 0
+    assert "would pack 7 images, 64x64x3, 0.1 MB, into out.h5" in capsys.readouterr().out
+    assert os.listdir(here) == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: expected a folder of images, found nothing there"),
+        (["data"], r"data/.*\.png is \d+x8, other images are \d+x8; give --size to scale them"),
+        (["empty"], "no images in empty: expected files such as .jpg or .png in it or below"),
+        (["data", "data/cat"], "SOURCE data/cat lies in SOURCE data, so its images would be packed twice"),
+        (
+            ["data", "--size", "8", "--strict"],
+            r"data/cat/broken\.png: not an image that Pillow knows; without --strict",
+        ),
+    ],
+)
+def test_errors_are_one_line_that_says_what_to_do(here, arguments, message):
+    write_image(here / "data/cat/wide.png", (8, 9, 3))
+    (here / "data/cat/broken.png").write_bytes(b"broken")
+    (here / "empty").mkdir()
+    (here / "out.h5").write_bytes(b"the old one")
+    done = run(*arguments, "-o", "out.h5", "--workers", "1", "--quiet")
+    assert done.returncode == 1
+    assert re.search(message, done.stderr)
+    assert done.stderr.startswith("pack-images: ")
+    assert done.stderr.count("\n") == 1
+    assert (here / "out.h5").read_bytes() == b"the old one"
+    assert sorted(os.listdir(here)) == ["data", "empty", "out.h5"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: SOURCE, -o/--output"),
+        (["data"], "the following arguments are required: -o/--output"),
+        (["data", "-o", "out.h5", "--size", "big"], "expected N or WxH, such as 64 or 320x240, found 'big'"),
+        (["data", "-o", "out.h5", "--size", "0"], "expected N or WxH"),
+        (["data", "-o", "out.h5", "--workers", "0"], "expected a whole number of 1 or more, found '0'"),
+        (["data", "-o", "out.h5", "--fit", "squeeze"], "invalid choice: 'squeeze'"),
+        (["data", "-o", "out.h5", "--colour", "rgb"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_wrong_usage_exits_with_2(here, capsys, arguments, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_version_and_help(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"pack-images {__version__}\n"
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "pack-images data/* -o eurosat.h5 --size 64" in capsys.readouterr().out
+
+
+def test_ctrl_c_says_how_to_continue(tmp_path):
+    write_classes(tmp_path / "data", {"cat": 3000})
+    arguments = [sys.executable, "-m", "pack_images.cli", "data", "-o", "out.h5", "--workers", "2"]
+    process = subprocess.Popen(
+        arguments, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "out.h5.partial").exists():
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1] == (
+        "pack-images: interrupted; what is done is kept in out.h5.partial, and the same command continues"
+    )
+    done = subprocess.run([*arguments, "--quiet"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0
+    assert len(PackedImages(tmp_path / "out.h5")) == 3000
+
+
+def test_names_that_are_no_text_are_shown_on_one_line(here, capsys):
+    (here / "data/cat" / os.fsdecode(b"\xff\n.png")).write_bytes(b"broken")
+    assert main(["data", "-o", "out.h5", "--workers", "1"]) == 0
+    assert r"data/cat/\udcff\n.png: not an image" in capsys.readouterr().out

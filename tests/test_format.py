@@ -1,0 +1,611 @@
+"""The file: what `seal` writes, any reader of HDF5 reads; what is no pack, `PackedImages` refuses with the reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from h5split import FormatError, PackedImages
+from h5split.format import Tables, decode, encode, images_offset, read, seal
+
+ROWS = 6
+PIXELS = np.random.default_rng(0).integers(0, 256, (ROWS, 8, 8, 3), dtype=np.uint8)
+PIXELS_AT = images_offset(PIXELS[0].nbytes)
+PIXELS_END = PIXELS_AT + PIXELS.nbytes
+
+
+def tables(rows: int = ROWS, **changes: object) -> Tables:
+    """The tables of a pack of `rows` images."""
+    columns = {"source": ["data"] * rows, "patient": [f"p{row // 2}" for row in range(rows)]}
+    values = {
+        "labels": np.arange(rows, dtype=np.int32) % 2,
+        "class_names": ["cat", "dog"],
+        "filenames": [f"data/cat/{row}.png" for row in range(rows)],
+        "columns": columns,
+        "digests": np.random.default_rng(1).integers(0, 256, (rows, 32), dtype=np.uint8),
+        "checksums": np.random.default_rng(2).integers(0, 2**64, rows, dtype=np.uint64),
+        "skipped": [("data/cat/broken.png", "no image"), ("data/dog/empty.png", "no bytes")],
+        "settings": {"fit": "stretch", "size": [8, 8]},
+        "packed_by": {"pack-images": "0.1.0"},
+    }
+    return Tables(**(values | changes))  # type: ignore[arg-type]
+
+
+def write(path: Path, pixels: np.ndarray = PIXELS, content: Tables | None = None, before: bytes = b"") -> Path:
+    """Seal a pack around `pixels`, in a file that holds `before`."""
+    path.write_bytes(before)
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.pwrite(descriptor, pixels.tobytes(), images_offset(pixels[0].nbytes))
+        seal(descriptor, pixels.shape, tables(len(pixels)) if content is None else content)
+    finally:
+        os.close(descriptor)
+    return path
+
+
+def touch(path: Path) -> None:
+    """Look at everything that there is in a pack."""
+    pack = PackedImages(path)
+    for array in (pack.images, pack.labels, pack.digests, pack.checksums):
+        array.copy()
+    for texts in (pack.filenames, *pack.columns.values()):
+        assert len(list(texts)) == len(pack)
+    assert pack.skipped is not None
+    assert repr(pack)
+
+
+def assert_refused(path: Path, reason: str) -> None:
+    """One line: the path, and a reason."""
+    with pytest.raises(FormatError, match=rf"\A{re.escape(str(path))}: .*(?:{reason}).*\Z"):
+        PackedImages(path)
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Another process that runs `code`."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    return write(tmp_path / "images.h5")
+
+
+# --- what is written is read -----------------------------------------------------------------------------------------
+
+unicode_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+any_bytes = st.binary(max_size=20).map(lambda raw: decode(raw.rstrip(b"\0")))
+text = unicode_text | any_bytes
+json_value = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+column_name = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1, max_size=8)
+
+
+@st.composite
+def packs(draw: st.DrawFn) -> tuple[np.ndarray, Tables]:
+    shape = (
+        draw(st.integers(1, 6)),
+        draw(st.integers(1, 20)),
+        draw(st.integers(1, 20)),
+        draw(st.sampled_from([1, 3, 4])),
+    )
+    random, rows = np.random.default_rng(draw(st.integers(0, 2**32))), shape[0]
+    texts = st.lists(text, min_size=rows, max_size=rows)
+    names = draw(st.lists(text, min_size=1, max_size=5, unique=True))
+    content = Tables(
+        labels=random.integers(0, len(names), rows).astype(np.int32),
+        class_names=sorted(names),
+        filenames=draw(texts),
+        columns=draw(st.dictionaries(column_name.filter(lambda name: name != "."), texts, max_size=3))
+        | {"source": draw(texts)},
+        digests=random.integers(0, 256, (rows, 32), dtype=np.uint8),
+        checksums=random.integers(0, 2**64, rows, dtype=np.uint64),
+        settings=draw(st.dictionaries(st.text(max_size=5), json_value, max_size=4)),
+        packed_by=draw(st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3)),
+        skipped=draw(st.lists(st.tuples(text, text), max_size=4)),
+    )
+    return random.integers(0, 256, shape, dtype=np.uint8), content
+
+
+def assert_reads_as(path: Path, pixels: np.ndarray, content: Tables) -> None:
+    pack = PackedImages(path)
+    assert np.array_equal(pack.images, pixels)
+    assert np.array_equal(pack.labels, content.labels)
+    assert np.array_equal(pack.digests, content.digests)
+    assert np.array_equal(pack.checksums, content.checksums)
+    assert pack.class_names == tuple(content.class_names)
+    assert list(pack.filenames) == content.filenames
+    assert {name: list(texts) for name, texts in pack.columns.items()} == content.columns
+    assert pack.skipped == content.skipped
+    assert pack.header.settings == content.settings
+    assert pack.header.packed_by == content.packed_by
+    assert pack.header.size == path.stat().st_size
+
+
+@given(pack=packs())
+@example(pack=(PIXELS, tables(skipped=[])))
+@settings(max_examples=100, deadline=None)
+def test_a_pack_holds_what_was_sealed(tmp_path_factory, pack):
+    pixels, content = pack
+    assert_reads_as(write(tmp_path_factory.getbasetemp() / "round.h5", pixels, content), pixels, content)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("猫/🐈‍⬛/naïve.png", id="unicode"),
+        pytest.param(os.fsdecode(b"caf\xe9/\xff\xfe\x80.png"), id="bytes that are not UTF-8"),
+        pytest.param("line\nfeed\ttab .png ", id="white space"),
+        pytest.param("x" * 100_000, id="very long"),
+        pytest.param("\N{CAT}" * 1001, id="cut between bytes of a character nowhere"),
+    ],
+)
+def test_any_name_is_read_as_it_was_given(tmp_path, name):
+    names = ["first", name, "third", name, "", "last"]
+    content = tables(
+        filenames=names,
+        columns={"source": names[::-1]},
+        class_names=sorted([name, "emu"]),
+        skipped=[(name, "reason"), ("other", name)],
+    )
+    assert_reads_as(write(tmp_path / "named.h5", PIXELS, content), PIXELS, content)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("Größe", id="unicode"),
+        pytest.param("patient id", id="space"),
+        pytest.param("..", id="two dots"),
+        pytest.param("x" * 5000, id="very long"),
+        pytest.param("train/val", id="slash"),
+        pytest.param("", id="empty"),
+        pytest.param(".", id="dot"),
+        pytest.param(os.fsdecode(b"Gr\xf6\xdfe"), id="bytes that are not UTF-8"),
+    ],
+)
+def test_a_column_may_have_any_name(tmp_path, name):
+    content = tables(columns={"source": ["data"] * ROWS, name: list("abcdef")})
+    assert_reads_as(write(tmp_path / "columns.h5", PIXELS, content), PIXELS, content)
+
+
+def test_settings_may_be_larger_than_an_hdf5_attribute_in_its_header(tmp_path):
+    content = tables(settings={"reader": "x" * 200_000})
+    assert_reads_as(write(tmp_path / "images.h5", PIXELS, content), PIXELS, content)
+
+
+@given(raw=st.binary())
+@settings(deadline=None)
+def test_decode_and_encode_are_inverse(raw):
+    assert encode(decode(raw)) == raw
+
+
+# --- the layout ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [1, 2, 300])
+@pytest.mark.parametrize(
+    "image", [(1, 1, 1), (1, 1, 3), (4, 4, 3), (16, 17, 1), (8, 8, 3), (32, 32, 3), (63, 65, 1)], ids=str
+)
+def test_pixels_begin_at_a_page_that_depends_on_the_image_alone(tmp_path, image, rows):
+    pixels = np.random.default_rng(3).integers(0, 256, (rows, *image), dtype=np.uint8)
+    path = write(tmp_path / "images.h5", pixels)
+    offset = PackedImages(path).header.images.offset
+    assert offset == images_offset(pixels[0].nbytes)
+    assert offset % 4096 == 0
+    assert path.read_bytes()[offset : offset + pixels.nbytes] == pixels.tobytes()
+
+
+@pytest.mark.parametrize("image", [(64, 64, 1), (40, 40, 3), (300, 301, 4)], ids=str)
+def test_pixels_of_a_page_or_more_begin_at_byte_4096(tmp_path, image):
+    path = write(tmp_path / "images.h5", np.zeros((1, *image), np.uint8))
+    assert PackedImages(path).header.images.offset == 4096
+
+
+def test_h5py_reads_it(sealed):
+    with h5py.File(sealed) as file:
+        images = file["images"]
+        assert np.array_equal(images, PIXELS)
+        assert [dim.label for dim in images.dims] == ["N", "H", "W", "C"]
+        assert file["labels"].dtype == "<i4"
+        assert file["labels"][()].tolist() == [0, 1] * 3
+        assert file["class_names"].asstr()[()].tolist() == ["cat", "dog"]
+        assert file["filenames"].asstr()[1] == "data/cat/1.png"
+        assert file["columns/patient"].asstr()[()].tolist() == ["p0", "p0", "p1", "p1", "p2", "p2"]
+        assert file["skipped/reasons"].asstr()[()].tolist() == ["no image", "no bytes"]
+        assert file.attrs["format"] == b"packed-images"
+        assert file.attrs["version"] == 1
+        assert json.loads(file.attrs["settings"]) == {"fit": "stretch", "size": [8, 8]}
+        assert json.loads(file.attrs["packed_by"]) == {"pack-images": "0.1.0"}
+
+
+def test_every_data_set_is_contiguous_and_unfiltered(sealed):
+    found = []
+
+    def check(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset):
+            layout = item.id.get_create_plist()
+            assert layout.get_layout() == h5py.h5d.CONTIGUOUS
+            assert layout.get_nfilters() == layout.get_external_count() == 0
+            found.append(name)
+
+    with h5py.File(sealed) as file:
+        file.visititems(check)
+        assert file["images"].id.get_offset() == PIXELS_AT
+    assert len(found) == 9
+
+
+@pytest.mark.skipif(shutil.which("h5dump") is None, reason="needs h5dump, of the HDF5 command line tools")
+def test_h5dump_reads_it(sealed):
+    dump = subprocess.run(["h5dump", "-H", sealed], capture_output=True, text=True, check=True).stdout
+    assert 'DATASET "images"' in dump
+    assert "( 6, 8, 8, 3 ) / ( 6, 8, 8, 3 )" in dump
+
+
+def test_sealing_again_later_gives_the_same_bytes(sealed):
+    first = sealed.read_bytes()
+    time.sleep(1.1)  # HDF5 tells time in seconds
+    descriptor = os.open(sealed, os.O_RDWR)
+    seal(descriptor, PIXELS.shape, tables())
+    os.close(descriptor)  # which is still open
+    assert sealed.read_bytes() == first
+
+
+def test_what_is_around_the_pixels_before_makes_no_difference(sealed, tmp_path):
+    garbage = np.random.default_rng(4).bytes(100_000)
+    assert write(tmp_path / "garbage.h5", before=garbage).read_bytes() == sealed.read_bytes()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+@pytest.mark.parametrize("space", [100, 8000], ids=["in the tables", "in the heading that is written last"])
+def test_a_full_disk_is_an_os_error(tmp_path, space):
+    code = """
+import os, resource, sys
+sys.path.insert(0, sys.argv[3])
+from test_format import PIXELS_END, write
+from pathlib import Path
+limit = PIXELS_END + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    write(Path(sys.argv[1]))
+except OSError as error:
+    print(os.strerror(error.errno))
+"""
+    child = python(code, tmp_path / "images.h5", space, Path(__file__).parent)
+    assert child.communicate()[0] == "File too large\n"
+    assert child.returncode == 0
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+Change = Callable[[h5py.File], object]
+
+
+def replaced(name: str, **options: object) -> Change:
+    """Another data set in place of `name`."""
+
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file.create_dataset(name, **options)
+
+    return change
+
+
+def moved(name: str, link: object) -> Change:
+    """A link in place of `name`, which is now elsewhere."""
+
+    def change(file: h5py.File) -> None:
+        file.move(name, "elsewhere")
+        file[name] = link
+
+    return change
+
+
+def without(name: str) -> Change:
+    return lambda file: file.pop(name)
+
+
+def attribute(name: str, value: object) -> Change:
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+def group(name: str) -> Change:
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file.create_group(name)
+
+    return change
+
+
+def virtual(file: h5py.File) -> None:
+    file.move("images", "elsewhere")
+    layout = h5py.VirtualLayout(PIXELS.shape, "u1")
+    layout[:] = h5py.VirtualSource(file["elsewhere"])
+    file.create_virtual_dataset("images", layout)
+
+
+def compact(file: h5py.File) -> None:
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_layout(h5py.h5d.COMPACT)
+    replaced("images", data=PIXELS, dcpl=creation)(file)
+
+
+def overlapping(file: h5py.File) -> None:
+    file["columns/other"] = file["columns/source"]
+
+
+SOFT, EXTERNAL = h5py.SoftLink("/elsewhere"), h5py.ExternalLink("other.h5", "/elsewhere")
+LINK = "expected a data set in this file, found a link"
+STORAGE = "images: expected plain bytes in this file, found chunked, filtered, virtual or external storage"
+PLACES = {"shape": PIXELS.shape, "dtype": "u1"}  # and no data: nothing is allocated
+VARIABLE = {"data": ["name"] * ROWS, "dtype": h5py.string_dtype()}
+
+REFUSED: dict[str, tuple[Change, str]] = {
+    "no attributes": (lambda file: file.attrs.clear(), "expected a pack .*, found another HDF5 file"),
+    "no format": (lambda file: file.attrs.pop("format"), "found another HDF5 file"),
+    "another format": (attribute("format", "pictures"), "found another HDF5 file"),
+    "format is an integer": (attribute("format", 1), "attribute format: expected text, found int64"),
+    "format is an array": (attribute("format", [b"a", b"b"]), "attribute format: expected text, found ndarray"),
+    "format is empty": (attribute("format", h5py.Empty("S1")), "attribute format: expected text, found Empty"),
+    "format is no UTF-8": (attribute("format", np.bytes_(b"\xff")), "damaged"),
+    "no version": (lambda file: file.attrs.pop("version"), "found another HDF5 file"),
+    "a newer version": (attribute("version", 2), "expected version 1, found version 2; upgrade with: pip install"),
+    "version is text": (attribute("version", "1"), "attribute version: expected an integer, found str"),
+    "version is a float": (attribute("version", 1.0), "attribute version: expected an integer, found float64"),
+    "version is an array": (attribute("version", [1]), "attribute version: expected an integer, found ndarray"),
+    "no settings": (lambda file: file.attrs.pop("settings"), "damaged .*settings"),
+    "settings are no JSON": (attribute("settings", "{'fit': 1}"), "damaged .*double quotes"),
+    "settings are a list": (attribute("settings", "[1]"), "attribute settings: expected a JSON object, found list"),
+    "settings are nested too deeply": (attribute("settings", "[" * 60_000), "damaged"),
+    "packed_by is no JSON": (attribute("packed_by", ""), "damaged"),
+    "packed_by is an array": (attribute("packed_by", [1, 2]), "attribute packed_by: expected text, found ndarray"),
+    "no images": (without("images"), "images is missing"),
+    "images chunked": (replaced("images", data=PIXELS, chunks=True), STORAGE),
+    "images gzipped": (replaced("images", data=PIXELS, compression="gzip"), STORAGE),
+    "images compact": (compact, STORAGE),
+    "images external": (replaced("images", **PLACES, external=[("raw", 0, PIXELS.nbytes)]), STORAGE),
+    "images virtual": (virtual, STORAGE),
+    "images a soft link": (moved("images", SOFT), f"images: {LINK}"),
+    "images an external link": (moved("images", EXTERNAL), f"images: {LINK}"),
+    "images a dangling link": (moved("images", h5py.SoftLink("/nowhere")), "images"),
+    "images a group": (group("images"), "images: expected a data set, found a group"),
+    "images a type": (replaced("images", data=1) and moved("images", np.dtype("u1")), "images: expected a data set"),
+    "images float": (replaced("images", data=PIXELS.astype("f4")), "images: expected uint8, found float32"),
+    "images int8": (replaced("images", data=PIXELS.view("i1")), "images: expected uint8, found int8"),
+    "images of rank 3": (replaced("images", data=PIXELS[0]), r"images: expected 4 dimensions, found shape \(8, 8, 3\)"),
+    "images without rows": (replaced("images", data=PIXELS[:0]), r"expected pixels, found shape \(0, 8, 8, 3\)"),
+    "images without channels": (
+        replaced("images", data=PIXELS[..., :0]),
+        r"expected pixels, found shape \(6, 8, 8, 0\)",
+    ),
+    "images without a space": (replaced("images", data=h5py.Empty("u1")), "images: expected 4 dimensions"),
+    "images never allocated": (replaced("images", **PLACES), "images: its storage was never allocated"),
+    "fewer images": (
+        replaced("images", data=PIXELS[1:]),
+        r"labels: expected 5 rows, as images has, found shape \(6,\)",
+    ),
+    "no labels": (without("labels"), "labels is missing"),
+    "labels int64": (replaced("labels", data=np.zeros(ROWS, "i8")), "labels: expected int32, found int64"),
+    "labels big-endian": (replaced("labels", data=np.zeros(ROWS, ">i4")), "labels: expected int32, found >i4"),
+    "labels too short": (replaced("labels", data=np.zeros(5, "i4")), "labels: expected 6 rows"),
+    "labels of rank 2": (replaced("labels", data=np.zeros((ROWS, 1), "i4")), "labels: expected 6 rows"),
+    "labels never allocated": (replaced("labels", shape=ROWS, dtype="i4"), "labels: its storage was never allocated"),
+    "labels negative": (replaced("labels", data=np.full(ROWS, -1, "i4")), "labels: expected 0 to 1, found -1 to -1"),
+    "labels beyond": (replaced("labels", data=np.arange(ROWS, dtype="i4")), "labels: expected 0 to 1, found 0 to 5"),
+    "no class_names": (without("class_names"), "class_names is missing"),
+    "class_names variable": (replaced("class_names", **VARIABLE), "class_names: expected fixed-length text"),
+    "class_names of rank 0": (replaced("class_names", data=np.bytes_(b"cat")), "class_names: expected 1 dimensions"),
+    "no class_name": (replaced("class_names", data=np.empty(0, "S1")), "labels: expected 0 to -1, found 0 to 1"),
+    "no filenames": (without("filenames"), "filenames is missing"),
+    "filenames variable": (replaced("filenames", **VARIABLE), "filenames: expected fixed-length text, found object"),
+    "filenames numbers": (replaced("filenames", data=np.arange(ROWS)), "filenames: expected fixed-length text"),
+    "digests narrow": (
+        replaced("digests", data=np.zeros((ROWS, 16), "u1")),
+        "digests: expected 32 bytes a row, found 16",
+    ),
+    "digests of rank 1": (replaced("digests", data=np.zeros(ROWS, "u1")), "digests: expected 6 rows"),
+    "no checksums": (without("checksums"), "checksums is missing"),
+    "checksums signed": (replaced("checksums", data=np.zeros(ROWS, "i8")), "checksums: expected uint64, found int64"),
+    "no columns": (without("columns"), "columns is missing"),
+    "columns a data set": (replaced("columns", data=b"source"), "columns: expected a group"),
+    "columns a soft link": (moved("columns", SOFT), f"columns: {LINK}"),
+    "columns an external link": (moved("columns", EXTERNAL), f"columns: {LINK}"),
+    "column too short": (replaced("columns/patient", data=np.zeros(5, "S3")), "columns/patient: expected 6 rows"),
+    "column of numbers": (replaced("columns/patient", data=np.arange(ROWS)), "columns/patient: expected fixed-length"),
+    "column a group": (group("columns/patient"), "columns/patient: expected a data set, found a group"),
+    "column a soft link": (moved("columns/patient", SOFT), f"columns/patient: {LINK}"),
+    "column an external link": (moved("columns/patient", EXTERNAL), f"columns/patient: {LINK}"),
+    "column with a line feed": (lambda file: file.create_dataset("columns/a\nb", data=b"c"), "expected 6 rows"),
+    "two columns in one place": (overlapping, r"two data sets overlap at byte \d+"),
+    "no skipped": (without("skipped"), "skipped"),
+    "no skipped/reasons": (without("skipped/reasons"), "skipped/reasons is missing"),
+    "fewer reasons": (replaced("skipped/reasons", data=np.zeros(1, "S3")), "skipped: expected a reason for each"),
+    "skipped a data set": (replaced("skipped", data=np.array([b"filenames", b"reasons"])), "skipped"),
+    "skipped a number": (replaced("skipped", data=1.0), "skipped|damaged"),
+    "skipped a soft link": (moved("skipped", SOFT), "skipped"),
+    "skipped an external link": (moved("skipped", EXTERNAL), "skipped"),
+    "skipped/filenames a soft link": (moved("skipped/filenames", SOFT), f"skipped/filenames: {LINK}"),
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_pack_with_one_thing_wrong_is_refused(sealed, change, reason):
+    with h5py.File(write(sealed.with_name("other.h5"), content=tables(filenames=["long" * 9] * ROWS)), "r+") as other:
+        other["elsewhere"] = other["skipped"]  # what the external links lead to
+    with h5py.File(sealed, "r+") as file:
+        change(file)
+    assert_refused(sealed, reason)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"", "it is not an HDF5 file", id="empty"),
+        pytest.param(b"path,label\na.png,cat\n" * 500, "it is not an HDF5 file", id="text"),
+        pytest.param(b"\x89HDF\r\n\x1a\n", "HDF5 cannot open it|cut short", id="signature"),
+        pytest.param(b"\x89HDF\r\n\x1a\n" + bytes(5000), "HDF5 cannot open it|cut short", id="signature and zeros"),
+    ],
+)
+def test_another_file_is_refused(tmp_path, content, reason):
+    path = tmp_path / "images.h5"
+    path.write_bytes(content)
+    assert_refused(path, reason)
+
+
+def test_a_folder_is_refused_with_the_command_that_packs_it(tmp_path):
+    assert_refused(tmp_path, f"expected a pack, found a folder; pack-images {tmp_path} -o OUT.h5 packs it")
+
+
+def test_no_file_is_file_not_found_with_the_command_that_makes_it(tmp_path):
+    path = tmp_path / "none.h5"
+    expected = f"{path}: there is no such file; pack-images SOURCE... -o {path} makes one"
+    with pytest.raises(FileNotFoundError, match=rf"\A{re.escape(expected)}\Z"):
+        PackedImages(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read_is_a_permission_error(sealed):
+    sealed.chmod(0)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        PackedImages(sealed)
+
+
+def test_a_superblock_of_another_version_is_not_taken_for_a_lock(sealed):
+    """HDF5's reason is "bad superblock version number", which has "lock" in it."""
+    content = bytearray(sealed.read_bytes())
+    content[8] = 99
+    sealed.write_bytes(content)
+    assert_refused(sealed, "HDF5 cannot open it")
+
+
+@pytest.mark.parametrize(
+    "length",
+    [
+        0,
+        4,
+        8,
+        20,
+        47,
+        48,
+        49,
+        200,
+        447,
+        2000,
+        4095,
+        4096,
+        4097,
+        PIXELS_END - 1,
+        PIXELS_END,
+        PIXELS_END + 1,
+        -4000,
+        -100,
+        -1,
+    ],
+)
+def test_a_file_cut_short_is_refused(sealed, length):
+    sealed.write_bytes(sealed.read_bytes()[:length])
+    assert_refused(sealed, "cut short|not an HDF5 file|HDF5 cannot open it")
+
+
+def test_a_file_with_bytes_after_its_end_is_read(sealed):
+    with open(sealed, "ab") as file:
+        file.write(b"more")
+    touch(sealed)
+
+
+def test_a_user_block_moves_the_pixels(sealed, tmp_path):
+    path = tmp_path / "user.h5"
+    with h5py.File(sealed) as source, h5py.File(path, "w", userblock_size=512) as copy:
+        for name in source:
+            source.copy(name, copy, name)
+        copy.attrs.update(source.attrs)
+    assert_reads_as(path, PIXELS, tables())
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_a_refusal_leaves_no_file_open(sealed):
+    with h5py.File(sealed, "r+") as file:
+        del file["skipped"]
+    before = os.listdir("/proc/self/fd")
+    assert_refused(sealed, "skipped")
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_read_returns_a_descriptor_of_the_file_it_checked(sealed):
+    descriptor, header = read(sealed)
+    try:
+        assert os.path.samestat(os.fstat(descriptor), os.stat(sealed))
+        assert os.pread(descriptor, header.images.nbytes, header.images.offset) == PIXELS.tobytes()
+    finally:
+        os.close(descriptor)
+
+
+def test_a_file_that_another_process_writes_is_refused_until_it_ends(sealed):
+    writer = python("import h5py, sys; file = h5py.File(sys.argv[1], 'r+'); print(flush=True); input()", sealed)
+    writer.stdout.readline()
+    assert_refused(sealed, "another process is writing to it; try again when it has finished")
+    writer.send_signal(signal.SIGTERM)  # in the middle of writing: nothing in the file remembers
+    writer.communicate()
+    touch(sealed)
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, tuple[bytes, list[int]]]:
+    """Packs with and without checksums of their metadata: their bytes, and where there is something but pixels."""
+    folder = tmp_path_factory.mktemp("whole")
+    with h5py.File(write(folder / "sealed"), "r") as source, h5py.File(folder / "old", "w", libver="earliest") as copy:
+        source.visititems(partial(_copy, copy))
+        copy.attrs.update(source.attrs)
+    return {name: _metadata(folder / name) for name in ("sealed", "old")}
+
+
+def _copy(copy: h5py.File, name: str, item: h5py.Dataset | h5py.Group) -> None:
+    if isinstance(item, h5py.Dataset):
+        copy.create_dataset(name, data=item[()], dtype=item.dtype)
+
+
+def _metadata(path: Path) -> tuple[bytes, list[int]]:
+    content, images = path.read_bytes(), PackedImages(path).header.images
+    pixels = range(images.offset, images.offset + images.nbytes)
+    return content, [at for at in range(len(content)) if at not in pixels and any(content[max(0, at - 8) : at + 9])]
+
+
+@pytest.mark.parametrize("kind", ["sealed", "old"])
+@given(
+    flips=st.lists(st.tuples(st.integers(0, 2**32), st.integers(0, 255)), max_size=8),
+    length=st.none() | st.integers(0, 2**32),
+)
+@settings(max_examples=200, deadline=None)
+def test_damaged_metadata_is_read_or_refused(tmp_path_factory, whole, kind, flips, length):
+    content, metadata = whole[kind]
+    damaged = bytearray(content)
+    for at, value in flips:
+        damaged[metadata[at % len(metadata)]] = value
+    path = tmp_path_factory.getbasetemp() / "damaged.h5"
+    path.write_bytes(damaged if length is None else damaged[: length % len(damaged)])
+    try:
+        touch(path)
+    except FormatError:
+        assert_refused(path, "")

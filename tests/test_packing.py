@@ -1,0 +1,376 @@
+"""pack(): the right pixels under the right names, whoever does the work and whatever goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xxhash
+from PIL import Image
+
+from conftest import assert_rows_are_who_they_say, pixels_of, write_classes, write_image
+from h5split import PackedImages
+from h5split.format import images_offset
+from pack_images import PackError, pack, preview
+
+
+def assert_whole(path, names):
+    """The pack holds exactly these files, each row who it says it is, and its sums are right."""
+    images = PackedImages(path)
+    assert sorted(images.filenames) == sorted(map(str, names))
+    labels = [images.class_names[label] for label in images.labels]
+    assert_rows_are_who_they_say(images.images, labels, images.filenames)
+    for row, name in enumerate(images.filenames):
+        assert images.checksums[row] == xxhash.xxh3_64_intdigest(images.images[row].tobytes())
+        with open(name, "rb") as file:
+            assert images.digests[row].tobytes() == hashlib.sha256(file.read()).digest()
+    return images
+
+
+def files_below(root):
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def test_a_pack_holds_every_image_under_its_name_and_label(root, packing, tmp_path):
+    summary = packing(root)
+    images = assert_whole(tmp_path / "out.h5", files_below(root))
+    assert images.class_names == ("cat", "dog", "emu")
+    assert set(images.columns["source"]) == {str(root)}
+    assert (summary.rows, summary.shape, summary.classes) == (40, (8, 8, 3), {"cat": 10, "dog": 25, "emu": 5})
+    assert summary.nbytes == os.path.getsize(tmp_path / "out.h5")
+    assert summary.decoded == 40
+    assert sorted(os.listdir(tmp_path)) == ["data", "out.h5"]
+
+
+@pytest.mark.parametrize(
+    "executor",
+    [
+        lambda: ThreadPoolExecutor(3),
+        lambda: ProcessPoolExecutor(2, get_context("spawn")),
+        lambda: ProcessPoolExecutor(1, get_context("forkserver")),
+    ],
+    ids=["threads", "spawned", "forked"],
+)
+def test_any_executor_makes_the_same_bytes(root, packing, tmp_path, executor):
+    packing(root)
+    with executor() as made:
+        pack([root], tmp_path / "other.h5", executor=made)
+    assert (tmp_path / "other.h5").read_bytes() == (tmp_path / "out.h5").read_bytes()
+
+
+def test_any_number_of_workers_makes_the_same_bytes(root, packing, tmp_path):
+    packing(root)
+    for workers in (2, 3):
+        packing(root, output=tmp_path / "other.h5", workers=workers)
+        assert (tmp_path / "other.h5").read_bytes() == (tmp_path / "out.h5").read_bytes()
+
+
+def test_another_day_makes_the_same_bytes(root, packing, tmp_path):
+    packing(root)
+    for path in files_below(root):
+        os.utime(path, (1, 1))
+    time.sleep(1.1)
+    packing(root, output=tmp_path / "other.h5")
+    assert (tmp_path / "other.h5").read_bytes() == (tmp_path / "out.h5").read_bytes()
+
+
+@pytest.mark.parametrize("order", ["stratified", "sorted"])
+@pytest.mark.parametrize("broken", [["cat-0"], ["emu-4"], ["cat-0", "dog-3", "dog-4", "emu-0", "emu-4"]])
+def test_broken_images_are_left_out_without_a_hole(root, packing, tmp_path, order, broken):
+    good = [path for path in files_below(root) if not any(path.stem.endswith(name) for name in broken)]
+    bad = sorted(set(files_below(root)) - set(good))
+    for index, path in enumerate(bad):
+        path.write_bytes(b"" if index % 2 else b"not an image")
+    summary = packing(root, order=order)
+    images = assert_whole(tmp_path / "out.h5", good)
+    assert images.skipped == list(summary.skipped) == [(str(path), "not an image that Pillow knows") for path in bad]
+    packing(root, order=order, workers=2, output=tmp_path / "other.h5")
+    assert (tmp_path / "other.h5").read_bytes() == (tmp_path / "out.h5").read_bytes()
+    if order == "sorted":
+        assert list(images.filenames) == [str(path) for path in good]
+
+
+def test_strict_makes_a_broken_image_an_error(root, packing, tmp_path):
+    (root / "cat" / "data-cat-3.png").write_bytes(b"broken")
+    with pytest.raises(PackError, match=r"data-cat-3\.png: not an image that Pillow knows; without --strict"):
+        packing(root, strict=True)
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_no_image_that_decodes_is_an_error(tmp_path, packing):
+    for name in "ab":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "x.png").write_bytes(b"broken")
+    for size in (None, 8):
+        with pytest.raises(PackError, match="none of 2 images can be decoded"):
+            packing(tmp_path / "data", size=size)
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_sizes_that_differ_want_a_size(root, packing, tmp_path):
+    write_image(root / "cat" / "wide.png", (8, 9, 3))
+    with pytest.raises(PackError, match=r"\.png is \d+x8, other images are \d+x8; give --size"):
+        packing(root)
+    assert os.listdir(tmp_path) == ["data"]
+    assert packing(root, size=(9, 8)).shape == (8, 9, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ({"size": 16}, (16, 16, 3)),
+        ({"size": (12, 6)}, (6, 12, 3)),
+        ({"color": "grayscale"}, (8, 8, 1)),
+        ({"color": "rgba"}, (8, 8, 4)),
+        ({"size": 4, "fit": "crop", "interpolation": "nearest"}, (4, 4, 3)),
+    ],
+)
+def test_options_decide_the_shape(root, packing, tmp_path, options, shape):
+    assert packing(root, **options).shape == shape
+    images = PackedImages(tmp_path / "out.h5")
+    assert images.shape == shape
+    assert images.header.settings["color"] == options.get("color", "rgb")
+
+
+def test_identical_files_are_counted_and_labelling_errors_come_first(root, packing):
+    same_class = root / "cat" / "again.png"
+    other_class = root / "dog" / "cat.png"
+    shutil.copy(root / "cat" / "data-cat-1.png", same_class)
+    shutil.copy(root / "cat" / "data-cat-2.png", other_class)
+    summary = packing(root)
+    assert summary.conflicting == 1
+    assert list(summary.duplicates) == [
+        (str(root / "cat" / "data-cat-2.png"), str(other_class)),
+        (str(same_class), str(root / "cat" / "data-cat-1.png")),
+    ]
+
+
+def test_an_error_leaves_the_old_output_untouched(root, packing, tmp_path):
+    packing(root)
+    before = (tmp_path / "out.h5").read_bytes()
+    write_image(root / "cat" / "wide.png", (8, 9, 3))
+    with pytest.raises(PackError, match="give --size"):
+        packing(root)
+    with pytest.raises(PackError, match="expected a folder of images"):
+        packing(tmp_path / "nowhere")
+    assert (tmp_path / "out.h5").read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["data", "out.h5"]
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("folder", "expected a file to write, found a folder"),
+        ("no/such/out.h5", r"expected a folder .*no/such to write"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_an_error(root, packing, tmp_path, output, message):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(PackError, match=message):
+        packing(root, output=tmp_path / output)
+
+
+def test_readers_of_the_old_file_are_not_disturbed(root, packing, tmp_path):
+    packing(root)
+    old = PackedImages(tmp_path / "out.h5")
+    before = old.images[:].tobytes()
+    write_image(root / "cat" / "new.png")
+    packing(root)
+    assert old.images[:].tobytes() == before
+    assert len(PackedImages(tmp_path / "out.h5")) == 41
+
+
+def test_a_preview_is_the_plan_and_writes_nothing(root, tmp_path):
+    planned = preview([root], size=16)
+    assert (len(planned), planned.shape, planned.counts) == (40, (16, 16, 3), {"cat": 10, "dog": 25, "emu": 5})
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_progress_counts_every_row(root, packing):
+    (root / "cat" / "data-cat-3.png").write_bytes(b"broken")
+    calls = []
+    packing(root, progress=lambda *call: calls.append(call))
+    assert calls[0] == (0, 40, 0)
+    assert calls[-1] == (40, 40, 1)
+    assert [done for done, _, _ in calls] == sorted(done for done, _, _ in calls)
+
+
+def test_names_of_any_bytes_come_back(tmp_path, packing):
+    names = [b"new\nline.png", b"\xff\xfe.png", "\u00fc\u4e2d.png".encode(), b"n" * 250 + b".png"]
+    for name in names:
+        path = tmp_path / "data" / "cat" / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels_of(path.name)).save(path, format="PNG")
+    packing(tmp_path / "data")
+    assert_whole(tmp_path / "out.h5", files_below(tmp_path / "data"))
+
+
+# --- interruption ----------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys
+from pack_images import pack
+if __name__ == "__main__":
+    pack([sys.argv[1]], sys.argv[2], workers=2)
+"""
+
+
+def start(tmp_path, root, output):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    return subprocess.Popen(
+        [sys.executable, str(script), str(root), str(output)], start_new_session=True, stderr=subprocess.PIPE
+    )
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Enough images that a run can be killed in the middle."""
+    return write_classes(tmp_path_factory.mktemp("many") / "data", {"cat": 1500, "dog": 1500})
+
+
+def test_a_killed_run_is_continued_to_the_same_bytes(many, tmp_path):
+    pack([many], tmp_path / "whole.h5", workers=2)
+    decoded = []
+    for attempt in range(4):
+        output = tmp_path / f"{attempt}.h5"
+        process = start(tmp_path, many, output)
+        while not os.path.exists(f"{output}.partial") and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(0.05 * attempt)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert not output.exists() or attempt
+        decoded.append(pack([many], output, workers=2).decoded)
+        assert output.read_bytes() == (tmp_path / "whole.h5").read_bytes()
+        assert not os.path.exists(f"{output}.partial")
+        assert not os.path.exists(f"{output}.journal")
+
+
+def interrupted(root, output, after):
+    """Pack until `after` rows are done, then raise from the progress callback, as Ctrl-C would."""
+
+    def stop(done, total, left_out):
+        if done >= after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack([root], output, workers=1, progress=stop)
+
+
+def test_an_interrupted_run_is_continued_and_decodes_only_the_rest(many, tmp_path, packing):
+    packing(many, output=tmp_path / "whole.h5")
+    interrupted(many, tmp_path / "out.h5", 1000)
+    assert not (tmp_path / "out.h5").exists()
+    summary = packing(many)
+    assert summary.decoded <= 2000
+    assert not summary.restarted
+    assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_rows_that_were_damaged_meanwhile_are_decoded_again(many, tmp_path, packing):
+    packing(many, output=tmp_path / "whole.h5")
+    interrupted(many, tmp_path / "out.h5", 1000)
+    with open(tmp_path / "out.h5.partial", "r+b") as file:
+        for row in (0, 7, 500):
+            file.seek(images_offset(192) + row * 192 + 11)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
+    packing(many)
+    assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_sources_that_changed_meanwhile_are_decoded_again(many, tmp_path, packing):
+    root = tmp_path / "data"
+    shutil.copytree(many, root)
+    interrupted(root, tmp_path / "out.h5", 3000)
+    changed = root / "cat" / "data-cat-7.png"
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(changed)
+    summary = packing(root)
+    assert summary.decoded == 1
+    images = PackedImages(tmp_path / "out.h5")
+    assert not images.images[list(images.filenames).index(str(changed))].any()
+
+
+def test_another_plan_starts_afresh_and_says_so(many, tmp_path, packing):
+    interrupted(many, tmp_path / "out.h5", 1000)
+    summary = packing(many, seed=1)
+    assert summary.restarted
+    assert summary.decoded == 3000
+    packing(many, seed=1, output=tmp_path / "whole.h5")
+    assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_broken_images_stay_left_out_over_an_interruption(tmp_path, packing, many):
+    root = tmp_path / "data"
+    shutil.copytree(many, root)
+    for index in (3, 700, 1499):
+        (root / "dog" / f"data-dog-{index}.png").write_bytes(b"broken")
+    packing(root, output=tmp_path / "whole.h5")
+    interrupted(root, tmp_path / "out.h5", 1500)
+    assert len(packing(root).skipped) == 3
+    assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_a_second_run_at_one_output_is_refused(many, tmp_path, packing):
+    def second(done, total, left_out):
+        if done == 0:
+            with pytest.raises(PackError, match=r"out\.h5: another run is packing to it"):
+                packing(many)
+
+    packing(many, progress=second)
+    assert len(PackedImages(tmp_path / "out.h5")) == 3000
+
+
+# --- workers that die ------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_killed_costs_nothing(many, tmp_path, packing):
+    def kill_one(done, total, left_out):
+        if 0 < done < 500 and not killed:
+            victim = multiprocessing.active_children()[0]
+            killed.append(victim.pid)
+            os.kill(victim.pid, signal.SIGKILL)
+
+    killed = []
+    packing(many, output=tmp_path / "whole.h5")
+    summary = packing(many, workers=2, progress=kill_one)
+    assert killed
+    assert summary.skipped == []
+    assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_workers_end_with_a_parent_that_is_killed(many, tmp_path):
+    process = start(tmp_path, many, tmp_path / "out.h5")
+    while not (tmp_path / "out.h5.partial").exists():
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=20)  # its end of stderr is closed when the last worker is gone
+    deadline = time.monotonic() + 10
+    while processes_of(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes_of(process.pid) == []
+
+
+def processes_of(group):
+    """The processes of a group that still run."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, member_of = status.read_text().rpartition(")")[2].split()[:3]
+            if int(member_of) == group and state != "Z":
+                found.append(status)
+    return found

@@ -1,0 +1,112 @@
+"""Plans are pure: rows, order, tasks and identity follow from sources and settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pack_images import PackError
+from pack_images.plan import Pixels, Settings, plan, survivors
+from pack_images.scan import Sources
+
+
+def sources(count=100):
+    labels = [("cat", "dog", "emu")[index % 7 % 3] for index in range(count)]
+    return Sources([f"data/{label}/{index}.jpg" for index, label in enumerate(labels)], labels, ["data"] * count)
+
+
+def planned(count=100, shape=(8, 8, 3), **settings):
+    return plan(sources(count), Settings(Pixels((8, 8)), **settings), shape)
+
+
+def test_rows_keep_their_label_in_every_order():
+    for order in ("stratified", "sorted"):
+        a_plan = planned(order=order)
+        assert sorted(a_plan.filenames) == sorted(sources().filenames)
+        for name, label in zip(a_plan.filenames, a_plan.labels, strict=True):
+            assert a_plan.class_names[label] == name.split("/")[1]
+
+
+def test_sorted_keeps_source_order_and_stratified_depends_on_the_seed():
+    assert planned(order="sorted").filenames == sources().filenames
+    assert planned(seed=1).filenames != planned(seed=2).filenames
+    assert planned(seed=1).filenames == planned(seed=1).filenames
+
+
+def test_every_range_has_each_class_in_its_share():
+    a_plan = planned(1000)
+    for start in range(0, 1000, 100):
+        part = np.bincount(a_plan.labels[start : start + 100])
+        assert np.abs(part - np.array(list(a_plan.counts.values())) / 10).max() <= 2
+
+
+@given(count=st.integers(1, 5000), side=st.integers(1, 400))
+def test_tasks_cover_every_row_once_and_begin_on_pages_where_rows_allow(count, side):
+    a_plan = replace(planned(1), filenames=range(count), shape=(side, side, 3))
+    ranges = list(a_plan.ranges())
+    assert [row for rows in ranges for row in rows] == list(range(count))
+    assert len({len(rows) for rows in ranges[:-1]}) <= 1
+    if len(ranges[0]) * a_plan.stride >= 4096 * 4096:
+        assert all(rows.start * a_plan.stride % 4096 == 0 for rows in ranges)
+
+
+def test_identity_changes_with_anything_that_decides_the_bytes():
+    versions = {"pillow": "1"}
+    base = planned()
+    others = [
+        planned(seed=1),
+        planned(99),
+        planned(order="sorted"),
+        planned(shape=(9, 8, 3)),
+        replace(base, settings=Settings(Pixels((8, 8), exact=True))),
+        replace(base, labels=base.labels[::-1].copy()),
+        replace(base, columns={"source": ["other"] * 100}),
+    ]
+    identities = {a_plan.identity(versions) for a_plan in (base, *others)} | {base.identity({"pillow": "2"})}
+    assert len(identities) == len(others) + 2
+    assert planned().identity(versions) == base.identity(versions)
+
+
+@pytest.mark.parametrize(
+    ("order", "failed", "expected"),
+    [
+        ("sorted", [], [0, 1, 2, 3, 4, 5]),
+        ("sorted", [0, 3], [1, 2, 4, 5]),
+        ("stratified", [], [0, 1, 2, 3, 4, 5]),
+        ("stratified", [0, 3], [4, 1, 2, 5]),
+        ("stratified", [0, 5], [4, 1, 2, 3]),
+        ("stratified", [4, 5], [0, 1, 2, 3]),
+    ],
+)
+def test_survivors_close_the_gaps(order, failed, expected):
+    assert survivors(6, failed, order).tolist() == expected
+
+
+@given(count=st.integers(1, 100), order=st.sampled_from(["sorted", "stratified"]), data=st.data())
+def test_survivors_are_all_that_did_not_fail(count, order, data):
+    failed = data.draw(st.lists(st.integers(0, count - 1), unique=True))
+    rows = survivors(count, failed, order).tolist()
+    assert sorted(rows) == [row for row in range(count) if row not in failed]
+    assert all(source >= row for row, source in enumerate(rows))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Pixels(fit="squeeze"), "fit: expected one of stretch, crop, pad, found 'squeeze'"),
+        (lambda: Pixels(interpolation="cubic"), "interpolation: expected one of nearest, .*, found 'cubic'"),
+        (lambda: Pixels(color="bgr"), "color: expected one of rgb, grayscale, rgba, found 'bgr'"),
+        (lambda: Pixels(size=(0, 5)), r"size: expected a width and a height from 1 to 65535, found \(0, 5\)"),
+        (lambda: Pixels(size=(5, 5, 3)), "size: expected a width and a height"),
+        (lambda: Pixels(max_pixels=0), "max_pixels: expected 1 or more, found 0"),
+        (lambda: Settings(Pixels(), order="random"), "order: expected one of stratified, sorted, found 'random'"),
+        (lambda: Settings(Pixels(), seed=-1), "seed: expected a whole number of 0 or more, found -1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_errors(make, message):
+    with pytest.raises(PackError, match=message):
+        make()

@@ -1,0 +1,158 @@
+"""Index functions: every row once, in an order that is a function of its key."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from h5split import rows
+
+labelled = npst.arrays(np.int32, st.integers(1, 200), elements=st.integers(0, 5))
+points = st.lists(st.floats(0, 1), max_size=4).map(sorted)
+
+
+def test_permutation_is_the_same_for_ever():
+    assert rows.permutation(10, 7).tolist() == [6, 3, 4, 9, 0, 2, 8, 7, 5, 1]
+    digest = hashlib.sha256(rows.permutation(10_000, 1, 2).astype("<i8").tobytes()).hexdigest()
+    assert digest == "d5ea60be4fc04d8c9892d0a4f4722d0ab6cd62cda0fb44b6c1f4359e05f21d38"
+
+
+def test_stratified_order_is_the_same_for_ever():
+    labels = np.repeat(np.arange(3, dtype=np.int32), [2, 5, 3])
+    assert rows.stratified_order(labels, 0).tolist() == [3, 8, 2, 1, 6, 7, 4, 5, 9, 0]
+
+
+@given(count=st.integers(0, 300), seed=st.integers(0, 2**64), epoch=st.integers(0, 10**6))
+def test_permutation_holds_every_row_once(count, seed, epoch):
+    assert sorted(rows.permutation(count, seed, epoch).tolist()) == list(range(count))
+
+
+def test_permutation_differs_by_seed_and_epoch():
+    orders = {tuple(rows.permutation(50, seed, epoch).tolist()) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+@given(labels=labelled, seed=st.integers(0, 100), data=st.data())
+def test_stratified_order_gives_every_range_each_class_in_its_share(labels, seed, data):
+    order = rows.stratified_order(labels, seed)
+    assert sorted(order.tolist()) == list(range(len(labels)))
+    start = data.draw(st.integers(0, len(labels)))
+    stop = data.draw(st.integers(start, len(labels)))
+    part = np.bincount(labels[order[start:stop]], minlength=6)
+    share = np.bincount(labels, minlength=6) * (stop - start) / len(labels)
+    # A range of rows is a range of positions to within one row of every class.
+    assert np.abs(part - share).max() <= 1 + np.count_nonzero(share)
+
+
+@pytest.mark.parametrize(
+    ("given_points", "sizes"),
+    [
+        pytest.param((), [10], id="none"),
+        pytest.param((0.8,), [8, 2], id="two parts"),
+        pytest.param((0.2, 0.4), [2, 2, 6], id="three parts"),
+        pytest.param((0.5, 0.5), [5, 0, 5], id="equal points give an empty part"),
+        pytest.param((0.0, 1.0), [0, 10, 0], id="the ends"),
+        pytest.param((0.33, 0.66), [3, 4, 3], id="rounded"),
+    ],
+)
+def test_split_cuts_at_fractions_of_all_rows(given_points, sizes):
+    parts = rows.split(np.arange(10), given_points)
+    assert [len(part) for part in parts] == sizes
+    assert np.concatenate(parts).tolist() == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("given_points", "message"),
+    [
+        ((0.4, 0.2), r"points that do not decrease, found 0\.4 before 0\.2"),
+        ((-0.1,), r"from 0 to 1, found -0\.1"),
+        ((1.5,), r"from 0 to 1, found 1\.5"),
+        ((float("nan"),), "from 0 to 1, found nan"),
+        ((20, 40), "from 0 to 1, found 20"),
+    ],
+)
+def test_points_that_make_no_sense_are_errors(given_points, message):
+    with pytest.raises(ValueError, match=message):
+        rows.split(np.arange(10), given_points)
+
+
+@given(labels=labelled, cut=points)
+def test_split_strata_cuts_each_class(labels, cut):
+    parts = rows.split_strata(np.arange(len(labels)), labels, cut)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+    for stratum in np.unique(labels):
+        members = int((labels == stratum).sum())
+        sizes = [int((labels[part] == stratum).sum()) for part in parts]
+        assert sizes == np.diff(rows.cuts(members, cut)).tolist()
+    assert all((np.diff(part) > 0).all() for part in parts)
+
+
+@given(labels=labelled, cut=points, stratify=st.booleans(), data=st.data())
+def test_split_groups_never_parts_a_group(labels, cut, stratify, data):
+    groups = data.draw(npst.arrays(np.int64, len(labels), elements=st.integers(0, 40)))
+    parts = rows.split_groups(np.arange(len(labels)), groups, cut, labels if stratify else None)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+    homes = [set(groups[part].tolist()) for part in parts]
+    assert sum(len(home) for home in homes) == len(set(groups.tolist()))
+
+
+def test_split_groups_of_one_is_a_plain_split():
+    order = rows.permutation(100, 3)
+    parts = rows.split_groups(order, np.arange(100), (0.2, 0.4))
+    assert [part.tolist() for part in parts] == [part.tolist() for part in rows.split(order, (0.2, 0.4))]
+
+
+def test_split_groups_comes_near_the_points_and_the_classes():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 300, 3000)
+    labels = rng.integers(0, 4, 3000).astype(np.int32)
+    parts = rows.split_groups(np.arange(3000), groups, (0.2, 0.4), labels)
+    assert np.abs([len(part) for part in parts] - np.array([600, 600, 1800])).max() <= 15
+    for part, share in zip(parts, (0.2, 0.2, 0.6), strict=True):
+        assert np.abs(np.bincount(labels[part]) - np.bincount(labels) * share).max() <= 20
+
+
+def test_an_empty_part_gets_no_group():
+    parts = rows.split_groups(np.arange(6), np.array([0, 0, 0, 1, 1, 1]), (0.5, 0.5))
+    assert [len(part) for part in parts] == [3, 0, 3]
+
+
+@given(labels=labelled, cap=st.integers(1, 50), seed=st.integers(0, 5))
+def test_windows_hold_every_row_in_ceil_n_over_cap_turns(labels, cap, seed):
+    everything = np.arange(len(labels))
+    largest = int(np.bincount(labels).max())
+    turns = -(-largest // cap)
+    windows = [rows.window(everything, labels, cap, seed, turn) for turn in range(3, 3 + turns)]
+    for chosen in windows:
+        assert len(set(chosen.tolist())) == len(chosen)
+        assert np.bincount(labels[chosen], minlength=6).tolist() == [
+            min(n, cap) for n in np.bincount(labels, minlength=6)
+        ]
+    assert set(np.concatenate(windows).tolist()) == set(range(len(labels)))
+
+
+def test_without_a_turn_the_first_rows_of_each_class_are_taken():
+    labels = np.array([0, 1, 0, 0, 1, 2], np.int32)
+    assert rows.window(np.arange(10, 16), labels, 2, 0, None).tolist() == [10, 11, 12, 14, 15]
+
+
+@pytest.mark.parametrize(
+    ("given_rows", "answer"),
+    [([], False), ([4], True), ([4, 5, 6], True), ([4, 6, 5], False), ([4, 4], False), ([1, 3, 2, 4], False)],
+)
+def test_is_consecutive(given_rows, answer):
+    assert rows.is_consecutive(np.array(given_rows, np.int64)) is answer
+
+
+@given(npst.arrays(np.uint8, st.integers(0, 60), elements=st.integers(0, 8)))
+def test_identical_finds_every_group(values):
+    digests = np.zeros((len(values), 32), np.uint8)
+    digests[:, 31] = values
+    expected = [np.flatnonzero(values == value).tolist() for value in dict.fromkeys(values.tolist())]
+    found = [group.tolist() for group in rows.identical(digests)]
+    assert found == [group for group in expected if len(group) > 1]

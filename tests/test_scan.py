@@ -1,0 +1,163 @@
+"""Folders become rows: which files, under which label, in which order."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from pack_images import PackError
+from pack_images.scan import scan
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def labelled(found, root):
+    prefix = f"{root}/"
+    return {name.removeprefix(prefix): label for name, label in zip(found.filenames, found.labels, strict=True)}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_roots_of_class_folders_and_class_folders_themselves_give_the_same_labels(here):
+    touch(*(here / "data" / root / name / "x.jpg" for root in ("run1", "run2") for name in ("cat", "dog")))
+    as_roots = scan(["data/run1", "data/run2"])
+    as_classes = scan(["data/run1/cat", "data/run1/dog", "data/run2/cat", "data/run2/dog"])
+    assert as_roots.filenames == as_classes.filenames
+    assert as_roots.labels == as_classes.labels == ["cat", "dog", "cat", "dog"]
+    assert as_roots.origins == ["data/run1", "data/run1", "data/run2", "data/run2"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ("auto", {"cat/x.jpg": "cat", "dog/young/y.png": "dog"}),
+        ("subfolder", {"cat/x.jpg": "cat", "dog/young/y.png": "dog"}),
+        ("parent", {"cat/x.jpg": "cat", "dog/young/y.png": "young"}),
+        ("root", {"cat/x.jpg": "data", "dog/young/y.png": "data"}),
+    ],
+)
+def test_labels_come_from_where_they_are_asked_for(here, labels, expected):
+    touch(here / "data/cat/x.jpg", here / "data/dog/young/y.png")
+    assert labelled(scan(["data"], labels), "data") == expected
+
+
+def test_images_at_two_levels_are_an_error_that_shows_both_readings(here):
+    touch(here / "data/a.jpg", here / "data/cat/b.jpg")
+    message = r"data/a\.jpg would be labelled 'data' .* data/cat/b\.jpg 'cat' .* --labels root .* --labels parent"
+    for labels in ("auto", "subfolder"):
+        with pytest.raises(PackError, match=message):
+            scan(["data"], labels)
+    assert labelled(scan(["data"], "parent"), "data") == {"a.jpg": "data", "cat/b.jpg": "cat"}
+    assert labelled(scan(["data"], "root"), "data") == {"a.jpg": "data", "cat/b.jpg": "data"}
+
+
+def test_subfolder_wants_a_folder_below_source(here):
+    touch(here / "data/a.jpg")
+    with pytest.raises(PackError, match=r"data/a\.jpg: expected every image in a folder below SOURCE"):
+        scan(["data"], "subfolder")
+    assert scan(["data"]).labels == ["data"]
+
+
+def test_a_source_has_its_own_name_however_it_is_written(here, monkeypatch):
+    touch(here / "cat/a.jpg")
+    assert scan(["cat/"]).filenames == ["cat/a.jpg"]
+    monkeypatch.chdir(here / "cat")
+    assert scan(["."]).labels == scan(["../cat"]).labels == ["cat"]
+
+
+def test_order_is_by_name_whatever_the_directory_says(here):
+    names = [f"{word}-{number}.jpg" for word in ("b", "a", "B") for number in (10, 9, 1)]
+    random.Random(0).shuffle(names)
+    touch(*(here / "data" / folder / name for folder in ("z", "a", "a-b", "a/b") for name in names))
+    found = scan(["data"])
+    assert found.filenames == [f"data/{folder}/{name}" for folder in ("a", "a/b", "a-b", "z") for name in sorted(names)]
+
+
+def test_what_is_no_image_is_passed_over_and_said(here):
+    touch(*(here / "data" / name for name in ("cat/a.JPG", "cat/notes.txt", "README", "cat/b.tar.gz")))
+    os.mkfifo(here / "data/cat/pipe.jpg")
+    os.symlink("nowhere", here / "data/cat/broken.png")
+    found = scan(["data"])
+    assert found.filenames == ["data/cat/a.JPG"]
+    assert dict(found.passed_over) == {
+        "data/README": "not an image's extension",
+        "data/cat/notes.txt": "not an image's extension",
+        "data/cat/b.tar.gz": "not an image's extension",
+        "data/cat/pipe.jpg": "not a file that can be read",
+        "data/cat/broken.png": "not a file that can be read",
+    }
+
+
+def test_clutter_is_passed_over_in_silence(here):
+    touch(
+        *(
+            here / "data" / name
+            for name in ("cat/a.jpg", ".hidden/b.jpg", "cat/._a.jpg", "__MACOSX/cat/c.jpg", "Thumbs.db")
+        ),
+        here / "data/cat/.ipynb_checkpoints/a-checkpoint.jpg",
+    )
+    found = scan(["data"])
+    assert (found.filenames, found.passed_over) == (["data/cat/a.jpg"], [])
+
+
+def test_files_that_a_glob_brings_along_are_passed_over(here):
+    touch(here / "data/cat/a.jpg", here / "data/README.md")
+    found = scan(["data/cat", "data/README.md"])
+    assert found.filenames == ["data/cat/a.jpg"]
+    assert found.passed_over == [("data/README.md", "not a folder")]
+
+
+def test_links_are_followed_once_and_loops_end(here):
+    touch(here / "data/cat/a.jpg", here / "elsewhere/dog/b.jpg")
+    os.symlink("..", here / "data/cat/loop")
+    os.symlink("../elsewhere/dog", here / "data/dog")
+    os.symlink("cat", here / "data/also-cat")
+    os.symlink("a.jpg", here / "data/cat/same.jpg")
+    found = scan(["data"])
+    assert labelled(found, "data") == {"cat/a.jpg": "cat", "cat/same.jpg": "cat", "dog/b.jpg": "dog"}
+    assert sorted(path for path, _ in found.passed_over) == ["data/also-cat", "data/cat/loop"]
+
+
+@pytest.mark.parametrize("sources", [("data", "data/cat"), ("data/cat", "data"), ("data", "data"), ("data", "link")])
+def test_overlapping_sources_would_count_images_twice(here, sources):
+    touch(here / "data/cat/a.jpg", here / "data-b/cat/b.jpg")
+    os.symlink("data/cat", here / "link")
+    with pytest.raises(PackError, match="would be packed twice; give one of them"):
+        scan(["data-b", *sources])
+
+
+def test_names_are_any_bytes(here):
+    names = [b"a b.jpg", b"new\nline.jpg", b"\xff\xfe.jpg", "\u00fc\u4e2d.jpg".encode(), b"'quote\".jpg"]
+    for name in names:
+        touch(here / "data/cat" / os.fsdecode(name))
+    assert [os.fsencode(name) for name in scan(["data"]).filenames] == sorted(
+        (b"data/cat/" + name for name in names), key=os.fsdecode
+    )
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (["nowhere"], "nowhere: expected a folder of images, found nothing there"),
+        (["empty"], r"no images in empty: expected files such as \.jpg or \.png in it or below"),
+        (["text"], "no images in text: .*; 1 other files were passed over"),
+        (["text/notes.txt"], "no images in any SOURCE: .*; 1 other files were passed over"),
+        ([], "no images in any SOURCE"),
+    ],
+)
+def test_no_images_is_an_error(here, sources, message):
+    (here / "empty").mkdir()
+    touch(here / "text/notes.txt")
+    with pytest.raises(PackError, match=message):
+        scan(sources)
