@@ -8,7 +8,8 @@ labels               int32 (N,)             index into class_names
 class_names          fixed UTF-8 (K,)       sorted
 filenames            fixed UTF-8 (N,)       the source path as given, ``/`` as separator
 columns/source       fixed UTF-8 (N,)       the SOURCE each row came from
-columns/NAME         fixed UTF-8 (N,)       every other column of a manifest
+columns/NAME         fixed UTF-8 (N,)       every other column of a manifest; ``/``, ``%`` and bytes that are not
+                                            UTF-8 are percent-encoded in its name
 digests              uint8 (N, 32)          SHA-256 of the source file's bytes
 checksums            uint64 (N,)            XXH3-64 of the row's pixels
 skipped/filenames    fixed UTF-8 (M,)       what was left out
@@ -35,10 +36,12 @@ import contextlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
+from urllib.parse import quote, unquote
 
 import h5py
 import numpy as np
@@ -168,7 +171,7 @@ def _open(path: str) -> h5py.File:
         text = str(error)
         if "truncated" in text:
             found = f"the file is cut short ({os.path.getsize(path)} bytes); copy it again, or pack again"
-        elif "lock" in text:
+        elif "unable to lock file" in text:
             found = "another process is writing to it; try again when it has finished"
         elif "signature" in text:
             found = "it is not an HDF5 file; packs are made by pack-images"
@@ -183,9 +186,13 @@ def _errors_name(path: str) -> Iterator[None]:
     try:
         yield
     except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
+        raise FormatError(f"{path}: {_line(error)}") from None
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, UnicodeError) as error:
-        raise FormatError(f"{path}: damaged ({error}); copy it again, or pack again") from error
+        raise FormatError(f"{path}: damaged ({_line(error)}); copy it again, or pack again") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _header(file: h5py.File, size: int) -> Header:
@@ -205,7 +212,10 @@ def _header(file: h5py.File, size: int) -> Header:
         filenames=_block(file, "filenames", _TEXT, 1, size, rows),
         digests=_block(file, "digests", np.dtype("u1"), 2, size, rows),
         checksums=_block(file, "checksums", np.dtype("<u8"), 1, size, rows),
-        columns={name: _block(file, f"columns/{name}", _TEXT, 1, size, rows) for name in _members(file, "columns")},
+        columns={
+            unquote(name, errors="surrogateescape"): _block(file, f"columns/{name}", _TEXT, 1, size, rows)
+            for name in _members(file, "columns")
+        },
         skipped_filenames=_block(file, "skipped/filenames", _TEXT, 1, size),
         skipped_reasons=_block(file, "skipped/reasons", _TEXT, 1, size),
         class_names=tuple(decode(bytes(name)) for name in file["class_names"][()]),
@@ -257,8 +267,10 @@ def _members(file: h5py.File, group: str) -> list[str]:
 def _check_link(file: h5py.File, name: str) -> None:
     """Only hard links: a soft or external one could lead anywhere, another file included."""
     head, _, tail = name.rpartition("/")
+    if head:
+        _check_link(file, head)
     group = file[head] if head else file
-    if tail not in group:
+    if not isinstance(group, h5py.Group) or tail not in group:
         raise FormatError(f"{name} is missing; copy the file again, or pack again")
     if not isinstance(group.get(tail, getlink=True), h5py.HardLink):
         raise FormatError(f"{name}: expected a data set in this file, found a link that leads elsewhere")
@@ -355,7 +367,18 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
     offset = images_offset(stride)
     os.ftruncate(descriptor, offset + rows * stride)
     os.pwrite(descriptor, bytes(offset), 0)
-    with h5py.File(_create(_BlankFile(descriptor), stride)) as file:
+    blank = _BlankFile(descriptor)
+    try:
+        _lay_around(blank, shape, offset, tables)
+    except Exception as error:
+        raise blank.error or error from None
+    if blank.error is not None:
+        raise blank.error
+
+
+def _lay_around(blank: _BlankFile, shape: tuple[int, int, int, int], offset: int, tables: Tables) -> None:
+    _, height, width, channels = shape
+    with h5py.File(_create(blank, height * width * channels)) as file:
         if _write_images(file, shape) != offset:
             raise RuntimeError(f"HDF5 placed images elsewhere than at byte {offset}")
         _write(file, "labels", np.asarray(tables.labels, "<i4"))
@@ -364,7 +387,7 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
         _write(file, "digests", np.asarray(tables.digests, "u1"))
         _write(file, "checksums", np.asarray(tables.checksums, "<u8"))
         for name, column in sorted(tables.columns.items()):
-            _write(file, f"columns/{name}", _fixed(column))
+            _write(file, f"columns/{_quoted(name)}", _fixed(column))
         _write(file, "skipped/filenames", _fixed([name for name, _ in tables.skipped]))
         _write(file, "skipped/reasons", _fixed([reason for _, reason in tables.skipped]))
         file.attrs["format"] = np.bytes_(FORMAT.encode())
@@ -374,9 +397,14 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
 
 
 class _BlankFile(io.RawIOBase):
-    """A descriptor that looks empty to HDF5, so that it lays a new file around the bytes already there."""
+    """A descriptor that looks empty to HDF5, so that it lays a new file around the bytes already there.
+
+    Attributes:
+        error: The first of writing, which HDF5 itself would not pass on.
+    """
 
     def __init__(self, descriptor: int) -> None:
+        self.error: OSError | None = None
         self._descriptor = descriptor
         self._position = 0
         self._end = 0
@@ -395,16 +423,24 @@ class _BlankFile(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
-        while view:
-            count = os.pwrite(self._descriptor, view, self._position)
-            self._position += count
-            view = view[count:]
+        try:
+            while view:
+                count = os.pwrite(self._descriptor, view, self._position)
+                self._position += count
+                view = view[count:]
+        except OSError as error:
+            self.error = self.error or error
+            raise
         self._end = max(self._end, self._position)
         return len(memoryview(data).cast("B"))
 
     def truncate(self, size: int | None = None) -> int:
         self._end = self._position if size is None else size
-        os.ftruncate(self._descriptor, self._end)
+        try:
+            os.ftruncate(self._descriptor, self._end)
+        except OSError as error:
+            self.error = self.error or error
+            raise
         return self._end
 
 
@@ -441,7 +477,16 @@ def _write(file: h5py.File, name: str, data: NDArray[Any]) -> None:
             creation.set_obj_track_times(False)
             h5py.h5g.create(file.id, head.encode(), gcpl=creation)
         group = file[head]
-    group.create_dataset(tail, data=data, track_times=False)
+    group.create_dataset(encode(tail), data=data, track_times=False)
+
+
+def _quoted(name: str) -> str:
+    """A column's name as HDF5 can hold it: without what has a meaning there, percent-encoded as in an address."""
+    if not name:
+        raise ValueError("columns: expected a name, found an empty one")
+    if name == ".":
+        return "%2E"
+    return re.sub("[/%\0\udc80-\udcff]", lambda found: quote(found[0], safe="", errors="surrogateescape"), name)
 
 
 def _fixed(texts: Sequence[str]) -> NDArray[np.bytes_]:

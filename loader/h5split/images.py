@@ -151,7 +151,10 @@ class PackedImages:
         """
         stride = self.images[0].nbytes
         first = self.header.images.offset + rows * stride
-        pieces = np.unique(np.concatenate([first // _READ_SIZE, (first + stride - 1) // _READ_SIZE]))
+        depth = np.zeros(self.header.size // _READ_SIZE + 2, np.int64)  # of rows over each piece, as differences
+        np.add.at(depth, first // _READ_SIZE, 1)
+        np.add.at(depth, (first + stride - 1) // _READ_SIZE + 1, -1)
+        pieces = np.flatnonzero(np.cumsum(depth))
         scratch = memoryview(bytearray(_READ_SIZE))
         done = 0
         with open(self.path, "rb", buffering=0) as file:

@@ -1,0 +1,89 @@
+"""Every example in README and docstrings runs."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from conftest import write_classes
+from h5split import SplitSequence
+from pack_images import cli
+
+PROJECT = Path(__file__).parents[1]
+README = (PROJECT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def example(documented):
+    """The code in a docstring, behind the line that ends in a double colon or says Example."""
+    return textwrap.dedent(re.search(r"(?:::|Example:)\n\n((?:    .*\n|\n)+)", inspect.getdoc(documented))[1])
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make = [sys.executable, str(PROJECT / "tools/make_images.py"), "data", "--count", "300", "--roots", "2"]
+    subprocess.run(make, check=True, capture_output=True)
+    write_classes(tmp_path / "photos", {"ants": 3, "bees": 3})
+    return tmp_path
+
+
+def run_command(line):
+    arguments = [
+        path
+        for word in shlex.split(line)[1:]
+        for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
+    ]
+    assert cli.main([*arguments, "--quiet"]) == 0
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_readme_runs_from_top_to_bottom(here, capsys):
+    pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'pack-images[tensorflow]'")
+    from h5split import H5SplitSequence
+
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("pack-images ")]
+    assert len(commands) >= 3
+    for line in commands:
+        run_command(line)
+    assert {"eurosat.h5", "photos.h5"} <= set(os.listdir(here))
+    namespace = {"SplitSequence": SplitSequence}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), namespace)
+    for documented in (SplitSequence, H5SplitSequence):
+        exec(compile(example(documented), documented.__name__, "exec"), namespace)
+    assert "root-" in capsys.readouterr().out
+
+
+def test_the_help_has_commands_that_run(here):
+    for line in re.findall(r"^  (pack-images .*)$", cli._EPILOG, re.MULTILINE):
+        run_command(line)
+
+
+def test_the_readme_names_every_option_and_setting():
+    from h5split.batches import Settings
+
+    for action in cli._parser()._actions:
+        for option in action.option_strings:
+            if option.startswith("--") and option not in ("--help", "--output"):
+                assert option in README, option
+    for name in Settings.__dataclass_fields__:
+        assert f"`{name}`" in README, name
+
+
+def test_links_lead_somewhere():
+    documents = [PROJECT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")]
+    for document in [*documents, *(PROJECT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"

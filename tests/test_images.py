@@ -1,0 +1,334 @@
+"""PackedImages: the file as rows, which are views of it."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import mmap
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from conftest import assert_rows_are_who_they_say, pixels_of, write_classes
+from h5split import PackedImages
+from h5split.format import Tables, seal
+from h5split.images import Texts
+
+READ_SIZE = 8 << 20  # what preload reads at a time
+
+RAW = np.array([b"ape", "bär".encode(), b"caf\xe9", b"", b"dog.png"], np.bytes_)
+TEXTS = ["ape", "bär", "caf\udce9", "", "dog.png"]
+
+
+@pytest.fixture
+def own(packed: Path, tmp_path: Path) -> Path:
+    """A pack that the test may do anything to."""
+    return Path(shutil.copy(packed, tmp_path / "own.h5"))
+
+
+def memory_of(array: NDArray[np.generic]) -> object:
+    """What the array is a view of in the end."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array.obj if isinstance(array, memoryview) else array
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_is_the_image_that_its_filename_says(images):
+    labels = [images.class_names[label] for label in images.labels]
+    assert_rows_are_who_they_say(images.images, labels, images.filenames)
+
+
+def test_shapes_are_those_of_the_sources(images):
+    assert len(images) == 100
+    assert images.images.shape == (100, 8, 8, 3)
+    assert images.shape == (8, 8, 3)
+    assert np.bincount(images.labels).tolist() == [20, 50, 30]
+    assert {name: len(texts) for name, texts in images.columns.items()} == {"source": 100}
+
+
+def test_class_names_are_sorted(images):
+    assert images.class_names == ("cat", "dog", "emu")
+
+
+def test_a_row_is_pixels_and_a_label(images):
+    image, label = images[7]
+    assert np.array_equal(image, pixels_of(images.filenames[7]))
+    assert type(label) is int
+    assert images.class_names[label] == images.filenames[7].split("/")[-2]
+
+
+def test_negative_rows_count_from_the_end(images):
+    assert np.array_equal(images[-1][0], images[99][0])
+    assert images[-1][1] == images[99][1]
+
+
+@pytest.mark.parametrize("row", [100, -101])
+def test_a_row_that_is_not_there_is_an_index_error(images, row):
+    with pytest.raises(IndexError, match=f"index {row} is out of bounds"):
+        images[row]
+
+
+@pytest.mark.parametrize("rows", [[5], [3, 99, 0, 3], [-1, 0], []], ids=str)
+def test_a_batch_is_its_rows(images, rows):
+    batch = images.__getitems__(rows)
+    assert len(batch) == len(rows)
+    for (image, label), row in zip(batch, rows, strict=True):
+        assert np.array_equal(image, images[row][0])
+        assert (type(label), label) == (int, images[row][1])
+
+
+def test_iterating_gives_every_row_once(images):
+    pixels, labels = zip(*images, strict=True)
+    assert np.array_equal(pixels, images.images)
+    assert list(labels) == images.labels.tolist()
+
+
+def test_repr_says_what_it_is(images, packed):
+    assert repr(images) == f"PackedImages({str(packed)!r}): 100 images (8, 8, 3), 3 classes"
+
+
+def test_digests_are_sha256_of_the_source_files(images):
+    for filename, digest in zip(images.filenames, images.digests, strict=True):
+        assert digest.tobytes() == hashlib.sha256(Path(filename).read_bytes()).digest()
+
+
+def test_checksums_are_xxh3_of_the_rows(images):
+    assert images.checksums.tolist() == [xxhash.xxh3_64_intdigest(image.tobytes()) for image in images.images]
+
+
+def test_columns_say_which_source_a_row_came_from(images, packed):
+    assert set(images.columns["source"]) == {str(packed.parent / "data")}
+
+
+def test_the_header_says_how_it_was_packed(images):
+    assert images.header.settings["order"] == "stratified"
+    assert images.header.settings["seed"] == 0
+    assert set(images.header.packed_by) >= {"pack-images", "pillow"}
+
+
+def test_nothing_skipped_is_an_empty_list(images):
+    assert images.skipped == []
+
+
+def test_what_was_left_out_is_named_with_the_reason(packing, tmp_path):
+    root = write_classes(tmp_path / "data", {"cat": 3})
+    (root / "cat" / "empty.png").touch()
+    packing(root)
+    [(filename, reason)] = PackedImages(tmp_path / "out.h5").skipped
+    assert filename == str(root / "cat" / "empty.png")
+    assert reason
+
+
+# --- views of the file -----------------------------------------------------------------------------------------------
+
+
+def test_arrays_are_views_of_the_file(images):
+    for array in (images.images, images.labels, images.digests, images.checksums):
+        assert isinstance(memory_of(array), mmap.mmap)
+        assert not array.flags.owndata
+
+
+def test_consecutive_rows_are_a_view_and_scattered_ones_a_copy(images):
+    assert np.shares_memory(images.images[10:20], images.images)
+    assert np.shares_memory(images[5][0], images.images)
+    assert not np.shares_memory(images.__getitems__([5, 6])[0][0], images.images)
+
+
+@pytest.mark.parametrize("name", ["images", "labels", "digests", "checksums"])
+def test_arrays_are_read_only(images, name):
+    with pytest.raises(ValueError, match="read-only"):
+        getattr(images, name)[0] = 0
+    with pytest.raises(ValueError, match="cannot set WRITEABLE flag to True"):
+        getattr(images, name).flags.writeable = True
+
+
+def test_it_pickles_as_its_path(images):
+    pickled = pickle.dumps(images)
+    assert len(pickled) < 500
+    again = pickle.loads(pickled)
+    assert again.path == images.path
+    assert np.array_equal(again.images, images.images)
+    assert again.filenames == images.filenames
+
+
+@pytest.mark.parametrize("kind", [str, Path], ids=["text", "path"])
+def test_the_path_is_kept_as_given(packed, kind):
+    assert PackedImages(kind(packed)).path == str(packed)
+
+
+def test_a_pack_that_is_replaced_keeps_its_rows(own, packing, tmp_path):
+    before = PackedImages(own)
+    pixels, filenames = before.images.copy(), list(before.filenames)
+    packing(write_classes(tmp_path / "other", {"yak": 4, "zebu": 3}))
+    os.replace(tmp_path / "out.h5", own)
+    assert np.array_equal(before.images, pixels)
+    assert list(before.filenames) == filenames
+    assert PackedImages(own).class_names == ("yak", "zebu")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be removed while they are open")
+def test_a_pack_that_is_removed_keeps_its_rows(own, images):
+    pack = PackedImages(own)
+    own.unlink()
+    assert np.array_equal(pack.images, images.images)
+    assert pack.filenames == images.filenames
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs flock")
+def test_no_other_process_writes_to_a_pack_while_it_is_open(own):
+    code = "import h5py, sys; h5py.File(sys.argv[1], 'r+').attrs['other'] = 1"
+    pack = PackedImages(own)
+    second = PackedImages(own)
+    refused = subprocess.run([sys.executable, "-c", code, own], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "unable to lock file" in refused.stderr
+    assert np.array_equal(pack.images, second.images)
+    del pack, second
+    gc.collect()
+    subprocess.run([sys.executable, "-c", code, own], check=True)
+
+
+# --- preload ---------------------------------------------------------------------------------------------------------
+
+
+def hollow(path: Path, shape: tuple[int, int, int, int]) -> PackedImages:
+    """A pack of black images that takes no space on disk."""
+    rows = shape[0]
+    content = Tables(
+        labels=np.zeros(rows, np.int32),
+        class_names=["black"],
+        filenames=["black.png"] * rows,
+        columns={"source": ["data"] * rows},
+        digests=np.zeros((rows, 32), np.uint8),
+        checksums=np.zeros(rows, np.uint64),
+        settings={},
+        packed_by={},
+    )
+    path.touch()
+    descriptor = os.open(path, os.O_RDWR)
+    seal(descriptor, shape, content)
+    os.close(descriptor)
+    return PackedImages(path)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param((100, 8, 8, 3), id="small"),
+        pytest.param((10, 1024, 1024, 3), id="several rows to a piece"),
+        pytest.param((3, 2048, 2048, 3), id="rows larger than a piece"),
+        pytest.param((2, 3000, 3000, 3), id="rows larger than two pieces"),
+    ],
+)
+def test_preload_reads_every_pixel_and_says_how_far_it_is(tmp_path, shape):
+    pack = hollow(tmp_path / "hollow.h5", shape)
+    end = pack.header.images.offset + pack.header.images.nbytes
+    counts: list[int] = []
+    total = pack.preload(np.arange(len(pack)), counts.append)
+    assert total == sum(counts)
+    assert end <= total <= pack.header.size
+    assert max(counts) <= READ_SIZE
+
+
+def test_preload_reads_only_where_the_rows_are(tmp_path):
+    pack = hollow(tmp_path / "hollow.h5", (10, 2048, 2048, 1))
+    assert pack.preload(np.array([9, 0, 9])) < 3 * READ_SIZE
+    assert pack.preload(np.array([0])) == READ_SIZE
+    assert pack.preload(np.arange(0)) == 0
+
+
+def test_preload_reads_the_same_in_any_order(tmp_path):
+    pack = hollow(tmp_path / "hollow.h5", (10, 2048, 2048, 1))
+    rows = np.array([7, 1, 2])
+    assert pack.preload(rows) == pack.preload(np.sort(rows))
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
+
+
+def test_texts_are_decoded_when_asked_for():
+    raw = RAW.copy()
+    texts = Texts(raw)
+    raw[1] = b"changed"
+    assert texts[1] == "changed"
+
+
+def test_texts_are_equal_to_any_sequence_of_the_same():
+    texts = Texts(RAW)
+    assert texts == TEXTS
+    assert texts == tuple(TEXTS)
+    assert texts == Texts(RAW)
+    assert texts == Texts(RAW[::-1], np.arange(4, -1, -1))
+    assert texts != TEXTS[:-1]
+    assert texts != [*TEXTS[:-1], "other"]
+    assert Texts(RAW[:0]) == []
+    assert Texts(np.array([b"a"])) != "a"
+    assert texts != 5
+
+
+def test_texts_contain_and_find_as_a_sequence():
+    texts = Texts(RAW)
+    assert "bär" in texts
+    assert "bar" not in texts
+    assert texts.index("dog.png") == 4
+    assert list(reversed(texts)) == TEXTS[::-1]
+
+
+def test_texts_have_no_hash():
+    with pytest.raises(TypeError, match="unhashable type: 'Texts'"):
+        hash(Texts(RAW))
+
+
+def test_texts_show_the_first():
+    assert repr(Texts(RAW)) == "<5 texts, the first 'ape'>"
+    assert repr(Texts(RAW[:0])) == "<no texts>"
+
+
+@pytest.mark.parametrize("index", [5, -6, 10**9])
+@pytest.mark.parametrize("taken", [False, True], ids=["all", "taken"])
+def test_a_text_that_is_not_there_is_an_index_error(index, taken):
+    texts = Texts(RAW).take(np.arange(5)) if taken else Texts(RAW)
+    with pytest.raises(IndexError, match=f"index {index} is out of bounds"):
+        texts[index]
+
+
+def test_a_taken_text_that_is_in_the_file_but_not_taken_is_an_index_error():
+    with pytest.raises(IndexError, match="index 2 is out of bounds"):
+        Texts(RAW).take(np.array([0, 4]))[2]
+
+
+@given(
+    cut=st.slices(5),
+    index=st.integers(-5, 4),
+    order=st.permutations(range(5)),
+    again=st.lists(st.integers(0, 4), max_size=8),
+)
+def test_texts_index_and_slice_as_a_list_does(cut, index, order, again):
+    texts, taken = Texts(RAW), Texts(RAW).take(np.array(order))
+    expected = [TEXTS[row] for row in order]
+    assert (texts[index], texts[cut]) == (TEXTS[index], TEXTS[cut])
+    assert (taken[index], taken[cut]) == (expected[index], expected[cut])
+    twice = taken.take(np.array(again, np.int64))
+    assert list(twice) == [expected[row] for row in again]
+    assert len(twice) == len(again)
+    assert twice.raw().tolist() == [RAW[order[row]] for row in again]
+
+
+def test_filenames_are_texts_of_the_file(images):
+    assert isinstance(images.filenames, Texts)
+    assert isinstance(memory_of(images.filenames.raw()), mmap.mmap)
+    assert images.filenames[-1] == images.filenames[99]
+    assert images.filenames[2:4] == [images.filenames[2], images.filenames[3]]

@@ -1,0 +1,89 @@
+"""The scripts in tools/, as a user calls them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parents[1] / "tools"
+
+
+def run(*arguments, **options):
+    return subprocess.run(arguments, capture_output=True, text=True, **options)
+
+
+def test_made_images_are_the_same_every_time_and_scattered_over_roots(tmp_path):
+    sums = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        done = run(sys.executable, TOOLS / "make_images.py", folder, "--count", "60", "--roots", "3")
+        assert done.returncode == 0, done.stderr
+        files = sorted(folder.rglob("*.jpg"))
+        assert len(files) == 60
+        sums.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in files])
+    assert sums[0] == sums[1]
+    assert sorted(os.listdir(folder)) == ["root-1", "root-2", "root-3"]
+    assert all(
+        sorted(os.listdir(root)) == ["cross", "disc", "square", "stripes", "triangle"] for root in folder.iterdir()
+    )
+
+
+def test_training_learns_and_leaves_curves_confusion_and_mistakes(tmp_path):
+    pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'pack-images[tensorflow]'")
+    run(sys.executable, TOOLS / "make_images.py", tmp_path / "data", "--count", "1000", check=True)
+    sources = sorted((tmp_path / "data").iterdir())
+    packing = [sys.executable, "-m", "pack_images.cli", *sources, "-o", tmp_path / "made.h5"]
+    run(*packing, "--size", "32", check=True)
+    training = [sys.executable, TOOLS / "train_eurosat.py", tmp_path / "made.h5", "--output", tmp_path / "out"]
+    done = run(*training, "--epochs", "8", "--learning-rate", "0.001")
+    assert done.returncode == 0, done.stderr
+    accuracy = float(re.search(r"test accuracy: ([\d.]+)% of 200 images", done.stdout)[1])
+    assert accuracy > 60
+    for picture in ("curves.png", "confusion.png"):
+        assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
+    listed = (tmp_path / "out" / "mistakes.csv").read_text().splitlines()
+    assert listed[0] == "filename,label,predicted,confidence"
+    assert len(listed) - 1 == round(200 * (100 - accuracy) / 100)
+    for line in listed[1:]:
+        filename, label, predicted, _ = line.split(",")
+        assert Path(filename).exists()
+        assert filename.split("/")[-2] == label != predicted
+
+
+def test_speed_prints_ratios_to_the_limits(tmp_path):
+    run(sys.executable, TOOLS / "make_images.py", tmp_path / "data", "--count", "200", check=True)
+    done = run(sys.executable, TOOLS / "speed.py", "pack", tmp_path / "data", "--repeats", "1")
+    assert done.returncode == 0, done.stderr
+    assert "images/s; of the speed of" in done.stdout
+    packing = [
+        sys.executable,
+        "-m",
+        "pack_images.cli",
+        tmp_path / "data",
+        "-o",
+        tmp_path / "made.h5",
+        "--labels",
+        "parent",
+    ]
+    run(*packing, check=True)
+    done = run(sys.executable, TOOLS / "speed.py", "load", tmp_path / "made.h5", "--repeats", "1", "--batch", "32")
+    assert done.returncode == 0, done.stderr
+    assert "us a batch" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["test.sh", "quickstart.sh"])
+def test_an_install_that_fails_says_so_and_ends_there(tmp_path, script):
+    project = tmp_path / "project"
+    (project / "tools").mkdir(parents=True)
+    for name in (script, "environment.sh"):
+        (project / "tools" / name).write_text((TOOLS / name).read_text())
+    (project / "pyproject.toml").write_text("this is no project")
+    done = run("sh", project / "tools" / script, env={**os.environ, "PIP_NO_INDEX": "1"})
+    assert done.returncode != 0
+    assert "pip could not install pack-images[" in done.stderr
+    assert not list((project / ".venv").glob("installed-*"))
