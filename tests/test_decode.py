@@ -358,6 +358,7 @@ def test_the_first_frame_is_the_picture(kind: str, options: dict[str, object]) -
 # --- which way is up
 
 
+SECOND = {"save_all": True, "append_images": [noise(16, 16)]}  # a second picture, as an MPO has
 STORED = "abc def"
 UPRIGHT = {
     1: "abc def",
@@ -401,10 +402,13 @@ def test_exif_orientation_is_applied(kind: str, options: dict[str, object], numb
 
 @pytest.mark.parametrize(("number", "upright"), ORIENTATIONS)
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-@pytest.mark.parametrize("kind", ["JPEG", "MPO"])
-def test_exif_orientation_of_a_jpeg_is_applied(kind: str, mode: str, number: int, upright: str) -> None:
+@pytest.mark.parametrize(("kind", "options"), [("JPEG", {}), ("MPO", SECOND)], ids=["JPEG", "MPO"])
+def test_exif_orientation_of_a_jpeg_is_applied(
+    kind: str, options: dict[str, object], mode: str, number: int, upright: str
+) -> None:
     image = Image.fromarray(letters(STORED)).convert(mode)
-    data = saved(image, kind, exif=orientation(number), quality=100, subsampling=0)
+    data = saved(image, kind, exif=orientation(number), quality=100, subsampling=0, **options)
+    assert Image.open(io.BytesIO(data)).format == kind
     assert np.abs(decoded(data).astype(int) - letters(upright)[:, :, np.newaxis]).max() <= 2
 
 
@@ -500,7 +504,7 @@ def drafted(data: bytes, scale: int) -> Image.Image:
     [
         pytest.param("JPEG", {}, id="through simplejpeg"),
         pytest.param("JPEG", {"exif": orientation(1)}, id="through Pillow"),
-        pytest.param("MPO", {"exif": orientation(1)}, id="MPO"),
+        pytest.param("MPO", {"exif": orientation(1), **SECOND}, id="MPO"),
     ],
 )
 @pytest.mark.parametrize(("color", "channels"), [("rgb", 3), ("grayscale", 1)])

@@ -9,8 +9,9 @@ EXIF orientation           applied: the picture stands upright
 1-bit, grey, palette       expanded to the channels stored; 1-bit to 0 and 255
 transparency               composited on black, wherever it comes from (RGBA, LA, a palette with alpha, a transparent
                            colour); with ``--color rgba`` it is the fourth channel, and opaque images have 255 there
-16-bit grey and RGB        the high byte of each sample, so 65535 becomes 255; nothing saturates. So too for 32-bit
-                           integers, whose range is taken to be that of 16 bits, as a 16-bit PGM has it
+16-bit grey and RGB        the high byte of each sample, so 65535 becomes 255; nothing saturates (Pillow rounds a PPM
+                           instead). So too for 32-bit integers, whose range is taken to be that of 16 bits, as a
+                           16-bit PGM has it
 float grey                 rounded, taken to lie in 0 to 255; what lies outside is clipped, NaN is 0
 CMYK, YCCK, YCbCr, HSV     converted to RGB by Pillow's formulas; Adobe's inverted CMYK is known
 LAB                        converted to sRGB through LittleCMS
@@ -109,7 +110,7 @@ def _plain_jpeg(data: bytes) -> tuple[int, int, str] | None:
         return None
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+    except (ValueError, KeyError):  # KeyError: a chroma subsampling that it has no name for
         return None
     return None if space in ("CMYK", "YCCK") or _has_app1(data) else (height, width, space)
 
@@ -153,13 +154,12 @@ def _upright(data: bytes, how: Pixels) -> Image.Image:
     image: Image.Image = Image.open(io.BytesIO(data))
     width, height = image.size
     _check_pixels(width, height, how)
-    turn = _TRANSPOSE.get(_orientation(image))
-    if image.format in ("JPEG", "MPO") and how.size is not None:
-        swapped = turn is not None and _orientation(image) >= 5
-        scale = _scale(*((height, width) if swapped else (width, height)), how)
+    if image.format in ("JPEG", "MPO"):
+        scale = _scale(*((height, width) if _orientation(image) >= 5 else (width, height)), how)
         if scale > 1:
             image.draft(image.mode, (width // scale, height // scale))
     image.load()
+    turn = _TRANSPOSE.get(_orientation(image))  # now, because loading turns a TIFF, and asking earlier loads a PNG
     return image if turn is None else image.transpose(turn)
 
 
