@@ -202,7 +202,6 @@ def test_progress_counts_every_row(root, packing):
     (root / "cat" / "data-cat-3.png").write_bytes(b"broken")
     calls = []
     packing(root, progress=lambda *call: calls.append(call))
-    assert calls[0] == (0, 40, 0)
     assert calls[-1] == (40, 40, 1)
     assert [done for done, _, _ in calls] == sorted(done for done, _, _ in calls)
 
@@ -327,7 +326,7 @@ def test_broken_images_stay_left_out_over_an_interruption(tmp_path, packing, man
 
 def test_a_second_run_at_one_output_is_refused(many, tmp_path, packing):
     def second(done, total, left_out):
-        if done == 0:
+        if done < total:
             with pytest.raises(PackError, match=r"out\.h5: another run is packing to it"):
                 packing(many)
 

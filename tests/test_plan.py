@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import gcd
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pack_images import PackError
-from pack_images.plan import Pixels, Settings, plan, survivors
+from pack_images.plan import Pixels, Place, Settings, plan, survivors
 from pack_images.scan import Sources
 
 
 def sources(count=100):
     labels = [("cat", "dog", "emu")[index % 7 % 3] for index in range(count)]
-    return Sources([f"data/{label}/{index}.jpg" for index, label in enumerate(labels)], labels, ["data"] * count)
+    filenames = [f"data/{label}/{index}.jpg" for index, label in enumerate(labels)]
+    return Sources(filenames, labels, {"source": ["data"] * count})
 
 
 def planned(count=100, shape=(8, 8, 3), **settings):
@@ -26,15 +28,15 @@ def planned(count=100, shape=(8, 8, 3), **settings):
 def test_rows_keep_their_label_in_every_order():
     for order in ("stratified", "sorted"):
         a_plan = planned(order=order)
-        assert sorted(a_plan.filenames) == sorted(sources().filenames)
-        for name, label in zip(a_plan.filenames, a_plan.labels, strict=True):
+        assert sorted(a_plan.sources.filenames) == sorted(sources().filenames)
+        for name, label in zip(a_plan.sources.filenames, a_plan.labels, strict=True):
             assert a_plan.class_names[label] == name.split("/")[1]
 
 
 def test_sorted_keeps_source_order_and_stratified_depends_on_the_seed():
-    assert planned(order="sorted").filenames == sources().filenames
-    assert planned(seed=1).filenames != planned(seed=2).filenames
-    assert planned(seed=1).filenames == planned(seed=1).filenames
+    assert planned(order="sorted").sources.filenames == sources().filenames
+    assert planned(seed=1).sources.filenames != planned(seed=2).sources.filenames
+    assert planned(seed=1).sources.filenames == planned(seed=1).sources.filenames
 
 
 def test_every_range_has_each_class_in_its_share():
@@ -46,12 +48,14 @@ def test_every_range_has_each_class_in_its_share():
 
 @given(count=st.integers(1, 5000), side=st.integers(1, 400))
 def test_tasks_cover_every_row_once_and_begin_on_pages_where_rows_allow(count, side):
-    a_plan = replace(planned(1), filenames=range(count), shape=(side, side, 3))
-    ranges = list(a_plan.ranges())
-    assert [row for rows in ranges for row in rows] == list(range(count))
-    assert len({len(rows) for rows in ranges[:-1]}) <= 1
-    if len(ranges[0]) * a_plan.stride >= 4096 * 4096:
-        assert all(rows.start * a_plan.stride % 4096 == 0 for rows in ranges)
+    a_plan = replace(planned(1), sources=Sources([str(row) for row in range(count)]), shape=(side, side, 3))
+    tasks = list(a_plan.tasks(Place("partial", "journal", 4096, a_plan.stride)))
+    assert [path for task in tasks for path in task.paths] == [str(row) for row in range(count)]
+    assert [task.first for task in tasks] == [int(task.paths[0]) for task in tasks]
+    assert len({len(task.paths) for task in tasks[:-1]}) <= 1
+    whole_pages = 4096 // gcd(4096, a_plan.stride)
+    if len(tasks[0].paths) >= whole_pages and len(tasks) > 1:
+        assert all(task.first * a_plan.stride % 4096 == 0 for task in tasks)
 
 
 def test_identity_changes_with_anything_that_decides_the_bytes():
@@ -64,7 +68,7 @@ def test_identity_changes_with_anything_that_decides_the_bytes():
         planned(shape=(9, 8, 3)),
         replace(base, settings=Settings(Pixels((8, 8), exact=True))),
         replace(base, labels=base.labels[::-1].copy()),
-        replace(base, columns={"source": ["other"] * 100}),
+        replace(base, sources=replace(base.sources, columns={"source": ["other"] * 100})),
     ]
     identities = {a_plan.identity(versions) for a_plan in (base, *others)} | {base.identity({"pillow": "2"})}
     assert len(identities) == len(others) + 2

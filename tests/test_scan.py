@@ -35,7 +35,7 @@ def test_roots_of_class_folders_and_class_folders_themselves_give_the_same_label
     as_classes = scan(["data/run1/cat", "data/run1/dog", "data/run2/cat", "data/run2/dog"])
     assert as_roots.filenames == as_classes.filenames
     assert as_roots.labels == as_classes.labels == ["cat", "dog", "cat", "dog"]
-    assert as_roots.origins == ["data/run1", "data/run1", "data/run2", "data/run2"]
+    assert as_roots.columns["source"] == ["data/run1", "data/run1", "data/run2", "data/run2"]
 
 
 @pytest.mark.parametrize(

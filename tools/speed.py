@@ -11,9 +11,9 @@ do nothing but read and decode the same files, and against a plain Pillow loop. 
 from __future__ import annotations
 
 import argparse
+import inspect
 import io
 import multiprocessing
-import os
 import statistics
 import subprocess
 import sys
@@ -87,10 +87,11 @@ def compare_packing(arguments: argparse.Namespace) -> None:
             output = ["-o", f"{folder}/out.h5", "--workers", str(arguments.workers)]
             return timed(lambda: subprocess.run([*command, *output, *options], check=True))
 
-    def started(function: str) -> float:
+    def started(function: Callable[[list[str], int], None]) -> float:
         """The same as a command: processes and imports counted."""
-        code = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); import speed; speed.{function}"
-        code += f"(sys.stdin.read().split('\\0'), {arguments.size})"
+        code = "import io, sys\nimport numpy as np\nimport simplejpeg\nfrom PIL import Image\n"
+        code += inspect.getsource(function)
+        code += f"{function.__name__}(sys.stdin.read().split('\\0'), {arguments.size})"
 
         def run() -> None:
             processes = [
@@ -109,7 +110,7 @@ def compare_packing(arguments: argparse.Namespace) -> None:
         found = medians(
             {
                 "bare read + decode (+ resize)": lambda: timed(lambda: list(executor.map(bare, shares, sizes))),
-                "the same, process start and imports counted": lambda: started("bare"),
+                "the same, process start and imports counted": lambda: started(bare),
                 "Pillow loop": lambda: timed(lambda: list(executor.map(pillow, shares, sizes))),
                 "pack-images, the whole command": pack,
                 "pack-images --exact": lambda: pack("--exact"),

@@ -43,7 +43,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pack_images.errors import DecodeError, SizeError
-from pack_images.plan import CHANNELS, MAX_PIXELS, Pixels, Shape
+from pack_images.packing import MAX_PIXELS
+from pack_images.plan import CHANNELS, Pixels, Shape
 
 _MODES = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}
 _SCALES = (8, 4, 2)  # of libjpeg's scaled decoding that Pillow offers too

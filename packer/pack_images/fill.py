@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,42 +13,8 @@ from numpy.typing import NDArray
 
 from pack_images.decode import decode
 from pack_images.errors import DecodeError, SizeError
-from pack_images.partial import Place, read_records, write_all, write_records
-from pack_images.plan import Pixels, Shape
-
-
-@dataclass(frozen=True)
-class Task:
-    """Rows `first` to `first + len(paths)`: picklable, and without a pixel in it.
-
-    Attributes:
-        place: Where rows go.
-        first: The first row.
-        paths: The source file of each row.
-        how: How a picture becomes a row.
-        shape: (H, W, C) of a row.
-    """
-
-    place: Place
-    first: int
-    paths: tuple[str, ...]
-    how: Pixels
-    shape: Shape
-
-
-@dataclass(frozen=True)
-class Filled:
-    """What became of a task.
-
-    Attributes:
-        rows: How many rows it had.
-        kept: How many of them an earlier run had written already.
-        failures: (row, reason) of each that cannot be decoded.
-    """
-
-    rows: int
-    kept: int
-    failures: tuple[tuple[int, str], ...]
+from pack_images.partial import read_records, write_all, write_records
+from pack_images.plan import Filled, Pixels, Task
 
 
 def fill(task: Task) -> Filled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import gcd
 from typing import Any, Literal
@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from h5split.rows import Rows, stratified_order
 from pack_images.errors import PackError
+from pack_images.packing import MAX_PIXELS
 from pack_images.scan import Labels, Sources
 
 CHANNELS = {"rgb": 3, "grayscale": 1, "rgba": 4}
 FITS = ("stretch", "crop", "pad")
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 ORDERS = ("stratified", "sorted")
-MAX_PIXELS = 178_956_970  # where Pillow itself refuses
-
 _TASK_BYTES = 4 << 20  # of pixels: a fraction of a second's work, so that workers end together
 _LEAST_TASKS = 64
 _PAGE = 4096
+_ROW_TABLE_BYTES = 4 + 8 + 32  # a row's label, checksum and digest
+_HEADING_BYTES = 1 << 16  # for names of classes, settings and HDF5's own
 
 Fit = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -87,29 +88,76 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where rows go: picklable, and all that a worker needs to know of the file.
+
+    Attributes:
+        pixels: Path of the partial file.
+        journal: Path of the journal.
+        offset: Of row 0 in the partial file.
+        stride: Bytes of a row.
+    """
+
+    pixels: str
+    journal: str
+    offset: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows `first` to `first + len(paths)`: picklable, and without a pixel in it.
+
+    Attributes:
+        place: Where rows go.
+        first: The first row.
+        paths: The source file of each row.
+        how: How a picture becomes a row.
+        shape: (H, W, C) of a row.
+    """
+
+    place: Place
+    first: int
+    paths: tuple[str, ...]
+    how: Pixels
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What became of a task.
+
+    Attributes:
+        rows: How many rows it had.
+        kept: How many of them an earlier run had written already.
+        failures: (row, reason) of each that cannot be decoded.
+    """
+
+    rows: int
+    kept: int
+    failures: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """The rows of the file in the order they will have.
 
     Attributes:
-        filenames: N paths.
+        sources: N images.
         labels: int32 (N,), indices into `class_names`.
         class_names: Sorted.
-        columns: Name -> N texts.
         shape: (H, W, C) of a row.
         settings: What decided all this.
-        passed_over: (path, reason) of what was found and is not planned.
     """
 
-    filenames: Sequence[str]
+    sources: Sources
     labels: NDArray[np.int32]
     class_names: Sequence[str]
-    columns: Mapping[str, Sequence[str]]
     shape: Shape
     settings: Settings
-    passed_over: Sequence[tuple[str, str]]
 
     def __len__(self) -> int:
-        return len(self.filenames)
+        return len(self.sources)
 
     @property
     def stride(self) -> int:
@@ -118,31 +166,36 @@ class Plan:
         return height * width * channels
 
     @property
+    def table_bytes(self) -> int:
+        """At most so many bytes come after the pixels."""
+        texts = [self.sources.filenames, *self.sources.columns.values()]
+        longest = sum(max(len(text.encode("utf-8", "surrogateescape")) for text in column) for column in texts)
+        return len(self) * (longest + _ROW_TABLE_BYTES) + _HEADING_BYTES
+
+    @property
     def counts(self) -> dict[str, int]:
         """Class name -> rows planned."""
         counts = np.bincount(self.labels, minlength=len(self.class_names)).tolist()
         return dict(zip(self.class_names, counts, strict=True))
 
-    def ranges(self) -> Iterator[range]:
-        """The tasks: ranges of rows of a few megabytes that begin on page boundaries."""
+    def tasks(self, place: Place) -> Iterator[Task]:
+        """The work: ranges of rows of a few megabytes that begin on page boundaries."""
         whole_pages = _PAGE // gcd(_PAGE, self.stride)
         size = max(1, min(_TASK_BYTES // self.stride, -(-len(self) // _LEAST_TASKS)))
         size = -(-size // whole_pages) * whole_pages if size >= whole_pages else size
-        return (range(start, min(start + size, len(self))) for start in range(0, len(self), size))
+        for first in range(0, len(self), size):
+            paths = tuple(self.sources.filenames[first : first + size])
+            yield Task(place, first, paths, self.settings.pixels, self.shape)
 
     def identity(self, packed_by: Mapping[str, str]) -> str:
         """A digest of all that decides the bytes of the file, but for the sources' own bytes."""
         digest = hashlib.sha256()
-        facts = [
-            self.settings.as_json(),
-            self.shape,
-            list(self.class_names),
-            dict(packed_by),
-            sorted(self.columns),
-        ]
+        columns = sorted(self.sources.columns.items())
+        names = [name for name, _ in columns]
+        facts = [self.settings.as_json(), self.shape, self.class_names, dict(packed_by), names]
         digest.update(json.dumps(facts, sort_keys=True).encode())
         digest.update(self.labels.tobytes())
-        for texts in (self.filenames, *(self.columns[name] for name in sorted(self.columns))):
+        for texts in (self.sources.filenames, *(texts for _, texts in columns)):
             digest.update("\0".join(texts).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -153,16 +206,7 @@ def plan(sources: Sources, settings: Settings, shape: Shape) -> Plan:
     number = {name: index for index, name in enumerate(class_names)}
     labels = np.fromiter((number[name] for name in sources.labels), np.int32, len(sources.labels))
     rows = np.arange(len(labels)) if settings.order == "sorted" else stratified_order(labels, settings.seed)
-    at = rows.tolist()
-    return Plan(
-        filenames=_taken(sources.filenames, at),
-        labels=labels[rows],
-        class_names=class_names,
-        columns={"source": _taken(sources.origins, at)},
-        shape=shape,
-        settings=settings,
-        passed_over=sources.passed_over,
-    )
+    return Plan(sources.take(rows.tolist()), labels[rows], class_names, shape, settings)
 
 
 def survivors(count: int, failed: Sequence[int], order: Order) -> Rows:
@@ -183,10 +227,6 @@ def survivors(count: int, failed: Sequence[int], order: Order) -> Rows:
     gone[np.asarray(failed, np.int64)] = True
     rows[gone[: len(rows)]] = len(rows) + np.flatnonzero(~gone[len(rows) :])
     return rows
-
-
-def _taken(texts: Sequence[str], rows: Iterable[int]) -> list[str]:
-    return [texts[row] for row in rows]
 
 
 def _check_known(name: str, value: object, known: Sequence[str]) -> None:

@@ -38,14 +38,26 @@ class Sources:
     Attributes:
         filenames: As stored: SOURCE and the way below it, `/` as separator.
         labels: The class name of each.
-        origins: The SOURCE of each, as given.
+        columns: Name -> a text for each; `source` is the SOURCE as given.
         passed_over: (path, reason) of what was found and is not packed.
     """
 
     filenames: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
-    origins: list[str] = field(default_factory=list)
+    columns: dict[str, list[str]] = field(default_factory=lambda: {"source": []})
     passed_over: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.filenames)
+
+    def take(self, rows: Sequence[int]) -> Sources:
+        """The same images in the order of `rows`."""
+        return Sources(
+            filenames=[self.filenames[row] for row in rows],
+            labels=[self.labels[row] for row in rows],
+            columns={name: [column[row] for row in rows] for name, column in self.columns.items()},
+            passed_over=self.passed_over,
+        )
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,7 @@ def scan(sources: Sequence[str | os.PathLike[str]], labels: Labels = "auto") -> 
             prefix = "" if folder.path == "" else folder.path.rstrip("/") + "/"
             found.filenames.extend([prefix + name for name in names])
             found.labels.extend([label] * len(names))
-            found.origins.extend([root] * len(names))
+            found.columns["source"].extend([root] * len(names))
     if not found.filenames:
         where = ", ".join(roots) or "any SOURCE"
         raise PackError(

@@ -1,15 +1,16 @@
 """Who does the tasks: worker processes of this machine, or any executor.
 
-A worker process is started afresh (not forked: the parent may have threads), and ends when its parent does, however
-that ends. A worker that dies, of a decoder that crashes or for want of memory, takes the whole
-`ProcessPoolExecutor` with it; so the tasks that were in flight are done again, alone, in halves if that kills again,
-until the file that does it stands alone and is left out.
+A worker process is forked from a server process that has loaded the decoders and nothing else (never from this one:
+it may have threads), and ends when its parent does, however that ends. A worker that dies, of a decoder that crashes
+or for want of memory, takes the whole `ProcessPoolExecutor` with it; so the tasks that were in flight are done again,
+alone, in halves if that kills again, until the file that does it stands alone and is left out.
 """
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.context
 import os
 import signal
 import threading
@@ -17,10 +18,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from itertools import islice
-from typing import Protocol, Self
+from multiprocessing import forkserver, resource_tracker
+from typing import TYPE_CHECKING, Protocol, Self
 
 from pack_images.errors import PackError
-from pack_images.fill import Filled, Task, fill
+
+if TYPE_CHECKING:
+    from pack_images.plan import Filled, Task
 
 _IN_FLIGHT = 4  # tasks for each worker: enough that none waits for the parent
 _KILLED = "its worker process died, twice, while decoding it"
@@ -72,6 +76,23 @@ def run(tasks: Iterable[Task], pool: Pool) -> Iterator[Filled]:
             future.cancel()
 
 
+@contextlib.contextmanager
+def open_pool(workers: int | None, executor: Executor | None) -> Iterator[Pool]:
+    """Whoever does the work: the executor given, or as many worker processes of this machine.
+
+    Raises:
+        PackError: `workers` is less than 1.
+    """
+    if executor is not None:
+        yield ForeignPool(executor)
+        return
+    count = (os.cpu_count() or 1) if workers is None else workers
+    if count < 1:
+        raise PackError(f"workers: expected 1 or more, found {count}")
+    with LocalPool(count) as pool:
+        yield pool
+
+
 class ForeignPool:
     """An executor somebody else made and looks after."""
 
@@ -81,7 +102,7 @@ class ForeignPool:
 
     def submit(self, task: Task) -> Future[Filled]:
         """Have a task done."""
-        return self._executor.submit(fill, task)
+        return self._executor.submit(_do, task)
 
     def recover(self, lost: list[Task]) -> Iterator[Filled]:
         """An executor that is broken cannot be mended from here."""
@@ -94,43 +115,48 @@ class ForeignPool:
 class LocalPool:
     """Worker processes of this machine, replaced when they die.
 
-    They start at once, so that they get ready while the parent scans.
+    The server they are forked from loads while the parent loads and scans; they start with the first task.
     """
 
     def __init__(self, workers: int) -> None:
-        self._workers = workers
         self.in_flight = _IN_FLIGHT * workers
-        self._executor, self._ready = _started(workers)
+        self._workers = workers
+        self._processes: _Processes | None = None
+        _start_server()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        if self._processes is not None:
+            self._processes.close()
 
     def submit(self, task: Task) -> Future[Filled]:
         """Have a task done."""
-        return self._executor.submit(fill, task)
+        if self._processes is None:
+            self._processes = _Processes(self._workers)
+        return self._processes.submit(task)
 
     def recover(self, lost: list[Task]) -> Iterator[Filled]:
         """Do the tasks that were in flight when a worker died, one at a time, then go on with new workers."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
-        _check_started(self._ready)
+        if self._processes is not None:
+            self._processes.close()
+            self._processes.check_started()
+            self._processes = None
         for task in lost:
             yield from _alone(task)
-        self._executor, self._ready = _started(self._workers)
 
 
 def _alone(task: Task, deaths: int = 0) -> Iterator[Filled]:
     """Do one task in a process of its own; in halves if that dies, down to one file that is left out."""
-    executor, ready = _started(1)
-    with executor:
-        _check_started(ready)
-        try:
-            yield executor.submit(fill, task).result()
-            return
-        except BrokenExecutor:
-            pass
+    processes = _Processes(1)
+    try:
+        yield processes.submit(task).result()
+        return
+    except BrokenExecutor:
+        processes.check_started()
+    finally:
+        processes.close()
     if len(task.paths) > 1:
         middle = len(task.paths) // 2
         yield from _alone(replace(task, paths=task.paths[:middle]))
@@ -138,25 +164,44 @@ def _alone(task: Task, deaths: int = 0) -> Iterator[Filled]:
     elif deaths == 0:
         yield from _alone(task, 1)
     else:
+        from pack_images.plan import Filled
+
         yield Filled(1, 0, ((task.first, _KILLED),))
 
 
-def _started(workers: int) -> tuple[ProcessPoolExecutor, Future[None]]:
-    """New worker processes, and a future that is done when the first of them is ready."""
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise SystemExit(1)  # a worker that imports a main script without a guard; the parent says so
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare)
+class _Processes:
+    """Worker processes that live and die together."""
+
+    def __init__(self, workers: int) -> None:
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise SystemExit(1)  # a worker that imports a main script without a guard; the parent says so
+        self._executor = ProcessPoolExecutor(workers, _start_server(), _prepare)
+        with _interrupts_held():
+            self._ready = self._executor.submit(_do_nothing)
+
+    def submit(self, task: Task) -> Future[Filled]:
+        return self._executor.submit(_do, task)
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def check_started(self) -> None:
+        """Tell workers that cannot start from workers that died of a file."""
+        if isinstance(self._ready.exception(), BrokenExecutor):
+            raise PackError(
+                "worker processes cannot start: they import the main script again, which must call pack() under "
+                '`if __name__ == "__main__":`'
+            )
+
+
+def _start_server() -> multiprocessing.context.BaseContext:
+    """The server that workers are forked from, loading; it is one for the whole process and needs no stopping."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pack_images.fill", "pack_images.workers"])
+    resource_tracker.ensure_running()  # first, because starting it lets interrupts through again
     with _interrupts_held():
-        return executor, executor.submit(_do_nothing)
-
-
-def _check_started(ready: Future[None]) -> None:
-    """Tell workers that cannot start from workers that died of a file."""
-    if isinstance(ready.exception(), BrokenExecutor):
-        raise PackError(
-            "worker processes cannot start: they import the main script again, which must call pack() under "
-            '`if __name__ == "__main__":`'
-        )
+        forkserver.ensure_running()
+    return context
 
 
 @contextlib.contextmanager
@@ -170,7 +215,8 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _prepare() -> None:
-    """In a new worker: keep C libraries quiet, and end when the parent does."""
+    """In a new worker: keep C libraries quiet, leave Ctrl-C to the parent, and end when it does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)
@@ -182,6 +228,12 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def _do(task: Task) -> Filled:
+    from pack_images.fill import fill  # loads decoders, which only workers need
+
+    return fill(task)
 
 
 def _do_nothing() -> None:

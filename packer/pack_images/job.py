@@ -1,0 +1,174 @@
+"""A plan on its way to a file: reserve, fill, close gaps, seal, publish."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL
+import simplejpeg
+
+from h5split.rows import Rows, identical
+from pack_images import __version__
+from pack_images.errors import DecodeError, PackError
+from pack_images.packing import Progress, Summary
+from pack_images.partial import Partial
+from pack_images.plan import CHANNELS, Pixels, Plan, Settings, Shape, plan, survivors
+from pack_images.scan import scan
+from pack_images.workers import Pool, run
+
+if TYPE_CHECKING:
+    from h5split.format import Tables
+
+_PAGE = 4096
+
+
+def settings_of(size: int | tuple[int, int] | None, *, labels: Any, order: Any, seed: int, **pixels: Any) -> Settings:
+    """The options of `pack` as one value.
+
+    Raises:
+        PackError: One of them makes no sense.
+    """
+    pair = (size, size) if isinstance(size, int) else size
+    return Settings(Pixels(pair, **pixels), labels, order, seed)
+
+
+def make_plan(sources: Sequence[str | os.PathLike[str]], settings: Settings) -> Plan:
+    """Scan, and decide what goes where.
+
+    Raises:
+        PackError: There is nothing to pack, or it is not clear how.
+        OSError: A folder cannot be read.
+    """
+    found = scan(sources, settings.labels)
+    return plan(found, settings, _shape(found.filenames, settings.pixels))
+
+
+def _shape(filenames: Sequence[str], how: Pixels) -> Shape:
+    """The (H, W, C) stored: as asked for, or else that of the first image that can be decoded."""
+    if how.size is not None:
+        return how.size[1], how.size[0], CHANNELS[how.color]
+    from pack_images.decode import shape_of  # loads Pillow, which this process does not need otherwise
+    from pack_images.fill import read
+
+    for filename in filenames:
+        with contextlib.suppress(DecodeError):
+            return shape_of(read(filename)[0], how)
+    raise PackError(f"none of {len(filenames)} images can be decoded, from {filenames[0]} on; are they images?")
+
+
+def _images_offset(stride: int) -> int:
+    return _PAGE if stride >= _PAGE else int(_file_format().images_offset(stride))  # checked where the file is sealed
+
+
+def _file_format() -> Any:
+    """The module `h5split.format`, which takes 40 ms to load, h5py and all, and is wanted only in the end."""
+    return importlib.import_module("h5split.format")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One output and what goes into it."""
+
+    output: str
+    plan: Plan
+
+    def run(self, pool: Pool, strict: bool, progress: Progress | None) -> Summary:
+        """Make the file.
+
+        Raises:
+            PackError: The disk is too small, another run is at this output, or an image is in the way.
+            OSError: The output cannot be written. What is done is kept, and the next run continues.
+        """
+        started = time.monotonic()
+        if os.path.isdir(self.output):
+            raise PackError(f"{self.output}: expected a file to write, found a folder; give a name such as images.h5")
+        versions = {"pack-images": __version__, "pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__}
+        partial = Partial(
+            self.output,
+            self.plan.identity(versions),
+            len(self.plan),
+            _images_offset(self.plan.stride),
+            self.plan.stride,
+            self.plan.table_bytes,
+        )
+        try:
+            with partial.flushed_behind():
+                failures, kept = self._fill(partial, pool, strict, progress)
+            rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)
+            partial.move(rows)
+            tables = self._tables(partial, rows, failures, versions)
+            _file_format().seal(partial.descriptor, (len(rows), *self.plan.shape), tables)
+            partial.publish()
+        except PackError:
+            partial.discard()
+            raise
+        finally:
+            partial.close()
+        return self._summary(tables, len(rows) - kept, partial.restarts, time.monotonic() - started)
+
+    def _fill(
+        self, partial: Partial, pool: Pool, strict: bool, progress: Progress | None
+    ) -> tuple[list[tuple[int, str]], int]:
+        """Have every row written: (row, reason) of those that cannot be, and how many were written before."""
+        failures: list[tuple[int, str]] = []
+        done = kept = 0
+        for filled in run(self.plan.tasks(partial.place), pool):
+            _file_format()  # now, while workers are busy
+            failures.extend(filled.failures)
+            if strict and failures:
+                raise PackError(f"{self._first(failures)}; without --strict it is left out and reported")
+            done, kept = done + filled.rows, kept + filled.kept
+            if progress is not None:
+                progress(done, len(self.plan), len(failures))
+        if len(failures) == len(self.plan):
+            raise PackError(f"none of {len(failures)} images can be decoded; the first is {self._first(failures)}")
+        return sorted(failures), kept
+
+    def _first(self, failures: Sequence[tuple[int, str]]) -> str:
+        row, reason = min(failures)
+        return f"{self.plan.sources.filenames[row]}: {reason}"
+
+    def _tables(
+        self, partial: Partial, rows: Rows, failures: Sequence[tuple[int, str]], versions: Mapping[str, str]
+    ) -> Tables:
+        records = partial.records()[rows]
+        sources = self.plan.sources if not failures else self.plan.sources.take(rows.tolist())
+        tables: Tables = _file_format().Tables(
+            labels=self.plan.labels[rows],
+            class_names=self.plan.class_names,
+            filenames=sources.filenames,
+            columns=sources.columns,
+            digests=records["digest"],
+            checksums=records["checksum"],
+            settings=self.plan.settings.as_json(),
+            packed_by=versions,
+            skipped=sorted((self.plan.sources.filenames[row], reason) for row, reason in failures),
+        )
+        return tables
+
+    def _summary(self, tables: Tables, decoded: int, restarted: bool, seconds: float) -> Summary:
+        counts = np.bincount(tables.labels, minlength=len(tables.class_names)).tolist()
+        groups = identical(tables.digests)
+        mixed = [group for group in groups if len(set(tables.labels[group].tolist())) > 1]
+        plain = [group for group in groups if len(set(tables.labels[group].tolist())) == 1]
+        return Summary(
+            output=self.output,
+            rows=len(tables.filenames),
+            shape=self.plan.shape,
+            classes=dict(zip(tables.class_names, counts, strict=True)),
+            skipped=tables.skipped,
+            passed_over=self.plan.sources.passed_over,
+            duplicates=[tuple(sorted(tables.filenames[row] for row in group)) for group in (*mixed, *plain)],
+            conflicting=len(mixed),
+            decoded=decoded,
+            restarted=restarted,
+            nbytes=os.path.getsize(self.output),
+            seconds=seconds,
+        )
