@@ -76,7 +76,10 @@ def test_what_is_passed_over_is_named_in_one_warning(here, capsys):
     (here / "README.md").write_text("about")
     (here / "data" / "cat" / "notes.txt").write_text("about")
     assert main(["data", "README.md", "-o", "out.h5", "--quiet"]) == 0
-    warning = "pack-images: passed over, not images or not folders of them: README.md, data/cat/notes.txt\n"
+    warning = (
+        "pack-images: passed over: README.md (neither a folder nor a pack), "
+        "data/cat/notes.txt (not an image's extension)\n"
+    )
     assert capsys.readouterr().err == warning
 
 
@@ -97,7 +100,7 @@ def test_a_dry_run_writes_nothing(here, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere: expected a folder of images, found nothing there"),
+        (["nowhere"], "nowhere: expected a folder of images or a pack, found nothing there"),
         (["data"], r"data/.*\.png is \d+x8, other images are \d+x8; give --size to scale them"),
         (["empty"], "no images in empty: expected files such as .jpg or .png in it or below"),
         (["data", "data/cat"], "SOURCE data/cat lies in SOURCE data, so its images would be packed twice"),
@@ -124,7 +127,8 @@ def test_errors_are_one_line_that_says_what_to_do(here, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: SOURCE, -o/--output"),
+        ([], "the following arguments are required: -o/--output"),
+        (["-o", "out.h5"], "the following arguments are required: SOURCE or --manifest"),
         (["data"], "the following arguments are required: -o/--output"),
         (["data", "-o", "out.h5", "--size", "big"], "expected N or WxH, such as 64 or 320x240, found 'big'"),
         (["data", "-o", "out.h5", "--size", "0"], "expected N or WxH"),

@@ -23,7 +23,10 @@ from PIL import Image
 from conftest import assert_rows_are_who_they_say, pixels_of, write_classes, write_image
 from h5split import PackedImages
 from h5split.format import images_offset
-from pack_images import PackError, pack, preview
+from pack_images import PackError, UnfinishedError, pack, preview
+from pack_images.fill import fill
+from pack_images.partial import Partial
+from pack_images.workers import LocalPool, run
 
 
 def assert_whole(path, names):
@@ -334,6 +337,46 @@ def test_a_second_run_at_one_output_is_refused(many, tmp_path, packing):
     assert len(PackedImages(tmp_path / "out.h5")) == 3000
 
 
+def test_an_error_of_the_file_system_keeps_what_is_done(many, tmp_path, packing):
+    packing(many, output=tmp_path / "whole.h5")
+    journal = tmp_path / "out.h5.journal"
+
+    def lose_the_journal(done, total, left_out):
+        if done > 1000 and journal.exists():
+            journal.rename(tmp_path / "lost")
+
+    with pytest.raises(UnfinishedError, match=r"out\.h5: No such file .*; what is done is kept, and the same call"):
+        packing(many, progress=lose_the_journal)
+    (tmp_path / "lost").rename(journal)
+    summary = packing(many)
+    assert summary.continued >= 1000
+    assert summary.decoded == 3000 - summary.continued
+    assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs to mount a file system: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_is_noticed_before_anything_is_decoded(many, small_disk, packing):
+    (small_disk / "out.h5").write_bytes(b"the old one")
+    calls = []
+    message = r"out\.h5: expected room for 3,\d{3},\d{3} bytes, found 1,\d{3},\d{3} bytes free"
+    with pytest.raises(UnfinishedError, match=message):
+        packing(many, output=small_disk / "out.h5", size=18, progress=lambda *call: calls.append(call))
+    assert calls == []
+    assert os.listdir(small_disk) == ["out.h5"]
+    assert (small_disk / "out.h5").read_bytes() == b"the old one"
+
+
 # --- workers that die ------------------------------------------------------------------------------------------------
 
 
@@ -350,6 +393,33 @@ def test_a_worker_that_is_killed_costs_nothing(many, tmp_path, packing):
     assert killed
     assert summary.skipped == []
     assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def deadly(task):
+    """Fill, but be killed by a file of a certain name, as by a decoder that crashes."""
+    for path in task.paths:
+        if "killer" in path:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return fill(task)
+
+
+def test_files_that_kill_their_workers_are_found_and_left_out(many, tmp_path):
+    planned = preview([many])
+    names = list(planned.sources.filenames)
+    killers = [5, 6, 1700, 2999]
+    for row in killers:
+        planned.sources.paths[row] = f"{names[row]}-killer"
+    partial = Partial(str(tmp_path / "out.h5"), "identity", 3000, images_offset(192), 192, 0)
+    with LocalPool(2, deadly) as pool:
+        results = list(run(planned.tasks(partial.place), pool))
+    failures = sorted(failure for filled in results for failure in filled.failures)
+    assert failures == [(row, "its worker process died, twice, while decoding it") for row in killers]
+    done = partial.records()["done"]
+    assert np.flatnonzero(done == 0).tolist() == killers
+    for row in (0, 7, 1699, 1701, 2998):
+        raw = os.pread(partial.descriptor, 192, images_offset(192) + row * 192)
+        assert raw == pixels_of(names[row]).tobytes()
+    partial.discard()
 
 
 def test_workers_end_with_a_parent_that_is_killed(many, tmp_path):

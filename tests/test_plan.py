@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from pack_images import PackError
 from pack_images.plan import Pixels, Place, Settings, plan, survivors
-from pack_images.scan import Sources
+from pack_images.sources import Sources
 
 
 def sources(count=100):
     labels = [("cat", "dog", "emu")[index % 7 % 3] for index in range(count)]
     filenames = [f"data/{label}/{index}.jpg" for index, label in enumerate(labels)]
-    return Sources(filenames, labels, {"source": ["data"] * count})
+    return Sources(filenames, labels, [*filenames], {"source": ["data"] * count})
 
 
 def planned(count=100, shape=(8, 8, 3), **settings):
@@ -48,7 +48,9 @@ def test_every_range_has_each_class_in_its_share():
 
 @given(count=st.integers(1, 5000), side=st.integers(1, 400))
 def test_tasks_cover_every_row_once_and_begin_on_pages_where_rows_allow(count, side):
-    a_plan = replace(planned(1), sources=Sources([str(row) for row in range(count)]), shape=(side, side, 3))
+    a_plan = replace(
+        planned(1), sources=Sources(rows := [str(row) for row in range(count)], rows, rows), shape=(side, side, 3)
+    )
     tasks = list(a_plan.tasks(Place("partial", "journal", 4096, a_plan.stride)))
     assert [path for task in tasks for path in task.paths] == [str(row) for row in range(count)]
     assert [task.first for task in tasks] == [int(task.paths[0]) for task in tasks]

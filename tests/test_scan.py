@@ -115,7 +115,7 @@ def test_files_that_a_glob_brings_along_are_passed_over(here):
     touch(here / "data/cat/a.jpg", here / "data/README.md")
     found = scan(["data/cat", "data/README.md"])
     assert found.filenames == ["data/cat/a.jpg"]
-    assert found.passed_over == [("data/README.md", "not a folder")]
+    assert found.passed_over == [("data/README.md", "neither a folder nor a pack")]
 
 
 def test_links_are_followed_once_and_loops_end(here):
@@ -149,7 +149,7 @@ def test_names_are_any_bytes(here):
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        (["nowhere"], "nowhere: expected a folder of images, found nothing there"),
+        (["nowhere"], "nowhere: expected a folder of images or a pack, found nothing there"),
         (["empty"], r"no images in empty: expected files such as \.jpg or \.png in it or below"),
         (["text"], "no images in text: .*; 1 other files were passed over"),
         (["text/notes.txt"], "no images in any SOURCE: .*; 1 other files were passed over"),

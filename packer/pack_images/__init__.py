@@ -8,10 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pack_images.errors import DecodeError, PackError, SizeError
+    from pack_images.errors import DecodeError, PackError, SizeError, UnfinishedError
+    from pack_images.manifest import Manifest
     from pack_images.packing import Summary, pack, preview
 
-__all__ = ["pack", "preview", "Summary", "PackError", "DecodeError", "SizeError", "__version__"]
+__all__ = [
+    "pack",
+    "preview",
+    "Summary",
+    "Manifest",
+    "PackError",
+    "UnfinishedError",
+    "DecodeError",
+    "SizeError",
+    "__version__",
+]
 
 __version__ = "0.1.0"
 
@@ -20,7 +31,9 @@ _HOME = {
     "pack": "packing",
     "preview": "packing",
     "Summary": "packing",
+    "Manifest": "manifest",
     "PackError": "errors",
+    "UnfinishedError": "errors",
     "DecodeError": "errors",
     "SizeError": "errors",
 }

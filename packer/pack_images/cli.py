@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 from pack_images import __version__
 
 if TYPE_CHECKING:
+    from pack_images.manifest import Manifest
     from pack_images.packing import Summary
     from pack_images.plan import Plan
 
+_MANIFEST_OPTIONS = ("root", "strip_prefix", "path_column", "label_column", "skip_unlabelled")
 _SHOWN = 10  # of a list that may be long
 _EPILOG = """\
 examples:
   pack-images data/* -o eurosat.h5 --size 64
   pack-images photos -o photos.h5 --size 320x240 --fit crop --labels parent
+  pack-images --manifest splits.csv --root data -o eurosat.h5 --size 64
 
 exit status: 0 packed, 1 an error (one line on stderr), 2 usage, 130 interrupted; the same command continues
 """
@@ -33,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 packed, 1 an error, 130 interrupted. Wrong usage exits with 2.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if not arguments.sources and not arguments.manifest:
+        parser.error("the following arguments are required: SOURCE or --manifest")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nobody here multiplies matrices: numpy loads 30 ms sooner
     bar = _Bar(arguments.quiet)
     try:
@@ -49,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, bar: _Bar) -> int:
-    options = {
-        name: getattr(arguments, name) for name in ("size", "color", "labels", "order", "seed") if name in arguments
-    }
+    options = {name: getattr(arguments, name) for name in ("size", "color", "labels", "order", "seed")}
+    options["manifest"] = _manifests(arguments)
+    options["reader"] = None if arguments.reader is None else _loaded(arguments.reader)
     if arguments.dry_run:
         from pack_images.packing import preview
 
@@ -69,6 +75,7 @@ def _run(arguments: argparse.Namespace, bar: _Bar) -> int:
         exact=arguments.exact,
         max_pixels=arguments.max_pixels,
         strict=arguments.strict,
+        reuse=not arguments.no_reuse,
         workers=arguments.workers,
         progress=bar.show,
         **options,
@@ -80,6 +87,29 @@ def _run(arguments: argparse.Namespace, bar: _Bar) -> int:
     return 0
 
 
+def _manifests(arguments: argparse.Namespace) -> list[Manifest]:
+    if not arguments.manifest:
+        return []
+    from pack_images.manifest import Manifest
+
+    how = {name: getattr(arguments, name) for name in _MANIFEST_OPTIONS}
+    return [Manifest(path, **how) for path in arguments.manifest]
+
+
+def _loaded(name: str) -> Any:
+    """The function that `--reader MODULE:FUNCTION` names, looked for from here as well."""
+    from importlib import import_module
+
+    module, _, function = name.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"--reader {name}: expected MODULE:FUNCTION that can be imported from here ({error})"
+        ) from error
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pack-images",
@@ -89,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("sources", nargs="+", metavar="SOURCE", help="a folder of images")
+    add("sources", nargs="*", metavar="SOURCE", help="a folder of images, or a pack, whose rows are copied")
     add(
         "-o",
         "--output",
@@ -142,6 +172,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="leave out larger pictures (%(default)s)",
     )
+    add("--manifest", action="append", metavar="CSV", help="a table of files, beside or instead of SOURCE")
+    add("--path-column", metavar="NAME", help="its column of paths (path, filename, filepath, file or image)")
+    add("--label-column", metavar="NAME", help="its column of labels (label, class, target or category)")
+    add("--root", metavar="DIR", help="where its relative paths start from (the folder of the CSV)")
+    add("--strip-prefix", metavar="PREFIX", help="folders that its paths begin with and that are not on this disk")
+    add("--skip-unlabelled", action="store_true", help="pass over its rows without a label")
+    add(
+        "--reader",
+        metavar="MODULE:FUNCTION",
+        help="your own directory reader: reader(path) -> (names, classes, classnames, classindices)",
+    )
+    add("--no-reuse", action="store_true", help="decode everything, also what the output holds already")
     add("--strict", action="store_true", help="an image that cannot be decoded is an error, not left out")
     add("--workers", type=_whole(1), metavar="N", help="worker processes (one for each core)")
     add("--dry-run", action="store_true", help="say what would be packed, and stop")
@@ -203,9 +245,9 @@ def _complain(text: str) -> None:
 
 def _warn(passed_over: Sequence[tuple[str, str]]) -> None:
     if passed_over:
-        named = ", ".join(_shown(path) for path, _ in passed_over[:_SHOWN])
+        named = ", ".join(f"{_shown(path)} ({reason})" for path, reason in passed_over[:_SHOWN])
         more = f" and {len(passed_over) - _SHOWN} more" if len(passed_over) > _SHOWN else ""
-        _complain(f"passed over, not images or not folders of them: {named}{more}")
+        _complain(f"passed over: {named}{more}")
 
 
 def _text(error: Exception) -> str:
@@ -230,7 +272,7 @@ def _described(planned: Plan, output: str) -> str:
 
 
 def _summarised(summary: Summary) -> str:
-    rate = summary.decoded / max(summary.seconds, 1e-9)
+    rate = (summary.decoded + summary.copied) / max(summary.seconds, 1e-9)
     lines = [
         f"{summary.output}: {summary.rows:,} images, {_dimensions(summary.shape)}, {summary.nbytes / 1e6:,.1f} MB, "
         f"in {summary.seconds:.1f} s ({rate:,.0f} images/s)",
@@ -238,8 +280,10 @@ def _summarised(summary: Summary) -> str:
     ]
     if summary.restarted:
         lines.append("an interrupted run with other files or settings was found here; it was given up")
-    if summary.decoded < summary.rows:
-        lines.append(f"continued an interrupted run: {summary.rows - summary.decoded:,} images were done already")
+    if summary.continued:
+        lines.append(f"continued an interrupted run: {summary.continued:,} images were done already")
+    if summary.copied:
+        lines.append(f"copied from packs: {summary.copied:,}; decoded: {summary.decoded:,}")
     if summary.duplicates:
         copies = sum(len(group) for group in summary.duplicates)
         lines.append(

@@ -33,6 +33,7 @@ Pillow and knows no CMYK and no EXIF: whatever it objects to, Pillow gets.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import warnings
@@ -187,14 +188,15 @@ def _check_pixels(width: int, height: int, how: Pixels) -> None:
 def _has_app1(data: bytes) -> bool:
     """Whether a JPEG has an APP1 segment, where EXIF and XMP say which way is up."""
     at = 2
-    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
-        marker = data[at + 1]
-        if marker == 0xE1:
-            return True
-        if marker == 0xDA:  # the picture itself begins
-            return False
-        at += 2 + (data[at + 2] << 8 | data[at + 3])
-    return data.find(b"\xff\xe1") >= 0  # not a plain list of segments: be careful
+    with contextlib.suppress(IndexError):
+        while data[at] == 0xFF:
+            marker = data[at + 1]
+            if marker == 0xE1:
+                return True
+            if marker == 0xDA:  # the picture itself begins
+                return False
+            at += 2 + (data[at + 2] << 8 | data[at + 3])
+    return b"\xff\xe1" in data  # not a plain list of segments: be careful
 
 
 def _colored(image: Image.Image, color: str) -> Image.Image:

@@ -7,6 +7,10 @@ class PackError(ValueError):
     """Packing cannot go on; an existing output was not touched."""
 
 
+class UnfinishedError(PackError):
+    """Packing cannot go on for now. What is done is kept, and the same call continues."""
+
+
 class DecodeError(PackError):
     """A file that no picture can be made of."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
@@ -13,8 +14,14 @@ from numpy.typing import NDArray
 
 from pack_images.decode import decode
 from pack_images.errors import DecodeError, SizeError
-from pack_images.partial import read_records, write_all, write_records
-from pack_images.plan import Filled, Pixels, Task
+from pack_images.partial import RECORD, pack_record, read_records, write_all, write_records
+from pack_images.plan import Filled, Task
+from pack_images.sources import PackedRow
+
+if TYPE_CHECKING:
+    from h5split.images import PackedImages
+
+_Recorded = tuple[int, int, int, bytes]  # checksum, size, modified, digest: as `pack_record` takes them
 
 
 def fill(task: Task) -> Filled:
@@ -38,18 +45,23 @@ def _fill(task: Task, pixels: int, journal: int) -> Filled:
     offset = task.place.offset + task.first * task.place.stride
     block = np.empty((count, *task.shape), np.uint8)
     records = read_records(journal, task.first, count)
-    if records["done"].any():
+    earlier = np.frombuffer(records, RECORD)
+    resumed = bool(earlier["done"].any())
+    if resumed:
         os.preadv(pixels, [block.reshape(-1).data], offset)
-    kept = 0
+    kept = copied = 0
     failures = []
     for index, path in enumerate(task.paths):
-        if records[index]["done"] and _is_kept(records[index], path, block[index]):
+        row = block[index]
+        if resumed and _is_kept(earlier[index], path, row):
             kept += 1
             continue
         try:
-            records[index] = _fill_row(block[index], path, task.how)
+            was_copied, recorded = _fill_row(row, path, task)
+            copied += was_copied
+            pack_record(records, index, *recorded)
         except DecodeError as error:
-            records[index]["done"] = 0
+            pack_record(records, index)
             failures.append((task.first + index, str(error)))
         except SizeError as error:
             height, width, _ = task.shape
@@ -59,15 +71,19 @@ def _fill(task: Task, pixels: int, journal: int) -> Filled:
     if kept < count:
         write_all(pixels, block.data, offset)
         write_records(journal, task.first, records)
-    return Filled(count, kept, tuple(failures))
+    return Filled(count, kept, copied, tuple(failures))
 
 
-def _fill_row(row: NDArray[np.uint8], path: str, how: Pixels) -> tuple[Any, ...]:
-    """Decode a file into its row; its record."""
+def _fill_row(row: NDArray[np.uint8], path: str | PackedRow, task: Task) -> tuple[bool, _Recorded]:
+    """Make a row of its source; whether it came out of a pack, and what is recorded of it."""
+    if isinstance(path, PackedRow):
+        return True, _copy(row, path)
     data, status = read(path)
-    decode(data, how, row)
-    digest = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
-    return xxhash.xxh3_64_intdigest(row.data), status.st_size, status.st_mtime_ns, digest, 1, b""
+    digest = hashlib.sha256(data).digest()
+    was_copied = task.reuse is not None and _opened(*_identity(task.reuse)).copy(digest, row)
+    if not was_copied:
+        decode(data, task.how, row)
+    return was_copied, (xxhash.xxh3_64_intdigest(row.data), status.st_size, status.st_mtime_ns, digest)
 
 
 def read(path: str) -> tuple[bytes, os.stat_result]:
@@ -87,15 +103,17 @@ def read(path: str) -> tuple[bytes, os.stat_result]:
                 data += more
         finally:
             os.close(descriptor)
-    except OSError as error:
-        raise DecodeError(f"cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise DecodeError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
     return data, status
 
 
-def _is_kept(record: Any, path: str, row: NDArray[np.uint8]) -> bool:
+def _is_kept(record: Any, path: str | PackedRow, row: NDArray[np.uint8]) -> bool:
     """Whether a row is what the journal says, of a source that has not changed since."""
+    if not record["done"]:
+        return False
     try:
-        status = os.stat(path)
+        status = os.stat(path.pack if isinstance(path, PackedRow) else path)
     except OSError:
         return False
     return bool(
@@ -103,3 +121,49 @@ def _is_kept(record: Any, path: str, row: NDArray[np.uint8]) -> bool:
         and record["modified"] == status.st_mtime_ns
         and record["checksum"] == xxhash.xxh3_64_intdigest(row.data)
     )
+
+
+def _copy(row: NDArray[np.uint8], source: PackedRow) -> _Recorded:
+    old = _opened(*_identity(source.pack))
+    if not old.copy_row(source.row, row):
+        raise DecodeError(f"row {source.row} of {source.pack} is damaged: its checksum does not agree")
+    status = os.stat(source.pack)
+    digest = old.images.digests[source.row].tobytes()
+    return xxhash.xxh3_64_intdigest(row.data), status.st_size, status.st_mtime_ns, digest
+
+
+class _OldPack:
+    """A pack that rows are copied from."""
+
+    def __init__(self, images: PackedImages) -> None:
+        self.images = images
+        self._keys = np.ascontiguousarray(images.digests[:, :8]).view("<u8")[:, 0]
+        self._order = np.argsort(self._keys)
+        self._keys = self._keys[self._order]
+
+    def copy(self, digest: bytes, row: NDArray[np.uint8]) -> bool:
+        """Copy the row whose source file has this digest; False when there is none, or it is damaged."""
+        key = np.uint64(int.from_bytes(digest[:8], "little"))
+        at = int(np.searchsorted(self._keys, key))
+        if at == len(self._keys) or self._keys[at] != key:
+            return False
+        found = int(self._order[at])
+        return self.images.digests[found].tobytes() == digest and self.copy_row(found, row)
+
+    def copy_row(self, index: int, row: NDArray[np.uint8]) -> bool:
+        """Copy a row; False when its pixels are not what their checksum says."""
+        row[...] = self.images.images[index]
+        return xxhash.xxh3_64_intdigest(row.data) == int(self.images.checksums[index])
+
+
+def _identity(path: str) -> tuple[str, int, int]:
+    status = os.stat(path)
+    return path, status.st_ino, status.st_mtime_ns
+
+
+@lru_cache(maxsize=4)
+def _opened(path: str, inode: int, modified: int) -> _OldPack:
+    """A pack, opened and indexed once by each worker: sorting a million digests takes longer than a task."""
+    from h5split.images import PackedImages  # h5py, which few tasks need
+
+    return _OldPack(PackedImages(path))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +17,13 @@ import simplejpeg
 
 from h5split.rows import Rows, identical
 from pack_images import __version__
-from pack_images.errors import DecodeError, PackError
+from pack_images.errors import DecodeError, PackError, UnfinishedError
+from pack_images.manifest import Manifest
 from pack_images.packing import Progress, Summary
 from pack_images.partial import Partial
-from pack_images.plan import CHANNELS, Pixels, Plan, Settings, Shape, plan, survivors
-from pack_images.scan import scan
+from pack_images.plan import CHANNELS, Filled, Pixels, Plan, Settings, Shape, plan, survivors
+from pack_images.scan import Reader, scan
+from pack_images.sources import PackedRow
 from pack_images.workers import Pool, run
 
 if TYPE_CHECKING:
@@ -39,15 +42,49 @@ def settings_of(size: int | tuple[int, int] | None, *, labels: Any, order: Any, 
     return Settings(Pixels(pair, **pixels), labels, order, seed)
 
 
-def make_plan(sources: Sequence[str | os.PathLike[str]], settings: Settings) -> Plan:
+def make_plan(
+    sources: Sequence[str | os.PathLike[str]],
+    settings: Settings,
+    *,
+    manifests: Sequence[Manifest] = (),
+    reader: Reader | None = None,
+    output: str | None = None,
+) -> Plan:
     """Scan, and decide what goes where.
 
     Raises:
         PackError: There is nothing to pack, or it is not clear how.
         OSError: A folder cannot be read.
     """
-    found = scan(sources, settings.labels)
-    return plan(found, settings, _shape(found.filenames, settings.pixels))
+    found = scan(sources, settings.labels, manifests=manifests, reader=reader, output=output)
+    packs = sorted({path.pack for path in found.paths if isinstance(path, PackedRow)})
+    shapes = {_agreed(pack, settings.pixels) for pack in packs}
+    if len(shapes) > 1:
+        raise PackError(f"expected packs of one image shape, found {', '.join(map(str, shapes))} in {', '.join(packs)}")
+    return plan(found, settings, shapes.pop() if shapes else _shape(found.filenames, settings.pixels))
+
+
+def _agreed(path: str, how: Pixels) -> Shape:
+    """The image shape of a pack whose rows are what decoding its sources with `how` would give."""
+    from h5split.images import PackedImages
+
+    pack = PackedImages(path)
+    height, width, channels = pack.shape
+    there = pack.header.settings
+    wanted = {"color": how.color, "fit": how.fit, "interpolation": how.interpolation, "exact": how.exact}
+    if how.size is not None and how.size != (width, height):
+        raise PackError(_disagreement(path, "size", f"{width}x{height}", f"{how.size[0]}x{how.size[1]}"))
+    for name, value in wanted.items():
+        if there.get(name) != value:
+            raise PackError(_disagreement(path, name, there.get(name), value))
+    return height, width, channels
+
+
+def _disagreement(path: str, name: str, there: object, wanted: object) -> str:
+    return (
+        f"{path} was packed with {name} {there}, this run asks for {wanted}; "
+        f"give --{name} {there}, or pack its folders again"
+    )
 
 
 def _shape(filenames: Sequence[str], how: Pixels) -> Shape:
@@ -78,13 +115,15 @@ class Job:
 
     output: str
     plan: Plan
+    strict: bool
+    reuse: bool
 
-    def run(self, pool: Pool, strict: bool, progress: Progress | None) -> Summary:
+    def run(self, pool: Pool, progress: Progress | None) -> Summary:
         """Make the file.
 
         Raises:
-            PackError: The disk is too small, another run is at this output, or an image is in the way.
-            OSError: The output cannot be written. What is done is kept, and the next run continues.
+            PackError: An image is in the way; nothing is left behind.
+            UnfinishedError: The disk is full, or another run is at this output. What is done is kept.
         """
         started = time.monotonic()
         if os.path.isdir(self.output):
@@ -100,36 +139,54 @@ class Job:
         )
         try:
             with partial.flushed_behind():
-                failures, kept = self._fill(partial, pool, strict, progress)
+                filled = self._fill(partial, pool, progress, self._reused(versions))
+            failures = sorted(filled.failures)
             rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)
             partial.move(rows)
             tables = self._tables(partial, rows, failures, versions)
             _file_format().seal(partial.descriptor, (len(rows), *self.plan.shape), tables)
             partial.publish()
+        except UnfinishedError:
+            raise
         except PackError:
             partial.discard()
             raise
+        except OSError as error:
+            raise UnfinishedError(
+                f"{self.output}: {error.strerror or error}; what is done is kept, and the same call continues"
+            ) from error
         finally:
             partial.close()
-        return self._summary(tables, len(rows) - kept, partial.restarts, time.monotonic() - started)
+        return self._summary(tables, filled, partial.restarts, time.monotonic() - started)
 
-    def _fill(
-        self, partial: Partial, pool: Pool, strict: bool, progress: Progress | None
-    ) -> tuple[list[tuple[int, str]], int]:
-        """Have every row written: (row, reason) of those that cannot be, and how many were written before."""
+    def _reused(self, versions: Mapping[str, str]) -> str | None:
+        """The output that is there, if its rows are what this run would make of the same files."""
+        if not self.reuse or not os.path.isfile(self.output):
+            return None
+        try:
+            descriptor, header = _file_format().read(self.output)
+        except (OSError, ValueError):
+            return None
+        os.close(descriptor)
+        now = json.loads(json.dumps(asdict(self.plan.settings.pixels)))
+        same = header.images.shape[1:] == self.plan.shape and header.packed_by == versions
+        return self.output if same and all(header.settings.get(name) == value for name, value in now.items()) else None
+
+    def _fill(self, partial: Partial, pool: Pool, progress: Progress | None, reuse: str | None) -> Filled:
+        """Have every row written; what became of them all."""
+        done = kept = copied = 0
         failures: list[tuple[int, str]] = []
-        done = kept = 0
-        for filled in run(self.plan.tasks(partial.place), pool):
+        for filled in run(self.plan.tasks(partial.place, reuse), pool):
             _file_format()  # now, while workers are busy
+            done, kept, copied = done + filled.rows, kept + filled.kept, copied + filled.copied
             failures.extend(filled.failures)
-            if strict and failures:
+            if self.strict and failures:
                 raise PackError(f"{self._first(failures)}; without --strict it is left out and reported")
-            done, kept = done + filled.rows, kept + filled.kept
             if progress is not None:
                 progress(done, len(self.plan), len(failures))
         if len(failures) == len(self.plan):
             raise PackError(f"none of {len(failures)} images can be decoded; the first is {self._first(failures)}")
-        return sorted(failures), kept
+        return Filled(done, kept, copied, tuple(failures))
 
     def _first(self, failures: Sequence[tuple[int, str]]) -> str:
         row, reason = min(failures)
@@ -153,7 +210,7 @@ class Job:
         )
         return tables
 
-    def _summary(self, tables: Tables, decoded: int, restarted: bool, seconds: float) -> Summary:
+    def _summary(self, tables: Tables, filled: Filled, restarted: bool, seconds: float) -> Summary:
         counts = np.bincount(tables.labels, minlength=len(tables.class_names)).tolist()
         groups = identical(tables.digests)
         mixed = [group for group in groups if len(set(tables.labels[group].tolist())) > 1]
@@ -167,7 +224,9 @@ class Job:
             passed_over=self.plan.sources.passed_over,
             duplicates=[tuple(sorted(tables.filenames[row] for row in group)) for group in (*mixed, *plain)],
             conflicting=len(mixed),
-            decoded=decoded,
+            decoded=filled.rows - filled.kept - filled.copied - len(filled.failures),
+            copied=filled.copied,
+            continued=filled.kept,
             restarted=restarted,
             nbytes=os.path.getsize(self.output),
             seconds=seconds,

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from pack_images.workers import open_pool
 
 if TYPE_CHECKING:
+    from pack_images.manifest import Manifest
     from pack_images.plan import Color, Fit, Interpolation, Order, Plan, Shape
-    from pack_images.scan import Labels
+    from pack_images.scan import Labels, Reader
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses
 
@@ -36,7 +37,9 @@ class Summary:
         duplicates: The filenames of each group of identical files; groups with different labels come first: they are
             labelling errors.
         conflicting: How many of the groups have different labels.
-        decoded: Images decoded by this run; the others are from an interrupted run that it continued.
+        decoded: Images decoded by this run.
+        copied: Rows copied from packs: from SOURCES that are packs, and from the output that was there before.
+        continued: Rows taken over from an interrupted run.
         restarted: Whether an interrupted run of another plan was found, and given up.
         nbytes: Size of the file.
         seconds: It took.
@@ -51,6 +54,8 @@ class Summary:
     duplicates: Sequence[tuple[str, ...]]
     conflicting: int
     decoded: int
+    copied: int
+    continued: int
     restarted: bool
     nbytes: int
     seconds: float
@@ -70,6 +75,9 @@ def pack(
     exact: bool = False,
     max_pixels: int = MAX_PIXELS,
     strict: bool = False,
+    manifest: Manifest | Sequence[Manifest] = (),
+    reader: Reader | None = None,
+    reuse: bool = True,
     workers: int | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
@@ -80,7 +88,7 @@ def pack(
     settings give the same bytes, whoever does the work.
 
     Args:
-        sources: Folders; see `scan.scan` for how images in them are found and labelled.
+        sources: Folders, and packs whose rows are copied; see `scan.scan` for how images are found and labelled.
         output: The file to make.
         size: Stored (width, height), or one number for both. None: every image has the same size already.
         fit: How another aspect ratio is fitted: `stretch`, `crop` (centred) or `pad` (with black).
@@ -92,13 +100,20 @@ def pack(
         exact: Never decode large JPEGs at a reduced size.
         max_pixels: Pictures of more pixels are left out.
         strict: An image that cannot be decoded is an error.
+        manifest: Tables of files, beside or instead of sources.
+        reader: Reads each folder in place of the rules for labels: `reader(path)` gives the names of files, the class
+            number of each, the names of the classes and the number of each of those. Classes are merged by name.
+        reuse: Copy rows out of an output that is there already, where a source file's SHA-256 and all that decides
+            pixels are the same.
         workers: Worker processes; one for each core when None.
         executor: Does the work in place of worker processes; on other machines, they share the file system.
         progress: Called with (rows done, rows in all, rows left out).
 
     Raises:
         PackError: What is asked for cannot be done; the message is one line that says why and what to do.
-        OSError: A folder cannot be read, or the output not be written.
+        UnfinishedError: It cannot be done now, as on a full disk; the same call continues.
+        FormatError: A SOURCE is an HDF5 file, but no pack.
+        OSError: A folder cannot be read.
     """
     with open_pool(workers, executor) as pool:
         from pack_images.job import Job, make_plan, settings_of
@@ -114,8 +129,9 @@ def pack(
             order=order,
             seed=seed,
         )
-        job = Job(os.fspath(output), make_plan(sources, settings))
-        return job.run(pool, strict, progress)
+        target = os.path.realpath(output) if os.path.islink(output) else os.fspath(output)
+        plan = make_plan(sources, settings, manifests=_listed(manifest), reader=reader, output=target)
+        return Job(target, plan, strict, reuse).run(pool, progress)
 
 
 def preview(
@@ -126,6 +142,8 @@ def preview(
     labels: Labels = "auto",
     order: Order = "stratified",
     seed: int = 0,
+    manifest: Manifest | Sequence[Manifest] = (),
+    reader: Reader | None = None,
 ) -> Plan:
     """The plan that `pack` would follow with these arguments; nothing is written.
 
@@ -135,4 +153,9 @@ def preview(
     """
     from pack_images.job import make_plan, settings_of
 
-    return make_plan(sources, settings_of(size, color=color, labels=labels, order=order, seed=seed))
+    settings = settings_of(size, color=color, labels=labels, order=order, seed=seed)
+    return make_plan(sources, settings, manifests=_listed(manifest), reader=reader)
+
+
+def _listed(manifest: Manifest | Sequence[Manifest]) -> Sequence[Manifest]:
+    return manifest if isinstance(manifest, Sequence) else [manifest]

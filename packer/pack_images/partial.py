@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import struct
 import threading
 from collections.abc import Iterator
 
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.rows import Rows
-from pack_images.errors import PackError
+from pack_images.errors import UnfinishedError
 from pack_images.plan import Place
 
 RECORD = np.dtype(
@@ -37,6 +38,7 @@ RECORD = np.dtype(
 HEADING = 4096  # bytes before the first record
 
 _sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+_PACKED = struct.Struct("<Qqq32s?7x")  # a RECORD
 _MAGIC = b"pack-images journal 1\n"
 _FLUSH_SECONDS = 0.05
 # A write of megabytes makes Linux look for megabytes of contiguous memory: 17 us a row of 12 KB at 4 MB a call, 2 to 3
@@ -61,7 +63,7 @@ class Partial:
         restarts: Whether an earlier run of another plan left rows here, which are given up.
 
     Raises:
-        PackError: Another run is at this output, or the disk has too little room.
+        UnfinishedError: Another run is at this output, or the disk has too little room.
         OSError: The folder cannot be written to.
     """
 
@@ -94,7 +96,7 @@ class Partial:
 
     def records(self) -> NDArray[np.void]:
         """What the journal says of every row: RECORD (N,)."""
-        return read_records(self._journal, 0, self._rows)
+        return np.frombuffer(read_records(self._journal, 0, self._rows), RECORD)
 
     @contextlib.contextmanager
     def flushed_behind(self) -> Iterator[None]:
@@ -172,24 +174,31 @@ class Partial:
                 self.discard()
             system = os.statvfs(os.path.dirname(os.path.abspath(self._output)))
             free = system.f_bavail * system.f_frsize
-            raise PackError(
+            raise UnfinishedError(
                 f"{self._output}: expected room for {size:,} bytes, found {free:,} bytes free ({error.strerror}); "
                 "make room, or give another --output"
             ) from error
 
 
-def read_records(journal: int, first: int, count: int) -> NDArray[np.void]:
-    """Records from row `first` on: RECORD (count,), writable."""
-    raw = os.pread(journal, count * RECORD.itemsize, HEADING + first * RECORD.itemsize)
-    return np.frombuffer(bytearray(raw.ljust(count * RECORD.itemsize, b"\0")), RECORD)
+def read_records(journal: int, first: int, count: int) -> bytearray:
+    """The bytes of `count` RECORDs from row `first` on."""
+    size = count * RECORD.itemsize
+    return bytearray(os.pread(journal, size, HEADING + first * RECORD.itemsize).ljust(size, b"\0"))
 
 
-def write_records(journal: int, first: int, records: NDArray[np.void]) -> None:
+def pack_record(
+    records: bytearray, index: int, checksum: int = 0, size: int = 0, modified: int = 0, digest: bytes = b""
+) -> None:
+    """Set the record of a row that is done, or, without a digest, of one that is not."""
+    _PACKED.pack_into(records, index * _PACKED.size, checksum, size, modified, digest, bool(digest))
+
+
+def write_records(journal: int, first: int, records: bytearray) -> None:
     """Write records from row `first` on."""
-    write_all(journal, records.tobytes(), HEADING + first * RECORD.itemsize)
+    write_all(journal, records, HEADING + first * RECORD.itemsize)
 
 
-def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+def write_all(descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of `data` at `offset`, in pieces."""
     view = memoryview(data).cast("B")
     while view:
@@ -204,14 +213,14 @@ def _locked(path: str, output: str) -> int:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
             folder = os.path.dirname(output) or "."
-            raise PackError(f"{output}: expected a folder {folder} to write to, found nothing there") from None
+            raise UnfinishedError(f"{output}: expected a folder {folder} to write to, found nothing there") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
         except BlockingIOError:
             os.close(descriptor)
-            raise PackError(
+            raise UnfinishedError(
                 f"{output}: another run is packing to it ({path} is locked); wait for it, or give another --output"
             ) from None
         except OSError:

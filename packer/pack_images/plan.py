@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from h5split.rows import Rows, stratified_order
 from pack_images.errors import PackError
 from pack_images.packing import MAX_PIXELS
-from pack_images.scan import Labels, Sources
+from pack_images.scan import Labels
+from pack_images.sources import PackedRow, Sources
 
 CHANNELS = {"rgb": 3, "grayscale": 1, "rgba": 4}
 FITS = ("stretch", "crop", "pad")
@@ -25,6 +26,7 @@ _TASK_BYTES = 4 << 20  # of pixels: a fraction of a second's work, so that worke
 _LEAST_TASKS = 64
 _PAGE = 4096
 _ROW_TABLE_BYTES = 4 + 8 + 32  # a row's label, checksum and digest
+_HASHED_TOGETHER = 10_000
 _HEADING_BYTES = 1 << 16  # for names of classes, settings and HDF5's own
 
 Fit = Literal["stretch", "crop", "pad"]
@@ -111,16 +113,18 @@ class Task:
     Attributes:
         place: Where rows go.
         first: The first row.
-        paths: The source file of each row.
+        paths: The source of each row: a file to decode, or a row of a pack to copy.
         how: How a picture becomes a row.
         shape: (H, W, C) of a row.
+        reuse: A pack of the same settings: rows of it are copied where a source file's digest is the same.
     """
 
     place: Place
     first: int
-    paths: tuple[str, ...]
+    paths: tuple[str | PackedRow, ...]
     how: Pixels
     shape: Shape
+    reuse: str | None
 
 
 @dataclass(frozen=True)
@@ -129,12 +133,14 @@ class Filled:
 
     Attributes:
         rows: How many rows it had.
-        kept: How many of them an earlier run had written already.
+        kept: How many of them an interrupted run had written already.
+        copied: How many came out of a pack.
         failures: (row, reason) of each that cannot be decoded.
     """
 
     rows: int
     kept: int
+    copied: int
     failures: tuple[tuple[int, str], ...]
 
 
@@ -178,14 +184,14 @@ class Plan:
         counts = np.bincount(self.labels, minlength=len(self.class_names)).tolist()
         return dict(zip(self.class_names, counts, strict=True))
 
-    def tasks(self, place: Place) -> Iterator[Task]:
+    def tasks(self, place: Place, reuse: str | None = None) -> Iterator[Task]:
         """The work: ranges of rows of a few megabytes that begin on page boundaries."""
         whole_pages = _PAGE // gcd(_PAGE, self.stride)
         size = max(1, min(_TASK_BYTES // self.stride, -(-len(self) // _LEAST_TASKS)))
         size = -(-size // whole_pages) * whole_pages if size >= whole_pages else size
         for first in range(0, len(self), size):
-            paths = tuple(self.sources.filenames[first : first + size])
-            yield Task(place, first, paths, self.settings.pixels, self.shape)
+            paths = tuple(self.sources.paths[first : first + size])
+            yield Task(place, first, paths, self.settings.pixels, self.shape, reuse)
 
     def identity(self, packed_by: Mapping[str, str]) -> str:
         """A digest of all that decides the bytes of the file, but for the sources' own bytes."""
@@ -196,7 +202,11 @@ class Plan:
         digest.update(json.dumps(facts, sort_keys=True).encode())
         digest.update(self.labels.tobytes())
         for texts in (self.sources.filenames, *(texts for _, texts in columns)):
-            digest.update("\0".join(texts).encode("utf-8", "surrogateescape"))
+            for first in range(0, len(texts), _HASHED_TOGETHER):
+                digest.update("\0".join(texts[first : first + _HASHED_TOGETHER]).encode("utf-8", "surrogateescape"))
+        for path in self.sources.paths:
+            if isinstance(path, PackedRow):
+                digest.update(repr(tuple(path)).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Folders -> the images in them, with a label each. Nothing is opened but directories.
+"""Folders, packs and tables -> the images in them, with a label each. No image is opened.
 
 Hidden files and folders, ``__MACOSX`` and the like are passed over in silence; every other file that does not have
 an image's extension is passed over and reported. Rows come in a fixed order: SOURCES as given, files of a folder
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 from pack_images.errors import PackError
+from pack_images.manifest import Manifest
+from pack_images.sources import PackedRow, Sources
 
 _NAMES = """
     apng avif avifs bmp bw cur dcx dds dib flc fli ftc ftu gif icb icns ico im j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx
@@ -28,36 +30,11 @@ LABELS = ("auto", "subfolder", "parent", "root")
 
 Labels = Literal["auto", "subfolder", "parent", "root"]
 
+# The directory reader of the post this grew from: path -> (names, classes, classnames, classindices).
+Reader = Callable[[str], tuple[Sequence[str], Sequence[int], Sequence[str], Sequence[int]]]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _CLUTTER = frozenset({"__MACOSX", "Thumbs.db", "thumbs.db", "desktop.ini", "lost+found"})
-
-
-@dataclass(frozen=True)
-class Sources:
-    """The images to pack, a row each.
-
-    Attributes:
-        filenames: As stored: SOURCE and the way below it, `/` as separator.
-        labels: The class name of each.
-        columns: Name -> a text for each; `source` is the SOURCE as given.
-        passed_over: (path, reason) of what was found and is not packed.
-    """
-
-    filenames: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-    columns: dict[str, list[str]] = field(default_factory=lambda: {"source": []})
-    passed_over: list[tuple[str, str]] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.filenames)
-
-    def take(self, rows: Sequence[int]) -> Sources:
-        """The same images in the order of `rows`."""
-        return Sources(
-            filenames=[self.filenames[row] for row in rows],
-            labels=[self.labels[row] for row in rows],
-            columns={name: [column[row] for row in rows] for name, column in self.columns.items()},
-            passed_over=self.passed_over,
-        )
 
 
 @dataclass(frozen=True)
@@ -67,36 +44,44 @@ class _Folder:
     source: int
 
 
-def scan(sources: Sequence[str | os.PathLike[str]], labels: Labels = "auto") -> Sources:
-    """Find the images in folders.
+def scan(
+    sources: Sequence[str | os.PathLike[str]],
+    labels: Labels = "auto",
+    *,
+    manifests: Sequence[Manifest] = (),
+    reader: Reader | None = None,
+    output: str | None = None,
+) -> Sources:
+    """Find the images in folders, packs and tables.
 
     Args:
-        sources: Folders. Files among them, as a shell glob brings them along, are passed over.
+        sources: Folders and packs. Other files among them, as a shell glob brings them along, are passed over.
         labels: Where a class name comes from. `subfolder`: the first folder below SOURCE. `root`: SOURCE's own name.
             `parent`: the folder the image lies in. `auto`: `subfolder`, or `root` for a SOURCE whose images lie
             directly in it.
+        manifests: Tables of files.
+        reader: Reads each folder in place of the rules above.
+        output: A pack that is being made, and so is no source.
 
     Raises:
         PackError: A SOURCE is not there, lies inside another, has no clear labels, or there is no image at all.
+        FormatError: A SOURCE is an HDF5 file, but no pack.
         OSError: A folder cannot be read.
     """
     if labels not in LABELS:
         raise PackError(f"labels: expected one of {', '.join(LABELS)}, found {labels!r}")
     found = Sources()
-    roots = list(_roots([os.fspath(source) for source in sources], found))
-    _check_apart(roots)
-    listings = _walk(roots, found)
-    for index, root in enumerate(roots):
-        folders = listings[index]
-        _check_levels(root, folders, labels)
-        for folder, names in folders:
-            label = _label(root, folder, labels)
-            prefix = "" if folder.path == "" else folder.path.rstrip("/") + "/"
-            found.filenames.extend([prefix + name for name in names])
-            found.labels.extend([label] * len(names))
-            found.columns["source"].extend([root] * len(names))
+    roots = list(_roots([os.fspath(source) for source in sources], output, found))
+    _check_apart([root for root, _ in roots])
+    folders = [root for root, is_folder in roots if is_folder]
+    tables = iter([_read_by(reader, root) for root in folders] if reader else _scan_folders(folders, labels, found))
+    for root, is_folder in roots:
+        found.extend(next(tables) if is_folder else _read_pack(root))
+    for manifest in manifests:
+        found.extend(manifest.read())
+    _check_once(found)
     if not found.filenames:
-        where = ", ".join(roots) or "any SOURCE"
+        where = ", ".join([*(root for root, _ in roots), *(manifest.path for manifest in manifests)]) or "any SOURCE"
         raise PackError(
             f"no images in {where}: expected files such as .jpg or .png in it or below"
             + (f"; {len(found.passed_over)} other files were passed over" if found.passed_over else "")
@@ -104,15 +89,66 @@ def scan(sources: Sequence[str | os.PathLike[str]], labels: Labels = "auto") -> 
     return found
 
 
-def _roots(sources: Iterable[str], found: Sources) -> Iterator[str]:
+def _roots(sources: Iterable[str], output: str | None, found: Sources) -> Iterator[tuple[str, bool]]:
+    """Each SOURCE without a slash at its end, and whether it is a folder; the others are packs."""
     for given in sources:
-        source = given.replace(os.sep, "/").rstrip("/") or "/"
+        source = given.rstrip("/") or "/"
         if os.path.isdir(source):
-            yield source
-        elif os.path.lexists(source):
-            found.passed_over.append((source, "not a folder"))
+            yield source, True
+        elif not os.path.lexists(source):
+            raise PackError(f"{given}: expected a folder of images or a pack, found nothing there")
+        elif output is not None and os.path.exists(output) and os.path.samefile(source, output):
+            found.passed_over.append((source, "the output itself"))
+        elif _is_hdf5(source):
+            yield source, False
         else:
-            raise PackError(f"{given}: expected a folder of images, found nothing there")
+            found.passed_over.append((source, "neither a folder nor a pack"))
+
+
+def _is_hdf5(path: str) -> bool:
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(_HDF5)) == _HDF5
+
+
+def _read_pack(path: str) -> Sources:
+    """The rows of a pack, with the file names, labels and columns they have there."""
+    from h5split.images import PackedImages  # takes h5py to load, for few runs
+
+    pack = PackedImages(path)
+    return Sources(
+        filenames=pack.filenames[:],
+        labels=[pack.class_names[label] for label in pack.labels.tolist()],
+        paths=[PackedRow(path, row) for row in range(len(pack))],
+        columns={name: column[:] for name, column in pack.columns.items()},
+    )
+
+
+def _read_by(reader: Reader, root: str) -> Sources:
+    """A folder through the user's own reader."""
+    names, classes, classnames, classindices = reader(root)
+    name_of = dict(zip(map(int, classindices), map(str, classnames), strict=True))
+    filenames = [os.fspath(name) for name in names]
+    numbers = [int(number) for number in classes]
+    unknown = next((number for number in numbers if number not in name_of), None)
+    if len(filenames) != len(numbers) or unknown is not None:
+        found = f"class {unknown}, which has no name" if unknown is not None else f"{len(numbers)} classes"
+        raise PackError(
+            f"--reader, for {root}: expected a named class for each of {len(filenames)} names, found {found}"
+        )
+    return Sources(
+        filenames, [name_of[number] for number in numbers], [*filenames], {"source": [root] * len(filenames)}
+    )
+
+
+def _check_once(found: Sources) -> None:
+    """Refuse a file that is given twice: its row would be counted twice."""
+    files = [path for path in found.paths if isinstance(path, str)]
+    if len(set(files)) < len(files):
+        seen: set[str] = set()
+        twice = next(path for path in files if path in seen or seen.add(path))  # type: ignore[func-returns-value]
+        raise PackError(f"{twice} is given twice, so its row would be counted twice; leave one out")
 
 
 def _check_apart(roots: Sequence[str]) -> None:
@@ -122,6 +158,21 @@ def _check_apart(roots: Sequence[str]) -> None:
             raise PackError(
                 f"SOURCE {second} lies in SOURCE {first}, so its images would be packed twice; give one of them"
             )
+
+
+def _scan_folders(roots: Sequence[str], labels: Labels, found: Sources) -> list[Sources]:
+    tables = []
+    for root, folders in zip(roots, _walk(roots, found), strict=True):
+        _check_levels(root, folders, labels)
+        table = Sources()
+        for folder, names in folders:
+            prefix = folder.path.rstrip("/") + "/"
+            table.filenames.extend([prefix + name for name in names])
+            table.labels.extend([_label(root, folder, labels)] * len(names))
+        table.paths.extend(table.filenames)
+        table.columns["source"].extend([root] * len(table.filenames))
+        tables.append(table)
+    return tables
 
 
 def _walk(roots: Sequence[str], found: Sources) -> list[list[tuple[_Folder, list[str]]]]:

@@ -14,14 +14,14 @@ import multiprocessing.context
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from itertools import islice
 from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Protocol, Self
 
-from pack_images.errors import PackError
+from pack_images.errors import PackError, UnfinishedError
 
 if TYPE_CHECKING:
     from pack_images.plan import Filled, Task
@@ -106,7 +106,7 @@ class ForeignPool:
 
     def recover(self, lost: list[Task]) -> Iterator[Filled]:
         """An executor that is broken cannot be mended from here."""
-        raise PackError(
+        raise UnfinishedError(
             f"the executor broke with {len(lost)} tasks in flight; what is done is kept: "
             "the same call with a new executor continues"
         )
@@ -116,11 +116,16 @@ class LocalPool:
     """Worker processes of this machine, replaced when they die.
 
     The server they are forked from loads while the parent loads and scans; they start with the first task.
+
+    Args:
+        workers: How many.
+        do: What they do with a task.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, do: Callable[[Task], Filled] | None = None) -> None:
         self.in_flight = _IN_FLIGHT * workers
         self._workers = workers
+        self._do = do or _do
         self._processes: _Processes | None = None
         _start_server()
 
@@ -134,7 +139,7 @@ class LocalPool:
     def submit(self, task: Task) -> Future[Filled]:
         """Have a task done."""
         if self._processes is None:
-            self._processes = _Processes(self._workers)
+            self._processes = _Processes(self._workers, self._do)
         return self._processes.submit(task)
 
     def recover(self, lost: list[Task]) -> Iterator[Filled]:
@@ -144,12 +149,12 @@ class LocalPool:
             self._processes.check_started()
             self._processes = None
         for task in lost:
-            yield from _alone(task)
+            yield from _alone(task, self._do)
 
 
-def _alone(task: Task, deaths: int = 0) -> Iterator[Filled]:
+def _alone(task: Task, do: Callable[[Task], Filled], deaths: int = 0) -> Iterator[Filled]:
     """Do one task in a process of its own; in halves if that dies, down to one file that is left out."""
-    processes = _Processes(1)
+    processes = _Processes(1, do)
     try:
         yield processes.submit(task).result()
         return
@@ -159,28 +164,29 @@ def _alone(task: Task, deaths: int = 0) -> Iterator[Filled]:
         processes.close()
     if len(task.paths) > 1:
         middle = len(task.paths) // 2
-        yield from _alone(replace(task, paths=task.paths[:middle]))
-        yield from _alone(replace(task, first=task.first + middle, paths=task.paths[middle:]))
+        yield from _alone(replace(task, paths=task.paths[:middle]), do)
+        yield from _alone(replace(task, first=task.first + middle, paths=task.paths[middle:]), do)
     elif deaths == 0:
-        yield from _alone(task, 1)
+        yield from _alone(task, do, 1)
     else:
         from pack_images.plan import Filled
 
-        yield Filled(1, 0, ((task.first, _KILLED),))
+        yield Filled(1, 0, 0, ((task.first, _KILLED),))
 
 
 class _Processes:
     """Worker processes that live and die together."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, do: Callable[[Task], Filled]) -> None:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             raise SystemExit(1)  # a worker that imports a main script without a guard; the parent says so
+        self._do = do
         self._executor = ProcessPoolExecutor(workers, _start_server(), _prepare)
         with _interrupts_held():
             self._ready = self._executor.submit(_do_nothing)
 
     def submit(self, task: Task) -> Future[Filled]:
-        return self._executor.submit(_do, task)
+        return self._executor.submit(self._do, task)
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)

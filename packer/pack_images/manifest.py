@@ -1,0 +1,125 @@
+r"""A table of files -> the images in it, as people really write such tables.
+
+A manifest is a CSV with a heading: a column of paths, a column of labels, and others, which are kept. The delimiter is
+the one of ``, ; | TAB`` that the heading has most of. Paths may be written the Windows way: ``\\`` becomes ``/``.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pack_images.errors import PackError
+from pack_images.sources import Sources
+
+PATH_COLUMNS = ("path", "filename", "filepath", "file", "image")
+LABEL_COLUMNS = ("label", "class", "target", "category")
+
+_DELIMITERS = ",;|\t"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A table of files, and how to read it.
+
+    Attributes:
+        path: The CSV.
+        root: The folder that relative paths start from; the CSV's own when None.
+        strip_prefix: Folders that paths begin with and that are not on this disk.
+        path_column: The heading of the paths; one of `PATH_COLUMNS` when None.
+        label_column: The heading of the labels; one of `LABEL_COLUMNS` when None.
+        skip_unlabelled: Pass over rows with an empty label, rather than refuse them.
+    """
+
+    path: str
+    root: str | None = None
+    strip_prefix: str | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    skip_unlabelled: bool = False
+
+    def read(self) -> Sources:
+        """The images of the table, in its order. Whether the files are there is found out when they are read.
+
+        Raises:
+            PackError: The table is not there, has no such columns, or a line of it makes no sense.
+        """
+        try:
+            with open(self.path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+                return self._read(file)
+        except (FileNotFoundError, IsADirectoryError):
+            raise PackError(f"{self.path}: expected a manifest, a CSV of paths and labels, found none there") from None
+        except csv.Error as error:
+            raise PackError(f"{self.path}: not a table of text ({error}); save it as a CSV") from error
+
+    def _read(self, file: Iterator[str]) -> Sources:
+        first = next(file, "")
+        delimiter = max(_DELIMITERS, key=first.count)
+        heading = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+        path_at = self._column(heading, self.path_column, PATH_COLUMNS, "--path-column")
+        label_at = self._column(heading, self.label_column, LABEL_COLUMNS, "--label-column")
+        kept = self._kept(heading, {path_at, label_at})
+        found = Sources(columns={"source": [], **{name: [] for name in kept}})
+        same: dict[str, str] = {}  # one object for equal texts, of which a table has many
+        reader = csv.reader(file, delimiter=delimiter)
+        for fields in reader:
+            if not fields:
+                continue
+            line = reader.line_num + 1
+            if len(fields) > len(heading):
+                self._refuse(line, f"{len(heading)} fields, as the heading has", str(len(fields)))
+            fields += [""] * (len(heading) - len(fields))
+            path, label = fields[path_at].strip(), fields[label_at].strip()
+            if not path:
+                self._refuse(line, "a path", "none")
+            if not label and self.skip_unlabelled:
+                found.passed_over.append((self._place(path), "no label"))
+                continue
+            if not label:
+                self._refuse(line, "a label", "none", "; --skip-unlabelled passes over such rows")
+            place = self._place(path)
+            found.filenames.append(place)
+            found.paths.append(place)
+            found.labels.append(same.setdefault(label, label))
+            found.columns["source"].append(self.path)
+            for name, at in kept.items():
+                found.columns[name].append(same.setdefault(fields[at], fields[at]))
+        return found
+
+    def _column(self, heading: Sequence[str], asked: str | None, known: Sequence[str], option: str) -> int:
+        lowered = [name.lower() for name in heading]
+        if asked is not None and asked in heading:
+            return heading.index(asked)
+        if asked is None:
+            for name in known:
+                if name in lowered:
+                    return lowered.index(name)
+        wanted = asked or f"one of {', '.join(known)}"
+        found = ", ".join(heading) or "nothing"
+        raise PackError(f"{self.path}: expected a column {wanted}, found {found}; {option} names it")
+
+    def _kept(self, heading: Sequence[str], taken: set[int]) -> dict[str, int]:
+        """Every other column by the name it will have. `source` is taken, and a name is wanted."""
+        kept: dict[str, int] = {}
+        for at, given in enumerate(heading):
+            if at in taken:
+                continue
+            name = {"": f"column_{at + 1}", "source": "manifest_source"}.get(given, given)
+            if name in kept:
+                raise PackError(f"{self.path}: expected columns of different names, found {name!r} twice; rename one")
+            kept[name] = at
+        return kept
+
+    def _place(self, path: str) -> str:
+        """The file a row means, from where this process stands."""
+        path = path.replace("\\", "/")
+        if self.strip_prefix is not None:
+            prefix = self.strip_prefix.replace("\\", "/").rstrip("/") + "/"
+            path = path.removeprefix(prefix)
+        root = os.path.dirname(self.path) if self.root is None else self.root
+        return os.path.join(root, path)
+
+    def _refuse(self, line: int, expected: str, found: str, advice: str = "") -> None:
+        raise PackError(f"{self.path}, line {line}: expected {expected}, found {found}{advice}")

@@ -1,0 +1,57 @@
+"""What is to be packed: a table of images, a row each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class PackedRow(NamedTuple):
+    """An image that a pack holds already: its pixels are copied, not decoded."""
+
+    pack: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The images to pack.
+
+    Attributes:
+        filenames: As stored: the path as given, `/` as separator.
+        labels: The class name of each.
+        paths: Where to find each: a file to open, or a row of a pack.
+        columns: Name -> a text for each; `source` is the SOURCE, as given.
+        passed_over: (path, reason) of what was found and is not packed.
+    """
+
+    filenames: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    paths: list[str | PackedRow] = field(default_factory=list)
+    columns: dict[str, list[str]] = field(default_factory=lambda: {"source": []})
+    passed_over: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.filenames)
+
+    def take(self, rows: Sequence[int]) -> Sources:
+        """The same images in the order of `rows`."""
+        return Sources(
+            filenames=[self.filenames[row] for row in rows],
+            labels=[self.labels[row] for row in rows],
+            paths=[self.paths[row] for row in rows],
+            columns={name: [column[row] for row in rows] for name, column in self.columns.items()},
+            passed_over=self.passed_over,
+        )
+
+    def extend(self, other: Sources) -> None:
+        """Append the images of another table; a column that one of them lacks is empty there."""
+        for name in other.columns.keys() - self.columns.keys():
+            self.columns[name] = [""] * len(self)
+        for name, column in self.columns.items():
+            column.extend(other.columns.get(name) or [""] * len(other))
+        self.filenames.extend(other.filenames)
+        self.labels.extend(other.labels)
+        self.paths.extend(other.paths)
+        self.passed_over.extend(other.passed_over)

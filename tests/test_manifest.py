@@ -1,0 +1,168 @@
+"""Tables of files, as people really write them."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from conftest import SHARED, assert_rows_are_who_they_say, needs_shared, write_classes
+from h5split import PackedImages, SplitSequence
+from pack_images import Manifest, PackError, pack
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_classes(tmp_path / "data", {"cat": 3, "dog": 4})
+    return tmp_path
+
+
+def table(here, text, name="table.csv"):
+    (here / name).write_text(text)
+    return name
+
+
+def images(here):
+    return sorted(str(path.relative_to(here)) for path in (here / "data").rglob("*.png"))
+
+
+def rows(here, **options):
+    found = Manifest("table.csv", **options).read()
+    return list(zip(found.filenames, found.labels, strict=True))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    "heading", [("path", "label"), ("Filename", "CLASS"), ("image", "category"), ("file", "target")]
+)
+def test_delimiter_and_columns_are_found(here, delimiter, heading):
+    lines = [heading, *((name, name.split("/")[1]) for name in images(here))]
+    table(here, "\n".join(delimiter.join(line) for line in lines))
+    assert rows(here) == [(name, name.split("/")[1]) for name in images(here)]
+
+
+def test_a_manifest_packs_rows_under_its_labels_and_keeps_every_other_column(here):
+    lines = [
+        f"{name},{name.split('/')[1]},{'train' if index % 2 else 'test'},p{index}"
+        for index, name in enumerate(images(here))
+    ]
+    table(here, "\n".join(["path,label,split,patient", *lines]))
+    pack([], "out.h5", manifest=Manifest("table.csv"), workers=1)
+    packed = PackedImages("out.h5")
+    assert_rows_are_who_they_say(
+        packed.images, [packed.class_names[label] for label in packed.labels], packed.filenames
+    )
+    assert sorted(packed.columns) == ["patient", "source", "split"]
+    for name, split, patient, source in zip(
+        packed.filenames, *(packed.columns[name] for name in ("split", "patient", "source")), strict=True
+    ):
+        index = images(here).index(name)
+        assert (split, patient, source) == (("train" if index % 2 else "test"), f"p{index}", "table.csv")
+    parts = SplitSequence("out.h5").split_by("split")
+    assert {name: len(part.classes) for name, part in parts.items()} == {"test": 4, "train": 3}
+
+
+def test_paths_are_relative_to_the_table_or_to_root_and_may_be_windows_ones(here):
+    (here / "tables").mkdir()
+    table(here, "path,label\n..\\data\\cat\\data-cat-0.png,cat\n", "tables/table.csv")
+    assert Manifest("tables/table.csv").read().filenames == ["tables/../data/cat/data-cat-0.png"]
+    table(here, "path,label\nimg\\cat\\data-cat-0.png,cat\nimg/dog\\data-dog-0.png,dog\n/absolute/x.png,dog\n")
+    assert [name for name, _ in rows(here, root="data", strip_prefix="img")] == [
+        "data/cat/data-cat-0.png",
+        "data/dog/data-dog-0.png",
+        "/absolute/x.png",
+    ]
+    assert rows(here, root="data", strip_prefix="img\\") == rows(here, root="data", strip_prefix="img/")
+    assert rows(here, root="data", strip_prefix="im")[0][0] == "data/img/cat/data-cat-0.png"
+
+
+def test_a_file_that_is_missing_is_left_out_and_reported(here):
+    table(here, "path,label\ndata/cat/data-cat-0.png,cat\ndata/cat/gone.png,cat\ndata/cat,cat\n")
+    summary = pack([], "out.h5", manifest=Manifest("table.csv"), workers=1)
+    assert summary.rows == 1
+    assert list(summary.skipped) == [
+        ("data/cat", "cannot be read (not a regular file)"),
+        ("data/cat/gone.png", "cannot be read (No such file or directory)"),
+    ]
+
+
+def test_fields_may_be_quoted_hold_line_feeds_and_any_bytes(here):
+    names = ["a,b.png", 'a"b.png', "a\nb.png", os.fsdecode(b"\xff.png")]
+    for name in names:
+        (here / name).write_bytes((here / "data/cat/data-cat-0.png").read_bytes())
+    quoted = ['"{}"'.format(name.replace('"', '""')) for name in names]
+    (here / "table.csv").write_bytes(os.fsencode("\ufeffpath,label\n" + "".join(f"{name},cat\r\n" for name in quoted)))
+    assert rows(here) == [(name, "cat") for name in names]
+
+
+def test_columns_that_have_no_name_or_a_taken_one_are_kept_under_another(here):
+    table(here, ",path,label,source\n0,data/cat/data-cat-0.png,cat,camera\n")
+    assert Manifest("table.csv").read().columns == {
+        "source": ["table.csv"],
+        "column_1": ["0"],
+        "manifest_source": ["camera"],
+    }
+
+
+def test_rows_without_a_label_are_errors_unless_they_are_to_be_passed_over(here):
+    table(here, "path,label\na.png,cat\n\nb.png,\nc.png\n")
+    with pytest.raises(PackError, match=r"table\.csv, line 4: expected a label, found none; --skip-unlabelled"):
+        rows(here)
+    assert rows(here, skip_unlabelled=True) == [("a.png", "cat")]
+    assert Manifest("table.csv", skip_unlabelled=True).read().passed_over == [
+        ("b.png", "no label"),
+        ("c.png", "no label"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("name,label\na,b\n", {}, "expected a column one of path, .*, found name, label; --path-column names it"),
+        ("path,name\na,b\n", {}, "expected a column one of label, .*; --label-column names it"),
+        ("path,label\na,b\n", {"path_column": "where"}, "expected a column where, found path, label"),
+        ("", {}, "expected a column one of path, .*, found nothing"),
+        ("path,label\n,cat\n", {}, "line 2: expected a path, found none"),
+        ("path,label\na,cat,extra\n", {}, "line 2: expected 2 fields, as the heading has, found 3"),
+        ("path,label,x,x\na,cat,1,2\n", {}, "expected columns of different names, found 'x' twice"),
+        ("path,label\na.png,cat\na.png,dog\n", {}, "a.png is given twice, so its row would be counted twice"),
+        ("path,label\n", {}, "no images in table.csv"),
+    ],
+)
+def test_tables_that_make_no_sense_are_errors(here, text, options, message):
+    table(here, text)
+    with pytest.raises(PackError, match=message):
+        pack([], "out.h5", manifest=Manifest("table.csv", **options), workers=1)
+
+
+def test_no_table_is_an_error(here):
+    with pytest.raises(PackError, match=r"none\.csv: expected a manifest, a CSV of paths and labels, found none there"):
+        Manifest("none.csv").read()
+
+
+def test_folders_and_manifests_mix_and_a_file_in_both_is_refused(here):
+    write_classes(here / "more", {"cat": 2, "emu": 2})
+    table(here, "path,label,split\ndata/cat/data-cat-0.png,cat,train\n")
+    pack(["more"], "out.h5", manifest=Manifest("table.csv"), workers=1)
+    packed = PackedImages("out.h5")
+    assert sorted(zip(packed.filenames, packed.columns["split"], strict=True))[0] == (
+        "data/cat/data-cat-0.png",
+        "train",
+    )
+    assert sorted(set(packed.columns["split"])) == ["", "train"]
+    with pytest.raises(PackError, match=r"data/cat/data-cat-0\.png is given twice"):
+        pack(["data"], "out.h5", manifest=Manifest("table.csv"), workers=1)
+
+
+@needs_shared
+def test_the_official_split_of_eurosat_packs(tmp_path):
+    manifest = Manifest(
+        str(SHARED / "eurosat-csv" / "splits_data.csv"), root=str(SHARED / "eurosat"), strip_prefix="img"
+    )
+    assert pack([], tmp_path / "out.h5", manifest=manifest, size=64).rows == 27_000
+    parts = SplitSequence(tmp_path / "out.h5").split_by("split")
+    assert {name: len(part.classes) for name, part in parts.items()} == {"train": 18_900, "val": 4_050, "test": 4_050}
+    for part in parts.values():
+        for name, label in zip(part.filenames, part.classes, strict=True):
+            assert name.split("/")[-2] == part.classnames[label]
