@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -251,6 +252,28 @@ def test_a_loop_of_ones_own_may_end_epochs_itself(packed):
     assert all(len(set(order)) == 100 for order in orders)
 
 
+def test_threads_see_one_order_in_a_pass(packed):
+    sequence = SplitSequence(packed, batch_size=1, auto_shuffle=True)
+    with ThreadPoolExecutor(8) as executor:
+        for _ in range(20):
+            sequence.begin()
+            batches = list(executor.map(sequence.__getitem__, range(100)))
+            names = sequence.get_filenames(range(100))
+            assert len(set(names)) == 100
+            images = np.concatenate([images for images, _ in batches])
+            assert_rows_are_who_they_say(images, [name.split("/")[-2] for name in names], names)
+    assert sequence.epoch == 19
+
+
+def test_a_look_ahead_does_not_end_an_epoch(packed):
+    sequence = SplitSequence(packed, batch_size=64, auto_shuffle=True)
+    sequence.begin(counts=False)
+    for _ in range(3):
+        sequence[0], sequence[1]
+    assert len(names_of(sequence)) == 100
+    assert sequence.epoch == 0
+
+
 def test_the_cap_rotates(sequence):
     sequence.set(max_per_class_and_epoch=10, auto_shuffle=True)
     length = len(sequence)
@@ -347,6 +370,9 @@ def test_a_pickled_sequence_holds_a_path_and_rows(sequence):
     again = pickle.loads(raw)
     assert again.epoch == 3
     assert names_of(again) == names_of(part)
+    again = pickle.loads(pickle.dumps(part))
+    assert names_of(again) == names_of(part)
+    assert again.epoch == part.epoch == 4
 
 
 def test_preload_reads_the_file_or_says_why_not(sequence, monkeypatch):

@@ -36,6 +36,8 @@ def here(tmp_path, monkeypatch):
     make = [sys.executable, str(PROJECT / "tools/make_images.py"), "data", "--count", "300", "--roots", "2"]
     subprocess.run(make, check=True, capture_output=True)
     write_classes(tmp_path / "photos", {"ants": 3, "bees": 3})
+    rows = [f"{path.relative_to('data')},{path.parent.name}" for path in sorted(Path("data").rglob("*.jpg"))]
+    Path("splits.csv").write_text("\n".join(["path,label", *rows]))
     return tmp_path
 
 

@@ -51,7 +51,7 @@ def test_tasks_cover_every_row_once_and_begin_on_pages_where_rows_allow(count, s
     a_plan = replace(
         planned(1), sources=Sources(rows := [str(row) for row in range(count)], rows, rows), shape=(side, side, 3)
     )
-    tasks = list(a_plan.tasks(Place("partial", "journal", 4096, a_plan.stride)))
+    tasks = list(a_plan.tasks(Place("partial", "journal", "identity", 4096, a_plan.stride)))
     assert [path for task in tasks for path in task.paths] == [str(row) for row in range(count)]
     assert [task.first for task in tasks] == [int(task.paths[0]) for task in tasks]
     assert len({len(task.paths) for task in tasks[:-1]}) <= 1

@@ -151,8 +151,8 @@ def test_names_are_any_bytes(here):
     [
         (["nowhere"], "nowhere: expected a folder of images or a pack, found nothing there"),
         (["empty"], r"no images in empty: expected files such as \.jpg or \.png in it or below"),
-        (["text"], "no images in text: .*; 1 other files were passed over"),
-        (["text/notes.txt"], "no images in any SOURCE: .*; 1 other files were passed over"),
+        (["text"], "no images in text: .*; passed over: 1, such as text/notes.txt"),
+        (["text/notes.txt"], "text/notes.txt: expected a folder of images or a pack, found a file; .* --manifest"),
         ([], "no images in any SOURCE"),
     ],
 )

@@ -98,6 +98,16 @@ def test_every_epoch_of_a_fit_is_the_next_one(packed):
         assert seen == again.get_filenames(range(100))
 
 
+def test_an_epoch_of_two_batches_is_not_ended_by_a_look_ahead(packed):
+    sequence = H5SplitSequence(packed, batch_size=64, auto_shuffle=True)
+    model = Watcher()
+    model.fit(sequence, epochs=3, shuffle=False, verbose=0)
+    again = H5SplitSequence(packed, batch_size=64, auto_shuffle=True)
+    for epoch in range(3):
+        again.epoch = epoch
+        assert rows_seen(sequence, model.trained[2 * epoch : 2 * epoch + 2]) == again.get_filenames(range(100))
+
+
 def test_validation_and_evaluation_between_epochs_change_nothing(sequence):
     training, validation = sequence.split(0.7)
     model = Watcher()

@@ -10,7 +10,10 @@ use_environment() {
     python=.venv/bin/python
     if ! [ -x "$python" ]; then
         echo "making .venv"
-        python3 -m venv .venv || fail "python3 -m venv failed: expected Python 3.11 or newer with venv and pip"
+        python3 -m venv .venv || {
+            rm -rf .venv
+            fail "python3 -m venv failed: expected Python 3.11 or newer with venv and pip"
+        }
     fi
     stamp=".venv/installed-$1"
     wanted=$(cat pyproject.toml tools/environment.sh | cksum)

@@ -101,6 +101,11 @@ def main() -> None:
     keras.utils.set_random_seed(arguments.seed)
 
     test, validation, training = H5SplitSequence(arguments.pack, batch_size=arguments.batch_size).split(0.2, 0.4)
+    if not (len(test) and len(validation) and len(training)) or training.num_classes < 2:
+        raise SystemExit(
+            f"{arguments.pack}: expected images of two classes or more, and enough for three parts, "
+            f"found {len(test.classes) + len(validation.classes) + len(training.classes)} of {training.num_classes}"
+        )
     print(f"{len(test.classes)} test, {len(validation.classes)} validation, {len(training.classes)} training images")
     model = network(training.shape, training.num_classes, arguments.learning_rate)
     history = model.fit(training, validation_data=validation, epochs=arguments.epochs, verbose=2)

@@ -15,13 +15,12 @@ from tqdm import tqdm
 
 from h5split import rows as row_math
 from h5split.buffers import BufferPool
-from h5split.images import PackedImages, Texts
+from h5split.images import READ_SIZE, PackedImages, Texts
 from h5split.rows import Rows
 
 Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32] | NDArray[np.int32]]
 
 _LABEL_MODES = ("categorical", "int", "binary")
-_ONE_HOT_TABLE_LIMIT = 4096  # classes; the table of a larger number would not fit in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,8 @@ class Settings:
         _check_whole("seed", self.seed, 0)
         if self.max_per_class_and_epoch is not None:
             _check_whole("max_per_class_and_epoch", self.max_per_class_and_epoch, 1)
+        if self.scale is not None and (isinstance(self.scale, bool) or not isinstance(self.scale, (int, float))):
+            raise ValueError(f"scale: expected a number such as 1/255, or None, found {self.scale!r}")
         if self.label_mode not in _LABEL_MODES:
             raise ValueError(f"label_mode: expected one of {', '.join(_LABEL_MODES)}, found {self.label_mode!r}")
 
@@ -82,11 +83,20 @@ class Mistake:
 
 
 class _Pass:
-    """One pass over the data: the order of an epoch, and which of its batches were asked for."""
+    """One pass over the data: the order of an epoch, and which of its batches were asked for.
 
-    def __init__(self, epoch: int, rows: Rows, batches: int, complete: bool = False) -> None:
+    Args:
+        epoch: Its number.
+        rows: Its order.
+        batches: How many there are.
+        counts: Whether it can become complete; a look ahead cannot.
+        complete: Whether it is so already.
+    """
+
+    def __init__(self, epoch: int, rows: Rows, batches: int, counts: bool = True, complete: bool = False) -> None:
         self.epoch = epoch
         self.rows = rows
+        self._counts = counts
         self.consecutive = row_math.is_consecutive(rows)
         self._batches = batches
         self._seen: set[int] = set()
@@ -94,7 +104,7 @@ class _Pass:
 
     @property
     def complete(self) -> bool:
-        return self._complete or len(self._seen) >= self._batches
+        return self._complete or (self._counts and len(self._seen) >= self._batches)
 
     def mark(self, batch: int) -> None:
         self._seen.add(batch)
@@ -130,7 +140,7 @@ class SplitSequence:
         self._items: NDArray[np.void] = np.empty(0, "V1")
         self._rows: Rows = np.empty(0, np.int64)
         self._pass = _Pass(0, self._rows, 0)
-        self._starting = False
+        self._next: bool | None = None  # a pass is to begin with the next batch, and counts or not
         self._told_of_passes = False
         self._lock = threading.Lock()
         self._buffers = BufferPool()
@@ -150,11 +160,14 @@ class SplitSequence:
             images: uint8 (B, H, W, C), or float32 with `scale`. A batch of consecutive rows without `scale` is a
                 read-only view of the file; any other is in a buffer that is not used again while anybody holds it.
             labels: As `label_mode` says.
+
+        Raises:
+            IndexError: There is no such batch.
         """
         batch = index + len(self) if index < 0 else index
         if not 0 <= batch < len(self):
             raise IndexError(f"batch {index}: expected 0 to {len(self) - 1}")
-        if self._starting:
+        if self._next is not None:
             self._start_pass()
         current = self._pass
         current.mark(batch)
@@ -175,17 +188,26 @@ class SplitSequence:
 
     def __getstate__(self) -> dict[str, Any]:
         """A path, rows and settings: pixels are never pickled."""
-        return {"pack": self._pack, "rows": self._rows, "settings": self._settings, "epoch": self.epoch}
+        return {
+            "pack": self._pack,
+            "rows": self._rows,
+            "settings": self._settings,
+            "pass": (self.epoch, True, self._pass.complete),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         type(self).__init__(self)
         self._settings = state["settings"]
         self._use(state["pack"], state["rows"])
-        self.epoch = state["epoch"]
+        self._pass = self._make_pass(*state["pass"])
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of one image: a network's `input_shape`."""
+        """(H, W, C) of one image: a network's `input_shape`.
+
+        Raises:
+            ValueError: The sequence is empty.
+        """
         return self._opened().shape
 
     @property
@@ -259,10 +281,11 @@ class SplitSequence:
         """
         before = self._settings
         self._settings = _changed(before, settings)
+        self._check_labels()
         if replace(before, scale=None, label_mode="int", verbose=False) != replace(
             self._settings, scale=None, label_mode="int", verbose=False
         ):
-            self._pass = self._make_pass(self.epoch, self._pass.complete)
+            self._pass = self._make_pass(self.epoch, complete=self._pass.complete)
         return self
 
     def shuffle(self, seed: int | None = None) -> Self:
@@ -270,6 +293,9 @@ class SplitSequence:
 
         Args:
             seed: Of the order; the setting `seed` when None.
+
+        Raises:
+            ValueError: The seed is not a whole number of 0 or more.
         """
         key = self._settings.seed if seed is None else seed
         _check_whole("seed", key, 0)
@@ -283,7 +309,8 @@ class SplitSequence:
         """
         if self._pack is None:
             return self
-        needed, free = len(self._rows) * self._items.itemsize, _free_memory()
+        pieces = self._pack.pieces(self._rows)
+        needed, free = len(pieces) * READ_SIZE, _free_memory()
         if free is not None and needed > free:
             warnings.warn(
                 f"preload: {needed / 1e9:.1f} GB of pixels do not fit in {free / 1e9:.1f} GB of free memory; "
@@ -292,7 +319,7 @@ class SplitSequence:
             )
             return self
         with tqdm(total=needed, unit="B", unit_scale=True, desc="preload", disable=not self._settings.verbose) as bar:
-            self._pack.preload(self._rows, bar.update)
+            self._pack.preload(pieces, bar.update)
         return self
 
     def split(self, *points: float, stratify: bool = False, groups: str | ArrayLike | None = None) -> list[Self]:
@@ -341,6 +368,8 @@ class SplitSequence:
             IndexError: A position is not in [0, N), or a mask has another length.
         """
         chosen = np.asarray(rows)
+        if chosen.ndim != 1:
+            raise IndexError(f"select: expected one dimension, found shape {chosen.shape}")
         if chosen.dtype == np.bool_:
             if chosen.shape != self._rows.shape:
                 raise IndexError(f"select: expected a mask of {len(self._rows)} rows, found shape {chosen.shape}")
@@ -358,6 +387,10 @@ class SplitSequence:
 
         Args:
             indices: int (M,): position *i* is row `i % batch_size` of batch `i // batch_size`.
+
+        Raises:
+            IndexError: A position is not in the epoch.
+            ValueError: The sequence is empty.
         """
         at = self._pass.rows[np.asarray(indices, np.int64)]
         return list(self._opened().filenames.take(np.atleast_1d(at)))
@@ -378,46 +411,47 @@ class SplitSequence:
         confidence = scores[np.arange(len(rows)), predicted]
         wrong = np.flatnonzero(predicted != labels)
         wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
-        names = self._opened().filenames.take(rows)
+        names, classnames = self._opened().filenames.take(rows), self.classnames
         return [
             Mistake(
                 filename=names[position],
-                label=self.classnames[labels[position]],
-                predicted=self.classnames[predicted[position]],
+                label=classnames[labels[position]],
+                predicted=classnames[predicted[position]],
                 confidence=float(confidence[position]),
                 position=position,
             )
             for position in wrong.tolist()
         ]
 
-    def begin(self) -> None:
-        """Say that the next batch asked for is the first of a new pass."""
+    def begin(self, counts: bool = True) -> None:
+        """Say that the next batch asked for is the first of a new pass.
+
+        Args:
+            counts: Whether this pass, when all of it was asked for, ends its epoch. A look ahead does not.
+        """
         self._told_of_passes = True
-        self._starting = True
+        self._next = counts
 
     def on_epoch_end(self) -> None:
-        """Begin a new pass after a complete one, where a loop of one's own calls this instead of `begin`.
-
-        Keras calls it at other times too (before the first epoch, twice around a validation), and says when a pass
-        begins in another way, so for Keras this does nothing.
-        """
+        """End an epoch whose batches were all asked for, in a loop of one's own that does not call `begin`."""
         if not self._told_of_passes and self._pass.complete:
-            self._starting = True
+            self._next = True
 
     def _start_pass(self) -> None:
         with self._lock:
-            if self._starting:
-                self._starting = False
-                self._pass = self._make_pass(self.epoch + self._pass.complete)
+            if self._next is not None:
+                self._pass = self._make_pass(self.epoch + self._pass.complete, self._next)
+                self._next = None  # only now: other threads wait for the new order
 
-    def _make_pass(self, epoch: int, complete: bool = False) -> _Pass:
-        rows, turn = self._rows, self._settings
-        cap = turn.max_per_class_and_epoch
+    def _make_pass(self, epoch: int, counts: bool = True, complete: bool = False) -> _Pass:
+        rows, settings = self._rows, self._settings
+        cap = settings.max_per_class_and_epoch
         if cap is not None:
-            rows = row_math.window(rows, self.classes, cap, turn.seed, epoch if turn.auto_shuffle else None)
-        if turn.auto_shuffle:
-            rows = rows[row_math.permutation(len(rows), turn.seed, epoch)]
-        return _Pass(epoch, rows, self._batch_count(len(rows)), complete)
+            turn = epoch if settings.auto_shuffle else None
+            rows = row_math.window(rows, self.classes, cap, settings.seed, turn)
+        if settings.auto_shuffle:
+            rows = rows[row_math.permutation(len(rows), settings.seed, epoch)]
+        return _Pass(epoch, rows, self._batch_count(len(rows)), counts, complete)
 
     def _batch_count(self, count: int) -> int:
         size = self._settings.batch_size
@@ -448,8 +482,6 @@ class SplitSequence:
         if self._settings.label_mode == "int":
             return labels
         if self._settings.label_mode == "binary":
-            if self.num_classes != 2:
-                raise ValueError(f"label_mode: binary expects 2 classes, found {self.num_classes}; use categorical")
             return labels.astype(np.float32)[:, np.newaxis]
         one_hot = np.zeros((len(rows), self.num_classes), np.float32)
         one_hot[np.arange(len(rows)), labels] = 1
@@ -500,7 +532,12 @@ class SplitSequence:
         if pack is not None:
             self._items = pack.images.reshape(len(pack), -1).view(f"V{pack.images[0].nbytes}")[:, 0]
         self._rows = rows
+        self._check_labels()
         self._pass = self._make_pass(self.epoch)
+
+    def _check_labels(self) -> None:
+        if self._settings.label_mode == "binary" and self._pack is not None and self.num_classes != 2:
+            raise ValueError(f"label_mode: binary expects 2 classes, found {self.num_classes}; use categorical")
 
 
 def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST_FREE = 16  # more than any framework holds at a time; what a list of batches held is given back
 _ALIGNMENT = 64  # what TensorFlow and JAX need to use an array in place
 
 
 class BufferPool:
-    """Lends buffers of one size; as many exist as were ever held at one time."""
+    """Lends buffers of one size; as many exist as are held, and a few."""
 
     def __init__(self) -> None:
         self._size = 0
@@ -40,7 +41,7 @@ class BufferPool:
 
     def _return(self, reference: weakref.ref[NDArray[Any]]) -> None:
         _, memory = self._lent.pop(id(reference))
-        if len(memory) == self._size:
+        if len(memory) == self._size and len(self._free) < _MOST_FREE:
             self._free.append(memory)
 
 

@@ -59,6 +59,10 @@ class FormatError(ValueError):
     """A file that is no pack, or not one this version can read."""
 
 
+class NotAPackError(FormatError):
+    """A file that is something else, and not a pack that was damaged."""
+
+
 @dataclass(frozen=True)
 class Block:
     """One array in the file: `shape` items of `dtype` from byte `offset` on."""
@@ -174,7 +178,9 @@ def _open(path: str) -> h5py.File:
         elif "unable to lock file" in text:
             found = "another process is writing to it; try again when it has finished"
         elif "signature" in text:
-            found = "it is not an HDF5 file; packs are made by pack-images"
+            raise NotAPackError(
+                f"{path}: expected a pack, but it is not an HDF5 file; packs are made by pack-images"
+            ) from error
         else:
             found = f"HDF5 cannot open it ({text}); copy it again, or pack again"
         raise FormatError(f"{path}: expected a pack, but {found}") from error
@@ -186,7 +192,7 @@ def _errors_name(path: str) -> Iterator[None]:
     try:
         yield
     except FormatError as error:
-        raise FormatError(f"{path}: {_line(error)}") from None
+        raise type(error)(f"{path}: {_line(error)}") from None
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, UnicodeError) as error:
         raise FormatError(f"{path}: damaged ({_line(error)}); copy it again, or pack again") from error
 
@@ -234,7 +240,7 @@ def _header(file: h5py.File, size: int) -> Header:
 def _version(file: h5py.File) -> int:
     missing = {"format", "version"} - set(file.attrs)
     if missing or _text(file, "format") != FORMAT:
-        raise FormatError(
+        raise NotAPackError(
             f"expected a pack (attribute format = {FORMAT!r}), found another HDF5 file; packs are made by pack-images"
         )
     version = file.attrs["version"]

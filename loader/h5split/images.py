@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from h5split import format as pack_format
 from h5split.format import Block, FormatError, Header, decode
 
-_READ_SIZE = 8 << 20  # bytes; large enough for a disk to stream
+READ_SIZE = 8 << 20  # bytes; large enough for a disk to stream
 
 
 class Texts(Sequence[str]):
@@ -139,27 +139,33 @@ class PackedImages:
         names, reasons = self._array(self.header.skipped_filenames), self._array(self.header.skipped_reasons)
         return [(decode(name), decode(reason)) for name, reason in zip(names.tolist(), reasons.tolist(), strict=True)]
 
-    def preload(self, rows: NDArray[np.int64], progress: Callable[[int], object] | None = None) -> int:
-        """Read the pixels of `rows` once, front to back, so that they are in the page cache.
+    def pieces(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The pieces of 8 MB of the file that hold pixels of `rows`: int64, ascending."""
+        stride = self.images[0].nbytes
+        first = self.header.images.offset + rows * stride
+        depth = np.zeros(self.header.size // READ_SIZE + 2, np.int64)  # of rows over each piece, as differences
+        np.add.at(depth, first // READ_SIZE, 1)
+        np.add.at(depth, (first + stride - 1) // READ_SIZE + 1, -1)
+        return np.flatnonzero(np.cumsum(depth))
+
+    def preload(self, pieces: NDArray[np.int64], progress: Callable[[int], object] | None = None) -> int:
+        """Read pieces of the file once, front to back, so that they are in the page cache.
 
         Args:
-            rows: int64 (M,), in any order.
+            pieces: From `pieces`.
             progress: Called with the number of bytes just read.
 
         Returns:
             Bytes read.
+
+        Raises:
+            OSError: The file cannot be read, or is not there any more.
         """
-        stride = self.images[0].nbytes
-        first = self.header.images.offset + rows * stride
-        depth = np.zeros(self.header.size // _READ_SIZE + 2, np.int64)  # of rows over each piece, as differences
-        np.add.at(depth, first // _READ_SIZE, 1)
-        np.add.at(depth, (first + stride - 1) // _READ_SIZE + 1, -1)
-        pieces = np.flatnonzero(np.cumsum(depth))
-        scratch = memoryview(bytearray(_READ_SIZE))
+        scratch = memoryview(bytearray(READ_SIZE))
         done = 0
         with open(self.path, "rb", buffering=0) as file:
             for piece in pieces.tolist():
-                file.seek(piece * _READ_SIZE)
+                file.seek(piece * READ_SIZE)
                 count = file.readinto(scratch)
                 done += count
                 if progress is not None:

@@ -23,7 +23,7 @@ def permutation(count: int, *key: int) -> Rows:
         count: How many.
         key: Non-negative integers, such as a seed and an epoch.
     """
-    return np.argsort(np.random.PCG64(np.random.SeedSequence(key)).random_raw(count))
+    return np.argsort(_stream(count, len(key), *key))
 
 
 def stratified_order(labels: NDArray[np.int32], seed: int) -> Rows:
@@ -39,10 +39,9 @@ def stratified_order(labels: NDArray[np.int32], seed: int) -> Rows:
     by_class = permutation(len(labels), seed)
     by_class = by_class[np.argsort(labels[by_class], kind="stable")]
     counts = np.bincount(labels)
-    starts = np.cumsum(counts) - counts
-    phases = np.random.PCG64(np.random.SeedSequence([seed, 1])).random_raw(len(counts)) / 2.0**64
+    phases = _stream(len(counts), 0, seed) / 2.0**64
     sorted_labels = labels[by_class]
-    places = np.arange(len(labels)) - starts[sorted_labels] + phases[sorted_labels]
+    places = _places(sorted_labels, counts) + phases[sorted_labels]
     return by_class[np.argsort(places / counts[sorted_labels], kind="stable")]
 
 
@@ -70,19 +69,17 @@ def split(rows: Rows, points: Sequence[float]) -> list[Rows]:
 
 
 def split_strata(rows: Rows, strata: NDArray[np.int32], points: Sequence[float]) -> list[Rows]:
-    """Cut the rows of each stratum at `points`; every part keeps the order of `rows`.
+    """Cut at `points` with each stratum in its share; every part keeps the order of `rows`.
+
+    The k-th of n rows of a stratum stands at `(k + 1/2) / n`; rows are cut by where they stand, so sizes are exact, and
+    shares nearly so, also where strata are smaller than there are parts.
 
     Args:
         rows: int64 (N,).
-        strata: int32 (N,), the class of each of `rows`.
+        strata: int (N,), the class of each of `rows`.
         points: As for `cuts`.
     """
-    part = np.empty(len(rows), np.int64)
-    for stratum in np.unique(strata):
-        members = np.flatnonzero(strata == stratum)
-        bounds = cuts(len(members), points)
-        part[members] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    cuts(len(rows), points)
+    part = _strata_parts(strata, cuts(len(rows), points))
     return [rows[part == index] for index in range(len(points) + 1)]
 
 
@@ -98,42 +95,65 @@ def split_groups(
         rows: int64 (N,).
         groups: (N,), any dtype that sorts.
         points: As for `cuts`.
-        strata: int32 (N,), to keep the share of each class as well; None to look at sizes alone.
+        strata: int (N,), to keep the share of each class as well; None to look at sizes alone.
     """
-    _, group = np.unique(groups, return_inverse=True)
+    bounds = cuts(len(rows), points)
+    if len(rows) == 0:
+        return split(rows, points)
     classes = np.zeros(len(rows), np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
-    target = np.stack([np.diff(cuts(int(n), points)) for n in np.bincount(classes)], axis=1)  # (parts, classes)
-    sizes = np.bincount(group)
-    part = np.empty(len(rows), np.int64)
-    room = target.astype(np.int64)
+    room = np.zeros((len(bounds) - 1, int(classes.max()) + 1), np.int64)  # rows that each part lacks of each class
+    np.add.at(room, (_strata_parts(classes, bounds), classes), 1)
+    open_parts = room.any(axis=1)
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     members_of = np.split(np.argsort(group, kind="stable"), np.cumsum(sizes)[:-1])
-    for index in np.argsort(-sizes, kind="stable"):
+    part = np.empty(len(rows), np.int64)
+    for index in np.argsort(-sizes, kind="stable").tolist():
         if sizes[index] == 1:
             break
         members = members_of[index]
-        need = np.bincount(classes[members], minlength=room.shape[1])
-        choice = _roomiest(room, target, need)
+        present, need = np.unique(classes[members], return_counts=True)
+        lack = np.where(open_parts, room[:, present] @ need, np.iinfo(np.int64).min)
+        choice = int(np.argmax(lack))
         part[members] = choice
-        room[choice] -= need
-    single = sizes[group] == 1
-    for stratum in range(room.shape[1]):
-        members = np.flatnonzero(single & (classes == stratum))
-        part[members] = np.repeat(np.arange(len(room)), _fill(room[:, stratum], len(members)))
-    return [rows[part == index] for index in range(len(points) + 1)]
+        room[choice, present] -= need
+    single = np.flatnonzero(sizes[group] == 1)
+    part[single] = _fill(np.maximum(room, 0), classes[single])
+    return [rows[part == index] for index in range(len(bounds) - 1)]
 
 
-def _roomiest(room: NDArray[np.int64], target: NDArray[np.int64], need: NDArray[np.int64]) -> int:
-    """The part that most lacks rows of the classes a group needs; never one of share 0."""
-    lack = np.where(target.sum(axis=1) > 0, room @ need, np.iinfo(np.int64).min)
-    return int(np.argmax(lack))
+def _strata_parts(strata: NDArray[Any], bounds: Sequence[int]) -> NDArray[np.int64]:
+    """The part of each row when strata are spread evenly and cut at `bounds`: int64 (N,)."""
+    by_stratum = np.argsort(strata, kind="stable")
+    ordered = strata[by_stratum]
+    counts = np.bincount(strata) if len(strata) else np.empty(0, np.int64)
+    stands = np.empty(len(strata))
+    stands[by_stratum] = (_places(ordered, counts) + 0.5) / counts[ordered]
+    part = np.empty(len(strata), np.int64)
+    part[np.argsort(stands, kind="stable")] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    return part
 
 
-def _fill(room: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """How many of `count` single rows go to each part: as `room` says, scaled where groups took more than a share."""
-    room = np.maximum(room, 0)
-    bounds = np.round(np.cumsum(room) * (count / max(int(room.sum()), 1))).astype(np.int64)
-    bounds[-1] = count
-    return np.diff(bounds, prepend=0)
+def _fill(room: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The part of each single row: as many as `room` (parts, classes) says, scaled where groups took too much."""
+    count = np.bincount(classes, minlength=room.shape[1])
+    upto = np.cumsum(room, axis=0)
+    bounds = np.rint(upto * (count / np.maximum(upto[-1], 1))).astype(np.int64)
+    by_class = np.argsort(classes, kind="stable")
+    ordered = classes[by_class]
+    part = np.empty(len(classes), np.int64)
+    part[by_class] = (_places(ordered, count) >= bounds[:-1, ordered]).sum(axis=0)
+    return part
+
+
+def _places(ordered: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of labels in ascending order, the how-manieth of its label each is: int64 (N,)."""
+    places: NDArray[np.int64] = np.arange(len(ordered)) - (np.cumsum(counts) - counts)[ordered]
+    return places
+
+
+def _stream(count: int, *key: int) -> NDArray[np.uint64]:
+    raw: NDArray[np.uint64] = np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)
+    return raw
 
 
 def window(rows: Rows, labels: NDArray[np.int32], cap: int, seed: int, turn: int | None) -> Rows:
@@ -150,10 +170,8 @@ def window(rows: Rows, labels: NDArray[np.int32], cap: int, seed: int, turn: int
     members = np.arange(len(rows)) if turn is None else permutation(len(rows), seed)
     members = members[np.argsort(labels[members], kind="stable")]
     counts = np.bincount(labels)
-    starts = np.cumsum(counts) - counts
     count = counts[labels[members]]
-    place = np.arange(len(rows)) - starts[labels[members]]
-    offset = (place - (turn or 0) * cap) % np.maximum(count, 1)
+    offset = (_places(labels[members], counts) - (turn or 0) * cap) % np.maximum(count, 1)
     return rows[np.sort(members[(offset < cap) | (count <= cap)])]
 
 

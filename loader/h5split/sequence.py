@@ -25,18 +25,27 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
 
     def __init__(self, *paths: str | os.PathLike[str], **settings: Any) -> None:
         PyDataset.__init__(self)
+        self._within_epoch = False
         SplitSequence.__init__(self, *paths, **settings)
 
     @property
     def num_batches(self) -> int:
         """Batches in an epoch.
 
-        Keras (3.8 to 3.15, on every backend) reads this whenever it is about to go over the data from the start, and
-        at no other time; `on_epoch_end` it calls up to twice a pass, and once before the first. So this is how the
-        sequence knows that a pass begins.
+        Keras (3.8 to 3.15, on every backend) reads this last thing before it goes over the data, and this is how the
+        sequence knows that a pass begins. It reads it at other times as well, but never between two batches of a pass:
+        before it looks ahead at the first batches for their shapes, which is no pass and comes before
+        `on_epoch_begin`; and at the end of a pass, before `on_epoch_end`, which takes it back.
         """
-        self.begin()
+        self.begin(counts=self._within_epoch)
         return len(self)
 
     def on_epoch_begin(self) -> None:
-        """Called by Keras after batches of the epoch may have been fetched; nothing to do."""
+        """Called by Keras before each pass, and when batches of it may have been fetched already."""
+        self._within_epoch = True
+
+    def on_epoch_end(self) -> None:
+        """Called by Keras after each pass, and at other times: before the first, and once more around a validation."""
+        self._within_epoch = False
+        self._next = None
+        super().on_epoch_end()

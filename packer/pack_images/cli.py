@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,18 +42,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if not arguments.sources and not arguments.manifest:
         parser.error("the following arguments are required: SOURCE or --manifest")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name is no reason to fail
+    for descriptor in range(3):
+        _open_if_closed(descriptor)
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers must not import a random.py that lies here
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nobody here multiplies matrices: numpy loads 30 ms sooner
     bar = _Bar(arguments.quiet)
     try:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)
         return _run(arguments, bar)
     except KeyboardInterrupt:
         bar.close()
-        _complain(f"interrupted; what is done is kept in {arguments.output}.partial, and the same command continues")
+        kept = os.path.exists(f"{arguments.output}.partial")
+        where = f"; what is done is kept in {arguments.output}.partial, and the same command continues" if kept else ""
+        _complain(f"interrupted{where}")
         return 130
     except (ValueError, OSError) as error:
         bar.close()
         _complain(_text(error))
         return 1
+
+
+def _open_if_closed(descriptor: int) -> None:
+    """A standard stream that is closed would be the next file opened, and be written to."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)
 
 
 def _run(arguments: argparse.Namespace, bar: _Bar) -> int:
@@ -199,7 +218,9 @@ def _size(text: str) -> int | tuple[int, int]:
     except ValueError:
         sides = []
     if len(sides) not in (1, 2) or not all(0 < side < 1 << 16 for side in sides):
-        raise argparse.ArgumentTypeError(f"expected N or WxH, such as 64 or 320x240, found {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected N or WxH, each from 1 to 65535, such as 64 or 320x240, found {text!r}"
+        )
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
@@ -265,7 +286,9 @@ def _described(planned: Plan, output: str) -> str:
     size = len(planned) * planned.stride
     return "\n".join(
         [
-            f"would pack {len(planned):,} images, {_dimensions(planned.shape)}, {size / 1e6:,.1f} MB, into {output}",
+            f"would pack {_count(len(planned), 'image')}, {_dimensions(planned.shape)}, {size / 1e6:,.1f} MB, "
+            f"into {output}"
+            + ("" if planned.settings.pixels.size else ", if all have this size; otherwise give --size"),
             *_classes(planned.counts),
         ]
     )
@@ -274,8 +297,8 @@ def _described(planned: Plan, output: str) -> str:
 def _summarised(summary: Summary) -> str:
     rate = (summary.decoded + summary.copied) / max(summary.seconds, 1e-9)
     lines = [
-        f"{summary.output}: {summary.rows:,} images, {_dimensions(summary.shape)}, {summary.nbytes / 1e6:,.1f} MB, "
-        f"in {summary.seconds:.1f} s ({rate:,.0f} images/s)",
+        f"{summary.output}: {_count(summary.rows, 'image')}, {_dimensions(summary.shape)}, "
+        f"{summary.nbytes / 1e6:,.1f} MB, in {summary.seconds:.1f} s ({rate:,.0f} images/s)",
         *_classes(summary.classes),
     ]
     if summary.restarted:
@@ -287,8 +310,8 @@ def _summarised(summary: Summary) -> str:
     if summary.duplicates:
         copies = sum(len(group) for group in summary.duplicates)
         lines.append(
-            f"duplicates: {copies:,} files in {len(summary.duplicates):,} groups of identical ones; "
-            f"{summary.conflicting:,} groups have different labels"
+            f"duplicates: {copies:,} files in {_count(len(summary.duplicates), 'group')} of identical ones, "
+            f"{summary.conflicting:,} of them with different labels"
         )
         lines.extend(
             f"  {', '.join(map(_shown, group[:3]))}" for group in summary.duplicates[: summary.conflicting][:3]
@@ -297,7 +320,10 @@ def _summarised(summary: Summary) -> str:
         lines.append(f"left out: {len(summary.skipped):,}")
         lines.extend(f"  {_shown(name)}: {_shown(reason)}" for name, reason in summary.skipped[:_SHOWN])
         if len(summary.skipped) > _SHOWN:
-            lines.append(f"  ... and {len(summary.skipped) - _SHOWN:,} more, under skipped/ in the file")
+            lines.append(
+                f"  ... and {len(summary.skipped) - _SHOWN:,} more: "
+                f"h5split.PackedImages({summary.output!r}).skipped lists all"
+            )
     return "\n".join(lines)
 
 
@@ -310,7 +336,11 @@ def _classes(counts: Any) -> list[str]:
     lines = [f"  {count:>9,}  {_shown(name)}" for name, count in counts.items()]
     if len(lines) > 2 * _SHOWN:
         lines[_SHOWN:-_SHOWN] = [f"        ...  {len(lines) - 2 * _SHOWN:,} more classes"]
-    return [f"  {len(counts):,} classes", *lines]
+    return [f"  {_count(len(counts), 'class', 'classes')}", *lines]
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import threading
 import warnings
 
 import numpy as np
@@ -120,8 +121,7 @@ def _plain_jpeg(data: bytes) -> tuple[int, int, str] | None:
 def _decoded(data: bytes, how: Pixels) -> NDArray[np.uint8]:
     """Decode and fit: uint8 (H, W, C)."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quietly():
             image = _jpeg(data, how) or _upright(data, how)
             return _array(_fitted(_colored(image, how.color), how))
     except DecodeError:
@@ -130,6 +130,13 @@ def _decoded(data: bytes, how: Pixels) -> NDArray[np.uint8]:
         raise DecodeError("not an image that Pillow knows") from None
     except Exception as error:  # what Pillow raises on broken files has no common base, MemoryError included
         raise DecodeError(_one_line(error)) from error
+
+
+def _quietly() -> contextlib.AbstractContextManager[object]:
+    """Without Pillow's warnings, about what is odd in a file and yet decoded; only the main thread may set that."""
+    if threading.current_thread() is threading.main_thread():
+        return warnings.catch_warnings(action="ignore")
+    return contextlib.nullcontext()
 
 
 def _jpeg(data: bytes, how: Pixels) -> Image.Image | None:

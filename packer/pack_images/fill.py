@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -13,14 +14,15 @@ import xxhash
 from numpy.typing import NDArray
 
 from pack_images.decode import decode
-from pack_images.errors import DecodeError, SizeError
-from pack_images.partial import RECORD, pack_record, read_records, write_all, write_records
+from pack_images.errors import DecodeError, SizeError, UnfinishedError
+from pack_images.partial import RECORD, is_of, pack_record, read_records, write_all, write_records
 from pack_images.plan import Filled, Task
 from pack_images.sources import PackedRow
 
 if TYPE_CHECKING:
     from h5split.images import PackedImages
 
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)  # faults that are not the file's
 _Recorded = tuple[int, int, int, bytes]  # checksum, size, modified, digest: as `pack_record` takes them
 
 
@@ -29,11 +31,14 @@ def fill(task: Task) -> Filled:
 
     Raises:
         SizeError: A picture is not of the stored size, and none was asked for.
-        OSError: The output cannot be written, as on a full disk.
+        UnfinishedError: The run that this task is of was given up.
+        OSError: The output cannot be written, as on a full disk, or the system is out of descriptors or memory.
     """
     journal = os.open(task.place.journal, os.O_RDWR)
     pixels = os.open(task.place.pixels, os.O_RDWR)
     try:
+        if not is_of(journal, task.place.identity):
+            raise UnfinishedError(f"{task.place.journal} is of another plan by now; the run of this task was given up")
         return _fill(task, pixels, journal)
     finally:
         os.close(pixels)
@@ -91,6 +96,7 @@ def read(path: str) -> tuple[bytes, os.stat_result]:
 
     Raises:
         DecodeError: It cannot be read.
+        OSError: The system, and not the file, is the reason.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not be waited for
@@ -103,7 +109,11 @@ def read(path: str) -> tuple[bytes, os.stat_result]:
                 data += more
         finally:
             os.close(descriptor)
+    except MemoryError as error:
+        raise DecodeError(f"cannot be read ({os.path.getsize(path):,} bytes are more than memory)") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if getattr(error, "errno", None) in _PASSING:
+            raise
         raise DecodeError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
     return data, status
 

@@ -27,7 +27,7 @@ from pack_images.sources import PackedRow
 from pack_images.workers import Pool, run
 
 if TYPE_CHECKING:
-    from h5split.format import Tables
+    from h5split.format import Header, Tables
 
 _PAGE = 4096
 
@@ -38,8 +38,9 @@ def settings_of(size: int | tuple[int, int] | None, *, labels: Any, order: Any, 
     Raises:
         PackError: One of them makes no sense.
     """
-    pair = (size, size) if isinstance(size, int) else size
-    return Settings(Pixels(pair, **pixels), labels, order, seed)
+    if size is None or isinstance(size, tuple):
+        return Settings(Pixels(size, **pixels), labels, order, seed)
+    return Settings(Pixels((int(size), int(size)), **pixels), labels, order, seed)
 
 
 def make_plan(
@@ -126,8 +127,7 @@ class Job:
             UnfinishedError: The disk is full, or another run is at this output. What is done is kept.
         """
         started = time.monotonic()
-        if os.path.isdir(self.output):
-            raise PackError(f"{self.output}: expected a file to write, found a folder; give a name such as images.h5")
+        old = self._old_header()
         versions = {"pack-images": __version__, "pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__}
         partial = Partial(
             self.output,
@@ -139,7 +139,7 @@ class Job:
         )
         try:
             with partial.flushed_behind():
-                filled = self._fill(partial, pool, progress, self._reused(versions))
+                filled = self._fill(partial, pool, progress, self._reused(old, versions))
             failures = sorted(filled.failures)
             rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)
             partial.move(rows)
@@ -147,6 +147,8 @@ class Job:
             _file_format().seal(partial.descriptor, (len(rows), *self.plan.shape), tables)
             partial.publish()
         except UnfinishedError:
+            if not partial.records()["done"].any():
+                partial.discard()
             raise
         except PackError:
             partial.discard()
@@ -159,18 +161,38 @@ class Job:
             partial.close()
         return self._summary(tables, filled, partial.restarts, time.monotonic() - started)
 
-    def _reused(self, versions: Mapping[str, str]) -> str | None:
-        """The output that is there, if its rows are what this run would make of the same files."""
-        if not self.reuse or not os.path.isfile(self.output):
+    def _old_header(self) -> Header | None:
+        """The header of the output that is there, unless it is damaged.
+
+        Raises:
+            PackError: Something is there that is no pack, and would be lost.
+        """
+        if os.path.isdir(self.output) or not self.output:
+            raise PackError(f"{self.output}: expected a file to write, found a folder; give a name such as images.h5")
+        if not os.path.exists(self.output) or (os.path.isfile(self.output) and os.path.getsize(self.output) == 0):
             return None
+        if not os.path.isfile(self.output):
+            raise PackError(f"{self.output}: expected a file to write, found a device; give a name such as images.h5")
         try:
             descriptor, header = _file_format().read(self.output)
+        except _file_format().NotAPackError:
+            raise PackError(
+                f"{self.output}: expected no file, or a pack to replace, found something else; "
+                "remove it, or give another --output"
+            ) from None
         except (OSError, ValueError):
             return None
         os.close(descriptor)
+        there: Header = header
+        return there
+
+    def _reused(self, old: Header | None, versions: Mapping[str, str]) -> str | None:
+        """The output that is there, if its rows are what this run would make of the same files."""
+        if old is None or not self.reuse:
+            return None
         now = json.loads(json.dumps(asdict(self.plan.settings.pixels)))
-        same = header.images.shape[1:] == self.plan.shape and header.packed_by == versions
-        return self.output if same and all(header.settings.get(name) == value for name, value in now.items()) else None
+        same = old.images.shape[1:] == self.plan.shape and old.packed_by == versions
+        return self.output if same and all(old.settings.get(name) == value for name, value in now.items()) else None
 
     def _fill(self, partial: Partial, pool: Pool, progress: Progress | None, reuse: str | None) -> Filled:
         """Have every row written; what became of them all."""
@@ -181,7 +203,10 @@ class Job:
             done, kept, copied = done + filled.rows, kept + filled.kept, copied + filled.copied
             failures.extend(filled.failures)
             if self.strict and failures:
-                raise PackError(f"{self._first(failures)}; without --strict it is left out and reported")
+                raise UnfinishedError(
+                    f"{self._first(failures)}; what is done is kept: "
+                    "the same call without --strict leaves it out, reports it, and continues"
+                )
             if progress is not None:
                 progress(done, len(self.plan), len(failures))
         if len(failures) == len(self.plan):

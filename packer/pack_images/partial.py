@@ -38,12 +38,14 @@ RECORD = np.dtype(
 HEADING = 4096  # bytes before the first record
 
 _sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system that has none
 _PACKED = struct.Struct("<Qqq32s?7x")  # a RECORD
 _MAGIC = b"pack-images journal 1\n"
 _FLUSH_SECONDS = 0.05
 # A write of megabytes makes Linux look for megabytes of contiguous memory: 17 us a row of 12 KB at 4 MB a call, 2 to 3
 # at 256 KB.
 _WRITE_BYTES = 256 << 10
+_COPY_BYTES = 64 << 20  # no call reads 2 GB or more
 
 
 class Partial:
@@ -70,21 +72,22 @@ class Partial:
     def __init__(self, output: str, identity: str, rows: int, offset: int, stride: int, extra: int) -> None:
         self._output = output
         self._rows = rows
-        self.place = Place(f"{output}.partial", f"{output}.journal", offset, stride)
+        self.place = Place(f"{output}.partial", f"{output}.journal", identity, offset, stride)
         self._journal = _locked(self.place.journal, output)
         self._pixels = -1
         try:
-            heading = _MAGIC + identity.encode()
-            found = os.pread(self._journal, len(heading), 0)
-            self.continues = found == heading and os.path.exists(self.place.pixels)
-            self.restarts = bool(found) and not self.continues
+            if os.pread(self._journal, len(_MAGIC), 0).rstrip(b"\0") not in (b"", _MAGIC):
+                raise UnfinishedError(
+                    f"{output}: expected no {self.place.journal}, or a journal of pack-images, found something else; "
+                    "remove it, or give another --output"
+                )
+            self.continues = is_of(self._journal, identity) and os.path.exists(self.place.pixels)
+            self.restarts = not self.continues and os.fstat(self._journal).st_size > 0
             if not self.continues:
-                os.ftruncate(self._journal, 0)
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.place.pixels)
-            self._pixels = os.open(self.place.pixels, os.O_RDWR | os.O_CREAT, 0o666)
+                self._begin_anew()
+            self._pixels = os.open(self.place.pixels, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             self._reserve(offset + rows * stride + extra)
-            os.pwrite(self._journal, heading, 0)
+            os.pwrite(self._journal, _heading(identity), 0)
         except BaseException:
             self.close()
             raise
@@ -132,8 +135,10 @@ class Partial:
         """Have row *i* hold what row `rows[i]` held: int64 (M,), where `rows[i] >= i`, or row `i` is given up."""
         place = self.place
         for row in np.flatnonzero(rows != np.arange(len(rows))).tolist():
-            pixels = os.pread(self._pixels, place.stride, place.offset + int(rows[row]) * place.stride)
-            write_all(self._pixels, pixels, place.offset + row * place.stride)
+            source, target = (place.offset + at * place.stride for at in (int(rows[row]), row))
+            for start in range(0, place.stride, _COPY_BYTES):
+                count = min(_COPY_BYTES, place.stride - start)
+                write_all(self._pixels, os.pread(self._pixels, count, source + start), target + start)
 
     def publish(self) -> None:
         """Give the finished file its name, whole, and remove the journal."""
@@ -152,10 +157,22 @@ class Partial:
 
     def close(self) -> None:
         """Let go of the files; another run may continue them."""
+        if self._journal >= 0:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._journal, fcntl.LOCK_UN)  # processes that were forked hold it too, and may live on
         for descriptor in (self._pixels, self._journal):
             if descriptor >= 0:
                 os.close(descriptor)
         self._pixels = self._journal = -1
+
+    def _begin_anew(self) -> None:
+        """New files, not emptied ones: whoever still writes to the old ones writes to nothing."""
+        for path in (self.place.pixels, self.place.journal):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        os.close(self._journal)
+        self._journal = -1
+        self._journal = _locked(self.place.journal, self._output)
 
     def _reserve(self, size: int) -> None:
         """Take the disk space now, so that a full disk is noticed before anything is decoded."""
@@ -178,6 +195,16 @@ class Partial:
                 f"{self._output}: expected room for {size:,} bytes, found {free:,} bytes free ({error.strerror}); "
                 "make room, or give another --output"
             ) from error
+
+
+def is_of(journal: int, identity: str) -> bool:
+    """Whether a journal is that of the plan with this identity."""
+    heading = _heading(identity)
+    return os.pread(journal, len(heading), 0) == heading
+
+
+def _heading(identity: str) -> bytes:
+    return _MAGIC + identity.encode() + b"\n"
 
 
 def read_records(journal: int, first: int, count: int) -> bytearray:
@@ -210,21 +237,25 @@ def _locked(path: str, output: str) -> int:
     """A locked descriptor of the journal at `path`, and not of one that was removed meanwhile."""
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:
             folder = os.path.dirname(output) or "."
-            raise UnfinishedError(f"{output}: expected a folder {folder} to write to, found nothing there") from None
+            found = "one that takes no files" if os.path.isdir(folder) else "nothing there"
+            raise UnfinishedError(f"{output}: expected a folder {folder} to write to, found {found}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return descriptor
         except BlockingIOError:
             os.close(descriptor)
             raise UnfinishedError(
                 f"{output}: another run is packing to it ({path} is locked); wait for it, or give another --output"
             ) from None
-        except OSError:
-            return descriptor  # a file system without locks
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                raise
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
         os.close(descriptor)
 
 

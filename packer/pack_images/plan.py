@@ -96,12 +96,14 @@ class Place:
     Attributes:
         pixels: Path of the partial file.
         journal: Path of the journal.
+        identity: Of the plan, which the journal must be of.
         offset: Of row 0 in the partial file.
         stride: Bytes of a row.
     """
 
     pixels: str
     journal: str
+    identity: str
     offset: int
     stride: int
 
@@ -173,7 +175,7 @@ class Plan:
 
     @property
     def table_bytes(self) -> int:
-        """At most so many bytes come after the pixels."""
+        """About so many bytes come after the pixels."""
         texts = [self.sources.filenames, *self.sources.columns.values()]
         longest = sum(max(len(text.encode("utf-8", "surrogateescape")) for text in column) for column in texts)
         return len(self) * (longest + _ROW_TABLE_BYTES) + _HEADING_BYTES
@@ -185,7 +187,7 @@ class Plan:
         return dict(zip(self.class_names, counts, strict=True))
 
     def tasks(self, place: Place, reuse: str | None = None) -> Iterator[Task]:
-        """The work: ranges of rows of a few megabytes that begin on page boundaries."""
+        """The work: ranges of rows of a few megabytes that begin on page boundaries where rows allow."""
         whole_pages = _PAGE // gcd(_PAGE, self.stride)
         size = max(1, min(_TASK_BYTES // self.stride, -(-len(self) // _LEAST_TASKS)))
         size = -(-size // whole_pages) * whole_pages if size >= whole_pages else size

@@ -33,6 +33,8 @@ Labels = Literal["auto", "subfolder", "parent", "root"]
 # The directory reader of the post this grew from: path -> (names, classes, classnames, classindices).
 Reader = Callable[[str], tuple[Sequence[str], Sequence[int], Sequence[str], Sequence[int]]]
 
+_FILE = "file"
+_FOLDER = "folder"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _CLUTTER = frozenset({"__MACOSX", "Thumbs.db", "thumbs.db", "desktop.ini", "lost+found"})
 
@@ -80,11 +82,20 @@ def scan(
     for manifest in manifests:
         found.extend(manifest.read())
     _check_once(found)
+    if not found.filenames and not roots and not manifests and sources:
+        raise PackError(
+            f"{os.fspath(sources[0])}: expected a folder of images or a pack, found a file; "
+            "give the folder it is in, or, for a table of files, --manifest"
+        )
     if not found.filenames:
         where = ", ".join([*(root for root, _ in roots), *(manifest.path for manifest in manifests)]) or "any SOURCE"
         raise PackError(
             f"no images in {where}: expected files such as .jpg or .png in it or below"
-            + (f"; {len(found.passed_over)} other files were passed over" if found.passed_over else "")
+            + (
+                f"; passed over: {len(found.passed_over)}, such as {found.passed_over[0][0]}"
+                if found.passed_over
+                else ""
+            )
         )
     return found
 
@@ -182,13 +193,10 @@ def _walk(roots: Sequence[str], found: Sources) -> list[list[tuple[_Folder, list
     links: deque[_Folder] = deque()
     waiting = [_Folder(root, (), index) for index, root in enumerate(roots)]
     while waiting or links:
-        if waiting:
-            folder, linked = waiting.pop(), False
-        else:
-            folder, linked = links.popleft(), True
+        folder = waiting.pop() if waiting else links.popleft()
         status = os.stat(folder.path)
-        if linked and (status.st_dev, status.st_ino) in visited:
-            found.passed_over.append((folder.path, "a link to a folder that is read already"))
+        if (status.st_dev, status.st_ino) in visited:
+            found.passed_over.append((folder.path, "by way of a link, a folder that is read already"))
             continue
         visited.add((status.st_dev, status.st_ino))
         names, below, linked_below = _list(folder, found)
@@ -210,18 +218,26 @@ def _list(folder: _Folder, found: Sources) -> tuple[list[str], list[_Folder], li
             name = entry.name
             if name.startswith(".") or name in _CLUTTER:
                 continue
-            if name.rpartition(".")[2].lower() in EXTENSIONS and entry.is_file():
+            kind = _kind(entry)
+            if kind is _FILE and name.rpartition(".")[2].lower() in EXTENSIONS:
                 names.append(name)
-            elif entry.is_dir():
+            elif kind is _FOLDER:
                 child = _Folder(f"{folder.path.rstrip('/')}/{name}", (*folder.below, name), folder.source)
                 (linked if entry.is_symlink() else below).append(child)
             else:
-                reason = "not an image's extension" if entry.is_file() else "not a file that can be read"
+                reason = "not an image's extension" if kind is _FILE else "not a file that can be read"
                 found.passed_over.append((f"{folder.path}/{name}", reason))
     names.sort()
     below.sort(key=lambda child: child.below)
     linked.sort(key=lambda child: child.below)
     return names, below, linked
+
+
+def _kind(entry: os.DirEntry[str]) -> str | None:
+    try:
+        return _FILE if entry.is_file() else _FOLDER if entry.is_dir() else None
+    except OSError:  # a link that leads to itself
+        return None
 
 
 def _check_levels(root: str, folders: Sequence[tuple[_Folder, list[str]]], labels: Labels) -> None:

@@ -74,6 +74,7 @@ def run(tasks: Iterable[Task], pool: Pool) -> Iterator[Filled]:
     finally:
         for future in pending:
             future.cancel()
+        wait(pending)  # a task that still writes must not meet whatever comes next
 
 
 @contextlib.contextmanager
@@ -86,11 +87,16 @@ def open_pool(workers: int | None, executor: Executor | None) -> Iterator[Pool]:
     if executor is not None:
         yield ForeignPool(executor)
         return
-    count = (os.cpu_count() or 1) if workers is None else workers
+    count = _cores() if workers is None else workers
     if count < 1:
         raise PackError(f"workers: expected 1 or more, found {count}")
     with LocalPool(count) as pool:
         yield pool
+
+
+def _cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class ForeignPool:
@@ -98,7 +104,7 @@ class ForeignPool:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self.in_flight = _IN_FLIGHT * max(os.cpu_count() or 1, getattr(executor, "_max_workers", 1))
+        self.in_flight = _IN_FLIGHT * max(_cores(), getattr(executor, "_max_workers", 1))
 
     def submit(self, task: Task) -> Future[Filled]:
         """Have a task done."""
@@ -186,17 +192,19 @@ class _Processes:
             self._ready = self._executor.submit(_do_nothing)
 
     def submit(self, task: Task) -> Future[Filled]:
-        return self._executor.submit(self._do, task)
+        with _interrupts_held():
+            return self._executor.submit(self._do, task)
 
     def close(self) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        with _interrupts_held():
+            self._executor.shutdown(wait=True, cancel_futures=True)
 
     def check_started(self) -> None:
         """Tell workers that cannot start from workers that died of a file."""
         if isinstance(self._ready.exception(), BrokenExecutor):
-            raise PackError(
-                "worker processes cannot start: they import the main script again, which must call pack() under "
-                '`if __name__ == "__main__":`'
+            raise UnfinishedError(
+                "worker processes cannot start: they import the main script again, "
+                'which must be a file and call pack() under `if __name__ == "__main__":`'
             )
 
 
@@ -212,12 +220,23 @@ def _start_server() -> multiprocessing.context.BaseContext:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Processes started here never see Ctrl-C; the parent does, when it is through."""
+    """Let Ctrl-C wait: an executor that is interrupted while it starts or stops never ends.
+
+    Processes started here do not see Ctrl-C at all; the parent does, when it is through.
+    """
+    caught: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    # A blocked signal still comes through another thread, and then interrupts the main one: hence both.
+    handler = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number)) if in_main else None
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
+    if caught:
+        raise KeyboardInterrupt
 
 
 def _prepare() -> None:
