@@ -2,7 +2,7 @@
 
     python tools/interrupt.py ../shared/data/eurosat --times 20
 
-Each time the whole process group gets a signal at a moment drawn between the start and the time an undisturbed run takes,
+Each time the whole process group gets a signal at a moment drawn between the start and the end of an undisturbed run,
 and must end within ten seconds; then the same command runs to its end. The SHA-256 of every file must be the same, and
 no row may be decoded that had been done before the kill: as the journal says, but for the ranges in flight.
 """

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bar = _Bar(arguments.quiet)
     try:
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
         return _run(arguments, bar)
     except KeyboardInterrupt:
         bar.close()

@@ -72,9 +72,7 @@ def run(tasks: Iterable[Task], pool: Pool) -> Iterator[Filled]:
                 pending.clear()
                 yield from pool.recover(sorted(lost, key=lambda task: task.first))
     finally:
-        for future in pending:
-            future.cancel()
-        wait(pending)  # a task that still writes must not meet whatever comes next
+        wait([future for future in pending if not future.cancel()])  # what still writes must not meet what comes next
 
 
 @contextlib.contextmanager
