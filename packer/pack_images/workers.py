@@ -41,6 +41,9 @@ class Pool(Protocol):
     def recover(self, lost: list[Task]) -> Iterator[Filled]:
         """Do the tasks that were in flight when workers died."""
 
+    def give_up(self, pending: Iterable[Future[Filled]]) -> None:
+        """See to it that what still writes does not meet whatever comes next."""
+
 
 def run(tasks: Iterable[Task], pool: Pool) -> Iterator[Filled]:
     """Have all tasks done, a bounded number at a time; results come as they are ready.
@@ -72,7 +75,7 @@ def run(tasks: Iterable[Task], pool: Pool) -> Iterator[Filled]:
                 pending.clear()
                 yield from pool.recover(sorted(lost, key=lambda task: task.first))
     finally:
-        wait([future for future in pending if not future.cancel()])  # what still writes must not meet what comes next
+        pool.give_up(pending)
 
 
 @contextlib.contextmanager
@@ -115,6 +118,10 @@ class ForeignPool:
             "the same call with a new executor continues"
         )
 
+    def give_up(self, pending: Iterable[Future[Filled]]) -> None:
+        """Call off what has not begun, and wait for what has."""
+        wait([future for future in pending if not future.cancel()])
+
 
 class LocalPool:
     """Worker processes of this machine, replaced when they die.
@@ -154,6 +161,12 @@ class LocalPool:
             self._processes = None
         for task in lost:
             yield from _alone(task, self._do)
+
+    def give_up(self, pending: Iterable[Future[Filled]]) -> None:
+        """Nothing: all is called off, and waited for, where the pool is closed.
+
+        (A `ProcessPoolExecutor` whose workers have died stumbles over futures that somebody else called off.)
+        """
 
 
 def _alone(task: Task, do: Callable[[Task], Filled], deaths: int = 0) -> Iterator[Filled]:
