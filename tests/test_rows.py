@@ -164,7 +164,7 @@ def test_is_consecutive(given_rows, answer):
 @given(npst.arrays(np.uint8, st.integers(0, 60), elements=st.integers(0, 8)))
 def test_identical_finds_every_group(values):
     digests = np.zeros((len(values), 32), np.uint8)
-    digests[:, 31] = values
+    digests[:, [31, 0][len(values) % 2]] = values
     expected = [np.flatnonzero(values == value).tolist() for value in dict.fromkeys(values.tolist())]
     found = [group.tolist() for group in rows.identical(digests)]
     assert found == [group for group in expected if len(group) > 1]

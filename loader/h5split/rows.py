@@ -189,8 +189,10 @@ def identical(digests: NDArray[np.uint8]) -> list[Rows]:
         digests: uint8 (N, 32).
     """
     words = np.ascontiguousarray(digests).view("<u8")
-    order = np.lexsort(words.T)
-    first = np.append(True, (words[order[1:]] != words[order[:-1]]).any(axis=1))[: len(order)]
+    order = np.argsort(words[:, 0], kind="stable")  # a quarter of the key, which nearly always decides
+    if _differ(words, order).sum() != _differ(words[:, :1], order).sum():
+        order = np.lexsort(words.T)
+    first = np.append(True, _differ(words, order))[: len(order)]
     starts = np.flatnonzero(first)
     lengths = np.diff(np.append(starts, len(order)))
     groups = [
@@ -198,3 +200,9 @@ def identical(digests: NDArray[np.uint8]) -> list[Rows]:
         for start, length in zip(starts[lengths > 1].tolist(), lengths[lengths > 1].tolist(), strict=True)
     ]
     return sorted(groups, key=lambda group: int(group[0]))
+
+
+def _differ(words: NDArray[np.uint64], order: Rows) -> NDArray[np.bool_]:
+    """Whether each row but the first differs from the one before it: bool (N - 1,)."""
+    different: NDArray[np.bool_] = (words[order[1:]] != words[order[:-1]]).any(axis=1)
+    return different

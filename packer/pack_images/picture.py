@@ -1,0 +1,170 @@
+"""Whatever is not a JPEG of the stored size: decode, colour, fit. The docstring of `decode` says what comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import threading
+import warnings
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pack_images.decode import plain_jpeg
+from pack_images.errors import DecodeError
+from pack_images.packing import MAX_PIXELS
+from pack_images.plan import Pixels
+
+_MODES = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}
+_SCALES = (8, 4, 2)  # of libjpeg's scaled decoding that Pillow offers too
+_OVERSAMPLING = 3  # times the stored size that scaled decoding leaves to the filter
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+def decoded(data: bytes, how: Pixels) -> NDArray[np.uint8]:
+    """Decode and fit a file: uint8 (H, W, C).
+
+    Raises:
+        DecodeError: It cannot be decoded.
+    """
+    try:
+        with _quietly():
+            image = _jpeg(data, how) or _upright(data, how)
+            return _array(_fitted(_colored(image, how.color), how))
+    except DecodeError:
+        raise
+    except UnidentifiedImageError:
+        raise DecodeError("not an image that Pillow knows") from None
+    except Exception as error:  # what Pillow raises on broken files has no common base, MemoryError included
+        raise DecodeError(_one_line(error)) from error
+
+
+def _quietly() -> contextlib.AbstractContextManager[object]:
+    """Without Pillow's warnings, about what is odd in a file and yet decoded; only the main thread may set that."""
+    if threading.current_thread() is threading.main_thread():
+        return warnings.catch_warnings(action="ignore")
+    return contextlib.nullcontext()
+
+
+def _jpeg(data: bytes, how: Pixels) -> Image.Image | None:
+    """A JPEG through simplejpeg, or None for Pillow to try."""
+    plain = plain_jpeg(data)
+    if plain is None:
+        return None
+    height, width, space = plain
+    _check_pixels(width, height, how)
+    scale = _scale(width, height, how)
+    least = {"min_height": -(-height // scale), "min_width": -(-width // scale)}
+    try:
+        if space == "Gray":
+            return Image.fromarray(simplejpeg.decode_jpeg(data, "GRAY", **least)[:, :, 0])
+        return Image.fromarray(simplejpeg.decode_jpeg(data, "RGB", **least))
+    except ValueError:
+        return None
+
+
+def _upright(data: bytes, how: Pixels) -> Image.Image:
+    """Any file through Pillow: its first frame, as the camera was held."""
+    if how.max_pixels > MAX_PIXELS and Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = None  # the limit asked for is checked here, so Pillow's must not come first
+    image: Image.Image = Image.open(io.BytesIO(data))
+    width, height = image.size
+    _check_pixels(width, height, how)
+    if image.format in ("JPEG", "MPO"):
+        scale = _scale(*((height, width) if _orientation(image) >= 5 else (width, height)), how)
+        if scale > 1:
+            image.draft(image.mode, (width // scale, height // scale))
+    image.load()
+    turn = _TRANSPOSE.get(_orientation(image))  # now, because loading turns a TIFF, and asking earlier loads a PNG
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a picture is not lost for a broken note beside it, and the parser raises anything
+        return 1
+
+
+def _scale(width: int, height: int, how: Pixels) -> int:
+    """The largest reduction that leaves three times the stored size in both directions."""
+    if how.exact or how.size is None:
+        return 1
+    wide, high = (_OVERSAMPLING * side for side in how.size)
+    return next((scale for scale in _SCALES if width >= scale * wide and height >= scale * high), 1)
+
+
+def _check_pixels(width: int, height: int, how: Pixels) -> None:
+    if width * height > how.max_pixels:
+        raise DecodeError(f"{width}x{height} is more than {how.max_pixels} pixels; --max-pixels allows more")
+
+
+def _colored(image: Image.Image, color: str) -> Image.Image:
+    """Any mode to the one stored."""
+    mode = _MODES[color]
+    if image.mode.startswith("I"):
+        image = _high_byte(image)
+    elif image.mode == "F":
+        image = Image.fromarray(np.clip(np.rint(np.nan_to_num(np.asarray(image), nan=0)), 0, 255).astype(np.uint8))
+    elif image.mode == "LAB":
+        image = _lab_to_rgb(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if color != "rgba":
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
+    elif color != "rgba" or image.mode not in ("L", "RGB"):
+        image = image if image.mode in (mode, "L") else image.convert("RGB")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _high_byte(image: Image.Image) -> Image.Image:
+    key = image.info.get("transparency")
+    wide = np.clip(np.asarray(image).astype(np.int64), 0, 0xFFFF)
+    gray = Image.fromarray((wide >> 8).astype(np.uint8))
+    if not isinstance(key, int):
+        return gray
+    gray.putalpha(Image.fromarray(np.where(wide == key, 0, 255).astype(np.uint8)))
+    return gray
+
+
+def _lab_to_rgb(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms  # loads LittleCMS, for a mode hardly ever met
+
+    profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
+    assert converted is not None  # inPlace is off
+    return converted
+
+
+def _fitted(image: Image.Image, how: Pixels) -> Image.Image:
+    if how.size is None or image.size == how.size:
+        return image
+    method = Image.Resampling[how.interpolation.upper()]
+    if how.fit == "crop":
+        return ImageOps.fit(image, how.size, method)
+    if how.fit == "pad":
+        return ImageOps.pad(image, how.size, method, color=0)
+    return image.resize(how.size, method)
+
+
+def _array(image: Image.Image) -> NDArray[np.uint8]:
+    pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+
+
+def _one_line(error: Exception) -> str:
+    """What went wrong, without what differs from run to run: addresses in memory."""
+    text = re.sub(r"<[^>]* at 0x[0-9a-f]+>", "the file", " ".join(str(error).split()))
+    return text[:200] if text else type(error).__name__
