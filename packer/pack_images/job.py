@@ -119,14 +119,18 @@ class Job:
     strict: bool
     reuse: bool
 
-    def run(self, pool: Pool, progress: Progress | None) -> Summary:
+    def run(self, pool: Pool, progress: Progress | None, started: float) -> Summary:
         """Make the file.
 
+        Args:
+            pool: Does the work.
+            progress: As for `pack`.
+            started: When all this began, by `time.monotonic`.
+
         Raises:
-            PackError: An image is in the way; nothing is left behind.
+            PackError: The output is something else, sizes differ, or nothing can be decoded; nothing is left behind.
             UnfinishedError: The disk is full, or another run is at this output. What is done is kept.
         """
-        started = time.monotonic()
         old = self._old_header()
         versions = {"pack-images": __version__, "pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__}
         partial = Partial(

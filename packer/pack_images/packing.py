@@ -6,6 +6,7 @@ It loads little, so that worker processes are on their way before this process l
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ def pack(
         FormatError: A SOURCE is an HDF5 file, but no pack.
         OSError: A folder cannot be read.
     """
+    started = time.monotonic()
     with open_pool(workers, executor) as pool:
         from pack_images.job import Job, make_plan, settings_of
 
@@ -131,7 +133,7 @@ def pack(
         )
         target = os.path.realpath(output) if os.path.islink(output) else os.fspath(output)
         plan = make_plan(sources, settings, manifests=_listed(manifest), reader=reader, output=target)
-        return Job(target, plan, strict, reuse).run(pool, progress)
+        return Job(target, plan, strict, reuse).run(pool, progress, started)
 
 
 def preview(
