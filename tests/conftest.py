@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from PIL import Image
 
 from h5split import PackedImages
 from pack_images import Summary, pack
+
+hypothesis.settings.register_profile("here", deadline=None)  # a slow machine is no failure
+hypothesis.settings.load_profile("here")
 
 SIDE = 8
 SHARED = Path(__file__).parents[2] / "shared" / "data"
