@@ -26,6 +26,8 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+MAX_PIXELS = 178_956_970  # of a picture: where Pillow itself refuses
+
 
 _HOME = {
     "pack": "packing",

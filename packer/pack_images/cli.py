@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pack_images import __version__
+from pack_images import MAX_PIXELS, __version__
 
 if TYPE_CHECKING:
     from pack_images.manifest import Manifest
@@ -187,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--max-pixels",
         type=_whole(1),
-        default=178_956_970,
+        default=MAX_PIXELS,
         metavar="N",
         help="leave out larger pictures (%(default)s)",
     )

@@ -40,7 +40,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from pack_images.errors import SizeError
-from pack_images.plan import CHANNELS, Pixels, Shape
+from pack_images.plan import Pixels, Shape
 
 
 def shape_of(data: bytes, how: Pixels) -> Shape:
@@ -49,8 +49,8 @@ def shape_of(data: bytes, how: Pixels) -> Shape:
     Raises:
         DecodeError: It cannot be decoded.
     """
-    if how.size is not None:
-        return how.size[1], how.size[0], CHANNELS[how.color]
+    if how.shape is not None:
+        return how.shape
     from pack_images.picture import decoded  # Pillow, which takes 30 ms to load and small JPEGs do without
 
     height, width, channels = decoded(data, how).shape

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pack_images.decode import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
 from pack_images.partial import RECORD, is_of, pack_record, read_records, write_all, write_records
-from pack_images.plan import Filled, Task
+from pack_images.plan import Filled, Pixels, Task
 from pack_images.sources import PackedRow
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def _fill(task: Task, pixels: int, journal: int) -> Filled:
     resumed = bool(earlier["done"].any())
     if resumed:
         os.preadv(pixels, [block.reshape(-1).data], offset)
+    old = None if task.reuse is None else _opened(task.reuse, os.stat(task.reuse))
     kept = copied = 0
     failures = []
     for index, path in enumerate(task.paths):
@@ -62,7 +63,7 @@ def _fill(task: Task, pixels: int, journal: int) -> Filled:
             kept += 1
             continue
         try:
-            was_copied, recorded = _fill_row(row, path, task)
+            was_copied, recorded = _fill_row(row, path, task.how, old)
             copied += was_copied
             pack_record(records, index, *recorded)
         except DecodeError as error:
@@ -79,15 +80,17 @@ def _fill(task: Task, pixels: int, journal: int) -> Filled:
     return Filled(count, kept, copied, tuple(failures))
 
 
-def _fill_row(row: NDArray[np.uint8], path: str | PackedRow, task: Task) -> tuple[bool, _Recorded]:
+def _fill_row(
+    row: NDArray[np.uint8], path: str | PackedRow, how: Pixels, old: _OldPack | None
+) -> tuple[bool, _Recorded]:
     """Make a row of its source; whether it came out of a pack, and what is recorded of it."""
     if isinstance(path, PackedRow):
         return True, _copy(row, path)
     data, status = read(path)
     digest = hashlib.sha256(data).digest()
-    was_copied = task.reuse is not None and _opened(*_identity(task.reuse)).copy(digest, row)
+    was_copied = old is not None and old.copy(digest, row)
     if not was_copied:
-        decode(data, task.how, row)
+        decode(data, how, row)
     return was_copied, (xxhash.xxh3_64_intdigest(row.data), status.st_size, status.st_mtime_ns, digest)
 
 
@@ -134,10 +137,10 @@ def _is_kept(record: Any, path: str | PackedRow, row: NDArray[np.uint8]) -> bool
 
 
 def _copy(row: NDArray[np.uint8], source: PackedRow) -> _Recorded:
-    old = _opened(*_identity(source.pack))
+    status = os.stat(source.pack)
+    old = _opened(source.pack, status)
     if not old.copy_row(source.row, row):
         raise DecodeError(f"row {source.row} of {source.pack} is damaged: its checksum does not agree")
-    status = os.stat(source.pack)
     digest = old.images.digests[source.row].tobytes()
     return xxhash.xxh3_64_intdigest(row.data), status.st_size, status.st_mtime_ns, digest
 
@@ -166,13 +169,12 @@ class _OldPack:
         return xxhash.xxh3_64_intdigest(row.data) == int(self.images.checksums[index])
 
 
-def _identity(path: str) -> tuple[str, int, int]:
-    status = os.stat(path)
-    return path, status.st_ino, status.st_mtime_ns
+def _opened(path: str, status: os.stat_result) -> _OldPack:
+    return _opened_once(path, status.st_ino, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _opened(path: str, inode: int, modified: int) -> _OldPack:
+def _opened_once(path: str, inode: int, modified: int) -> _OldPack:
     """A pack, opened and indexed once by each worker: sorting a million digests takes longer than a task."""
     from h5split.images import PackedImages  # h5py, which few tasks need
 

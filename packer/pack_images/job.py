@@ -21,15 +21,13 @@ from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.manifest import Manifest
 from pack_images.packing import Progress, Summary
 from pack_images.partial import Partial
-from pack_images.plan import CHANNELS, Filled, Pixels, Plan, Settings, Shape, plan, survivors
+from pack_images.plan import PAGE, Filled, Pixels, Plan, Settings, Shape, plan, survivors
 from pack_images.scan import Reader, scan
 from pack_images.sources import PackedRow
 from pack_images.workers import Pool, run
 
 if TYPE_CHECKING:
     from h5split.format import Header, Tables
-
-_PAGE = 4096
 
 
 def settings_of(size: int | tuple[int, int] | None, *, labels: Any, order: Any, seed: int, **pixels: Any) -> Settings:
@@ -90,8 +88,8 @@ def _disagreement(path: str, name: str, there: object, wanted: object) -> str:
 
 def _shape(filenames: Sequence[str], how: Pixels) -> Shape:
     """The (H, W, C) stored: as asked for, or else that of the first image that can be decoded."""
-    if how.size is not None:
-        return how.size[1], how.size[0], CHANNELS[how.color]
+    if how.shape is not None:
+        return how.shape
     from pack_images.decode import shape_of  # loads Pillow, which this process does not need otherwise
     from pack_images.fill import read
 
@@ -102,7 +100,7 @@ def _shape(filenames: Sequence[str], how: Pixels) -> Shape:
 
 
 def _images_offset(stride: int) -> int:
-    return _PAGE if stride >= _PAGE else int(_file_format().images_offset(stride))  # checked where the file is sealed
+    return PAGE if stride >= PAGE else int(_file_format().images_offset(stride))  # checked where the file is sealed
 
 
 def _file_format() -> Any:

@@ -12,14 +12,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pack_images import MAX_PIXELS
 from pack_images.workers import open_pool
 
 if TYPE_CHECKING:
     from pack_images.manifest import Manifest
     from pack_images.plan import Color, Fit, Interpolation, Order, Plan, Shape
     from pack_images.scan import Labels, Reader
-
-MAX_PIXELS = 178_956_970  # where Pillow itself refuses
 
 Progress = Callable[[int, int, int], object]
 

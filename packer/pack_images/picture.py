@@ -13,9 +13,9 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pack_images import MAX_PIXELS
 from pack_images.decode import plain_jpeg
 from pack_images.errors import DecodeError
-from pack_images.packing import MAX_PIXELS
 from pack_images.plan import Pixels
 
 _MODES = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.rows import Rows, stratified_order
+from pack_images import MAX_PIXELS
 from pack_images.errors import PackError
-from pack_images.packing import MAX_PIXELS
 from pack_images.scan import Labels
 from pack_images.sources import PackedRow, Sources
 
@@ -24,7 +24,7 @@ INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 ORDERS = ("stratified", "sorted")
 _TASK_BYTES = 4 << 20  # of pixels: a fraction of a second's work, so that workers end together
 _LEAST_TASKS = 64
-_PAGE = 4096
+PAGE = 4096
 _ROW_TABLE_BYTES = 4 + 8 + 32  # a row's label, checksum and digest
 _HASHED_TOGETHER = 10_000
 _HEADING_BYTES = 1 << 16  # for names of classes, settings and HDF5's own
@@ -66,6 +66,11 @@ class Pixels:
             raise PackError(f"size: expected a width and a height from 1 to 65535, found {self.size!r}")
         if self.max_pixels < 1:
             raise PackError(f"max_pixels: expected 1 or more, found {self.max_pixels}")
+
+    @property
+    def shape(self) -> Shape | None:
+        """(H, W, C) of a row; None where the size is that of the images."""
+        return None if self.size is None else (self.size[1], self.size[0], CHANNELS[self.color])
 
 
 @dataclass(frozen=True)
@@ -188,7 +193,7 @@ class Plan:
 
     def tasks(self, place: Place, reuse: str | None = None) -> Iterator[Task]:
         """The work: ranges of rows of a few megabytes that begin on page boundaries where rows allow."""
-        whole_pages = _PAGE // gcd(_PAGE, self.stride)
+        whole_pages = PAGE // gcd(PAGE, self.stride)
         size = max(1, min(_TASK_BYTES // self.stride, -(-len(self) // _LEAST_TASKS)))
         size = -(-size // whole_pages) * whole_pages if size >= whole_pages else size
         for first in range(0, len(self), size):
