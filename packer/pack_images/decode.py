@@ -22,13 +22,14 @@ a wrong extension          no matter: the content decides
 12-bit JPEG                not decoded by libjpeg-turbo's 8-bit interface: left out
 =========================  ============================================================================================
 
-Then the picture is fitted to the stored size. A JPEG that is at least 6, 12 or 24 times the stored size in both
-directions is decoded at a half, a quarter or an eighth of its size (libjpeg's scaled decoding), which leaves at least
-three times the stored size for the filter: 2.4 times faster or more, and 0.2 to 0.7 grey levels away on average.
-`Pixels.exact` turns that off.
+Then the picture is fitted to the stored size. A JPEG that is at least 6, 8, 12 or 24 times the stored size in both
+directions is decoded at 1/2, 3/8, 1/4 or 1/8 of its size (libjpeg's scaled decoding), which leaves at least three times
+the stored size for the filter: 2.4 times faster or more, and 0.2 to 0.7 grey levels away on average. `Pixels.exact`
+turns that off.
 
 JPEGs are decoded by simplejpeg (libjpeg-turbo), whose pixels are Pillow's at twice its speed. It is stricter than
-Pillow and knows no CMYK and no EXIF: whatever it objects to, Pillow gets.
+Pillow and knows no CMYK: whatever it objects to, Pillow gets (which has no 3/8, and takes 1/2). Pillow also reads the
+EXIF of those that have one.
 """
 
 from __future__ import annotations
@@ -81,8 +82,10 @@ def decode(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> None:
 
 def _decode_in_place(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> bool:
     """The shortest way: a JPEG of the stored size, decoded where its row is."""
-    plain = plain_jpeg(data)
-    if plain is None or how.color != "rgb" or plain[:2] != out.shape[:2] or plain[0] * plain[1] > how.max_pixels:
+    header = jpeg_header(data)
+    if header is None or how.color != "rgb" or header[:2] != out.shape[:2] or header[0] * header[1] > how.max_pixels:
+        return False
+    if has_app1(data):
         return False
     try:
         simplejpeg.decode_jpeg(data, "RGB", buffer=out)
@@ -91,18 +94,18 @@ def _decode_in_place(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> bool:
     return True
 
 
-def plain_jpeg(data: bytes) -> tuple[int, int, str] | None:
-    """(height, width, colour space) of a JPEG that simplejpeg decodes to Pillow's pixels, upright as it is."""
+def jpeg_header(data: bytes) -> tuple[int, int, str] | None:
+    """(height, width, colour space) of a JPEG that simplejpeg decodes to Pillow's pixels."""
     if not data.startswith(b"\xff\xd8"):
         return None
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except (ValueError, KeyError):  # KeyError: a chroma subsampling that it has no name for
         return None
-    return None if space in ("CMYK", "YCCK") or _has_app1(data) else (height, width, space)
+    return None if space in ("CMYK", "YCCK") else (height, width, space)
 
 
-def _has_app1(data: bytes) -> bool:
+def has_app1(data: bytes) -> bool:
     """Whether a JPEG has an APP1 segment, where EXIF and XMP say which way is up."""
     at = 2
     with contextlib.suppress(IndexError):

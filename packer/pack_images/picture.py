@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pack_images import MAX_PIXELS
-from pack_images.decode import plain_jpeg
+from pack_images.decode import has_app1, jpeg_header
 from pack_images.errors import DecodeError
 from pack_images.plan import Pixels
 
 _MODES = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}
-_SCALES = (8, 4, 2)  # of libjpeg's scaled decoding that Pillow offers too
+_EIGHTHS = (1, 2, 3, 4)  # of the whole size: libjpeg's scaled decodings that are faster than a whole one
 _OVERSAMPLING = 3  # times the stored size that scaled decoding leaves to the filter
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,19 +60,19 @@ def _quietly() -> contextlib.AbstractContextManager[object]:
 
 def _jpeg(data: bytes, how: Pixels) -> Image.Image | None:
     """A JPEG through simplejpeg, or None for Pillow to try."""
-    plain = plain_jpeg(data)
-    if plain is None:
+    header = jpeg_header(data)
+    if header is None:
         return None
-    height, width, space = plain
+    height, width, space = header
     _check_pixels(width, height, how)
-    scale = _scale(width, height, how)
-    least = {"min_height": -(-height // scale), "min_width": -(-width // scale)}
+    orientation = _orientation(Image.open(io.BytesIO(data))) if has_app1(data) else 1
+    eighths = _eighths(width, height, orientation, how)
+    least = {"min_height": -(-height * eighths // 8), "min_width": -(-width * eighths // 8)}
     try:
-        if space == "Gray":
-            return Image.fromarray(simplejpeg.decode_jpeg(data, "GRAY", **least)[:, :, 0])
-        return Image.fromarray(simplejpeg.decode_jpeg(data, "RGB", **least))
+        pixels = simplejpeg.decode_jpeg(data, "GRAY" if space == "Gray" else "RGB", **least)
     except ValueError:
         return None
+    return _turned(Image.fromarray(pixels[:, :, 0] if space == "Gray" else pixels), orientation)
 
 
 def _upright(data: bytes, how: Pixels) -> Image.Image:
@@ -83,12 +83,11 @@ def _upright(data: bytes, how: Pixels) -> Image.Image:
     width, height = image.size
     _check_pixels(width, height, how)
     if image.format in ("JPEG", "MPO"):
-        scale = _scale(*((height, width) if _orientation(image) >= 5 else (width, height)), how)
-        if scale > 1:
-            image.draft(image.mode, (width // scale, height // scale))
+        eighths = _eighths(width, height, _orientation(image), how)
+        if eighths < 8:
+            image.draft(image.mode, (width * eighths // 8, height * eighths // 8))
     image.load()
-    turn = _TRANSPOSE.get(_orientation(image))  # now, because loading turns a TIFF, and asking earlier loads a PNG
-    return image if turn is None else image.transpose(turn)
+    return _turned(image, _orientation(image))  # now, because loading turns a TIFF, and asking earlier loads a PNG
 
 
 def _orientation(image: Image.Image) -> int:
@@ -98,12 +97,19 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _scale(width: int, height: int, how: Pixels) -> int:
-    """The largest reduction that leaves three times the stored size in both directions."""
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _TRANSPOSE.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _eighths(width: int, height: int, orientation: int, how: Pixels) -> int:
+    """The least scale, in eighths, that leaves three times the stored size in both directions."""
     if how.exact or how.size is None:
-        return 1
+        return 8
     wide, high = (_OVERSAMPLING * side for side in how.size)
-    return next((scale for scale in _SCALES if width >= scale * wide and height >= scale * high), 1)
+    if orientation >= 5:  # turned by 90 degrees
+        wide, high = high, wide
+    return next((n for n in _EIGHTHS if width * n >= 8 * wide and height * n >= 8 * high), 8)
 
 
 def _check_pixels(width: int, height: int, how: Pixels) -> None:
