@@ -155,10 +155,24 @@ def test_without_a_turn_the_first_rows_of_each_class_are_taken():
 
 @pytest.mark.parametrize(
     ("given_rows", "answer"),
-    [([], False), ([4], True), ([4, 5, 6], True), ([4, 6, 5], False), ([4, 4], False), ([1, 3, 2, 4], False)],
+    [
+        ([], []),
+        ([4], [True]),
+        ([4, 5, 6, 7, 8], [True, True]),
+        ([4, 6, 5], [False]),
+        ([4, 4, 5, 3, 4, 5], [False, True]),
+        ([1, 3, 2, 4], [False, True]),
+        ([7, 8, 9, 0, 1, 2, 4], [True, True, True]),
+    ],
 )
-def test_is_consecutive(given_rows, answer):
-    assert rows.is_consecutive(np.array(given_rows, np.int64)) is answer
+def test_runs_are_batches_of_consecutive_rows(given_rows, answer):
+    assert rows.runs(np.array(given_rows, np.int64), 3).tolist() == answer
+
+
+def test_runs_of_many_batches():
+    many = np.arange(300_000, dtype=np.int32)
+    many[[65_535, 200_000]] += 1
+    assert np.flatnonzero(~rows.runs(many, 7)).tolist() == [65_535 // 7, 200_000 // 7]
 
 
 @given(npst.arrays(np.uint8, st.integers(0, 60), elements=st.integers(0, 8)))

@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 . tools/environment.sh
 
-use_environment dev,tensorflow
+use_environment dev,backends
 "$python" -m ruff format --check .
 "$python" -m ruff check .
 "$python" -m mypy

@@ -9,20 +9,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from h5split.batches import Mistake, Settings, SplitSequence
+    from h5split.batches import Mistake, SplitSequence
     from h5split.format import FormatError
     from h5split.images import PackedImages
     from h5split.sequence import H5SplitSequence
+    from h5split.settings import Settings
+    from h5split.splits import leaks, write_split
 
-__all__ = ["FormatError", "H5SplitSequence", "Mistake", "PackedImages", "Settings", "SplitSequence"]
+__all__ = [
+    "H5SplitSequence",
+    "SplitSequence",
+    "PackedImages",
+    "Settings",
+    "Mistake",
+    "FormatError",
+    "leaks",
+    "write_split",
+]
 
 _HOME = {
     "FormatError": "format",
     "H5SplitSequence": "sequence",
     "Mistake": "batches",
     "PackedImages": "images",
-    "Settings": "batches",
+    "Settings": "settings",
     "SplitSequence": "batches",
+    "leaks": "splits",
+    "write_split": "splits",
 }
 
 

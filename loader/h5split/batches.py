@@ -6,61 +6,26 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+import xxhash
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from h5split import rows as row_math
 from h5split.buffers import BufferPool
 from h5split.images import READ_SIZE, PackedImages, Texts
+from h5split.packs import Packs
+from h5split.passes import Order, Pass, Shard, epoch_order
 from h5split.rows import Rows
+from h5split.settings import Settings, changed, check_whole
+from h5split.splits import read_rows
 
 Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32] | NDArray[np.int32]]
 
-_LABEL_MODES = ("categorical", "int", "binary")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What `set` takes.
-
-    Attributes:
-        batch_size: Images in a batch.
-        scale: Pixels are multiplied by it into float32; None leaves them uint8.
-        label_mode: `categorical`: float32 one-hot (B, K). `int`: int32 (B,). `binary`: float32 (B, 1).
-        max_per_class_and_epoch: At most so many images of each class in an epoch.
-        auto_shuffle: A new order every epoch.
-        seed: Of every order.
-        drop_remainder: Leave out a last batch that is not full.
-        verbose: Show progress bars.
-    """
-
-    batch_size: int = 32
-    scale: float | None = None
-    label_mode: Literal["categorical", "int", "binary"] = "categorical"
-    max_per_class_and_epoch: int | None = None
-    auto_shuffle: bool = False
-    seed: int = 0
-    drop_remainder: bool = False
-    verbose: bool = False
-
-    def __post_init__(self) -> None:
-        _check_whole("batch_size", self.batch_size, 1)
-        _check_whole("seed", self.seed, 0)
-        if self.max_per_class_and_epoch is not None:
-            _check_whole("max_per_class_and_epoch", self.max_per_class_and_epoch, 1)
-        if self.scale is not None and (isinstance(self.scale, bool) or not isinstance(self.scale, (int, float))):
-            raise ValueError(f"scale: expected a number such as 1/255, or None, found {self.scale!r}")
-        if self.label_mode not in _LABEL_MODES:
-            raise ValueError(f"label_mode: expected one of {', '.join(_LABEL_MODES)}, found {self.label_mode!r}")
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name}: expected a whole number of {least} or more, found {value!r}")
+_MOST_IN_TABLE = 1024  # classes whose one-hot labels are kept as a table, of 4 MB
 
 
 @dataclass(frozen=True)
@@ -80,34 +45,6 @@ class Mistake:
     predicted: str
     confidence: float
     position: int
-
-
-class _Pass:
-    """One pass over the data: the order of an epoch, and which of its batches were asked for.
-
-    Args:
-        epoch: Its number.
-        rows: Its order.
-        batches: How many there are.
-        counts: Whether it can become complete; a look ahead cannot.
-        complete: Whether it is so already.
-    """
-
-    def __init__(self, epoch: int, rows: Rows, batches: int, counts: bool = True, complete: bool = False) -> None:
-        self.epoch = epoch
-        self.rows = rows
-        self._counts = counts
-        self.consecutive = row_math.is_consecutive(rows)
-        self._batches = batches
-        self._seen: set[int] = set()
-        self._complete = complete
-
-    @property
-    def complete(self) -> bool:
-        return self._complete or (self._counts and len(self._seen) >= self._batches)
-
-    def mark(self, batch: int) -> None:
-        self._seen.add(batch)
 
 
 class SplitSequence:
@@ -135,20 +72,23 @@ class SplitSequence:
     """
 
     def __init__(self, *paths: str | os.PathLike[str], **settings: Any) -> None:
-        self._settings = _changed(Settings(), settings)
-        self._pack: PackedImages | None = None
-        self._items: NDArray[np.void] = np.empty(0, "V1")
+        self._settings = changed(Settings(), settings)
+        self._packs: Packs | None = None
         self._rows: Rows = np.empty(0, np.int64)
-        self._pass = _Pass(0, self._rows, 0)
-        self._next: bool | None = None  # a pass is to begin with the next batch, and counts or not
+        self._shard: Shard | None = None
+        self._pass = Pass(0, Order(self._rows, np.empty(0, np.int32), 1), 0)
+        self._aside: tuple[int, Order] | None = None  # an epoch other than that of the pass, which a data set is in
+        self._next: bool | None = True  # a pass is to begin with the next batch, and counts or not
+        self._continues = 0  # the batch at which the next pass begins, after `restore`
+        self._passes = 0
         self._told_of_passes = False
         self._lock = threading.Lock()
-        self._buffers = BufferPool()
+        self._use(None, self._rows)
         self.add_file(*paths)
 
     def __len__(self) -> int:
         """Batches in an epoch; the same for every epoch until a setting changes."""
-        return self._batch_count(len(self._pass.rows))
+        return self._pass.batches
 
     def __getitem__(self, index: int) -> Batch:
         """A batch of the current pass.
@@ -164,42 +104,46 @@ class SplitSequence:
         Raises:
             IndexError: There is no such batch.
         """
-        batch = index + len(self) if index < 0 else index
-        if not 0 <= batch < len(self):
-            raise IndexError(f"batch {index}: expected 0 to {len(self) - 1}")
+        batches = self._pass.batches
+        batch = index + batches if index < 0 else index
+        if not 0 <= batch < batches:
+            raise IndexError(f"batch {index}: expected 0 to {batches - 1}")
         if self._next is not None:
             self._start_pass()
         current = self._pass
         current.mark(batch)
-        start = batch * self._settings.batch_size
-        rows = current.rows[start : start + self._settings.batch_size]
-        return self._gather(rows, current.consecutive), self._labels(rows)
+        if current.cold:
+            self._read_ahead(current, batch)
+        return self._fetch(current.order, batch, 1, False)
 
     def __iter__(self) -> Iterator[Batch]:
         """One pass over the data; with `auto_shuffle`, the next pass is the next epoch."""
-        self.begin()
-        return (self[batch] for batch in range(len(self)))
+        return self.iterate()
 
     def __repr__(self) -> str:
         name = type(self).__name__
-        if self._pack is None:
+        if self._packs is None:
             return f"{name}(): empty"
-        return f"{name}({self._pack.path!r}): {len(self._rows)} images {self.shape}, {self.num_classes} classes"
+        return f"{name}({self._packs!r}): {len(self._rows)} images {self.shape}, {self.num_classes} classes"
 
     def __getstate__(self) -> dict[str, Any]:
-        """A path, rows and settings: pixels are never pickled."""
+        """Paths, rows and settings: pixels are never pickled."""
+        run = len(self._rows) > 0 and bool(row_math.runs(self._rows, len(self._rows))[0])
         return {
-            "pack": self._pack,
-            "rows": self._rows,
+            "packs": () if self._packs is None else self._packs.packs,
+            "rows": (int(self._rows[0]), int(self._rows[-1]) + 1) if run else self._rows,
+            "shard": self._shard,
             "settings": self._settings,
-            "pass": (self.epoch, True, self._pass.complete),
+            "pass": (self.epoch, self._pass.complete),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         type(self).__init__(self)
-        self._settings = state["settings"]
-        self._use(state["pack"], state["rows"])
-        self._pass = self._make_pass(*state["pass"])
+        self._settings, self._shard = state["settings"], state["shard"]
+        rows = np.arange(*state["rows"]) if isinstance(state["rows"], tuple) else state["rows"]
+        self._use(Packs(state["packs"]) if state["packs"] else None, rows)
+        epoch, complete = state["pass"]
+        self._pass = self._make_pass(epoch, complete=complete)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -213,7 +157,7 @@ class SplitSequence:
     @property
     def classnames(self) -> list[str]:
         """The name of each class number."""
-        return [] if self._pack is None else list(self._pack.class_names)
+        return [] if self._packs is None else list(self._packs.class_names)
 
     @property
     def class_names(self) -> list[str]:
@@ -222,25 +166,30 @@ class SplitSequence:
 
     @property
     def num_classes(self) -> int:
-        """How many classes the pack has."""
+        """How many classes there are."""
         return len(self.classnames)
 
     @property
     def filenames(self) -> Sequence[str]:
         """The source file of every row, in the order of the sequence (not of an epoch); read when asked for."""
-        return [] if self._pack is None else self._pack.filenames.take(self._rows)
+        return [] if self._packs is None else self._packs.filenames.take(self._rows)
 
     @property
     def classes(self) -> NDArray[np.int32]:
         """The class number of every row, in the order of the sequence: int32 (N,)."""
-        return np.empty(0, np.int32) if self._pack is None else self._pack.labels[self._rows]
+        return np.empty(0, np.int32) if self._packs is None else self._packs.labels[self._rows]
 
     @property
     def columns(self) -> Mapping[str, Texts]:
-        """Every other column of the pack, in the order of the sequence."""
-        if self._pack is None:
+        """Every other column of the packs, in the order of the sequence."""
+        if self._packs is None:
             return {}
-        return {name: column.take(self._rows) for name, column in self._pack.columns.items()}
+        return {name: column.take(self._rows) for name, column in self._packs.columns.items()}
+
+    @property
+    def digests(self) -> NDArray[np.uint8]:
+        """The SHA-256 of every row's source file, in the order of the sequence: uint8 (N, 32)."""
+        return np.empty((0, 32), np.uint8) if self._packs is None else self._packs.digests(self._rows)
 
     @property
     def settings(self) -> Settings:
@@ -254,23 +203,22 @@ class SplitSequence:
 
     @epoch.setter
     def epoch(self, number: int) -> None:
-        _check_whole("epoch", number, 0)
+        check_whole("epoch", number, 0)
         self._pass = self._make_pass(int(number))
+        self._continues = 0
 
     def add_file(self, *paths: str | os.PathLike[str]) -> Self:
-        """Open a pack.
+        """Open packs, and add their rows after those there are; classes are merged by name.
 
         Raises:
-            ValueError: The sequence has one already.
+            ValueError: An image shape differs, or a file is there already.
         """
-        for path in paths:
-            if self._pack is not None:
-                raise ValueError(
-                    f"expected one pack, found {self._pack.path} and {os.fspath(path)}; "
-                    "pack their folders into one file"
-                )
-            pack = PackedImages(path)
-            self._use(pack, np.arange(len(pack), dtype=np.int64))
+        if not paths:
+            return self
+        before = () if self._packs is None else self._packs.packs
+        packs = Packs([*before, *(PackedImages(path) for path in paths)])
+        new = np.arange(sum(map(len, before)), len(packs))
+        self._use(packs, np.concatenate([self._rows, new]) if before else new)
         return self
 
     def set(self, **settings: Any) -> Self:
@@ -280,12 +228,11 @@ class SplitSequence:
             ValueError: A setting is unknown or out of range; the message lists those there are.
         """
         before = self._settings
-        self._settings = _changed(before, settings)
+        self._settings = changed(before, settings)
         self._check_labels()
-        if replace(before, scale=None, label_mode="int", verbose=False) != replace(
-            self._settings, scale=None, label_mode="int", verbose=False
-        ):
+        if before.order_key() != self._settings.order_key():
             self._pass = self._make_pass(self.epoch, complete=self._pass.complete)
+            self._aside = None
         return self
 
     def shuffle(self, seed: int | None = None) -> Self:
@@ -298,8 +245,8 @@ class SplitSequence:
             ValueError: The seed is not a whole number of 0 or more.
         """
         key = self._settings.seed if seed is None else seed
-        _check_whole("seed", key, 0)
-        self._use(self._pack, self._rows[row_math.permutation(len(self._rows), key)])
+        check_whole("seed", key, 0)
+        self._use(self._packs, self._rows[row_math.permutation(len(self._rows), key)])
         return self
 
     def preload(self) -> Self:
@@ -307,10 +254,10 @@ class SplitSequence:
 
         Passed over with a warning where they do not fit in free memory.
         """
-        if self._pack is None:
+        if self._packs is None:
             return self
-        pieces = self._pack.pieces(self._rows)
-        needed, free = len(pieces) * READ_SIZE, _free_memory()
+        pieces = self._packs.pieces(self._rows)
+        needed, free = sum(len(found) for _, found in pieces) * READ_SIZE, _free_memory()
         if free is not None and needed > free:
             warnings.warn(
                 f"preload: {needed / 1e9:.1f} GB of pixels do not fit in {free / 1e9:.1f} GB of free memory; "
@@ -319,7 +266,8 @@ class SplitSequence:
             )
             return self
         with tqdm(total=needed, unit="B", unit_scale=True, desc="preload", disable=not self._settings.verbose) as bar:
-            self._pack.preload(pieces, bar.update)
+            for pack, found in pieces:
+                pack.preload(found, bar.update)
         return self
 
     def split(self, *points: float, stratify: bool = False, groups: str | ArrayLike | None = None) -> list[Self]:
@@ -358,6 +306,34 @@ class SplitSequence:
         texts = Texts(values)
         return {texts[index]: self._child(self._rows[part == index]) for index in range(len(values))}
 
+    def read_split(self, path: str | os.PathLike[str]) -> dict[str, Self]:
+        """One part for each split in a table that `write_split` made: a CSV with the columns `filename` and `split`.
+
+        The rows of a part are in the order of the table. Rows that it does not name are in no part.
+
+        Raises:
+            ValueError: It is another table, names files that are not in the sequence, or puts one in two parts.
+        """
+        return {split: self._child(self._rows[rows]) for split, rows in read_rows(path, self.filenames).items()}
+
+    def shard(self, index: int, count: int) -> Self:
+        """The part of every epoch that rank `index` of `count` trains on.
+
+        Batch *b* of all ranks together is batch *b* of an unsharded sequence whose `batch_size` is `count` times as
+        large; so with a `batch_size` that is divided by it, the same global batches come out for any `count`. Ranks
+        have equally many rows and batches: up to `count - 1` rows in the end of each epoch's order are left out, others
+        in each epoch that is shuffled.
+
+        Raises:
+            ValueError: Not 0 <= index < count, or the sequence is a shard already.
+        """
+        check_whole("shard: count", count, 1)
+        if not isinstance(index, (int, np.integer)) or not 0 <= index < count:
+            raise ValueError(f"shard: expected an index from 0 to {count - 1}, found {index!r}")
+        if self._shard is not None:
+            raise ValueError(f"shard: expected a whole sequence, found rank {self._shard.index} of {self._shard.count}")
+        return self._child(self._rows, Shard(int(index), int(count)))
+
     def select(self, rows: ArrayLike) -> Self:
         """The part with these rows, so that any splitter works.
 
@@ -392,7 +368,7 @@ class SplitSequence:
             IndexError: A position is not in the epoch.
             ValueError: The sequence is empty.
         """
-        at = self._pass.rows[np.asarray(indices, np.int64)]
+        at = self._pass.order.rows[np.asarray(indices, np.int64)]
         return list(self._opened().filenames.take(np.atleast_1d(at)))
 
     def mistakes(self, predictions: ArrayLike) -> list[Mistake]:
@@ -423,6 +399,33 @@ class SplitSequence:
             for position in wrong.tolist()
         ]
 
+    def state(self) -> dict[str, int | str]:
+        """Where the sequence is, to go on from there with `restore`; plain numbers and text, as JSON takes them.
+
+        That is the epoch and how many of its batches were handed out, which is 0 if they were asked for in another
+        order than their own, as Keras does with `shuffle=True`.
+        """
+        if self._pass.complete:
+            return {"epoch": self.epoch + 1, "batch": 0, "rows": self._fingerprint()}
+        return {"epoch": self.epoch, "batch": self._continues or self._pass.asked, "rows": self._fingerprint()}
+
+    def restore(self, state: Mapping[str, int | str]) -> Self:
+        """Go on from a state: iteration continues with the next batch, Keras begins with that epoch's first.
+
+        Raises:
+            ValueError: It is the state of a sequence of other rows, another shard, or other settings.
+        """
+        if set(state) != {"epoch", "batch", "rows"}:
+            raise ValueError(f"restore: expected what state() returned, found {dict(state)}")
+        if state["rows"] != self._fingerprint():
+            raise ValueError(
+                "restore: expected a state of the same rows in the same order, with the same batch_size, seed, cap, "
+                "auto_shuffle, drop_remainder and shard; found one of another sequence"
+            )
+        self.epoch = int(state["epoch"])
+        self._continues = int(state["batch"])
+        return self
+
     def begin(self, counts: bool = True) -> None:
         """Say that the next batch asked for is the first of a new pass.
 
@@ -432,60 +435,162 @@ class SplitSequence:
         self._told_of_passes = True
         self._next = counts
 
+    def iterate(self, *, writable: bool = False) -> Iterator[Batch]:
+        """One pass over the data, as iteration is.
+
+        Args:
+            writable: Never hand out views of the file, which are read-only, but copies.
+        """
+        self.begin()
+        return self._iterate(writable)
+
+    def begin_epoch(self) -> int:
+        """Begin a pass at once; its epoch."""
+        self.begin()
+        self._start_pass()
+        return self.epoch
+
+    def fetch(self, epoch: int, first: int, count: int) -> Batch:
+        """Several batches as one: for adapters that cut them apart again.
+
+        Args:
+            epoch: From `begin_epoch`; it may be past.
+            first: The first batch.
+            count: How many batches.
+        """
+        current = self._pass
+        if epoch == current.epoch:
+            current.mark(first, count)
+            for batch in range(first, first + count if current.cold else first):
+                self._read_ahead(current, batch)
+            return self._fetch(current.order, first, count, False)
+        if self._aside is None or self._aside[0] != epoch:
+            self._aside = epoch, self._order(epoch)
+        return self._fetch(self._aside[1], first, count, False)
+
+    def as_tf_dataset(self) -> Any:
+        """The batches as a `tf.data.Dataset`, of known cardinality; every iteration over it is one pass.
+
+        For `fit` it is faster than the sequence itself, as several batches are gathered in one call. Make another one
+        after a change of settings.
+
+        Raises:
+            ImportError: There is no TensorFlow.
+            ValueError: The sequence is empty.
+        """
+        from h5split.tf_dataset import dataset
+
+        return dataset(self)
+
+    def as_torch_loader(self, *, pin_memory: bool = False, channels_first: bool = True) -> Any:
+        """The batches as a `torch.utils.data.DataLoader`; every iteration over it is one pass.
+
+        Batches are whole when they come to it, so that nothing is collated. Class numbers (`label_mode="int"`) are
+        int64, as torch's losses want them.
+
+        Args:
+            pin_memory: Copy batches into page-locked memory, from where a GPU reads without waiting.
+            channels_first: Images are (B, C, H, W), the same memory seen otherwise; else (B, H, W, C).
+
+        Raises:
+            ImportError: There is no torch.
+        """
+        from h5split.torch_loader import loader
+
+        return loader(self, pin_memory=pin_memory, channels_first=channels_first)
+
     def on_epoch_end(self) -> None:
         """End an epoch whose batches were all asked for, in a loop of one's own that does not call `begin`."""
         if not self._told_of_passes and self._pass.complete:
             self._next = True
 
+    def _iterate(self, writable: bool) -> Iterator[Batch]:
+        self._start_pass()
+        current = self._pass
+        current.mark(0, current.first)
+        for batch in range(current.first, current.batches):
+            current.mark(batch)
+            if current.cold:
+                self._read_ahead(current, batch)
+            yield self._fetch(current.order, batch, 1, writable)
+
     def _start_pass(self) -> None:
         with self._lock:
             if self._next is not None:
-                self._pass = self._make_pass(self.epoch + self._pass.complete, self._next)
+                epoch = self.epoch + self._pass.complete
+                same = epoch == self.epoch or not self._settings.auto_shuffle
+                order = self._pass.order if same else self._order(epoch)
+                cached = True if self._packs is None else self._packs.are_cached(order.rows)
+                cold = cached is False or (cached is None and self._passes == 0)
+                first, self._continues = self._continues, 0
+                self._pass = Pass(epoch, order, self._pass.batches, first=first, counts=self._next, cold=cold)
+                self._passes += 1
                 self._next = None  # only now: other threads wait for the new order
 
-    def _make_pass(self, epoch: int, counts: bool = True, complete: bool = False) -> _Pass:
-        rows, settings = self._rows, self._settings
-        cap = settings.max_per_class_and_epoch
-        if cap is not None:
-            turn = epoch if settings.auto_shuffle else None
-            rows = row_math.window(rows, self.classes, cap, settings.seed, turn)
-        if settings.auto_shuffle:
-            rows = rows[row_math.permutation(len(rows), settings.seed, epoch)]
-        return _Pass(epoch, rows, self._batch_count(len(rows)), counts, complete)
-
-    def _batch_count(self, count: int) -> int:
+    def _make_pass(self, epoch: int, complete: bool = False) -> Pass:
+        order = self._order(epoch)
         size = self._settings.batch_size
-        return count // size if self._settings.drop_remainder else -(-count // size)
+        batches = len(order.rows) // size if self._settings.drop_remainder else len(order)
+        return Pass(epoch, order, batches, complete=complete)
+
+    def _order(self, epoch: int) -> Order:
+        labels = np.empty(0, np.int32) if self._packs is None else self._packs.labels
+        return epoch_order(self._rows, labels, self._settings, epoch, self._shard)
 
     def _delivered(self) -> Rows:
-        return self._pass.rows[: len(self) * self._settings.batch_size]
+        return self._pass.order.rows[: len(self) * self._settings.batch_size]
 
-    def _gather(self, rows: Rows, consecutive: bool) -> NDArray[np.uint8] | NDArray[np.float32]:
-        images = self._opened().images
-        shape = (len(rows), *images.shape[1:])
-        if consecutive or row_math.is_consecutive(rows):
-            pixels = images[rows[0] : rows[-1] + 1]
-        else:
-            size = len(rows) * self._items.itemsize
-            pixels = self._buffers.lend(size)[:size]
-            # Rows are checked when a sequence is made; `raise` would check again and copy through a buffer.
-            self._items.take(rows, out=pixels.view(self._items.dtype), mode="clip")
-            pixels = pixels.reshape(shape)
+    def _read_ahead(self, current: Pass, batch: int) -> None:
+        size = self._settings.batch_size
+        for near in current.to_tell(batch):
+            rows = current.order.rows[near * size : (near + 1) * size]
+            self._opened().will_need(rows, bool(current.order.runs[near]))
+
+    def _fetch(self, order: Order, first: int, count: int, writable: bool) -> Batch:
+        size = self._settings.batch_size
+        rows = order.rows[first * size : (first + count) * size]
+        if order.runs[first] if count == 1 else row_math.runs(rows, len(rows))[0]:
+            start = int(rows[0])
+            labels = self._opened().labels[start : start + len(rows)]
+            return self._scaled(self._consecutive(start, rows, writable)), self._encoded(labels)
+        labels = order.labels[first * size : (first + count) * size]
+        return self._scaled(self._gathered(rows)), self._encoded(labels)
+
+    def _consecutive(self, start: int, rows: Rows, writable: bool) -> NDArray[np.uint8]:
+        view = self._opened().view(start, len(rows))
+        if view is None or (writable and self._settings.scale is None):
+            return self._gathered(rows)
+        return view
+
+    def _gathered(self, rows: Rows) -> NDArray[np.uint8]:
+        pixels, items = self._buffers.lend(len(rows))
+        self._opened().gather(rows.astype(np.int64, copy=False), items)
+        return pixels
+
+    def _scaled(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float32]:
         if self._settings.scale is None:
             return pixels
-        size = pixels.size * 4
-        scaled = self._buffers.lend(size)[:size].view(np.float32).reshape(shape)
+        scaled: NDArray[np.float32] = self._float_buffers.lend(len(pixels))[0]
         return np.multiply(pixels, np.float32(self._settings.scale), out=scaled, dtype=np.float32)
 
-    def _labels(self, rows: Rows) -> NDArray[np.float32] | NDArray[np.int32]:
-        labels = self._opened().labels[rows]
-        if self._settings.label_mode == "int":
-            return labels
-        if self._settings.label_mode == "binary":
+    def _encoded(self, labels: NDArray[np.int32]) -> NDArray[np.float32] | NDArray[np.int32]:
+        mode = self._settings.label_mode
+        if mode == "int":
+            return labels.copy()
+        if mode == "binary":
             return labels.astype(np.float32)[:, np.newaxis]
-        one_hot = np.zeros((len(rows), self.num_classes), np.float32)
-        one_hot[np.arange(len(rows)), labels] = 1
+        if self._one_hot is not None:
+            return self._one_hot.take(labels, axis=0)
+        one_hot = np.zeros((len(labels), self.num_classes), np.float32)
+        one_hot[np.arange(len(labels)), labels] = 1
         return one_hot
+
+    def _fingerprint(self) -> str:
+        """Of what decides every epoch's order: hexadecimal."""
+        total = 0 if self._packs is None else len(self._packs)
+        digest = xxhash.xxh3_64(f"{self._settings.order_key()} {self._shard} {total}".encode())
+        digest.update(np.ascontiguousarray(self._rows).data)
+        return digest.hexdigest()
 
     def _scores(self, predictions: NDArray[Any], count: int) -> NDArray[Any]:
         found = predictions.shape
@@ -502,7 +607,7 @@ class SplitSequence:
     def _groups(self, groups: str | ArrayLike) -> NDArray[Any]:
         if isinstance(groups, str):
             if groups == "content":
-                digests = self._opened().digests[self._rows]
+                digests = self.digests
                 return digests.view(f"V{digests.shape[1]}")[:, 0]
             return self._column(groups)
         values = np.asarray(groups)
@@ -516,36 +621,30 @@ class SplitSequence:
             raise ValueError(f"expected one of the columns {', '.join(columns) or '(there are none)'}, found {name!r}")
         return columns[name].raw()
 
-    def _opened(self) -> PackedImages:
-        if self._pack is None:
+    def _opened(self) -> Packs:
+        if self._packs is None:
             raise ValueError("the sequence is empty; add_file(path) opens a pack")
-        return self._pack
+        return self._packs
 
-    def _child(self, rows: Rows) -> Self:
+    def _child(self, rows: Rows, shard: Shard | None = None) -> Self:
         child = type(self)()
         child._settings = self._settings
-        child._use(self._pack, rows)
+        child._shard = shard or self._shard
+        child._use(self._packs, rows)
         return child
 
-    def _use(self, pack: PackedImages | None, rows: Rows) -> None:
-        self._pack = pack
-        if pack is not None:
-            self._items = pack.images.reshape(len(pack), -1).view(f"V{pack.images[0].nbytes}")[:, 0]
-        self._rows = rows
+    def _use(self, packs: Packs | None, rows: Rows) -> None:
+        self._packs = packs
+        shape = (0, 0, 0) if packs is None else packs.shape
+        self._buffers, self._float_buffers = BufferPool(shape, np.uint8), BufferPool(shape, np.float32)
+        self._one_hot = np.eye(self.num_classes, dtype=np.float32) if self.num_classes <= _MOST_IN_TABLE else None
+        self._rows = row_math.compact(rows, 0 if packs is None else len(packs))
         self._check_labels()
-        self._pass = self._make_pass(self.epoch)
+        self._pass, self._aside = self._make_pass(self.epoch), None
 
     def _check_labels(self) -> None:
-        if self._settings.label_mode == "binary" and self._pack is not None and self.num_classes != 2:
+        if self._settings.label_mode == "binary" and self._packs is not None and self.num_classes != 2:
             raise ValueError(f"label_mode: binary expects 2 classes, found {self.num_classes}; use categorical")
-
-
-def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
-    names = [field.name for field in fields(Settings)]
-    for name in changes:
-        if name not in names:
-            raise ValueError(f"unknown setting {name!r}; expected one of {', '.join(names)}")
-    return replace(settings, **changes)
 
 
 def _free_memory() -> int | None:

@@ -3,49 +3,72 @@
 A fresh array for every batch costs page faults, up to 8 times the copy itself; a ring of buffers overwrites batches
 that a framework still reads. So each buffer is lent out as one array that owns nothing else: every view of it,
 memoryview or DLPack capsule holds that array, and when the last of them is gone a weak reference brings the buffer
-back.
+back. (That is so because the memory under it is no numpy array: else views would hold that one.) The memory is mapped,
+and so begins at a page: TensorFlow and JAX use an array in place that begins at a multiple of 64 bytes.
 """
 
 from __future__ import annotations
 
+import mmap
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 _MOST_FREE = 16  # more than any framework holds at a time; what a list of batches held is given back
-_ALIGNMENT = 64  # what TensorFlow and JAX need to use an array in place
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+
+
+@dataclass(frozen=True)
+class _Buffer:
+    memory: mmap.mmap
+    items: NDArray[np.void]  # the same memory, an item a row; never handed out to keep
 
 
 class BufferPool:
-    """Lends buffers of one size; as many exist as are held, and a few."""
+    """Lends batches of rows of one shape; as many buffers exist as are held, and a few.
 
-    def __init__(self) -> None:
-        self._size = 0
-        self._free: list[memoryview] = []
-        self._lent: dict[int, tuple[weakref.ref[NDArray[np.uint8]], memoryview]] = {}
+    Args:
+        shape: Of one row.
+        dtype: Of its elements.
+    """
 
-    def lend(self, size: int) -> NDArray[np.uint8]:
-        """An array of at least `size` bytes, 64-byte aligned, not cleared: uint8 (>= size,)."""
-        if size > self._size:
-            self._size, self._free = size, []
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self._shape = shape
+        self._dtype = np.dtype(dtype)
+        self._count = 0
+        self._free: list[_Buffer] = []
+        self._lent: dict[int, tuple[weakref.ref[NDArray[Any]], _Buffer]] = {}
+
+    def lend(self, count: int) -> tuple[NDArray[Any], NDArray[np.void]]:
+        """A batch to fill; it begins at a page, and holds whatever was there before.
+
+        Args:
+            count: How many rows.
+
+        Returns:
+            array: (count, *shape), to hand out: while it or anything made of it lives, its memory is not lent again.
+            items: The same memory as items of a whole row each, void (count,), to fill it; not to be kept.
+        """
+        if count > self._count:
+            self._count, self._free = count, []
         try:
-            memory = self._free.pop()
+            buffer = self._free.pop()
         except IndexError:
-            memory = _aligned(self._size)
-        array: NDArray[np.uint8] = np.frombuffer(memory, np.uint8)
+            buffer = self._new()
+        array: NDArray[Any] = np.ndarray((count, *self._shape), self._dtype, buffer.memory)
         reference = weakref.ref(array, self._return)
-        self._lent[id(reference)] = reference, memory
-        return array
+        self._lent[id(reference)] = reference, buffer
+        return array, buffer.items[:count]
 
     def _return(self, reference: weakref.ref[NDArray[Any]]) -> None:
-        _, memory = self._lent.pop(id(reference))
-        if len(memory) == self._size and len(self._free) < _MOST_FREE:
-            self._free.append(memory)
+        _, buffer = self._lent.pop(id(reference))
+        if len(buffer.items) == self._count and len(self._free) < _MOST_FREE:
+            self._free.append(buffer)
 
-
-def _aligned(size: int) -> memoryview:
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].data
+    def _new(self) -> _Buffer:
+        stride = int(np.prod(self._shape)) * self._dtype.itemsize
+        memory = mmap.mmap(-1, self._count * stride, **_PRIVATE)
+        return _Buffer(memory, np.frombuffer(memory, f"V{stride}"))

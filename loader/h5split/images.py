@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, overload
 
 import numpy as np
@@ -13,19 +14,47 @@ from numpy.typing import NDArray
 
 from h5split import format as pack_format
 from h5split.format import Block, FormatError, Header, decode
+from h5split.rows import located
 
 READ_SIZE = 8 << 20  # bytes; large enough for a disk to stream
 
 
+class Joined:
+    """Arrays one after another, as one; nothing is copied until rows are asked for.
+
+    Args:
+        parts: (N, ...) each, of one kind.
+    """
+
+    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
+        self._parts = parts
+        self._bounds = [0, *accumulate(map(len, parts))]
+
+    def __len__(self) -> int:
+        return self._bounds[-1]
+
+    def __getitem__(self, at: int | slice | NDArray[np.int64]) -> Any:
+        if isinstance(at, slice):
+            at = np.arange(*at.indices(len(self)))
+        rows = np.atleast_1d(np.asarray(at, np.int64))
+        if len(rows) and not -len(self) <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"expected rows from 0 to {len(self) - 1}, found {rows.min()} to {rows.max()}")
+        found = np.empty((len(rows), *self._parts[0].shape[1:]), np.result_type(*self._parts))
+        if len(rows):
+            for part, where, local in located(self._bounds, rows % len(self)):
+                found[where] = self._parts[part][local]
+        return found if np.ndim(at) else found[0]
+
+
 class Texts(Sequence[str]):
-    """Fixed-length text in the file, decoded when an element is asked for.
+    """Fixed-length text in files, decoded when an element is asked for.
 
     Args:
         raw: bytes_ (N,), usually a view of the map.
         rows: Which of them, in which order; all when None.
     """
 
-    def __init__(self, raw: NDArray[np.bytes_], rows: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, raw: NDArray[np.bytes_] | Joined, rows: NDArray[np.int64] | None = None) -> None:
         self._raw = raw
         self._rows = rows
 
@@ -57,8 +86,9 @@ class Texts(Sequence[str]):
         return Texts(self._raw, rows if self._rows is None else self._rows[rows])
 
     def raw(self) -> NDArray[np.bytes_]:
-        """The bytes in the file: bytes_ (N,)."""
-        return self._raw if self._rows is None else self._raw[self._rows]
+        """The bytes in the files: bytes_ (N,)."""
+        found: NDArray[np.bytes_] = self._raw[slice(None) if self._rows is None else self._rows]
+        return found
 
 
 class PackedImages:
@@ -71,6 +101,7 @@ class PackedImages:
 
     Attributes:
         path: As given.
+        inode: (device, inode) of the file that is mapped, whatever becomes of its path.
         header: Where everything is in the file, and its settings.
         images: uint8 (N, H, W, C), read-only; a slice of it is a view of the file.
         labels: int32 (N,), indices into `class_names`.
@@ -91,6 +122,8 @@ class PackedImages:
         descriptor, self.header = pack_format.read(self.path)
         try:
             self._map = _map(descriptor, self.header)
+            status = os.fstat(descriptor)
+            self.inode = status.st_dev, status.st_ino
         finally:
             os.close(descriptor)
         header = self.header
@@ -142,11 +175,39 @@ class PackedImages:
     def pieces(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The pieces of 8 MB of the file that hold pixels of `rows`: int64, ascending."""
         stride = self.images[0].nbytes
-        first = self.header.images.offset + rows * stride
+        first = self.header.images.offset + rows.astype(np.int64) * stride
         depth = np.zeros(self.header.size // READ_SIZE + 2, np.int64)  # of rows over each piece, as differences
         np.add.at(depth, first // READ_SIZE, 1)
         np.add.at(depth, (first + stride - 1) // READ_SIZE + 1, -1)
         return np.flatnonzero(np.cumsum(depth))
+
+    def is_cached(self, rows: NDArray[np.int64]) -> bool | None:
+        """Whether the first byte of each of these rows is in the page cache; None where the system does not tell."""
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                for row in rows.tolist():
+                    at = self.header.images.offset + row * self.images[0].nbytes
+                    os.preadv(file.fileno(), [bytearray(1)], at, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except (OSError, AttributeError):  # the file system, or the system, knows no such flag
+            return None
+        return True
+
+    def will_need(self, rows: NDArray[np.int64], together: bool) -> None:
+        """Have the system read rows into the page cache, without waiting for it.
+
+        Args:
+            rows: int (M,).
+            together: They are consecutive.
+        """
+        if not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        length = self.images[0].nbytes * (len(rows) if together else 1)
+        for row in rows[: 1 if together else None].tolist():
+            first = self.header.images.offset + row * self.images[0].nbytes
+            start = first - first % mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_WILLNEED, start, first + length - start)
 
     def preload(self, pieces: NDArray[np.int64], progress: Callable[[int], object] | None = None) -> int:
         """Read pieces of the file once, front to back, so that they are in the page cache.

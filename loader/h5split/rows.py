@@ -6,7 +6,8 @@ for ever (NEP 19), and not from `Generator.permutation`, which may change betwee
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,15 +16,28 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
 
+_CHUNK = 1 << 16  # rows
+_MANY = 1 << 20
+
 
 def permutation(count: int, *key: int) -> Rows:
     """A seeded permutation of `range(count)`: int64 (count,).
+
+    Every number gets a random key above its own bits, and all are sorted in place: 8 bytes a row, and no two equal, so
+    that any way of sorting gives the same.
 
     Args:
         count: How many.
         key: Non-negative integers, such as a seed and an epoch.
     """
-    return np.argsort(_stream(count, len(key), *key))
+    bits = np.uint64(max(count - 1, 1).bit_length())
+    keys = _stream(count, len(key), *key)
+    keys >>= bits
+    keys <<= bits
+    keys |= np.arange(count, dtype=np.uint64)
+    keys.sort()
+    keys &= (np.uint64(1) << bits) - np.uint64(1)
+    return keys.view(np.int64)
 
 
 def stratified_order(labels: NDArray[np.int32], seed: int) -> Rows:
@@ -175,11 +189,87 @@ def window(rows: Rows, labels: NDArray[np.int32], cap: int, seed: int, turn: int
     return rows[np.sort(members[(offset < cap) | (count <= cap)])]
 
 
-def is_consecutive(rows: Rows) -> bool:
-    """Whether `rows` are r, r + 1, r + 2, ..."""
-    if len(rows) == 0 or int(rows[-1]) - int(rows[0]) != len(rows) - 1:
-        return False
-    return bool((np.diff(rows) == 1).all())
+def blocks(rows: Rows, size: int, *key: int) -> Rows:
+    """Whole batches of `rows` in a new order, cut at a new place: int64 (N,).
+
+    The rows are taken as a ring and cut into batches from a random one of the first `size` on; the batches are put into
+    a random order, but for the last, which may not be full. All but the one that goes over the end of the ring are runs
+    of `rows`.
+
+    Args:
+        rows: int64 (N,).
+        size: Rows of a batch.
+        key: As for `permutation`.
+    """
+    phase = int(_stream(1, len(key), *key)[0] % np.uint64(size))
+    ring = np.roll(rows, -phase)
+    whole = len(rows) // size * size
+    batches = ring[:whole].reshape(-1, size)
+    return np.concatenate([batches[permutation(len(batches), *key)].reshape(-1), ring[whole:]])
+
+
+def shard(rows: Rows, size: int, index: int, count: int) -> Rows:
+    """The rows of rank `index` of `count`: of every `size * count` rows in a row, its run of `size`.
+
+    So the batches of all ranks together are the batches of `size * count` of `rows`. Of fewer that are left in the end
+    each rank gets as many; up to `count - 1` are left out.
+
+    Args:
+        rows: int64 (N,).
+        size: Rows of a batch of one rank.
+        index: From 0 to count - 1.
+        count: How many ranks there are.
+    """
+    whole = len(rows) // (size * count) * size * count
+    share = (len(rows) - whole) // count
+    mine = rows[:whole].reshape(-1, count, size)[:, index].reshape(-1)
+    return np.concatenate([mine, rows[whole + index * share : whole + (index + 1) * share]])
+
+
+def runs(rows: Rows, size: int) -> NDArray[np.bool_]:
+    """Whether each batch of `size` rows is r, r + 1, r + 2, ...: bool (ceil(N / size),)."""
+    flags = np.empty(-(-len(rows) // size), np.bool_)
+    some = max(1, _CHUNK // size)  # batches at a time, to stay in the processor's cache
+    for first in range(0, len(flags), some):
+        part = rows[first * size : (first + some) * size]
+        follows = np.ones(len(part), np.bool_)
+        np.equal(np.diff(part), 1, out=follows[1:])
+        follows[::size] = True
+        flags[first : first + some] = np.logical_and.reduceat(follows, np.arange(0, len(part), size))
+    return flags
+
+
+def located(bounds: Sequence[int], rows: Rows) -> Iterator[tuple[int, slice | Rows, Rows]]:
+    """Where rows of several parts in a row are.
+
+    Args:
+        bounds: P + 1 numbers: part p is rows `bounds[p]` to `bounds[p + 1] - 1`.
+        rows: int (M,), at least one.
+
+    Yields:
+        A part, the places in `rows` of those that lie in it, and their numbers within it.
+    """
+    part = bisect_right(bounds, int(rows[0])) - 1
+    local = rows - bounds[part]
+    if len(bounds) == 2 or (int(local.min()) >= 0 and int(local.max()) < bounds[part + 1] - bounds[part]):
+        yield part, slice(None), local
+        return
+    parts = np.searchsorted(bounds, rows, side="right") - 1
+    for part in np.unique(parts).tolist():
+        at = np.flatnonzero(parts == part)
+        yield part, at, rows[at] - bounds[part]
+
+
+def compact(rows: Rows, total: int) -> Rows:
+    """Rows to keep, in half the memory if they are many: int32 (N,) from a million to two billion, else int64.
+
+    With few it is not worth the time to make them int64 again, batch by batch; whoever counts bytes with them must.
+
+    Args:
+        rows: int (N,), each below `total`.
+        total: How many rows there are.
+    """
+    return rows.astype(np.int32 if _MANY < total <= np.iinfo(np.int32).max else np.int64, copy=False)
 
 
 def identical(digests: NDArray[np.uint8]) -> list[Rows]:

@@ -1,0 +1,138 @@
+"""Packs: several packs as one list of rows."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split.images import Joined, PackedImages, Texts
+from h5split.rows import Rows, located
+
+_SAMPLE = 32  # rows that stand for all when it is asked whether they are in memory
+
+
+class Packs:
+    """Packs one after another: the first row of the second is row `len(first)`.
+
+    Classes are merged by name. A column that a pack lacks is empty there.
+
+    Args:
+        packs: At least one; all of one image shape.
+
+    Attributes:
+        packs: As given.
+        shape: (H, W, C) of one image.
+        class_names: K names.
+        labels: int32 (N,), indices into `class_names`.
+        filenames: N paths.
+        columns: Name -> N texts.
+
+    Raises:
+        ValueError: Image shapes differ, or a file is given twice.
+    """
+
+    def __init__(self, packs: Sequence[PackedImages]) -> None:
+        self.packs = tuple(packs)
+        self.shape = self.packs[0].shape
+        self._check()
+        self._bounds = [0, *accumulate(map(len, self.packs))]
+        self._items = [pack.images.reshape(len(pack), -1).view(f"V{pack.images[0].nbytes}")[:, 0] for pack in packs]
+        self.class_names = self._merged_class_names()
+        self.labels: NDArray[np.int32] = self._merged_labels()
+        self.filenames = Texts(self._joined([pack.filenames.raw() for pack in self.packs]))
+        self.columns: Mapping[str, Texts] = self._merged_columns()
+        self._digests = self._joined([pack.digests for pack in self.packs])
+
+    def __len__(self) -> int:
+        return self._bounds[-1]
+
+    def __repr__(self) -> str:
+        return ", ".join(repr(pack.path) for pack in self.packs)
+
+    def digests(self, rows: Rows) -> NDArray[np.uint8]:
+        """The SHA-256 of each row's source file: uint8 (M, 32)."""
+        found: NDArray[np.uint8] = self._digests[rows]
+        return found
+
+    def view(self, first: int, count: int) -> NDArray[np.uint8] | None:
+        """Consecutive rows as they lie in a file: uint8 (count, H, W, C), read-only; None if they are in two."""
+        if len(self.packs) == 1:
+            return self.packs[0].images[first : first + count]
+        part = bisect_right(self._bounds, first) - 1
+        start = first - self._bounds[part]
+        return self.packs[part].images[start : start + count] if start + count <= len(self.packs[part]) else None
+
+    def gather(self, rows: Rows, out: NDArray[np.void]) -> None:
+        """Copy rows.
+
+        Args:
+            rows: int64 (M,), each from 0 to N - 1; that is not checked again.
+            out: void (M,), an item a row.
+        """
+        if len(self._items) == 1:
+            self._items[0].take(rows, out=out, mode="clip")  # `raise` would copy through a buffer
+            return
+        for part, where, local in located(self._bounds, rows):
+            if isinstance(where, slice):
+                self._items[part].take(local, out=out, mode="clip")
+            else:
+                out[where] = self._items[part].take(local, mode="clip")
+
+    def are_cached(self, rows: Rows) -> bool | None:
+        """Whether rows are in memory, by a sample; None where the system does not tell."""
+        if len(rows) == 0:
+            return True
+        sample = rows[np.linspace(0, len(rows) - 1, _SAMPLE, dtype=np.int64)].astype(np.int64)
+        found = {self.packs[part].is_cached(local) for part, _, local in located(self._bounds, sample)}
+        return False if False in found else None if None in found else True
+
+    def will_need(self, rows: Rows, together: bool) -> None:
+        """Have the system read rows, without waiting for it; `together` if they are consecutive."""
+        for part, _, local in located(self._bounds, rows.astype(np.int64)):
+            self.packs[part].will_need(local, together)
+
+    def pieces(self, rows: Rows) -> list[tuple[PackedImages, NDArray[np.int64]]]:
+        """What `PackedImages.preload` is to read of each pack to have these rows in memory."""
+        if len(rows) == 0:
+            return []
+        found = located(self._bounds, rows.astype(np.int64))
+        return [(self.packs[part], self.packs[part].pieces(local)) for part, _, local in found]
+
+    def _check(self) -> None:
+        for index, pack in enumerate(self.packs):
+            if pack.shape != self.shape:
+                raise ValueError(
+                    f"expected packs of one image shape, found {self.shape} in {self.packs[0].path} "
+                    f"and {pack.shape} in {pack.path}"
+                )
+            if any(pack.inode == other.inode for other in self.packs[:index]):
+                raise ValueError(f"{pack.path} is there already; its rows would count twice")
+
+    def _merged_class_names(self) -> list[str]:
+        if len(self.packs) == 1:
+            return list(self.packs[0].class_names)
+        return sorted({name for pack in self.packs for name in pack.class_names})
+
+    def _merged_labels(self) -> NDArray[np.int32]:
+        if len(self.packs) == 1:
+            return self.packs[0].labels
+        number = {name: index for index, name in enumerate(self.class_names)}
+        merged = [np.array([number[name] for name in pack.class_names], np.int32)[pack.labels] for pack in self.packs]
+        return np.concatenate(merged)
+
+    def _merged_columns(self) -> dict[str, Texts]:
+        names = dict.fromkeys(name for pack in self.packs for name in pack.columns)
+        return {name: Texts(self._joined([_column(pack, name) for pack in self.packs])) for name in names}
+
+    def _joined(self, parts: Sequence[NDArray[Any]]) -> Any:
+        return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def _column(pack: PackedImages, name: str) -> NDArray[np.bytes_]:
+    """A column of a pack, or as many empty texts, which take no memory."""
+    return pack.columns[name].raw() if name in pack.columns else np.broadcast_to(np.array(b"", "S1"), len(pack))

@@ -1,0 +1,110 @@
+"""What concerns several parts of a split at once: what leaks between them, and a table of them to publish."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split.rows import identical
+
+_HEADER = ["filename", "split"]
+
+
+class Part(Protocol):
+    """What is asked of a sequence here."""
+
+    @property
+    def filenames(self) -> Sequence[str]: ...  # noqa: D102  # as SplitSequence's
+
+    @property
+    def digests(self) -> NDArray[np.uint8]: ...  # noqa: D102
+
+
+def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
+    """Identical files that two or more sequences share, by their SHA-256.
+
+    Example::
+
+        for in_train, in_val in leaks(train, val):
+            print(in_train, "=", in_val)
+
+    Returns:
+        For each content that is shared, the file names of it in each of the sequences (none where it is not).
+    """
+    digests = np.concatenate([np.empty((0, 32), np.uint8), *(sequence.digests for sequence in sequences)])
+    bounds = np.cumsum([0, *(len(sequence.filenames) for sequence in sequences)])
+    found = []
+    for group in identical(digests):
+        where = np.searchsorted(bounds, group, side="right") - 1
+        if where[0] == where[-1]:
+            continue
+        names: tuple[list[str], ...] = tuple([] for _ in sequences)
+        for sequence, row in zip(where.tolist(), group.tolist(), strict=True):
+            names[sequence].append(sequences[sequence].filenames[row - int(bounds[sequence])])
+        found.append(names)
+    return found
+
+
+def write_split(path: str | os.PathLike[str], parts: Mapping[str, Part]) -> None:
+    """Write which file is in which part, as a CSV with the columns `filename` and `split`.
+
+    Read it with `sequence.read_split(path)`, on any machine that has the pack.
+
+    Args:
+        path: The table to write.
+        parts: Name -> sequence.
+
+    Raises:
+        ValueError: A file is in two parts, which such a table cannot say.
+    """
+    lines = [(name, split) for split, part in parts.items() for name in part.filenames]
+    _by_name(path, lines)
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_HEADER)
+        writer.writerows(lines)
+
+
+def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """The rows of each part that a table made by `write_split` names: split -> int64 (M,), in the order of the table.
+
+    Args:
+        path: The table.
+        filenames: Of every row.
+
+    Raises:
+        ValueError: The table has no such columns, names files that are not there, or puts one in two parts.
+    """
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.DictReader(file)
+        if not set(_HEADER) <= set(reader.fieldnames or ()):
+            raise ValueError(f"{path}: expected the columns filename and split, found {reader.fieldnames or 'none'}")
+        lines = [(line["filename"], line["split"]) for line in reader]
+    split_of = _by_name(path, lines)
+    rows_of: dict[str, list[int]] = {}
+    for row, name in enumerate(filenames):
+        if name in split_of:
+            rows_of.setdefault(name, []).append(row)
+    missing = [name for name in split_of if name not in rows_of]
+    if missing:
+        raise ValueError(
+            f"{path}: {len(missing)} of {len(split_of)} files are not in the sequence, such as {missing[0]!r}; "
+            f"expected names such as {next(iter(filenames), 'none: it is empty')!r}"
+        )
+    rows: dict[str, list[int]] = {split: [] for split in dict.fromkeys(split_of.values())}
+    for name, split in split_of.items():
+        rows[split].extend(rows_of[name])
+    return {split: np.array(members, np.int64) for split, members in rows.items()}
+
+
+def _by_name(path: str | os.PathLike[str], lines: Sequence[tuple[Any, Any]]) -> dict[str, str]:
+    split_of: dict[str, str] = {}
+    for name, split in lines:
+        if split_of.setdefault(name, split) != split:
+            raise ValueError(f"{os.fspath(path)}: {name!r} is in two parts, {split_of[name]!r} and {split!r}")
+    return split_of

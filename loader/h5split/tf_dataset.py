@@ -1,0 +1,57 @@
+"""The batches of a sequence as a tf.data.Dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from h5split.batches import SplitSequence
+
+_BYTES_A_CALL = 4 << 20  # of pixels: enough that the call into Python costs little, and few enough to stay in the cache
+_MOST_A_CALL = 32  # batches
+
+
+def dataset(sequence: SplitSequence) -> Any:
+    """A tf.data.Dataset of the batches of `sequence`; every iteration over it is one pass.
+
+    TensorFlow calls Python once for several batches, takes the array it gets as it is (where it begins at a multiple
+    of 64 bytes, as buffers do; else it copies) and cuts it into batches itself.
+
+    Raises:
+        ValueError: The sequence is empty.
+    """
+    settings, batches, shape = sequence.settings, len(sequence), sequence.shape
+    per_call = _batches_a_call(settings.batch_size * int(np.prod(shape)), batches)
+    label_shape, label_dtype = {
+        "categorical": ((sequence.num_classes,), tf.float32),
+        "int": ((), tf.int32),
+        "binary": ((1,), tf.float32),
+    }[settings.label_mode]
+
+    def begin() -> Any:
+        return np.int64(sequence.begin_epoch())
+
+    def fetch(epoch: Any, call: Any) -> Any:
+        if sequence.settings != settings:
+            raise ValueError("the settings of the sequence have changed: call as_tf_dataset() again")
+        first = int(call) * per_call
+        return sequence.fetch(int(epoch), first, min(per_call, batches - first))
+
+    def named(images: Any, labels: Any) -> Any:
+        return tf.ensure_shape(images, (None, *shape)), tf.ensure_shape(labels, (None, *label_shape))
+
+    def one_pass(epoch: Any) -> Any:
+        types = tf.uint8 if settings.scale is None else tf.float32, label_dtype
+        calls = tf.data.Dataset.range(-(-batches // per_call))
+        return calls.map(lambda call: named(*tf.numpy_function(fetch, [epoch, call], types)))
+
+    epochs = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(begin, [], tf.int64))
+    data = epochs.flat_map(one_pass).rebatch(settings.batch_size).prefetch(tf.data.AUTOTUNE)
+    return data.apply(tf.data.experimental.assert_cardinality(batches))
+
+
+def _batches_a_call(nbytes: int, batches: int) -> int:
+    return max(1, min(_MOST_A_CALL, _BYTES_A_CALL // nbytes, -(-batches // 4)))
