@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from h5split import PackedImages
+from h5split.format import Tables, seal
 from pack_images import Summary, pack
 
 hypothesis.settings.register_profile("here", deadline=None)  # a slow machine is no failure
@@ -45,6 +46,24 @@ def write_classes(root: Path, counts: dict[str, int]) -> Path:
         for index in range(count):
             write_image(root / name / f"{root.name}-{name}-{index}.png")
     return root
+
+
+def write_hole(path: Path, rows: int, shape: tuple[int, int, int]) -> Path:
+    """A pack of any size whose pixels are a hole in the file: all 0, and no bytes on disk."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    tables = Tables(
+        labels=np.zeros(rows, np.int32),
+        class_names=["nothing"],
+        filenames=[f"nothing/{row}.png" for row in range(rows)],
+        columns={"source": ["nothing"] * rows},
+        digests=np.zeros((rows, 32), np.uint8),
+        checksums=np.zeros(rows, np.uint64),
+        settings={},
+        packed_by={},
+    )
+    seal(descriptor, (rows, *shape), tables)
+    os.close(descriptor)
+    return path
 
 
 def assert_rows_are_who_they_say(

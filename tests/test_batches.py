@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import assert_rows_are_who_they_say, write_classes
+from conftest import assert_rows_are_who_they_say, write_classes, write_hole
 from h5split import PackedImages, SplitSequence
-from h5split import batches as batches_module
 
 
 @pytest.fixture
@@ -372,13 +371,13 @@ def test_a_pickled_sequence_holds_a_path_and_rows(sequence):
     assert again.epoch == part.epoch == 4
 
 
-def test_preload_reads_the_file_or_says_why_not(sequence, monkeypatch):
+def test_preload_reads_the_file_or_says_why_not(sequence, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert sequence.preload() is sequence
-    monkeypatch.setattr(batches_module, "_free_memory", lambda: 1000)
-    with pytest.warns(UserWarning, match="do not fit in 0.0 GB of free memory; passed over"):
-        sequence.preload()
+    large = write_hole(tmp_path / "large.h5", 100_000, (2048, 2048, 3))
+    with pytest.warns(UserWarning, match=r"1258.3 GB of pixels do not fit in .* of free memory; passed over"):
+        SplitSequence(large).preload()
 
 
 def test_preload_shows_a_bar_when_verbose(sequence, capfd):

@@ -52,7 +52,8 @@ def run_command(line):
 
 @pytest.mark.filterwarnings("default")
 def test_the_readme_runs_from_top_to_bottom(here, capsys):
-    pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'pack-images[tensorflow]'")
+    for package in ("tensorflow", "torch", "sklearn"):
+        pytest.importorskip(package, reason="needs all that README shows: pip install 'pack-images[backends]'")
     from h5split import H5SplitSequence
 
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("pack-images ")]
@@ -74,7 +75,7 @@ def test_the_help_has_commands_that_run(here):
 
 
 def test_the_readme_names_every_option_and_setting():
-    from h5split.batches import Settings
+    from h5split import Settings
 
     for action in cli._parser()._actions:
         for option in action.option_strings:

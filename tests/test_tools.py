@@ -55,9 +55,9 @@ def test_training_learns_and_leaves_curves_confusion_and_mistakes(tmp_path):
         assert filename.split("/")[-2] == label != predicted
 
 
-def test_speed_prints_ratios_to_the_limits(tmp_path):
+def test_speeds_are_printed_as_ratios_to_limits(tmp_path):
     run(sys.executable, TOOLS / "make_images.py", tmp_path / "data", "--count", "200", check=True)
-    done = run(sys.executable, TOOLS / "speed.py", "pack", tmp_path / "data", "--repeats", "1")
+    done = run(sys.executable, TOOLS / "packing.py", tmp_path / "data", "--repeats", "1")
     assert done.returncode == 0, done.stderr
     assert "images/s; of the speed of" in done.stdout
     packing = [
@@ -71,9 +71,17 @@ def test_speed_prints_ratios_to_the_limits(tmp_path):
         "parent",
     ]
     run(*packing, check=True)
-    done = run(sys.executable, TOOLS / "speed.py", "load", tmp_path / "made.h5", "--repeats", "1", "--batch", "32")
+    for command, said in (("epochs", "us a batch"), ("cold", "first epoch, shuffled: "), ("memory", "adds at most")):
+        options = ["--repeats", "1", "--batch", "32"]
+        done = run(sys.executable, TOOLS / "loading.py", command, tmp_path / "made.h5", *options)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+
+
+def test_the_limits_of_a_pack_of_many_rows_are_printed(tmp_path):
+    done = run(sys.executable, TOOLS / "loading.py", "large", "--rows", "1200000", "--folder", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "us a batch" in done.stdout
+    assert "1,200,000 rows, 15 GB, most of it a hole" in done.stdout
 
 
 @pytest.mark.parametrize("script", ["test.sh", "quickstart.sh"])

@@ -19,6 +19,7 @@ from h5split.buffers import BufferPool
 from h5split.images import READ_SIZE, PackedImages, Texts
 from h5split.packs import Packs
 from h5split.passes import Order, Pass, Shard, epoch_order
+from h5split.readahead import ReadAhead, free_memory, is_cold
 from h5split.rows import Rows
 from h5split.settings import Settings, changed, check_whole
 from h5split.splits import read_rows
@@ -112,8 +113,8 @@ class SplitSequence:
             self._start_pass()
         current = self._pass
         current.mark(batch)
-        if current.cold:
-            self._read_ahead(current, batch)
+        if current.ahead is not None:
+            current.ahead.before(batch)
         return self._fetch(current.order, batch, 1, False)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -217,7 +218,7 @@ class SplitSequence:
             return self
         before = () if self._packs is None else self._packs.packs
         packs = Packs([*before, *(PackedImages(path) for path in paths)])
-        new = np.arange(sum(map(len, before)), len(packs))
+        new = row_math.every(sum(map(len, before)), len(packs))
         self._use(packs, np.concatenate([self._rows, new]) if before else new)
         return self
 
@@ -256,8 +257,8 @@ class SplitSequence:
         """
         if self._packs is None:
             return self
-        pieces = self._packs.pieces(self._rows)
-        needed, free = sum(len(found) for _, found in pieces) * READ_SIZE, _free_memory()
+        pieces = [(pack, pack.pieces(rows)) for pack, rows in self._packs.by_pack(self._rows)]
+        needed, free = sum(len(found) for _, found in pieces) * READ_SIZE, free_memory()
         if free is not None and needed > free:
             warnings.warn(
                 f"preload: {needed / 1e9:.1f} GB of pixels do not fit in {free / 1e9:.1f} GB of free memory; "
@@ -461,8 +462,8 @@ class SplitSequence:
         current = self._pass
         if epoch == current.epoch:
             current.mark(first, count)
-            for batch in range(first, first + count if current.cold else first):
-                self._read_ahead(current, batch)
+            if current.ahead is not None:
+                current.ahead.before(first, count)
             return self._fetch(current.order, first, count, False)
         if self._aside is None or self._aside[0] != epoch:
             self._aside = epoch, self._order(epoch)
@@ -510,8 +511,8 @@ class SplitSequence:
         current.mark(0, current.first)
         for batch in range(current.first, current.batches):
             current.mark(batch)
-            if current.cold:
-                self._read_ahead(current, batch)
+            if current.ahead is not None:
+                current.ahead.before(batch)
             yield self._fetch(current.order, batch, 1, writable)
 
     def _start_pass(self) -> None:
@@ -520,10 +521,9 @@ class SplitSequence:
                 epoch = self.epoch + self._pass.complete
                 same = epoch == self.epoch or not self._settings.auto_shuffle
                 order = self._pass.order if same else self._order(epoch)
-                cached = True if self._packs is None else self._packs.are_cached(order.rows)
-                cold = cached is False or (cached is None and self._passes == 0)
                 first, self._continues = self._continues, 0
-                self._pass = Pass(epoch, order, self._pass.batches, first=first, counts=self._next, cold=cold)
+                batches, ahead = self._pass.batches, self._read_ahead(order)
+                self._pass = Pass(epoch, order, batches, first=first, counts=self._next, ahead=ahead)
                 self._passes += 1
                 self._next = None  # only now: other threads wait for the new order
 
@@ -540,11 +540,13 @@ class SplitSequence:
     def _delivered(self) -> Rows:
         return self._pass.order.rows[: len(self) * self._settings.batch_size]
 
-    def _read_ahead(self, current: Pass, batch: int) -> None:
-        size = self._settings.batch_size
-        for near in current.to_tell(batch):
-            rows = current.order.rows[near * size : (near + 1) * size]
-            self._opened().will_need(rows, bool(current.order.runs[near]))
+    def _read_ahead(self, order: Order) -> ReadAhead | None:
+        """For a pass over rows that are not in memory; where that is not known, for the first pass."""
+        if self._packs is None:
+            return None
+        cold = is_cold(self._packs, order)
+        needed = self._passes == 0 if cold is None else cold
+        return ReadAhead(self._packs, order, self._settings.batch_size) if needed else None
 
     def _fetch(self, order: Order, first: int, count: int, writable: bool) -> Batch:
         size = self._settings.batch_size
@@ -645,13 +647,3 @@ class SplitSequence:
     def _check_labels(self) -> None:
         if self._settings.label_mode == "binary" and self._packs is not None and self.num_classes != 2:
             raise ValueError(f"label_mode: binary expects 2 classes, found {self.num_classes}; use categorical")
-
-
-def _free_memory() -> int | None:
-    """Bytes the page cache may grow to without swapping; None where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            lines = dict(line.split(":") for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None

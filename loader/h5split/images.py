@@ -194,20 +194,11 @@ class PackedImages:
             return None
         return True
 
-    def will_need(self, rows: NDArray[np.int64], together: bool) -> None:
-        """Have the system read rows into the page cache, without waiting for it.
-
-        Args:
-            rows: int (M,).
-            together: They are consecutive.
-        """
-        if not hasattr(mmap, "MADV_WILLNEED"):
-            return
-        length = self.images[0].nbytes * (len(rows) if together else 1)
-        for row in rows[: 1 if together else None].tolist():
-            first = self.header.images.offset + row * self.images[0].nbytes
-            start = first - first % mmap.PAGESIZE
-            self._map.madvise(mmap.MADV_WILLNEED, start, first + length - start)
+    def will_need(self, start: int, length: int) -> None:
+        """Have the system read bytes of the file into the page cache, without waiting for it."""
+        if hasattr(mmap, "MADV_WILLNEED"):
+            first = start - start % mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_WILLNEED, first, min(start + length, self.header.size) - first)
 
     def preload(self, pieces: NDArray[np.int64], progress: Callable[[int], object] | None = None) -> int:
         """Read pieces of the file once, front to back, so that they are in the page cache.

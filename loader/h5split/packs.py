@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from h5split.images import Joined, PackedImages, Texts
 from h5split.rows import Rows, located
-
-_SAMPLE = 32  # rows that stand for all when it is asked whether they are in memory
 
 
 class Packs:
@@ -83,25 +81,11 @@ class Packs:
             else:
                 out[where] = self._items[part].take(local, mode="clip")
 
-    def are_cached(self, rows: Rows) -> bool | None:
-        """Whether rows are in memory, by a sample; None where the system does not tell."""
-        if len(rows) == 0:
-            return True
-        sample = rows[np.linspace(0, len(rows) - 1, _SAMPLE, dtype=np.int64)].astype(np.int64)
-        found = {self.packs[part].is_cached(local) for part, _, local in located(self._bounds, sample)}
-        return False if False in found else None if None in found else True
-
-    def will_need(self, rows: Rows, together: bool) -> None:
-        """Have the system read rows, without waiting for it; `together` if they are consecutive."""
-        for part, _, local in located(self._bounds, rows.astype(np.int64)):
-            self.packs[part].will_need(local, together)
-
-    def pieces(self, rows: Rows) -> list[tuple[PackedImages, NDArray[np.int64]]]:
-        """What `PackedImages.preload` is to read of each pack to have these rows in memory."""
-        if len(rows) == 0:
-            return []
-        found = located(self._bounds, rows.astype(np.int64))
-        return [(self.packs[part], self.packs[part].pieces(local)) for part, _, local in found]
+    def by_pack(self, rows: Rows) -> Iterator[tuple[PackedImages, NDArray[np.int64]]]:
+        """The packs that rows lie in, each with their numbers within it."""
+        if len(rows):
+            for part, _, local in located(self._bounds, rows.astype(np.int64)):
+                yield self.packs[part], local
 
     def _check(self) -> None:
         for index, pack in enumerate(self.packs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,8 @@ from h5split import rows as row_math
 from h5split.rows import Rows
 from h5split.settings import Settings
 
-_AHEAD = 8  # batches that a disk is told of before they are wanted
+if TYPE_CHECKING:
+    from h5split.readahead import ReadAhead
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,21 @@ class Order:
 
     Attributes:
         rows: As given.
-        runs: For each batch, whether its rows are consecutive.
     """
 
     def __init__(self, rows: Rows, labels: NDArray[np.int32], size: int) -> None:
         self.rows = rows
-        self.runs = row_math.runs(rows, size).tobytes()
         self._every = labels
+        self._size = size
 
     def __len__(self) -> int:
         """Batches, one that is not full included."""
-        return len(self.runs)
+        return -(-len(self.rows) // self._size)
+
+    @cached_property
+    def runs(self) -> bytes:
+        """For each batch, whether its rows are consecutive."""
+        return row_math.runs(self.rows, self._size).tobytes()
 
     @cached_property
     def labels(self) -> NDArray[np.int32]:
@@ -84,7 +90,7 @@ class Pass:
         first: The batch it goes on from.
         counts: Whether it can become complete; a look ahead cannot.
         complete: Whether it is so already.
-        cold: Whether its rows are still to be read from disk.
+        ahead: Told of each batch, where rows are still to be read from disk.
     """
 
     def __init__(
@@ -96,17 +102,16 @@ class Pass:
         first: int = 0,
         counts: bool = True,
         complete: bool = False,
-        cold: bool = False,
+        ahead: ReadAhead | None = None,
     ) -> None:
         self.epoch = epoch
         self.order = order
         self.batches = batches
         self.first = first
-        self.cold = cold
+        self.ahead = ahead
         self._counts = counts
         self._complete = complete
         self._seen: set[int] = set()
-        self._told: set[int] = set()
 
     @property
     def complete(self) -> bool:
@@ -125,9 +130,3 @@ class Pass:
             self._seen.add(first)
         else:
             self._seen.update(range(first, first + count))
-
-    def to_tell(self, batch: int) -> list[int]:
-        """The batches that a cold disk is to be told of when this one is wanted; each once a pass."""
-        new = [near for near in range(batch, min(batch + _AHEAD, self.batches)) if near not in self._told]
-        self._told.update(new)
-        return new

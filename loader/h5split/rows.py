@@ -260,6 +260,11 @@ def located(bounds: Sequence[int], rows: Rows) -> Iterator[tuple[int, slice | Ro
         yield part, at, rows[at] - bounds[part]
 
 
+def every(first: int, total: int) -> Rows:
+    """The rows from `first` to `total` - 1, as `compact` would have them."""
+    return np.arange(first, total, dtype=_kept(total))
+
+
 def compact(rows: Rows, total: int) -> Rows:
     """Rows to keep, in half the memory if they are many: int32 (N,) from a million to two billion, else int64.
 
@@ -269,7 +274,11 @@ def compact(rows: Rows, total: int) -> Rows:
         rows: int (N,), each below `total`.
         total: How many rows there are.
     """
-    return rows.astype(np.int32 if _MANY < total <= np.iinfo(np.int32).max else np.int64, copy=False)
+    return rows.astype(_kept(total), copy=False)
+
+
+def _kept(total: int) -> type[np.int32 | np.int64]:
+    return np.int32 if _MANY < total <= np.iinfo(np.int32).max else np.int64
 
 
 def identical(digests: NDArray[np.uint8]) -> list[Rows]:

@@ -1,11 +1,10 @@
-"""How near packing and loading come to their limits, each measured beside its limit in one run.
+"""How near packing comes to its limit, measured beside it in one run.
 
-    python tools/speed.py pack ../shared/data/eurosat --size 64
-    python tools/speed.py load eurosat.h5
+    python tools/packing.py ../shared/data/eurosat --size 64
 
-`pack` times the whole command (start, scan, digests, checksums, sync to disk and all) against as many processes that
-do nothing but read and decode the same files, and against a plain Pillow loop. `load` times epochs against
-`take(out=, mode="clip")` on the same pixels in memory. Runs are interleaved; medians, and their ratios, are printed.
+The whole command (start, scan, digests, checksums, sync to disk and all) is timed against as many processes that do
+nothing but read and decode the same files, and against a plain Pillow loop. Runs are interleaved; medians, and their
+ratios, are printed. `loading.py` does the same for reading packs.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from h5split import PackedImages, SplitSequence
 from pack_images.scan import scan
 
 
@@ -125,57 +123,14 @@ def compare_packing(arguments: argparse.Namespace) -> None:
             print(f"    {name:<48} {seconds / command_seconds:5.2f}")
 
 
-def compare_loading(arguments: argparse.Namespace) -> None:
-    images = np.array(PackedImages(arguments.pack).images)
-    items = images.reshape(len(images), -1).view(f"V{images[0].nbytes}")[:, 0]
-    for batch in arguments.batch:
-        sequence = SplitSequence(arguments.pack, batch_size=batch, label_mode="int", drop_remainder=True)
-        shuffled = SplitSequence(
-            arguments.pack, batch_size=batch, label_mode="int", drop_remainder=True, auto_shuffle=True
-        )
-        order = np.random.default_rng(0).permutation(len(images))
-        out = np.empty(batch, items.dtype)
-        count = len(sequence)
-
-        def limit(count: int = count, batch: int = batch, out: np.ndarray = out, order: np.ndarray = order) -> None:
-            for start in range(0, count * batch, batch):
-                items.take(order[start : start + batch], out=out, mode="clip")
-
-        def epoch(sequence: SplitSequence) -> None:
-            for _ in sequence:
-                pass
-
-        print(f"batch {batch}, {count * batch} rows of {images[0].nbytes} bytes:")
-        found = medians(
-            {
-                "take(out=, mode='clip') in memory": lambda limit=limit: timed(limit),
-                "shuffled epoch": lambda shuffled=shuffled: timed(lambda: epoch(shuffled)),
-                "consecutive batches": lambda sequence=sequence: timed(lambda: epoch(sequence)),
-            },
-            arguments.repeats,
-        )
-        take, scattered, views = found.values()
-        print(f"  shuffled: {take / scattered:.2f} of take; {count * batch / scattered:,.0f} images/s")
-        print(f"  consecutive: {views / count * 1e6:.1f} us a batch")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure packing and loading beside their limits.")
-    commands = parser.add_subparsers(required=True)
-    packing = commands.add_parser("pack", help="the command against bare decoding")
-    packing.add_argument("data", help="a folder of class folders")
-    packing.add_argument("--size", type=int, default=64)
-    packing.add_argument("--workers", type=int, default=2)
-    packing.add_argument("--repeats", type=int, default=5)
-    packing.add_argument("--folder", default=None, help="where packs are made (the folder for temporary files)")
-    packing.set_defaults(run=compare_packing)
-    loading = commands.add_parser("load", help="epochs against take() in memory")
-    loading.add_argument("pack", help="a file made by pack-images")
-    loading.add_argument("--batch", type=int, nargs="+", default=[32, 128, 256])
-    loading.add_argument("--repeats", type=int, default=9)
-    loading.set_defaults(run=compare_loading)
-    arguments = parser.parse_args()
-    arguments.run(arguments)
+    parser = argparse.ArgumentParser(description="Time pack-images against bare decoding.")
+    parser.add_argument("data", help="a folder of class folders")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--folder", default=None, help="where packs are made (the folder for temporary files)")
+    compare_packing(parser.parse_args())
 
 
 if __name__ == "__main__":

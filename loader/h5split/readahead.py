@@ -1,0 +1,80 @@
+"""Reading ahead: telling the system which rows a pass over a cold file comes to.
+
+A shuffled pass asks a disk for one small row at a time, and waits for each. Told of them some batches before, the
+system reads many at once: 0.5 of the speed of reading the file front to back, with 64x64 rows; 0.7 when it is told of
+the 128 KB around each, once, which is no more to read in the end where the file fits into memory. Rows larger than that
+are read at full speed one by one. When the file is in memory already the advice would cost 1 us a row and gain nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split.images import PackedImages
+from h5split.packs import Packs
+from h5split.passes import Order
+
+_AHEAD = 8  # batches
+_AROUND = 128 << 10  # bytes
+_SAMPLE = 32  # rows that stand for all when it is asked whether they are in memory
+
+
+def is_cold(packs: Packs, order: Order) -> bool | None:
+    """Whether rows of a pass are still to be read from disk, by a sample; None where the system does not tell."""
+    if len(order.rows) == 0:
+        return False
+    sample = order.rows[np.linspace(0, len(order.rows) - 1, _SAMPLE, dtype=np.int64)]
+    found = {pack.is_cached(local) for pack, local in packs.by_pack(sample)}
+    return True if False in found else None if None in found else False
+
+
+def free_memory() -> int | None:
+    """Bytes the page cache may grow to without swapping; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":") for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+class ReadAhead:
+    """What the system was told of in one pass; each batch, and each piece of a file, once.
+
+    Args:
+        packs: Where the rows are.
+        order: Of the pass.
+        size: Rows of a batch.
+    """
+
+    def __init__(self, packs: Packs, order: Order, size: int) -> None:
+        self._packs = packs
+        self._order = order
+        self._size = size
+        self._batches: set[int] = set()
+        self._pieces: dict[str, NDArray[np.bool_]] = {}
+        stride = int(np.prod(packs.shape))
+        free = free_memory()
+        self._around = stride < _AROUND and free is not None and len(packs) * stride < free
+
+    def before(self, first: int, count: int = 1) -> None:
+        """Tell the system of batches that are wanted now, and of those after them."""
+        for near in range(first, min(first + count + _AHEAD, len(self._order))):
+            if near not in self._batches:
+                self._batches.add(near)
+                for pack, rows in self._packs.by_pack(self._order.rows[near * self._size : (near + 1) * self._size]):
+                    self._tell(pack, rows)
+
+    def _tell(self, pack: PackedImages, rows: NDArray[np.int64]) -> None:
+        stride = pack.images[0].nbytes
+        starts = pack.header.images.offset + rows * stride
+        if not self._around:
+            for start in starts.tolist():
+                pack.will_need(start, stride)
+            return
+        told = self._pieces.setdefault(pack.path, np.zeros(pack.header.size // _AROUND + 1, np.bool_))
+        pieces = np.unique(np.concatenate([starts, starts + stride - 1]) // _AROUND)
+        for piece in pieces[~told[pieces]].tolist():
+            pack.will_need(piece * _AROUND, _AROUND)
+        told[pieces] = True

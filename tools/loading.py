@@ -1,0 +1,269 @@
+"""How near reading comes to its limits, each measured beside its limit in one run.
+
+    python tools/loading.py epochs eurosat.h5          shuffled and consecutive batches against take() in memory
+    python tools/loading.py fit eurosat.h5             Keras' fit on TensorFlow against tf.data on an array in memory
+    python tools/loading.py cold eurosat.h5            a first epoch from disk against reading the file front to back
+    python tools/loading.py memory photos.h5           what an epoch adds to the memory of the process
+    python tools/loading.py large --rows 10000000      a pack of many rows and no pixels: open, split, shuffle, a name
+
+Runs are interleaved; medians, and their ratios, are printed. A file that has just been written lies in small pieces in
+the page cache, and is read up to 15 % slower than after a restart; so all but `large` begin by reading it from disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from packing import medians, timed
+
+from h5split import PackedImages, SplitSequence
+from h5split.format import Tables, images_offset, seal
+
+
+def drop(path: str) -> None:
+    """Have the system forget what it holds of a file."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def front_to_back(path: str) -> None:
+    buffer = bytearray(8 << 20)
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def epoch(sequence: SplitSequence) -> None:
+    for _ in sequence:
+        pass
+
+
+def items_of(images: NDArray[np.uint8]) -> NDArray[np.void]:
+    return images.reshape(len(images), -1).view(f"V{images[0].nbytes}")[:, 0]
+
+
+def compare_epochs(arguments: argparse.Namespace) -> None:
+    drop(arguments.pack)
+    front_to_back(arguments.pack)
+    items = items_of(np.array(PackedImages(arguments.pack).images))
+    order = np.random.default_rng(0).permutation(len(items))
+    for batch in arguments.batch:
+        settings = {"batch_size": batch, "label_mode": arguments.label_mode, "drop_remainder": True}
+        sequences = {
+            "shuffled": SplitSequence(arguments.pack, auto_shuffle=True, **settings),
+            "consecutive": SplitSequence(arguments.pack, **settings),
+            "block": SplitSequence(arguments.pack, auto_shuffle="block", **settings),
+        }
+        out = np.empty(batch, items.dtype)
+        count = len(sequences["shuffled"])
+
+        def limit(count: int = count, batch: int = batch, out: NDArray[np.void] = out) -> None:
+            for start in range(0, count * batch, batch):
+                items.take(order[start : start + batch], out=out, mode="clip")
+
+        print(f"batch {batch}, {count * batch} rows of {items.itemsize} bytes:")
+        runs: dict[str, Callable[[], float]] = {"take(out=, mode='clip') in memory": lambda limit=limit: timed(limit)}
+        for name, sequence in sequences.items():
+            runs[name] = lambda sequence=sequence: timed(lambda: epoch(sequence))
+        found = medians(runs, arguments.repeats)
+        take = found.pop("take(out=, mode='clip') in memory")
+        for name, seconds in found.items():
+            print(
+                f"  {name}: {seconds / count * 1e6:.1f} us a batch, {take / seconds:.2f} of take, "
+                f"{count * batch / seconds:,.0f} images/s"
+            )
+
+
+def compare_fit(arguments: argparse.Namespace) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+    import tensorflow as tf
+
+    from h5split import H5SplitSequence
+
+    drop(arguments.pack)
+    front_to_back(arguments.pack)
+    pack = PackedImages(arguments.pack)
+    height, width, _ = pack.shape
+    pixels = np.array(pack.images)
+    labels = np.eye(len(pack.class_names), dtype=np.float32)[pack.labels]
+
+    def tiny() -> keras.Model:
+        """A model that looks at 8x8 pixels: what is timed is how they come to it."""
+        model = keras.Sequential(
+            [
+                keras.Input(pack.shape, dtype="uint8"),
+                keras.layers.Cropping2D(((height - 8) // 2, (width - 8) // 2)),
+                keras.layers.Rescaling(1 / 255),
+                keras.layers.Flatten(),
+                keras.layers.Dense(len(pack.class_names), activation="softmax"),
+            ]
+        )
+        model.compile("sgd", "categorical_crossentropy")
+        return model
+
+    for batch in arguments.batch:
+        shuffled = {"batch_size": batch, "auto_shuffle": True}
+        data = {
+            "tf.data on an array in memory": tf.data.Dataset.from_tensor_slices((pixels, labels))
+            .shuffle(len(pixels))
+            .batch(batch),
+            "sequence, consecutive batches": H5SplitSequence(arguments.pack, batch_size=batch),
+            "sequence, shuffled": H5SplitSequence(arguments.pack, **shuffled),
+            "as_tf_dataset(), shuffled": H5SplitSequence(arguments.pack, **shuffled).as_tf_dataset(),
+            "as_tf_dataset(), block": H5SplitSequence(
+                arguments.pack, batch_size=batch, auto_shuffle="block"
+            ).as_tf_dataset(),
+        }
+        print(f"fit, {arguments.epochs} epochs of {len(pixels)} rows, batch {batch}:")
+        models = {name: tiny() for name in data}
+
+        def fit(name: str, data: dict[str, object] = data, models: dict[str, keras.Model] = models) -> float:
+            shuffle = name.startswith("sequence")  # Keras' default, of which it warns where it does nothing
+            return timed(lambda: models[name].fit(data[name], epochs=arguments.epochs, shuffle=shuffle, verbose=0))
+
+        found = medians({name: lambda name=name: fit(name) for name in data}, arguments.repeats)
+        limit = found.pop("tf.data on an array in memory")
+        steps = arguments.epochs * -(-len(pixels) // batch)
+        for name, seconds in found.items():
+            print(f"  {name}: {seconds / steps * 1e3:.2f} ms a step, {limit / seconds:.2f} of the speed of tf.data")
+
+
+def compare_cold(arguments: argparse.Namespace) -> None:
+    size = os.path.getsize(arguments.pack)
+
+    def opened() -> SplitSequence:
+        """Opened for each run: the system does not forget what is mapped."""
+        return SplitSequence(arguments.pack, auto_shuffle=True, label_mode="int", batch_size=arguments.batch[0])
+
+    def from_disk(run: Callable[[], object]) -> float:
+        drop(arguments.pack)
+        return timed(run)
+
+    print(f"{size / 1e6:,.0f} MB, from disk, batch {arguments.batch[0]}:")
+    found = medians(
+        {
+            "file, front to back": lambda: from_disk(lambda: front_to_back(arguments.pack)),
+            "first epoch, shuffled": lambda: from_disk(lambda: epoch(opened())),
+            "the same, preload() before": lambda: from_disk(lambda: epoch(opened().preload())),
+        },
+        arguments.repeats,
+    )
+    limit = found.pop("file, front to back")
+    print(f"  file, front to back: {size / limit / 1e6:,.0f} MB/s")
+    for name, seconds in found.items():
+        print(f"  {name}: {limit / seconds:.2f} of it")
+
+
+def memory(kind: str = "RssAnon") -> int:
+    """Bytes of this process in memory: RssAnon, its own, or VmRSS, pages of files counted too."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(kind))
+
+
+def measure_memory(arguments: argparse.Namespace) -> None:
+    for settings in ({}, {"auto_shuffle": True}, {"auto_shuffle": True, "scale": 1 / 255}):
+        sequence = SplitSequence(arguments.pack, batch_size=arguments.batch[0], **settings)
+        before = memory()
+        most, done = before, threading.Event()
+
+        def watch(done: threading.Event = done) -> None:
+            nonlocal most
+            while not done.wait(0.005):
+                most = max(most, memory())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        seconds = timed(lambda sequence=sequence: epoch(sequence))
+        done.set()
+        watcher.join()
+        size = os.path.getsize(arguments.pack)
+        added = (most - before) / 1e6
+        print(f"{settings}: an epoch over {size / 1e9:.1f} GB takes {seconds:.1f} s and adds at most {added:.1f} MB")
+
+
+def make_large(path: str, rows: int) -> None:
+    """A pack of 64x64 images whose pixels are all a hole in the file."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    numbers = np.arange(rows)
+    os.ftruncate(descriptor, images_offset(64 * 64 * 3) + rows * 64 * 64 * 3)
+    tables = Tables(
+        labels=(numbers % 1000).astype(np.int32),
+        class_names=[f"class-{number:03}" for number in range(1000)],
+        filenames=[f"data/class-{number % 1000:03}/image-{number:08}.jpg" for number in range(rows)],
+        columns={"source": ["data"] * rows},
+        digests=np.ascontiguousarray(numbers.astype("<u8")[:, np.newaxis].repeat(4, axis=1)).view(np.uint8),
+        checksums=numbers.astype(np.uint64),
+        settings={},
+        packed_by={},
+    )
+    seal(descriptor, (rows, 64, 64, 3), tables)
+    os.close(descriptor)
+
+
+def measure_large(arguments: argparse.Namespace) -> None:
+    """In a process of its own, as the making of the file leaves memory behind."""
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        path = os.path.join(folder, "large.h5")
+        child = os.fork()
+        if child == 0:
+            make_large(path, arguments.rows)
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(f"{arguments.rows:,} rows, {os.path.getsize(path) / 1e9:,.0f} GB, most of it a hole:")
+        before = memory("VmRSS")
+
+        def step(name: str, run: Callable[[], object], limit: str) -> object:
+            start = time.perf_counter()
+            result = run()
+            seconds = time.perf_counter() - start
+            added = (memory("VmRSS") - before) / arguments.rows
+            print(f"  {name:<28} {seconds * 1e3:9.3f} ms   {added:5.1f} bytes a row resident   ({limit})")
+            return result
+
+        step("a small one first", lambda: SplitSequence(arguments.small) if arguments.small else None, "imports")
+        sequence = step("open", lambda: SplitSequence(path), "under 50 ms")
+        assert isinstance(sequence, SplitSequence)
+        step("split(0.2, 0.4)", lambda: sequence.split(0.2, 0.4), "under 50 ms")
+        step("shuffle", lambda: sequence.shuffle(), "under 1.5 s")
+        step("auto_shuffle", lambda: sequence.set(auto_shuffle=True), "under 1.5 s")
+        step("a batch", lambda: sequence[0], "")
+        names, some = sequence.filenames, np.random.default_rng(0).integers(0, arguments.rows, 10).tolist()
+        step("ten names", lambda: [names[row] for row in some], "under 0.2 ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure loading beside its limits.")
+    commands = parser.add_subparsers(required=True)
+    for name, run, about in (
+        ("epochs", compare_epochs, "epochs against take() in memory"),
+        ("fit", compare_fit, "Keras' fit on TensorFlow against tf.data on an array in memory"),
+        ("cold", compare_cold, "a first epoch from disk against reading the file"),
+        ("memory", measure_memory, "what an epoch adds to memory"),
+    ):
+        command = commands.add_parser(name, help=about)
+        command.add_argument("pack", help="a file made by pack-images")
+        command.add_argument("--batch", type=int, nargs="+", default=[32, 128, 256])
+        command.add_argument("--repeats", type=int, default=5)
+        command.add_argument("--epochs", type=int, default=3, help="of each fit")
+        command.add_argument("--label-mode", default="int", help="of epochs")
+        command.set_defaults(run=run)
+    large = commands.add_parser("large", help="many rows and no pixels")
+    large.add_argument("--rows", type=int, default=10_000_000)
+    large.add_argument("--folder", default=None, help="where the file is made (the folder for temporary files)")
+    large.add_argument("--small", default=None, help="a pack to open first, so that imports are not counted")
+    large.set_defaults(run=measure_large)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
