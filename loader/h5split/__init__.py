@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from h5split.batches import Mistake, SplitSequence
+    from h5split.batches import SplitSequence
     from h5split.format import FormatError
     from h5split.images import PackedImages
+    from h5split.mistakes import Mistake
     from h5split.sequence import H5SplitSequence
     from h5split.settings import Settings
     from h5split.splits import leaks, write_split
@@ -30,7 +31,7 @@ __all__ = [
 _HOME = {
     "FormatError": "format",
     "H5SplitSequence": "sequence",
-    "Mistake": "batches",
+    "Mistake": "mistakes",
     "PackedImages": "images",
     "Settings": "settings",
     "SplitSequence": "batches",

@@ -6,7 +6,6 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -15,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from h5split import rows as row_math
-from h5split.buffers import BufferPool
+from h5split.gather import Batch, Gatherer
 from h5split.images import READ_SIZE, PackedImages, Texts
+from h5split.mistakes import Mistake, find_mistakes
 from h5split.packs import Packs
 from h5split.passes import Order, Pass, Shard, epoch_order
 from h5split.readahead import ReadAhead, free_memory, is_cold
@@ -24,28 +24,7 @@ from h5split.rows import Rows
 from h5split.settings import Settings, changed, check_whole
 from h5split.splits import read_rows
 
-Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32] | NDArray[np.int32]]
-
-_MOST_IN_TABLE = 1024  # classes whose one-hot labels are kept as a table, of 4 MB
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A row that the network gets wrong.
-
-    Attributes:
-        filename: Of the source image.
-        label: The class it is said to be.
-        predicted: The class the network takes it for.
-        confidence: What the network gave that class.
-        position: In the epoch predicted.
-    """
-
-    filename: str
-    label: str
-    predicted: str
-    confidence: float
-    position: int
+_EMPTY = "the sequence is empty; add_file(path) opens a pack"
 
 
 class SplitSequence:
@@ -112,10 +91,8 @@ class SplitSequence:
         if self._next is not None:
             self._start_pass()
         current = self._pass
-        current.mark(batch)
-        if current.ahead is not None:
-            current.ahead.before(batch)
-        return self._fetch(current.order, batch, 1, False)
+        current.ask(batch)
+        return self._fetch(current.order, batch)
 
     def __iter__(self) -> Iterator[Batch]:
         """One pass over the data; with `auto_shuffle`, the next pass is the next epoch."""
@@ -381,24 +358,9 @@ class SplitSequence:
         Raises:
             ValueError: The predictions are not as many as the images of an epoch, or not of as many classes.
         """
-        rows = self._delivered()
-        scores = self._scores(np.asarray(predictions), len(rows))
-        predicted = scores.argmax(axis=1)
-        labels = self._opened().labels[rows]
-        confidence = scores[np.arange(len(rows)), predicted]
-        wrong = np.flatnonzero(predicted != labels)
-        wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
-        names, classnames = self._opened().filenames.take(rows), self.classnames
-        return [
-            Mistake(
-                filename=names[position],
-                label=classnames[labels[position]],
-                predicted=classnames[predicted[position]],
-                confidence=float(confidence[position]),
-                position=position,
-            )
-            for position in wrong.tolist()
-        ]
+        rows = self._pass.order.rows[: self._pass.batches * self._pass.order.size]
+        packs = self._opened()
+        return find_mistakes(np.asarray(predictions), packs.labels[rows], packs.filenames.take(rows), packs.class_names)
 
     def state(self) -> dict[str, int | str]:
         """Where the sequence is, to go on from there with `restore`; plain numbers and text, as JSON takes them.
@@ -461,13 +423,11 @@ class SplitSequence:
         """
         current = self._pass
         if epoch == current.epoch:
-            current.mark(first, count)
-            if current.ahead is not None:
-                current.ahead.before(first, count)
-            return self._fetch(current.order, first, count, False)
+            current.ask(first, count)
+            return self._fetch(current.order, first, count)
         if self._aside is None or self._aside[0] != epoch:
             self._aside = epoch, self._order(epoch)
-        return self._fetch(self._aside[1], first, count, False)
+        return self._fetch(self._aside[1], first, count)
 
     def as_tf_dataset(self) -> Any:
         """The batches as a `tf.data.Dataset`, of known cardinality; every iteration over it is one pass.
@@ -508,11 +468,9 @@ class SplitSequence:
     def _iterate(self, writable: bool) -> Iterator[Batch]:
         self._start_pass()
         current = self._pass
-        current.mark(0, current.first)
+        current.skip(current.first)
         for batch in range(current.first, current.batches):
-            current.mark(batch)
-            if current.ahead is not None:
-                current.ahead.before(batch)
+            current.ask(batch)
             yield self._fetch(current.order, batch, 1, writable)
 
     def _start_pass(self) -> None:
@@ -529,16 +487,12 @@ class SplitSequence:
 
     def _make_pass(self, epoch: int, complete: bool = False) -> Pass:
         order = self._order(epoch)
-        size = self._settings.batch_size
-        batches = len(order.rows) // size if self._settings.drop_remainder else len(order)
+        batches = len(order.rows) // order.size if self._settings.drop_remainder else len(order)
         return Pass(epoch, order, batches, complete=complete)
 
     def _order(self, epoch: int) -> Order:
         labels = np.empty(0, np.int32) if self._packs is None else self._packs.labels
         return epoch_order(self._rows, labels, self._settings, epoch, self._shard)
-
-    def _delivered(self) -> Rows:
-        return self._pass.order.rows[: len(self) * self._settings.batch_size]
 
     def _read_ahead(self, order: Order) -> ReadAhead | None:
         """For a pass over rows that are not in memory; where that is not known, for the first pass."""
@@ -546,46 +500,12 @@ class SplitSequence:
             return None
         cold = is_cold(self._packs, order)
         needed = self._passes == 0 if cold is None else cold
-        return ReadAhead(self._packs, order, self._settings.batch_size) if needed else None
+        return ReadAhead(self._packs, order) if needed else None
 
-    def _fetch(self, order: Order, first: int, count: int, writable: bool) -> Batch:
-        size = self._settings.batch_size
-        rows = order.rows[first * size : (first + count) * size]
-        if order.runs[first] if count == 1 else row_math.runs(rows, len(rows))[0]:
-            start = int(rows[0])
-            labels = self._opened().labels[start : start + len(rows)]
-            return self._scaled(self._consecutive(start, rows, writable)), self._encoded(labels)
-        labels = order.labels[first * size : (first + count) * size]
-        return self._scaled(self._gathered(rows)), self._encoded(labels)
-
-    def _consecutive(self, start: int, rows: Rows, writable: bool) -> NDArray[np.uint8]:
-        view = self._opened().view(start, len(rows))
-        if view is None or (writable and self._settings.scale is None):
-            return self._gathered(rows)
-        return view
-
-    def _gathered(self, rows: Rows) -> NDArray[np.uint8]:
-        pixels, items = self._buffers.lend(len(rows))
-        self._opened().gather(rows.astype(np.int64, copy=False), items)
-        return pixels
-
-    def _scaled(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float32]:
-        if self._settings.scale is None:
-            return pixels
-        scaled: NDArray[np.float32] = self._float_buffers.lend(len(pixels))[0]
-        return np.multiply(pixels, np.float32(self._settings.scale), out=scaled, dtype=np.float32)
-
-    def _encoded(self, labels: NDArray[np.int32]) -> NDArray[np.float32] | NDArray[np.int32]:
-        mode = self._settings.label_mode
-        if mode == "int":
-            return labels.copy()
-        if mode == "binary":
-            return labels.astype(np.float32)[:, np.newaxis]
-        if self._one_hot is not None:
-            return self._one_hot.take(labels, axis=0)
-        one_hot = np.zeros((len(labels), self.num_classes), np.float32)
-        one_hot[np.arange(len(labels)), labels] = 1
-        return one_hot
+    def _fetch(self, order: Order, first: int, count: int = 1, writable: bool = False) -> Batch:
+        if self._gatherer is None:
+            raise ValueError(_EMPTY)
+        return self._gatherer.batches(order, first, count, self._settings, writable)
 
     def _fingerprint(self) -> str:
         """Of what decides every epoch's order: hexadecimal."""
@@ -593,18 +513,6 @@ class SplitSequence:
         digest = xxhash.xxh3_64(f"{self._settings.order_key()} {self._shard} {total}".encode())
         digest.update(np.ascontiguousarray(self._rows).data)
         return digest.hexdigest()
-
-    def _scores(self, predictions: NDArray[Any], count: int) -> NDArray[Any]:
-        found = predictions.shape
-        if self.num_classes == 2 and found in {(count,), (count, 1)}:
-            positive = predictions.reshape(count)
-            predictions = np.stack([1 - positive, positive], axis=1)
-        if predictions.shape != (count, self.num_classes):
-            raise ValueError(
-                f"predictions: expected shape {(count, self.num_classes)}, found {found}; "
-                "they are what predict returns for this very sequence"
-            )
-        return predictions
 
     def _groups(self, groups: str | ArrayLike) -> NDArray[Any]:
         if isinstance(groups, str):
@@ -625,7 +533,7 @@ class SplitSequence:
 
     def _opened(self) -> Packs:
         if self._packs is None:
-            raise ValueError("the sequence is empty; add_file(path) opens a pack")
+            raise ValueError(_EMPTY)
         return self._packs
 
     def _child(self, rows: Rows, shard: Shard | None = None) -> Self:
@@ -637,9 +545,7 @@ class SplitSequence:
 
     def _use(self, packs: Packs | None, rows: Rows) -> None:
         self._packs = packs
-        shape = (0, 0, 0) if packs is None else packs.shape
-        self._buffers, self._float_buffers = BufferPool(shape, np.uint8), BufferPool(shape, np.float32)
-        self._one_hot = np.eye(self.num_classes, dtype=np.float32) if self.num_classes <= _MOST_IN_TABLE else None
+        self._gatherer = None if packs is None else Gatherer(packs)
         self._rows = row_math.compact(rows, 0 if packs is None else len(packs))
         self._check_labels()
         self._pass, self._aside = self._make_pass(self.epoch), None

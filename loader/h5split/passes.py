@@ -35,21 +35,22 @@ class Order:
 
     Attributes:
         rows: As given.
+        size: As given.
     """
 
     def __init__(self, rows: Rows, labels: NDArray[np.int32], size: int) -> None:
         self.rows = rows
         self._every = labels
-        self._size = size
+        self.size = size
 
     def __len__(self) -> int:
         """Batches, one that is not full included."""
-        return -(-len(self.rows) // self._size)
+        return -(-len(self.rows) // self.size)
 
     @cached_property
     def runs(self) -> bytes:
         """For each batch, whether its rows are consecutive."""
-        return row_math.runs(self.rows, self._size).tobytes()
+        return row_math.runs(self.rows, self.size).tobytes()
 
     @cached_property
     def labels(self) -> NDArray[np.int32]:
@@ -124,9 +125,15 @@ class Pass:
         count = len(self._seen)
         return count if count == 0 or max(self._seen) == count - 1 else 0
 
-    def mark(self, first: int, count: int = 1) -> None:
-        """Note that batches were asked for."""
+    def ask(self, first: int, count: int = 1) -> None:
+        """Note that batches are asked for, and have those after them read ahead."""
         if count == 1:
             self._seen.add(first)
         else:
             self._seen.update(range(first, first + count))
+        if self.ahead is not None:
+            self.ahead.before(first, count)
+
+    def skip(self, count: int) -> None:
+        """Note that the first batches were asked for in an earlier run."""
+        self._seen.update(range(count))

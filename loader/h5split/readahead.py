@@ -45,13 +45,11 @@ class ReadAhead:
     Args:
         packs: Where the rows are.
         order: Of the pass.
-        size: Rows of a batch.
     """
 
-    def __init__(self, packs: Packs, order: Order, size: int) -> None:
+    def __init__(self, packs: Packs, order: Order) -> None:
         self._packs = packs
         self._order = order
-        self._size = size
         self._batches: set[int] = set()
         self._pieces: dict[str, NDArray[np.bool_]] = {}
         stride = int(np.prod(packs.shape))
@@ -63,8 +61,9 @@ class ReadAhead:
         for near in range(first, min(first + count + _AHEAD, len(self._order))):
             if near not in self._batches:
                 self._batches.add(near)
-                for pack, rows in self._packs.by_pack(self._order.rows[near * self._size : (near + 1) * self._size]):
-                    self._tell(pack, rows)
+                rows = self._order.rows[near * self._order.size : (near + 1) * self._order.size]
+                for pack, local in self._packs.by_pack(rows):
+                    self._tell(pack, local)
 
     def _tell(self, pack: PackedImages, rows: NDArray[np.int64]) -> None:
         stride = pack.images[0].nbytes

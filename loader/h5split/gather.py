@@ -1,0 +1,77 @@
+"""Gathering: the rows of a batch as arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split.buffers import BufferPool
+from h5split.packs import Packs
+from h5split.passes import Order
+from h5split.rows import Rows, runs
+from h5split.settings import Settings
+
+Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32] | NDArray[np.int32]]
+
+_MOST_IN_TABLE = 1024  # classes whose one-hot labels are kept as a table, of 4 MB
+
+
+class Gatherer:
+    """Makes batches of packs: consecutive rows are a view of the file, others one gather into a buffer.
+
+    Args:
+        packs: Where the rows are.
+    """
+
+    def __init__(self, packs: Packs) -> None:
+        self._packs = packs
+        self._buffers = BufferPool(packs.shape, np.uint8)
+        self._float_buffers = BufferPool(packs.shape, np.float32)
+        count = len(packs.class_names)
+        self._one_hot = np.eye(count, dtype=np.float32) if count <= _MOST_IN_TABLE else None
+
+    def batches(self, order: Order, first: int, count: int, settings: Settings, writable: bool) -> Batch:
+        """Batches that follow one another, as one.
+
+        Args:
+            order: Of the epoch.
+            first: The first of them.
+            count: How many.
+            settings: The scale and the kind of labels.
+            writable: No view of the file, which is read-only, but a copy.
+        """
+        rows = order.rows[first * order.size : (first + count) * order.size]
+        if order.runs[first] if count == 1 else runs(rows, len(rows))[0]:
+            start = int(rows[0])
+            pixels = self._consecutive(start, rows, writable and settings.scale is None)
+            labels = self._packs.labels[start : start + len(rows)]
+        else:
+            pixels = self._gathered(rows)
+            labels = order.labels[first * order.size : (first + count) * order.size]
+        return self._scaled(pixels, settings.scale), self._encoded(labels, settings.label_mode)
+
+    def _consecutive(self, start: int, rows: Rows, copied: bool) -> NDArray[np.uint8]:
+        view = None if copied else self._packs.view(start, len(rows))
+        return self._gathered(rows) if view is None else view
+
+    def _gathered(self, rows: Rows) -> NDArray[np.uint8]:
+        pixels, items = self._buffers.lend(len(rows))
+        self._packs.gather(rows.astype(np.int64, copy=False), items)
+        return pixels
+
+    def _scaled(self, pixels: NDArray[np.uint8], scale: float | None) -> NDArray[np.uint8] | NDArray[np.float32]:
+        if scale is None:
+            return pixels
+        scaled: NDArray[np.float32] = self._float_buffers.lend(len(pixels))[0]
+        return np.multiply(pixels, np.float32(scale), out=scaled, dtype=np.float32)
+
+    def _encoded(self, labels: NDArray[np.int32], mode: str) -> NDArray[np.float32] | NDArray[np.int32]:
+        if mode == "int":
+            return labels.copy()
+        if mode == "binary":
+            return labels.astype(np.float32)[:, np.newaxis]
+        if self._one_hot is not None:
+            return self._one_hot.take(labels, axis=0)
+        one_hot = np.zeros((len(labels), len(self._packs.class_names)), np.float32)
+        one_hot[np.arange(len(labels)), labels] = 1
+        return one_hot
