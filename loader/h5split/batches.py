@@ -76,7 +76,7 @@ class SplitSequence:
         self._packs: Packs | None = None
         self._rows: Rows = np.empty(0, np.int64)
         self._shard: Shard | None = None
-        self._pass = Pass(0, Order(self._rows, np.empty(0, np.int32), 1), 0)
+        self._pass = Pass(0, Order(self._rows, 1), 0)
         self._aside: tuple[int, Order] | None = None  # an epoch other than that of the pass, which a data set is in
         self._next: bool | None = True  # a pass is to begin with the next batch, and counts or not
         self._continues = 0  # the batch at which the next pass begins, after `restore`
@@ -529,8 +529,7 @@ class SplitSequence:
 
     def _make_pass(self, epoch: int, complete: bool = False) -> Pass:
         order = self._order(epoch)
-        size = self._settings.batch_size
-        batches = len(order.rows) // size if self._settings.drop_remainder else len(order)
+        batches = len(order.rows) // order.size if self._settings.drop_remainder else len(order)
         return Pass(epoch, order, batches, complete=complete)
 
     def _order(self, epoch: int) -> Order:
@@ -538,22 +537,22 @@ class SplitSequence:
         return epoch_order(self._rows, labels, self._settings, epoch, self._shard)
 
     def _delivered(self) -> Rows:
-        return self._pass.order.rows[: len(self) * self._settings.batch_size]
+        return self._pass.order.rows[: len(self) * self._pass.order.size]
 
     def _read_ahead(self, current: Pass, batch: int) -> None:
-        size = self._settings.batch_size
+        size = current.order.size
         for near in current.to_tell(batch):
             rows = current.order.rows[near * size : (near + 1) * size]
             self._opened().will_need(rows, bool(current.order.runs[near]))
 
     def _fetch(self, order: Order, first: int, count: int, writable: bool) -> Batch:
-        size = self._settings.batch_size
+        size = order.size
         rows = order.rows[first * size : (first + count) * size]
         if order.runs[first] if count == 1 else row_math.runs(rows, len(rows))[0]:
             start = int(rows[0])
             labels = self._opened().labels[start : start + len(rows)]
             return self._scaled(self._consecutive(start, rows, writable)), self._encoded(labels)
-        labels = order.labels[first * size : (first + count) * size]
+        labels = order.labels(self._opened().labels)[first * size : (first + count) * size]
         return self._scaled(self._gathered(rows)), self._encoded(labels)
 
     def _consecutive(self, start: int, rows: Rows, writable: bool) -> NDArray[np.uint8]:

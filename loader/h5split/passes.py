@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,27 +27,34 @@ class Order:
 
     Args:
         rows: int (N,).
-        labels: int32, of every row there is.
         size: Rows of a batch.
 
     Attributes:
         rows: As given.
+        size: As given.
         runs: For each batch, whether its rows are consecutive.
     """
 
-    def __init__(self, rows: Rows, labels: NDArray[np.int32], size: int) -> None:
+    def __init__(self, rows: Rows, size: int) -> None:
         self.rows = rows
+        self.size = size
         self.runs = row_math.runs(rows, size).tobytes()
-        self._every = labels
+        self._labels: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None
 
     def __len__(self) -> int:
         """Batches, one that is not full included."""
         return len(self.runs)
 
-    @cached_property
-    def labels(self) -> NDArray[np.int32]:
-        """The class of each of `rows`: int32 (N,); all at once, as a batch at a time misses caches."""
-        return self._every[self.rows]
+    def labels(self, every: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The class of each of `rows`: int32 (N,); all at once, as a batch at a time misses caches.
+
+        Args:
+            every: int32, of every row there is now; `add_file` may have numbered the classes anew.
+        """
+        known = self._labels
+        if known is None or known[0] is not every:
+            known = self._labels = every, every[self.rows]
+        return known[1]
 
 
 def epoch_order(rows: Rows, labels: NDArray[np.int32], settings: Settings, epoch: int, part: Shard | None) -> Order:
@@ -71,7 +77,7 @@ def epoch_order(rows: Rows, labels: NDArray[np.int32], settings: Settings, epoch
         rows = rows[row_math.permutation(len(rows), settings.seed, epoch)]
     if part is not None:
         rows = row_math.shard(rows, size, part.index, part.count)
-    return Order(rows, labels, size)
+    return Order(rows, size)
 
 
 class Pass:
