@@ -134,7 +134,7 @@ class SplitSequence:
             "rows": (int(self._rows[0]), int(self._rows[-1]) + 1) if run else self._rows,
             "shard": self._shard,
             "settings": self._settings,
-            "pass": (self.epoch, self._pass.complete),
+            "pass": (self.epoch, self._pass.complete, self._continues),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -142,7 +142,7 @@ class SplitSequence:
         self._settings, self._shard = state["settings"], state["shard"]
         rows = np.arange(*state["rows"]) if isinstance(state["rows"], tuple) else state["rows"]
         self._use(Packs(state["packs"]) if state["packs"] else None, rows)
-        epoch, complete = state["pass"]
+        epoch, complete, self._continues = state["pass"]
         self._pass = self._make_pass(epoch, complete=complete)
 
     @property
@@ -232,7 +232,7 @@ class SplitSequence:
         self._check_labels()
         if before.order_key() != self._settings.order_key():
             self._pass = self._make_pass(self.epoch, complete=self._pass.complete)
-            self._aside = None
+            self._aside, self._continues = None, 0
         return self
 
     def shuffle(self, seed: int | None = None) -> Self:
@@ -424,6 +424,7 @@ class SplitSequence:
             )
         self.epoch = int(state["epoch"])
         self._continues = int(state["batch"])
+        self._next = True
         return self
 
     def begin(self, counts: bool = True) -> None:
@@ -639,7 +640,7 @@ class SplitSequence:
         self._one_hot = np.eye(self.num_classes, dtype=np.float32) if self.num_classes <= _MOST_IN_TABLE else None
         self._rows = row_math.compact(rows, 0 if packs is None else len(packs))
         self._check_labels()
-        self._pass, self._aside = self._make_pass(self.epoch), None
+        self._pass, self._aside, self._continues = self._make_pass(self.epoch), None, 0
 
     def _check_labels(self) -> None:
         if self._settings.label_mode == "binary" and self._packs is not None and self.num_classes != 2:
