@@ -116,8 +116,8 @@ class Pass:
 
     @property
     def complete(self) -> bool:
-        """Whether all its batches were asked for."""
-        return self._complete or (self._counts and len(self._seen) >= self.batches)
+        """Whether all its batches were asked for; never, if there are none."""
+        return self._complete or (self._counts and 0 < self.batches <= len(self._seen))
 
     @property
     def asked(self) -> int:
