@@ -227,9 +227,9 @@ class SplitSequence:
         Raises:
             ValueError: A setting is unknown or out of range; the message lists those there are.
         """
-        before = self._settings
-        self._settings = changed(before, settings)
-        self._check_labels()
+        before, after = self._settings, changed(self._settings, settings)
+        _check_labels(after, self._packs)
+        self._settings = after
         if before.order_key() != self._settings.order_key():
             self._pass = self._make_pass(self.epoch, complete=self._pass.complete)
             self._aside, self._continues = None, 0
@@ -634,17 +634,18 @@ class SplitSequence:
         return child
 
     def _use(self, packs: Packs | None, rows: Rows) -> None:
+        _check_labels(self._settings, packs)
         self._packs = packs
         shape = (0, 0, 0) if packs is None else packs.shape
         self._buffers, self._float_buffers = BufferPool(shape, np.uint8), BufferPool(shape, np.float32)
         self._one_hot = np.eye(self.num_classes, dtype=np.float32) if self.num_classes <= _MOST_IN_TABLE else None
         self._rows = row_math.compact(rows, 0 if packs is None else len(packs))
-        self._check_labels()
         self._pass, self._aside, self._continues = self._make_pass(self.epoch), None, 0
 
-    def _check_labels(self) -> None:
-        if self._settings.label_mode == "binary" and self._packs is not None and self.num_classes != 2:
-            raise ValueError(f"label_mode: binary expects 2 classes, found {self.num_classes}; use categorical")
+
+def _check_labels(settings: Settings, packs: Packs | None) -> None:
+    if settings.label_mode == "binary" and packs is not None and len(packs.class_names) != 2:
+        raise ValueError(f"label_mode: binary expects 2 classes, found {len(packs.class_names)}; use categorical")
 
 
 def _free_memory() -> int | None:
