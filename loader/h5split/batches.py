@@ -328,7 +328,7 @@ class SplitSequence:
             ValueError: Not 0 <= index < count, or the sequence is a shard already.
         """
         check_whole("shard: count", count, 1)
-        if not isinstance(index, (int, np.integer)) or not 0 <= index < count:
+        if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or not 0 <= index < count:
             raise ValueError(f"shard: expected an index from 0 to {count - 1}, found {index!r}")
         if self._shard is not None:
             raise ValueError(f"shard: expected a whole sequence, found rank {self._shard.index} of {self._shard.count}")
@@ -362,13 +362,14 @@ class SplitSequence:
         """The file names at these positions of the epoch just delivered.
 
         Args:
-            indices: int (M,): position *i* is row `i % batch_size` of batch `i // batch_size`.
+            indices: int (M,): position *i* is row `i % batch_size` of batch `i // batch_size`; or a mask, bool (N,).
 
         Raises:
-            IndexError: A position is not in the epoch.
+            IndexError: A position is not in the epoch, or is no whole number, or a mask has another length.
             ValueError: The sequence is empty.
         """
-        at = self._pass.order.rows[np.asarray(indices, np.int64)]
+        at = np.asarray(indices)
+        at = self._delivered()[at if at.size else at.astype(np.int64)]
         return list(self._opened().filenames.take(np.atleast_1d(at)))
 
     def mistakes(self, predictions: ArrayLike) -> list[Mistake]:
