@@ -64,8 +64,9 @@ def write_split(path: str | os.PathLike[str], parts: Mapping[str, Part]) -> None
     """
     lines = [(name, split) for split, part in parts.items() for name in part.filenames]
     _by_name(path, lines)
+    bare = any("\r" in f"{name}{split}" for name, split in lines)  # which Python before 3.13 does not quote by itself
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL)
         writer.writerow(_HEADER)
         writer.writerows(lines)
 
@@ -78,13 +79,17 @@ def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[st
         filenames: Of every row.
 
     Raises:
-        ValueError: The table has no such columns, names files that are not there, or puts one in two parts.
+        ValueError: The table or a line of it has no such columns, it names files that are not there, or puts one in two
+            parts.
     """
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file)
         if not set(_HEADER) <= set(reader.fieldnames or ()):
             raise ValueError(f"{path}: expected the columns filename and split, found {reader.fieldnames or 'none'}")
         lines = [(line["filename"], line["split"]) for line in reader]
+    for name, split in lines:
+        if split is None:
+            raise ValueError(f"{os.fspath(path)}: expected a split for {name!r}, found a line that ends before it")
     split_of = _by_name(path, lines)
     rows_of: dict[str, list[int]] = {}
     for row, name in enumerate(filenames):
