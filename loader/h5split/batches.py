@@ -131,6 +131,7 @@ class SplitSequence:
         run = len(self._rows) > 0 and bool(row_math.runs(self._rows, len(self._rows))[0])
         return {
             "packs": () if self._packs is None else self._packs.packs,
+            "content": "" if self._packs is None else self._packs.fingerprint,
             "rows": (int(self._rows[0]), int(self._rows[-1]) + 1) if run else self._rows,
             "shard": self._shard,
             "settings": self._settings,
@@ -141,7 +142,12 @@ class SplitSequence:
         type(self).__init__(self)
         self._settings, self._shard = state["settings"], state["shard"]
         rows = np.arange(*state["rows"]) if isinstance(state["rows"], tuple) else state["rows"]
-        self._use(Packs(state["packs"]) if state["packs"] else None, rows)
+        packs = Packs(state["packs"]) if state["packs"] else None
+        if packs is not None and packs.fingerprint != state["content"]:
+            raise ValueError(
+                f"{packs!r}: expected the pack that the sequence was pickled with, found another one there"
+            )
+        self._use(packs, rows)
         epoch, complete, self._continues = state["pass"]
         self._pass = self._make_pass(epoch, complete=complete)
 
@@ -588,8 +594,8 @@ class SplitSequence:
 
     def _fingerprint(self) -> str:
         """Of what decides every epoch's order: hexadecimal."""
-        total = 0 if self._packs is None else len(self._packs)
-        digest = xxhash.xxh3_64(f"{self._settings.order_key()} {self._shard} {total}".encode())
+        content = "" if self._packs is None else self._packs.fingerprint
+        digest = xxhash.xxh3_64(f"{self._settings.order_key()} {self._shard} {content}".encode())
         digest.update(np.ascontiguousarray(self._rows).data)
         return digest.hexdigest()
 
