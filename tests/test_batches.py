@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import assert_rows_are_who_they_say, write_classes
+from conftest import assert_rows_are_who_they_say, names_of, one_pass, write_classes
 from h5split import PackedImages, SplitSequence
 from h5split import batches as batches_module
 
@@ -19,20 +19,6 @@ from h5split import batches as batches_module
 @pytest.fixture
 def sequence(packed):
     return SplitSequence(packed, batch_size=8)
-
-
-def one_pass(sequence):
-    """(images, labels, filenames) of a pass, rows in the order delivered."""
-    images, labels = zip(*sequence, strict=True)
-    images, labels = np.concatenate(images), np.concatenate(labels)
-    return images, labels, sequence.get_filenames(range(len(images)))
-
-
-def names_of(sequence):
-    images, labels, filenames = one_pass(sequence)
-    numbers = labels if labels.ndim == 1 else labels.argmax(axis=1)
-    assert_rows_are_who_they_say(images, [sequence.classnames[number] for number in numbers], filenames)
-    return filenames
 
 
 def test_a_pass_delivers_every_row_once_with_its_label_and_name(sequence):
