@@ -623,6 +623,18 @@ def test_batches_asked_for_in_another_order_are_a_state_of_none(packed):
     assert (sequence.state()["epoch"], sequence.state()["batch"]) == (1, 0)
 
 
+def test_a_look_ahead_is_a_state_of_no_batch(packed):
+    sequence = SplitSequence(packed, batch_size=8, auto_shuffle=True)
+    epochs_of(sequence, 2)
+    sequence.begin(counts=False)
+    for _ in range(2):
+        sequence[0]
+        assert (sequence.state()["epoch"], sequence.state()["batch"]) == (2, 0)
+    sequence.begin()
+    sequence[0]
+    assert (sequence.state()["epoch"], sequence.state()["batch"]) == (2, 1)
+
+
 def test_restoring_in_the_middle_of_a_pass_skips_no_later_batch(packed):
     state = {**SplitSequence(packed, batch_size=8, auto_shuffle=True).state(), "epoch": 4, "batch": 5}
     sequence = SplitSequence(packed, batch_size=8, auto_shuffle=True)

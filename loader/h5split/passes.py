@@ -121,8 +121,8 @@ class Pass:
 
     @property
     def asked(self) -> int:
-        """How many batches were asked for, if they were the first ones; else 0."""
-        count = len(self._seen)
+        """How many batches were asked for, if they were the first ones and no look ahead; else 0."""
+        count = len(self._seen) if self._counts else 0
         return count if count == 0 or max(self._seen) == count - 1 else 0
 
     def mark(self, first: int, count: int = 1) -> None:
