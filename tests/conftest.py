@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
 import pytest
+import xxhash
 from numpy.typing import NDArray
 from PIL import Image
 
-from h5split import PackedImages
+from h5split import PackedImages, SplitSequence
 from h5split.format import Tables, seal
 from pack_images import Summary, pack
 
@@ -64,6 +66,57 @@ def write_hole(path: Path, rows: int, shape: tuple[int, int, int]) -> Path:
     seal(descriptor, (rows, *shape), tables)
     os.close(descriptor)
     return path
+
+
+def write_pack(
+    path: Path,
+    filenames: Sequence[str],
+    columns: Mapping[str, Sequence[str]] | None = None,
+    shape: tuple[int, int, int] = (SIDE, SIDE, 3),
+) -> Path:
+    """A pack of images with any names, made in no time; the class is the folder, and the digest that of the pixels."""
+    pixels = np.stack([pixels_of(name, shape) for name in filenames])
+    classes = [name.split("/")[-2] for name in filenames]
+    tables = Tables(
+        labels=np.unique(classes, return_inverse=True)[1].astype(np.int32),
+        class_names=sorted(set(classes)),
+        filenames=filenames,
+        columns={"source": [name.split("/")[0] for name in filenames], **(columns or {})},
+        digests=np.stack([np.frombuffer(hashlib.sha256(image).digest(), np.uint8) for image in pixels]),
+        checksums=np.array([xxhash.xxh3_64_intdigest(image) for image in pixels], np.uint64),
+        settings={},
+        packed_by={},
+    )
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        seal(descriptor, (len(pixels), *shape), tables)
+        os.pwrite(descriptor, pixels.tobytes(), PackedImages(path).header.images.offset)
+    finally:
+        os.close(descriptor)
+    return path
+
+
+def names_in(source: str, counts: dict[str, int]) -> list[str]:
+    """File names in the order of a pack: every image of each class, mixed."""
+    names = [
+        f"{source}/{label}/{source}-{label}-{index}.png" for label, count in counts.items() for index in range(count)
+    ]
+    return [names[index] for index in np.random.default_rng(0).permutation(len(names))]
+
+
+def one_pass(sequence: SplitSequence) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
+    """(images, labels, filenames) of a pass, rows in the order delivered."""
+    images, labels = zip(*sequence, strict=True)
+    images, labels = np.concatenate(images), np.concatenate(labels)
+    return images, labels, sequence.get_filenames(range(len(images)))
+
+
+def names_of(sequence: SplitSequence) -> list[str]:
+    """The file names of a pass, after checking the pixels and label of every row."""
+    images, labels, filenames = one_pass(sequence)
+    numbers = labels if labels.ndim == 1 else labels.argmax(axis=1)
+    assert_rows_are_who_they_say(images, [sequence.classnames[number] for number in numbers], filenames)
+    return filenames
 
 
 def assert_rows_are_who_they_say(

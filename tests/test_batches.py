@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import os
 import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import assert_rows_are_who_they_say, write_classes, write_hole
-from h5split import PackedImages, SplitSequence
+from conftest import (
+    assert_rows_are_who_they_say,
+    names_in,
+    names_of,
+    one_pass,
+    pixels_of,
+    write_classes,
+    write_hole,
+    write_pack,
+)
+from h5split import PackedImages, SplitSequence, write_split
 
 
 @pytest.fixture
 def sequence(packed):
     return SplitSequence(packed, batch_size=8)
-
-
-def one_pass(sequence):
-    """(images, labels, filenames) of a pass, rows in the order delivered."""
-    images, labels = zip(*sequence, strict=True)
-    images, labels = np.concatenate(images), np.concatenate(labels)
-    return images, labels, sequence.get_filenames(range(len(images)))
-
-
-def names_of(sequence):
-    images, labels, filenames = one_pass(sequence)
-    numbers = labels if labels.ndim == 1 else labels.argmax(axis=1)
-    assert_rows_are_who_they_say(images, [sequence.classnames[number] for number in numbers], filenames)
-    return filenames
 
 
 def test_a_pass_delivers_every_row_once_with_its_label_and_name(sequence):
@@ -308,6 +311,26 @@ def test_mistakes_are_named_most_confident_first(sequence):
         assert sequence.classnames.index(mistake.predicted) == (truth[mistake.position] + 1) % 3
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda sequence: sequence.set(auto_shuffle=False), id="another order"),
+        pytest.param(lambda sequence: sequence.set(seed=5, batch_size=7), id="another seed"),
+        pytest.param(lambda sequence: sequence.set(max_per_class_and_epoch=3), id="a cap"),
+        pytest.param(lambda sequence: sequence.shuffle(), id="shuffle"),
+        pytest.param(lambda sequence: setattr(sequence, "epoch", 9), id="another epoch"),
+        pytest.param(lambda sequence: sequence.restore({**sequence.state(), "epoch": 4}), id="restore"),
+    ],
+)
+def test_names_and_mistakes_speak_of_what_was_delivered_until_the_next_pass(sequence, change):
+    _, labels, names = one_pass(sequence.set(auto_shuffle=True, label_mode="int"))
+    wrong = np.eye(3)[(labels + 1) % 3]
+    change(sequence)
+    assert sequence.get_filenames(range(100)) == names
+    assert [mistake.filename for mistake in sequence.mistakes(wrong)] == names
+    assert sequence.get_filenames(range(2)) != names_of(sequence)[:2]
+
+
 def test_mistakes_of_two_classes_take_one_score(tmp_path, packing):
     packing(write_classes(tmp_path / "data", {"cat": 4, "dog": 4}))
     sequence = SplitSequence(tmp_path / "out.h5", label_mode="binary")
@@ -405,3 +428,498 @@ def test_whatever_is_set_rows_labels_and_names_belong_together(packed, counts, b
             assert len(set(names)) == len(names)
         seen.extend(part.filenames)
     assert sorted(seen) == sorted(PackedImages(packed).filenames)
+
+
+# --- shards ----------------------------------------------------------------------------------------------------------
+
+ORDERS = [False, True, "block"]
+
+
+@pytest.mark.parametrize("drop_remainder", [False, True])
+@pytest.mark.parametrize("cap", [None, 13])
+@pytest.mark.parametrize("auto_shuffle", ORDERS)
+def test_ranks_share_the_global_batches_of_every_epoch(packed, auto_shuffle, cap, drop_remainder):
+    settings = {"auto_shuffle": auto_shuffle, "max_per_class_and_epoch": cap, "drop_remainder": drop_remainder}
+    whole = SplitSequence(packed, batch_size=24, **settings)
+    total = 100 if cap is None else 39
+    for count in (1, 2, 4):
+        ranks = [
+            SplitSequence(packed, batch_size=24 // count, **settings).shard(index, count) for index in range(count)
+        ]
+        for epoch in range(3):
+            whole.epoch = epoch
+            expected = names_of(whole)
+            assert {len(rank) for rank in ranks} == {len(whole)}
+            names = [names_of(rank) for rank in ranks]
+            assert len({len(of_rank) for of_rank in names}) == 1
+            size = 24 // count
+            for batch in range(len(whole)):
+                together = [name for of_rank in names for name in of_rank[batch * size : (batch + 1) * size]]
+                assert together == expected[batch * 24 : (batch + 1) * 24][: len(together)]
+            assert sum(map(len, names)) == (total // 24 * 24 if drop_remainder else total // count * count)
+            assert {rank.epoch for rank in ranks} == {epoch}
+
+
+def test_what_ranks_leave_out_is_less_than_a_row_each_and_others_every_epoch(packed):
+    ranks = [SplitSequence(packed, batch_size=8, auto_shuffle=True).shard(index, 7) for index in range(7)]
+    left = []
+    for _ in range(4):
+        names = {name for rank in ranks for name in names_of(rank)}
+        left.append(frozenset(ranks[0].filenames) - names)
+        assert len(left[-1]) == 100 % 7
+    assert len(set(left)) > 1
+
+
+def test_block_shards_are_views(packed):
+    ranks = [SplitSequence(packed, batch_size=5, auto_shuffle="block").shard(index, 3) for index in range(3)]
+    for _ in range(3):
+        assert sum(images.flags.writeable for rank in ranks for images, _ in rank) <= 1
+
+
+def test_parts_of_a_shard_are_shards(sequence):
+    whole = [part.set(batch_size=16) for part in sequence.shuffle(2).split(0.3)]
+    ranks = [sequence.shard(index, 2).split(0.3) for index in range(2)]
+    for part, first, second in zip(whole, *ranks, strict=True):
+        assert sorted(names_of(first) + names_of(second)) == sorted(names_of(part))
+        again = pickle.loads(pickle.dumps(second))
+        assert names_of(again) == names_of(second)
+
+
+def test_more_ranks_than_rows_have_nothing(sequence):
+    ranks = [sequence.select(range(3)).shard(index, 4) for index in range(4)]
+    assert [list(rank) for rank in ranks] == [[], [], [], []]
+
+
+@pytest.mark.parametrize("auto_shuffle", ORDERS)
+def test_names_and_mistakes_of_a_shard_are_those_of_its_rows(sequence, auto_shuffle):
+    rank = sequence.set(auto_shuffle=auto_shuffle).shard(1, 3)
+    for _ in range(2):
+        names = names_of(rank)
+        assert len(names) == 33
+        predictions = np.eye(3)[[rank.classnames.index(name.split("/")[-2]) for name in names]]
+        predictions[[0, 32]] = np.roll(predictions[[0, 32]], 1, axis=1)
+        assert [mistake.filename for mistake in rank.mistakes(predictions)] == [names[0], names[32]]
+        with pytest.raises(IndexError, match="33 is out of bounds"):
+            rank.get_filenames([33])
+
+
+@pytest.mark.parametrize(
+    ("index", "count", "message"),
+    [
+        (2, 2, "shard: expected an index from 0 to 1, found 2"),
+        (-1, 2, "shard: expected an index from 0 to 1, found -1"),
+        (True, 2, "shard: expected an index from 0 to 1, found True"),
+        (0.0, 2, r"shard: expected an index from 0 to 1, found 0\.0"),
+        (0, 0, "shard: count: expected a whole number of 1 or more, found 0"),
+        (0, True, "shard: count: expected a whole number of 1 or more, found True"),
+    ],
+)
+def test_ranks_that_are_not_there_are_errors(sequence, index, count, message):
+    with pytest.raises(ValueError, match=message):
+        sequence.shard(index, count)
+
+
+def test_a_shard_of_a_shard_is_an_error(sequence):
+    for shard in (sequence.shard(0, 1), sequence.shard(1, 2), sequence.shard(1, 2).select([1, 2])):
+        with pytest.raises(ValueError, match=r"shard: expected a whole sequence, found rank [01] of [12]"):
+            shard.shard(0, 2)
+
+
+# --- states ----------------------------------------------------------------------------------------------------------
+
+SITUATIONS = [
+    pytest.param({"auto_shuffle": True}, None, id="shuffled"),
+    pytest.param({"auto_shuffle": False}, None, id="unshuffled"),
+    pytest.param({"auto_shuffle": "block", "drop_remainder": True}, None, id="block"),
+    pytest.param({"auto_shuffle": True, "max_per_class_and_epoch": 15}, None, id="cap"),
+    pytest.param({"auto_shuffle": "block", "max_per_class_and_epoch": 25}, (1, 2), id="shard with cap and block"),
+]
+
+
+def made(packed, settings, shard, batch_size=8):
+    sequence = SplitSequence(packed, batch_size=batch_size, seed=3, **settings)
+    return sequence if shard is None else sequence.shard(*shard)
+
+
+def epochs_of(sequence, count):
+    """(epoch, bytes of every batch) of so many passes."""
+    found = []
+    for _ in range(count):
+        batches = [(images.tobytes(), labels.tobytes()) for images, labels in sequence]
+        found.append((sequence.epoch, batches))
+    return found
+
+
+@pytest.mark.parametrize(("settings", "shard"), SITUATIONS)
+def test_a_pass_goes_on_from_a_state(packed, settings, shard):
+    sequence = made(packed, settings, shard)
+    expected = epochs_of(sequence, 4)
+    length = len(sequence)
+    for stop in (0, 1, 2, length - 1, length):
+        first = made(packed, settings, shard)
+        epochs_of(first, 1)
+        iterator = iter(first)
+        for _ in range(stop):
+            next(iterator)
+        state = json.loads(json.dumps(first.state()))
+        again = made(packed, settings, shard).restore(state)
+        assert again.state() == state
+        passes = epochs_of(again, 3)
+        if 0 < stop < length:
+            assert passes[0] == (1, expected[1][1][stop:])
+            assert passes[1:] == expected[2:]
+            assert again.state() == {**state, "epoch": 4, "batch": 0}
+        else:
+            skipped = 1 if stop else 0  # none of epoch 1 asked for, or all
+            assert passes == [*expected[1 + skipped :], *epochs_of(sequence, skipped)][:3]
+
+
+def test_a_pass_goes_on_in_another_process(packed):
+    sequence = SplitSequence(packed, batch_size=8, auto_shuffle=True).shuffle(3)
+    batches = [images for images, _ in sequence]
+    iterator = iter(sequence)
+    state = [next(iterator) and sequence.state() for _ in range(4)][-1]
+    code = (
+        "import sys, json; from h5split import SplitSequence; "
+        "sequence = SplitSequence(sys.argv[1], batch_size=8, auto_shuffle=True).shuffle(3); "
+        "sequence.restore(json.loads(sys.argv[2])); "
+        "sys.stdout.buffer.write(b''.join(images.tobytes() for images, _ in sequence))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, packed, json.dumps(state)], capture_output=True, check=True)
+    assert done.stdout == b"".join(images.tobytes() for images, _ in iterator)
+    assert len(batches) == 13
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"batch_size": 16},
+        {"seed": 4},
+        {"auto_shuffle": "block"},
+        {"auto_shuffle": False},
+        {"max_per_class_and_epoch": 40},
+        {"drop_remainder": True},
+    ],
+    ids=str,
+)
+def test_a_state_of_other_settings_is_refused(packed, other):
+    state = made(packed, {"auto_shuffle": True}, None).state()
+    with pytest.raises(ValueError, match="restore: expected a state of the same rows in the same order"):
+        made(packed, {"auto_shuffle": True}, None).set(**other).restore(state)
+    restored = made(packed, {"auto_shuffle": True}, None).set(scale=0.5, label_mode="int", verbose=True)
+    assert restored.restore(state).epoch == 0
+
+
+def test_a_state_of_other_rows_is_refused(packed, tmp_path):
+    sequence = SplitSequence(packed, batch_size=8)
+    state = sequence.state()
+    other = SplitSequence(write_pack(tmp_path / "other.h5", names_in("x", {"cat": 20, "dog": 50, "emu": 30})))
+    others = [sequence.shuffle(1), sequence.select(range(99)), sequence.shard(0, 2), sequence.shard(0, 1)]
+    for one in [*others, other.set(batch_size=8), SplitSequence()]:
+        with pytest.raises(ValueError, match="found one of another sequence"):
+            one.restore(state)
+    assert SplitSequence(packed, batch_size=8).add_file(tmp_path / "other.h5").select(range(100)).state() != state
+    for wrong in ({}, {"epoch": 1}, {**state, "more": 1}):
+        with pytest.raises(ValueError, match=r"restore: expected what state\(\) returned, found"):
+            sequence.restore(wrong)
+
+
+def test_a_copy_of_the_pack_takes_the_state(packed, tmp_path):
+    state = {**SplitSequence(packed, batch_size=8).state(), "epoch": 2, "batch": 3}
+    again = SplitSequence(shutil.copy(packed, tmp_path / "copy.h5"), batch_size=8).restore(state)
+    assert (again.epoch, len(list(again)), len(list(again))) == (2, 10, 13)
+
+
+def test_batches_asked_for_in_another_order_are_a_state_of_none(packed):
+    sequence = SplitSequence(packed, batch_size=8, auto_shuffle=True)
+    for index in (3, 0, 7, 1):
+        sequence[index]
+        assert sequence.state()["batch"] == 0
+    for index in (2, 4, 5, 6):
+        sequence[index]
+    assert sequence.state()["batch"] == 8
+    for index in range(13):
+        sequence[index]
+    assert (sequence.state()["epoch"], sequence.state()["batch"]) == (1, 0)
+
+
+def test_a_look_ahead_is_a_state_of_no_batch(packed):
+    sequence = SplitSequence(packed, batch_size=8, auto_shuffle=True)
+    epochs_of(sequence, 2)
+    sequence.begin(counts=False)
+    for _ in range(2):
+        sequence[0]
+        assert (sequence.state()["epoch"], sequence.state()["batch"]) == (2, 0)
+    sequence.begin()
+    sequence[0]
+    assert (sequence.state()["epoch"], sequence.state()["batch"]) == (2, 1)
+
+
+def test_restoring_in_the_middle_of_a_pass_skips_no_later_batch(packed):
+    state = {**SplitSequence(packed, batch_size=8, auto_shuffle=True).state(), "epoch": 4, "batch": 5}
+    sequence = SplitSequence(packed, batch_size=8, auto_shuffle=True)
+    sequence[0]
+    sequence.restore(state)
+    for index in range(13):
+        sequence[index]
+    assert (sequence.state()["epoch"], sequence.state()["batch"]) == (5, 0)
+    assert len(names_of(sequence)) == 100
+    assert sequence.epoch == 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda sequence: sequence.set(batch_size=16),
+        lambda sequence: sequence.set(seed=9),
+        lambda sequence: sequence.shuffle(1),
+        lambda sequence: setattr(sequence, "epoch", 4),
+    ],
+    ids=["batch size", "seed", "shuffle", "epoch"],
+)
+def test_another_order_after_restoring_begins_at_its_first_batch(packed, change):
+    sequence = SplitSequence(packed, batch_size=8, auto_shuffle=True)
+    sequence.restore({**sequence.state(), "epoch": 4, "batch": 5})
+    change(sequence)
+    assert (sequence.state()["epoch"], sequence.state()["batch"]) == (4, 0)
+    assert len(names_of(sequence)) == 100
+
+
+def test_a_restored_sequence_goes_on_after_pickling_and_after_other_settings(packed):
+    sequence = SplitSequence(packed, batch_size=8, auto_shuffle=True)
+    state = {**sequence.state(), "epoch": 4, "batch": 5}
+    again = pickle.loads(pickle.dumps(sequence.restore(state))).set(scale=0.5)
+    assert again.state() == state
+    assert len(list(again)) == 8
+    assert again.state()["epoch"] == 5
+
+
+def test_begin_after_restoring_begins_where_iteration_does(packed):
+    sequence = SplitSequence(packed, batch_size=8, auto_shuffle=True)
+    whole = [names_of(sequence) for _ in range(3)]
+    sequence.restore({**sequence.state(), "epoch": 1, "batch": 12})
+    assert sequence.begin_epoch() == 1
+    images, _ = sequence.fetch(1, 0, 13)
+    assert_rows_are_who_they_say(images, [name.split("/")[-2] for name in whole[1]], whole[1])
+    assert names_of(sequence) == whole[2]
+
+
+# --- passes ----------------------------------------------------------------------------------------------------------
+
+
+def test_epoch_orders_begin_the_same_for_ever(tmp_path):
+    names = names_in("a", {"cat": 20, "dog": 50, "emu": 30})
+    sequence = SplitSequence(write_pack(tmp_path / "a.h5", names), batch_size=8)
+    expected = {
+        (True, None, 0, 0): [97, 86, 84, 64, 49, 80, 93, 7],
+        (True, None, 0, 1): [63, 64, 52, 75, 9, 67, 21, 97],
+        (True, None, 1, 0): [98, 71, 77, 29, 9, 4, 48, 6],
+        (True, None, 7, 12): [57, 0, 66, 6, 27, 29, 69, 77],
+        ("block", None, 0, 0): [57, 58, 59, 60, 61, 62, 63, 64],
+        ("block", None, 7, 12): [2, 3, 4, 5, 6, 7, 8, 9],
+        (True, 10, 0, 0): [18, 14, 96, 93, 36, 61, 17, 2],
+        (True, 10, 0, 1): [26, 76, 23, 80, 41, 89, 81, 11],
+    }
+    for (auto_shuffle, cap, seed, epoch), rows in expected.items():
+        sequence.set(auto_shuffle=auto_shuffle, max_per_class_and_epoch=cap, seed=seed)
+        sequence.epoch = epoch
+        assert [names.index(name) for name in sequence.get_filenames(range(8))] == rows
+
+
+@pytest.mark.parametrize("number", [-1, 1.0, True, "1", None])
+def test_an_epoch_is_a_whole_number(sequence, number):
+    with pytest.raises(ValueError, match="epoch: expected a whole number of 0 or more, found"):
+        sequence.epoch = number
+    assert sequence.epoch == 0
+
+
+def test_setting_the_epoch_during_a_pass_begins_that_epoch(sequence):
+    sequence.set(auto_shuffle=True)
+    third = [names_of(sequence) for _ in range(3)][2]
+    for number in (2, np.int64(2)):
+        iterator = iter(sequence)
+        next(iterator)
+        sequence.epoch = number
+        assert_rows_are_who_they_say(sequence[1][0], [name.split("/")[-2] for name in third[8:16]], third[8:16])
+        assert sum(len(images) for images, _ in iterator) == 92
+        assert names_of(sequence) == third
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 5}, {"batch_size": 30}, {"auto_shuffle": True}, {"seed": 8}], ids=str
+)
+@pytest.mark.parametrize("auto_shuffle", ORDERS)
+def test_a_pass_during_which_settings_change_delivers_its_own_rows(sequence, auto_shuffle, change):
+    expected = sequence.set(auto_shuffle=auto_shuffle).shuffle(1).get_filenames(range(100))
+    seen = []
+    for index, (images, _) in enumerate(sequence):
+        seen.extend(images)
+        if index == 3:
+            sequence.set(**change)
+    assert np.array_equal(seen, [pixels_of(name) for name in expected])
+    assert len(set(names_of(sequence))) == 100
+
+
+def test_a_setting_that_is_refused_changes_nothing(sequence):
+    for wrong in ({"label_mode": "binary"}, {"batch_size": 0}, {"batch_size": 4, "cap": 1}):
+        before = sequence.settings
+        with pytest.raises(ValueError):
+            sequence.set(**wrong)
+        assert sequence.settings == before
+        assert len(sequence) == 13
+        assert len(names_of(sequence)) == 100
+
+
+def test_two_iterators_at_once_are_both_right(sequence):
+    sequence.set(auto_shuffle=True)
+    for epoch in range(3):
+        for (images, labels), (again, too) in zip(sequence, sequence, strict=True):
+            assert np.array_equal(images, again)
+            assert np.array_equal(labels, too)
+        assert sequence.epoch == epoch
+    first = iter(sequence)
+    held = [next(first) for _ in range(3)]
+    names = names_of(sequence)
+    held.extend(first)
+    assert np.array_equal(np.concatenate([images for images, _ in held]), [pixels_of(name) for name in names])
+    assert len(set(names_of(sequence))) == 100
+
+
+def test_iterators_that_are_abandoned_end_nothing(sequence):
+    sequence.set(auto_shuffle=True)
+    iter(sequence)
+    iterators = [iter(sequence) for _ in range(3)]
+    for iterator in iterators:
+        next(iterator)
+        next(iterator)
+    del iterators
+    assert len(set(names_of(sequence))) == 100
+    assert sequence.epoch == 0
+
+
+def test_threads_that_iterate_each_see_a_whole_pass(packed):
+    sequence = SplitSequence(packed, batch_size=7, auto_shuffle=True)
+
+    def whole(_):
+        return np.concatenate([images for images, _ in sequence])
+
+    with ThreadPoolExecutor(4) as executor:
+        for images in executor.map(whole, range(12)):
+            assert len({image.tobytes() for image in images}) == 100
+
+
+@pytest.mark.parametrize("auto_shuffle", ORDERS)
+@pytest.mark.parametrize("settings", [{}, {"max_per_class_and_epoch": 2}, {"drop_remainder": True}], ids=str)
+def test_empty_sequences_do_everything(packed, tmp_path, auto_shuffle, settings):
+    settings = {"auto_shuffle": auto_shuffle, **settings}
+    empty_child = SplitSequence(packed, **settings).select([])
+    for empty in (SplitSequence(**settings), empty_child):
+        for one in (empty, empty.shuffle(1), empty.shard(1, 2), *empty.split(0.2, 0.4, stratify=True)):
+            assert (len(one), list(one), list(one)) == (0, [], [])
+            assert list(one.filenames) == []
+            assert (one.classes.shape, one.digests.shape) == ((0,), (0, 32))
+            assert one.epoch == 0
+            assert one.restore(one.state()).state() == one.state()
+            assert (one.state()["epoch"], one.state()["batch"]) == (0, 0)
+            assert len(pickle.loads(pickle.dumps(one))) == 0
+            assert one.preload() is one
+            with pytest.raises(IndexError, match="batch 0: expected"):
+                one[0]
+        assert [len(part) for part in empty.split(0.5, groups="content")] == [0, 0]
+        write_split(tmp_path / "split.csv", {"train": empty})
+        assert empty.read_split(tmp_path / "split.csv") == {}
+    assert empty_child.mistakes(np.empty((0, 3))) == []
+    assert empty_child.get_filenames([]) == []
+    assert empty_child.split_by("source") == {}
+
+
+@pytest.mark.parametrize("auto_shuffle", ORDERS)
+def test_a_batch_larger_than_the_data_is_all_of_it_or_none(packed, auto_shuffle):
+    sequence = SplitSequence(packed, batch_size=101, auto_shuffle=auto_shuffle)
+    for epoch in range(3):
+        assert len(set(names_of(sequence))) == 100
+        assert sequence.epoch == epoch
+    none = SplitSequence(packed, batch_size=101, auto_shuffle=auto_shuffle, drop_remainder=True)
+    assert (len(none), list(none), list(none), none.epoch) == (0, [], [], 0)
+    assert none.mistakes(np.empty((0, 3))) == []
+    with pytest.raises(IndexError):
+        none.get_filenames([0])
+    assert none.set(batch_size=50).state()["epoch"] == 0
+    assert len(names_of(none)) == 100
+    assert none.epoch == 0
+
+
+def test_names_are_those_of_what_is_delivered(sequence):
+    sequence.set(drop_remainder=True, auto_shuffle=True)
+    names = names_of(sequence)
+    assert len(names) == 96
+    assert sequence.get_filenames([-1]) == names[-1:]
+    assert sequence.get_filenames(7) == [names[7]]
+    assert sequence.get_filenames(np.arange(96) % 5 == 3) == names[3::5]
+    for wrong in ([96], [-97], np.ones(100, bool), [True, False], [0.0, 1.0]):
+        with pytest.raises(IndexError):
+            sequence.get_filenames(wrong)
+
+
+# --- files that are not in memory ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["disk", "memory"])
+def large(request, tmp_path):
+    """A pack of 3 MB, of which pages can be in the cache or not; and one in a file system of memory."""
+    folder = tmp_path
+    if request.param == "memory":
+        if not os.access("/dev/shm", os.W_OK):
+            pytest.skip("needs /dev/shm")
+        folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    names = names_in("large", {"cat": 30, "dog": 30})
+    yield write_pack(folder / "large.h5", names, shape=(128, 128, 3)), request.param
+    shutil.rmtree(folder)
+
+
+def drop(path):
+    """Have the system forget the file's pages."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="needs posix_fadvise")
+@pytest.mark.parametrize("auto_shuffle", ORDERS)
+def test_a_pass_over_a_file_that_is_not_in_memory_is_right(large, auto_shuffle):
+    path, _ = large
+    gc.collect()
+    drop(path)
+    sequence = SplitSequence(path, auto_shuffle=auto_shuffle, batch_size=7)
+    for part, count in ((sequence, 60), (sequence.shard(1, 2), 30), (sequence.split(0.3)[1], 42)):
+        drop(path)
+        names = names_of(part)
+        assert len(names) == len(set(names)) == count
+        names_of(part)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="needs posix_fadvise")
+def test_a_pack_says_whether_rows_are_in_memory(large):
+    path, kind = large
+    gc.collect()
+    drop(path)
+    pack = PackedImages(path)
+    rows = np.array([3, 59, 17])
+    before = pack.is_cached(rows)
+    assert before in ({False, None} if kind == "disk" else {None, True})
+    assert pack.is_cached(rows[:0]) in {True, None}
+    stride = pack.images[0].nbytes
+    for row in rows.tolist():
+        pack.will_need(pack.header.images.offset + row * stride, stride)
+    pack.will_need(pack.header.size - 10, 5000)
+    assert np.array_equal(pack.images[rows], [pixels_of(pack.filenames[row], (128, 128, 3)) for row in rows])
+    assert pack.is_cached(rows) is (None if before is None else True)
+
+
+def test_a_file_that_is_gone_is_of_unknown_whereabouts(packed, tmp_path):
+    own = tmp_path / "own.h5"
+    shutil.copy(packed, own)
+    sequence, pack = SplitSequence(own, auto_shuffle=True, batch_size=8), PackedImages(own)
+    own.unlink()
+    assert pack.is_cached(np.arange(5)) is None
+    assert len(set(names_of(sequence))) == 100

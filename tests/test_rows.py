@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -25,6 +26,20 @@ def test_permutation_is_the_same_for_ever():
 def test_stratified_order_is_the_same_for_ever():
     labels = np.repeat(np.arange(3, dtype=np.int32), [2, 5, 3])
     assert rows.stratified_order(labels, 0).tolist() == [9, 2, 4, 0, 7, 5, 6, 8, 1, 3]
+
+
+def test_orders_begin_the_same_for_ever():
+    assert rows.permutation(1000, 0, 0)[:8].tolist() == [829, 552, 912, 141, 488, 97, 86, 382]
+    assert rows.blocks(np.arange(100), 8, 0, 0)[6:10].tolist() == [63, 64, 25, 26]
+    assert rows.blocks(np.arange(100), 8, 0, 1)[6:10].tolist() == [85, 86, 71, 72]
+    assert rows.blocks(np.arange(100), 8, 7, 3)[-6:].tolist() == [98, 99, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("key", [(0, 0), (3, 7), (2**40, 1), (5,)])
+def test_permutation_sorts_the_64_bit_stream_of_its_key(key):
+    for count in [*range(70), 127, 128, 129, 1000, 1023, 1024, 1025, 2047, 2048, 2049, 3000]:
+        stream = np.random.PCG64(np.random.SeedSequence((len(key), *key))).random_raw(count)
+        assert rows.permutation(count, *key).tolist() == np.argsort(stream, kind="stable").tolist()
 
 
 @given(count=st.integers(0, 300), seed=st.integers(0, 2**64), epoch=st.integers(0, 10**6))
@@ -151,6 +166,59 @@ def test_windows_hold_every_row_in_ceil_n_over_cap_turns(labels, cap, seed):
 def test_without_a_turn_the_first_rows_of_each_class_are_taken():
     labels = np.array([0, 1, 0, 0, 1, 2], np.int32)
     assert rows.window(np.arange(10, 16), labels, 2, 0, None).tolist() == [10, 11, 12, 14, 15]
+
+
+@given(count=st.integers(0, 200), size=st.integers(1, 40), ranks=st.integers(1, 7))
+def test_shards_are_the_batches_of_all_cut_into_equal_parts(count, size, ranks):
+    order = rows.permutation(count, 1)
+    shards = [rows.shard(order, size, index, ranks) for index in range(ranks)]
+    assert {len(shard) for shard in shards} == {count // ranks}
+    together = np.concatenate(shards)
+    assert len(set(together.tolist())) == len(together) > count - ranks
+    for first in range(-(-count // (size * ranks))):
+        batch = order[first * size * ranks : (first + 1) * size * ranks]
+        parts = np.concatenate([shard[first * size : (first + 1) * size] for shard in shards])
+        assert parts.tolist() == batch[: len(parts)].tolist()
+
+
+@given(first=st.integers(0, 50), count=st.integers(0, 200), size=st.integers(1, 40), key=st.tuples(st.integers(0, 99)))
+def test_blocks_are_a_permutation_in_runs(first, count, size, key):
+    order = rows.blocks(np.arange(first, first + count), size, *key)
+    assert sorted(order.tolist()) == list(range(first, first + count))
+    flags = rows.runs(order, size)
+    whole = count // size
+    assert np.count_nonzero(~flags[:whole]) <= 1
+    assert np.count_nonzero(~flags) <= 1
+
+
+@given(order=st.permutations(range(50)), size=st.integers(1, 60), key=st.tuples(st.integers(0, 9), st.integers(0, 9)))
+def test_blocks_of_any_order_are_its_neighbours(order, size, key):
+    blocks = rows.blocks(np.array(order), size, *key).tolist()
+    follows = dict(zip(order, [*order[1:], order[0]], strict=True))
+    assert sorted(blocks) == sorted(order)
+    assert all(follows[a] == b for at, (a, b) in enumerate(pairwise(blocks), 1) if at % size)
+
+
+def test_blocks_are_cut_elsewhere_every_epoch():
+    phases = [int(rows.blocks(np.arange(1000), 32, 0, epoch)[0]) % 32 for epoch in range(50)]
+    assert len(set(phases)) > 15
+    last = [rows.blocks(np.arange(1000), 32, 0, epoch)[-1] for epoch in range(50)]
+    assert len(set(last)) > 15  # so that drop_remainder leaves out others
+
+
+@given(sizes=st.lists(st.integers(0, 6), min_size=1, max_size=5), data=st.data())
+def test_rows_of_several_parts_are_located(sizes, data):
+    bounds = np.cumsum([0, *sizes]).tolist()
+    places = [(part, row) for part, size in enumerate(sizes) for row in range(size)]
+    if not places:
+        return
+    chosen = np.array(data.draw(st.lists(st.integers(0, len(places) - 1), min_size=1, max_size=12)))
+    found = [None] * len(chosen)
+    for part, where, local in rows.located(bounds, chosen):
+        for place, row in zip(np.arange(len(chosen))[where].tolist(), local.tolist(), strict=True):
+            assert found[place] is None
+            found[place] = (part, row)
+    assert found == [places[row] for row in chosen]
 
 
 @pytest.mark.parametrize(

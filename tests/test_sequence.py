@@ -98,6 +98,24 @@ def test_every_epoch_of_a_fit_is_the_next_one(packed):
         assert seen == again.get_filenames(range(100))
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_fit_after_restoring_begins_with_the_first_batch_of_that_epoch(packed, shuffle):
+    sequence = H5SplitSequence(packed, batch_size=8, auto_shuffle=True)
+    sequence[0]
+    sequence.restore({**sequence.state(), "epoch": 3, "batch": 5})
+    model = Watcher()
+    model.fit(sequence, epochs=2, shuffle=shuffle, verbose=0)
+    assert (sequence.state()["epoch"], sequence.state()["batch"]) == (5, 0)
+    for epoch, batches in ((3, model.trained[:13]), (4, model.trained[13:])):
+        seen = rows_seen(sequence, batches)
+        again = H5SplitSequence(packed, batch_size=8, auto_shuffle=True)
+        again.epoch = epoch
+        expected = again.get_filenames(range(100))
+        assert sorted(seen) == sorted(expected)
+        assert shuffle or seen == expected
+    assert len(list(sequence)) == 13
+
+
 def test_an_epoch_of_two_batches_is_not_ended_by_a_look_ahead(packed):
     sequence = H5SplitSequence(packed, batch_size=64, auto_shuffle=True)
     model = Watcher()

@@ -56,7 +56,7 @@ class SplitSequence:
         self._packs: Packs | None = None
         self._rows: Rows = np.empty(0, np.int64)
         self._shard: Shard | None = None
-        self._pass = Pass(0, Order(self._rows, np.empty(0, np.int32), 1), 0)
+        self._pass = self._coming = Pass(0, Order(self._rows, 1), 0)  # the one begun last; what the next one follows
         self._aside: tuple[int, Order] | None = None  # an epoch other than that of the pass, which a data set is in
         self._next: bool | None = True  # a pass is to begin with the next batch, and counts or not
         self._continues = 0  # the batch at which the next pass begins, after `restore`
@@ -68,7 +68,7 @@ class SplitSequence:
 
     def __len__(self) -> int:
         """Batches in an epoch; the same for every epoch until a setting changes."""
-        return self._pass.batches
+        return self._coming.batches
 
     def __getitem__(self, index: int) -> Batch:
         """A batch of the current pass.
@@ -84,11 +84,11 @@ class SplitSequence:
         Raises:
             IndexError: There is no such batch.
         """
-        batches = self._pass.batches
+        batches = self._coming.batches
         batch = index + batches if index < 0 else index
         if not 0 <= batch < batches:
-            raise IndexError(f"batch {index}: expected 0 to {batches - 1}")
-        if self._next is not None:
+            raise IndexError(f"batch {index}: expected {f'0 to {batches - 1}' if batches else 'none: there are none'}")
+        if self._next is not None or self._coming is not self._pass:
             self._start_pass()
         current = self._pass
         current.ask(batch)
@@ -102,26 +102,33 @@ class SplitSequence:
         name = type(self).__name__
         if self._packs is None:
             return f"{name}(): empty"
-        return f"{name}({self._packs!r}): {len(self._rows)} images {self.shape}, {self.num_classes} classes"
+        part = "" if self._shard is None else f", rank {self._shard.index} of {self._shard.count}"
+        return f"{name}({self._packs!r}): {len(self._rows)} images {self.shape}, {self.num_classes} classes{part}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Paths, rows and settings: pixels are never pickled."""
         run = len(self._rows) > 0 and bool(row_math.runs(self._rows, len(self._rows))[0])
         return {
             "packs": () if self._packs is None else self._packs.packs,
+            "content": "" if self._packs is None else self._packs.fingerprint,
             "rows": (int(self._rows[0]), int(self._rows[-1]) + 1) if run else self._rows,
             "shard": self._shard,
             "settings": self._settings,
-            "pass": (self.epoch, self._pass.complete),
+            "pass": (self.epoch, self._coming.complete, self._continues),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         type(self).__init__(self)
         self._settings, self._shard = state["settings"], state["shard"]
         rows = np.arange(*state["rows"]) if isinstance(state["rows"], tuple) else state["rows"]
-        self._use(Packs(state["packs"]) if state["packs"] else None, rows)
-        epoch, complete = state["pass"]
-        self._pass = self._make_pass(epoch, complete=complete)
+        packs = Packs(state["packs"]) if state["packs"] else None
+        if packs is not None and packs.fingerprint != state["content"]:
+            raise ValueError(
+                f"{packs!r}: expected the pack that the sequence was pickled with, found another one there"
+            )
+        self._use(packs, rows)
+        epoch, complete, continues = state["pass"]
+        self._follow(epoch, complete, continues)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -177,22 +184,27 @@ class SplitSequence:
     @property
     def epoch(self) -> int:
         """The epoch whose order is in effect, counted from 0. Set it to resume."""
-        return self._pass.epoch
+        return self._coming.epoch
 
     @epoch.setter
     def epoch(self, number: int) -> None:
         check_whole("epoch", number, 0)
-        self._pass = self._make_pass(int(number))
-        self._continues = 0
+        self._follow(int(number))
 
     def add_file(self, *paths: str | os.PathLike[str]) -> Self:
         """Open packs, and add their rows after those there are; classes are merged by name.
 
+        Class numbers may change; those of parts that were split off before do not.
+
         Raises:
             ValueError: An image shape differs, or a file is there already.
+            TypeError: Something is no path, such as a list of them.
         """
         if not paths:
             return self
+        for path in paths:
+            if not isinstance(path, (str, os.PathLike)):
+                raise TypeError(f"expected paths one by one, as in SplitSequence(first, second), found {path!r}")
         before = () if self._packs is None else self._packs.packs
         packs = Packs([*before, *(PackedImages(path) for path in paths)])
         new = row_math.every(sum(map(len, before)), len(packs))
@@ -205,12 +217,11 @@ class SplitSequence:
         Raises:
             ValueError: A setting is unknown or out of range; the message lists those there are.
         """
-        before = self._settings
-        self._settings = changed(before, settings)
-        self._check_labels()
+        before, after = self._settings, changed(self._settings, settings)
+        _check_labels(after, self._packs)
+        self._settings = after
         if before.order_key() != self._settings.order_key():
-            self._pass = self._make_pass(self.epoch, complete=self._pass.complete)
-            self._aside = None
+            self._follow(self.epoch, self._coming.complete)
         return self
 
     def shuffle(self, seed: int | None = None) -> Self:
@@ -306,7 +317,7 @@ class SplitSequence:
             ValueError: Not 0 <= index < count, or the sequence is a shard already.
         """
         check_whole("shard: count", count, 1)
-        if not isinstance(index, (int, np.integer)) or not 0 <= index < count:
+        if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or not 0 <= index < count:
             raise ValueError(f"shard: expected an index from 0 to {count - 1}, found {index!r}")
         if self._shard is not None:
             raise ValueError(f"shard: expected a whole sequence, found rank {self._shard.index} of {self._shard.count}")
@@ -340,14 +351,19 @@ class SplitSequence:
         """The file names at these positions of the epoch just delivered.
 
         Args:
-            indices: int (M,): position *i* is row `i % batch_size` of batch `i // batch_size`.
+            indices: int (M,): position *i* is row `i % batch_size` of batch `i // batch_size`; or a mask, bool (N,).
 
         Raises:
-            IndexError: A position is not in the epoch.
+            IndexError: A position is not in the epoch, or is no whole number, or a mask has another length.
             ValueError: The sequence is empty.
         """
-        at = self._pass.order.rows[np.asarray(indices, np.int64)]
-        return list(self._opened().filenames.take(np.atleast_1d(at)))
+        at = np.asarray(indices)
+        delivered = self._delivered()
+        try:
+            rows = delivered[at if at.size else at.astype(np.int64)]
+        except IndexError as error:
+            raise IndexError(f"positions: expected whole numbers below {len(delivered)}, or a mask; {error}") from None
+        return list(self._opened().filenames.take(np.atleast_1d(rows)))
 
     def mistakes(self, predictions: ArrayLike) -> list[Mistake]:
         """The rows that the network gets wrong, most confident first.
@@ -358,8 +374,7 @@ class SplitSequence:
         Raises:
             ValueError: The predictions are not as many as the images of an epoch, or not of as many classes.
         """
-        rows = self._pass.order.rows[: self._pass.batches * self._pass.order.size]
-        packs = self._opened()
+        rows, packs = self._delivered(), self._opened()
         return find_mistakes(np.asarray(predictions), packs.labels[rows], packs.filenames.take(rows), packs.class_names)
 
     def state(self) -> dict[str, int | str]:
@@ -368,9 +383,9 @@ class SplitSequence:
         That is the epoch and how many of its batches were handed out, which is 0 if they were asked for in another
         order than their own, as Keras does with `shuffle=True`.
         """
-        if self._pass.complete:
+        if self._coming.complete:
             return {"epoch": self.epoch + 1, "batch": 0, "rows": self._fingerprint()}
-        return {"epoch": self.epoch, "batch": self._continues or self._pass.asked, "rows": self._fingerprint()}
+        return {"epoch": self.epoch, "batch": self._continues or self._coming.asked, "rows": self._fingerprint()}
 
     def restore(self, state: Mapping[str, int | str]) -> Self:
         """Go on from a state: iteration continues with the next batch, Keras begins with that epoch's first.
@@ -378,15 +393,17 @@ class SplitSequence:
         Raises:
             ValueError: It is the state of a sequence of other rows, another shard, or other settings.
         """
-        if set(state) != {"epoch", "batch", "rows"}:
-            raise ValueError(f"restore: expected what state() returned, found {dict(state)}")
+        if not isinstance(state, Mapping) or set(state) != {"epoch", "batch", "rows"}:
+            raise ValueError(f"restore: expected what state() returned, found {state!r}")
         if state["rows"] != self._fingerprint():
             raise ValueError(
                 "restore: expected a state of the same rows in the same order, with the same batch_size, seed, cap, "
                 "auto_shuffle, drop_remainder and shard; found one of another sequence"
             )
-        self.epoch = int(state["epoch"])
-        self._continues = int(state["batch"])
+        check_whole("restore: epoch", state["epoch"], 0)
+        check_whole("restore: batch", state["batch"], 0)
+        self._follow(int(state["epoch"]), continues=min(int(state["batch"]), len(self)))
+        self._next = True
         return self
 
     def begin(self, counts: bool = True) -> None:
@@ -475,24 +492,39 @@ class SplitSequence:
 
     def _start_pass(self) -> None:
         with self._lock:
-            if self._next is not None:
-                epoch = self.epoch + self._pass.complete
-                same = epoch == self.epoch or not self._settings.auto_shuffle
-                order = self._pass.order if same else self._order(epoch)
+            if self._next is not None or self._coming is not self._pass:
+                before, counts = self._coming, self._next is not False
+                epoch = before.epoch + before.complete
+                same = epoch == before.epoch or not self._settings.auto_shuffle
+                order = before.order if same else self._order(epoch)
                 first, self._continues = self._continues, 0
-                batches, ahead = self._pass.batches, self._read_ahead(order)
-                self._pass = Pass(epoch, order, batches, first=first, counts=self._next, ahead=ahead)
+                ahead = self._read_ahead(order)
+                self._coming = Pass(epoch, order, before.batches, first=first, counts=counts, ahead=ahead)
+                self._pass = self._coming
                 self._passes += 1
                 self._next = None  # only now: other threads wait for the new order
 
-    def _make_pass(self, epoch: int, complete: bool = False) -> Pass:
+    def _follow(self, epoch: int, complete: bool = False, continues: int = 0) -> None:
+        """Have the next pass go by what is set now; the names of what was delivered stay until it begins.
+
+        Args:
+            epoch: The one that the next pass is of, or follows.
+            complete: It follows it.
+            continues: The batch it begins with.
+        """
         order = self._order(epoch)
         batches = len(order.rows) // order.size if self._settings.drop_remainder else len(order)
-        return Pass(epoch, order, batches, complete=complete)
+        self._coming = Pass(epoch, order, batches, complete=complete)
+        self._aside, self._continues = None, continues
+        if not self._pass.begun:
+            self._pass = self._coming
 
     def _order(self, epoch: int) -> Order:
         labels = np.empty(0, np.int32) if self._packs is None else self._packs.labels
         return epoch_order(self._rows, labels, self._settings, epoch, self._shard)
+
+    def _delivered(self) -> Rows:
+        return self._pass.order.rows[: self._pass.batches * self._pass.order.size]
 
     def _read_ahead(self, order: Order) -> ReadAhead | None:
         """For a pass over rows that are not in memory; where that is not known, for the first pass."""
@@ -509,8 +541,8 @@ class SplitSequence:
 
     def _fingerprint(self) -> str:
         """Of what decides every epoch's order: hexadecimal."""
-        total = 0 if self._packs is None else len(self._packs)
-        digest = xxhash.xxh3_64(f"{self._settings.order_key()} {self._shard} {total}".encode())
+        content = "" if self._packs is None else self._packs.fingerprint
+        digest = xxhash.xxh3_64(f"{self._settings.order_key()} {self._shard} {content}".encode())
         digest.update(np.ascontiguousarray(self._rows).data)
         return digest.hexdigest()
 
@@ -544,12 +576,13 @@ class SplitSequence:
         return child
 
     def _use(self, packs: Packs | None, rows: Rows) -> None:
+        _check_labels(self._settings, packs)
         self._packs = packs
         self._gatherer = None if packs is None else Gatherer(packs)
         self._rows = row_math.compact(rows, 0 if packs is None else len(packs))
-        self._check_labels()
-        self._pass, self._aside = self._make_pass(self.epoch), None
+        self._follow(self.epoch)
 
-    def _check_labels(self) -> None:
-        if self._settings.label_mode == "binary" and self._packs is not None and self.num_classes != 2:
-            raise ValueError(f"label_mode: binary expects 2 classes, found {self.num_classes}; use categorical")
+
+def _check_labels(settings: Settings, packs: Packs | None) -> None:
+    if settings.label_mode == "binary" and packs is not None and len(packs.class_names) != 2:
+        raise ValueError(f"label_mode: binary expects 2 classes, found {len(packs.class_names)}; use categorical")

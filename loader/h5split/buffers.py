@@ -58,6 +58,8 @@ class BufferPool:
             buffer = self._free.pop()
         except IndexError:
             buffer = self._new()
+        if len(buffer.items) < count:  # of before, where another thread has just asked for more
+            buffer = self._new()
         array: NDArray[Any] = np.ndarray((count, *self._shape), self._dtype, buffer.memory)
         reference = weakref.ref(array, self._return)
         self._lent[id(reference)] = reference, buffer

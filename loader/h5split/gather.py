@@ -47,7 +47,7 @@ class Gatherer:
             labels = self._packs.labels[start : start + len(rows)]
         else:
             pixels = self._gathered(rows)
-            labels = order.labels[first * order.size : (first + count) * order.size]
+            labels = order.labels(self._packs.labels)[first * order.size : (first + count) * order.size]
         return self._scaled(pixels, settings.scale), self._encoded(labels, settings.label_mode)
 
     def _consecutive(self, start: int, rows: Rows, copied: bool) -> NDArray[np.uint8]:

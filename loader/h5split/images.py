@@ -17,6 +17,7 @@ from h5split.format import Block, FormatError, Header, decode
 from h5split.rows import located
 
 READ_SIZE = 8 << 20  # bytes; large enough for a disk to stream
+_TEXTS = 1024  # decoded at a time when all are
 
 
 class Joined:
@@ -70,6 +71,10 @@ class Texts(Sequence[str]):
         if isinstance(index, slice):
             return [decode(raw) for raw in self._raw[at].tolist()]
         return decode(bytes(self._raw[at]))
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _TEXTS):
+            yield from self[start : start + _TEXTS]
 
     def __repr__(self) -> str:
         return f"<{len(self)} texts, the first {self[0]!r}>" if len(self) else "<no texts>"

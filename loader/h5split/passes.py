@@ -30,7 +30,6 @@ class Order:
 
     Args:
         rows: int (N,).
-        labels: int32, of every row there is.
         size: Rows of a batch.
 
     Attributes:
@@ -38,10 +37,10 @@ class Order:
         size: As given.
     """
 
-    def __init__(self, rows: Rows, labels: NDArray[np.int32], size: int) -> None:
+    def __init__(self, rows: Rows, size: int) -> None:
         self.rows = rows
-        self._every = labels
         self.size = size
+        self._labels: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None
 
     def __len__(self) -> int:
         """Batches, one that is not full included."""
@@ -52,10 +51,16 @@ class Order:
         """For each batch, whether its rows are consecutive."""
         return row_math.runs(self.rows, self.size).tobytes()
 
-    @cached_property
-    def labels(self) -> NDArray[np.int32]:
-        """The class of each of `rows`: int32 (N,); all at once, as a batch at a time misses caches."""
-        return self._every[self.rows]
+    def labels(self, every: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The class of each of `rows`: int32 (N,); all at once, as a batch at a time misses caches.
+
+        Args:
+            every: int32, of every row there is now; `add_file` may have numbered the classes anew.
+        """
+        known = self._labels
+        if known is None or known[0] is not every:
+            known = self._labels = every, every[self.rows]
+        return known[1]
 
 
 def epoch_order(rows: Rows, labels: NDArray[np.int32], settings: Settings, epoch: int, part: Shard | None) -> Order:
@@ -78,7 +83,7 @@ def epoch_order(rows: Rows, labels: NDArray[np.int32], settings: Settings, epoch
         rows = rows[row_math.permutation(len(rows), settings.seed, epoch)]
     if part is not None:
         rows = row_math.shard(rows, size, part.index, part.count)
-    return Order(rows, labels, size)
+    return Order(rows, size)
 
 
 class Pass:
@@ -116,13 +121,18 @@ class Pass:
 
     @property
     def complete(self) -> bool:
-        """Whether all its batches were asked for."""
-        return self._complete or (self._counts and len(self._seen) >= self.batches)
+        """Whether all its batches were asked for; never, if there are none."""
+        return self._complete or (self._counts and 0 < self.batches <= len(self._seen))
+
+    @property
+    def begun(self) -> bool:
+        """Whether any of its batches were asked for."""
+        return bool(self._seen)
 
     @property
     def asked(self) -> int:
-        """How many batches were asked for, if they were the first ones; else 0."""
-        count = len(self._seen)
+        """How many batches were asked for, if they were the first ones and no look ahead; else 0."""
+        count = len(self._seen) if self._counts else 0
         return count if count == 0 or max(self._seen) == count - 1 else 0
 
     def ask(self, first: int, count: int = 1) -> None:

@@ -53,19 +53,21 @@ def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
 def write_split(path: str | os.PathLike[str], parts: Mapping[str, Part]) -> None:
     """Write which file is in which part, as a CSV with the columns `filename` and `split`.
 
-    Read it with `sequence.read_split(path)`, on any machine that has the pack.
+    Read it with `sequence.read_split(path)`, on any machine that has the pack. A part without rows leaves no trace in
+    it.
 
     Args:
         path: The table to write.
         parts: Name -> sequence.
 
     Raises:
-        ValueError: A file is in two parts, which such a table cannot say.
+        ValueError: A file name occurs twice: such a table tells rows apart by it.
     """
     lines = [(name, split) for split, part in parts.items() for name in part.filenames]
     _by_name(path, lines)
+    bare = any("\r" in f"{name}{split}" for name, split in lines)  # which Python before 3.13 does not quote by itself
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL)
         writer.writerow(_HEADER)
         writer.writerows(lines)
 
@@ -78,33 +80,41 @@ def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[st
         filenames: Of every row.
 
     Raises:
-        ValueError: The table has no such columns, names files that are not there, or puts one in two parts.
+        ValueError: The table or a line of it has no such columns, it names files that are not there, or one file name
+            occurs twice, in it or in the sequence.
     """
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file)
         if not set(_HEADER) <= set(reader.fieldnames or ()):
             raise ValueError(f"{path}: expected the columns filename and split, found {reader.fieldnames or 'none'}")
         lines = [(line["filename"], line["split"]) for line in reader]
+    for name, split in lines:
+        if split is None:
+            raise ValueError(f"{os.fspath(path)}: expected a split for {name!r}, found a line that ends before it")
     split_of = _by_name(path, lines)
-    rows_of: dict[str, list[int]] = {}
+    row_of: dict[str, int] = {}
     for row, name in enumerate(filenames):
-        if name in split_of:
-            rows_of.setdefault(name, []).append(row)
-    missing = [name for name in split_of if name not in rows_of]
+        if name in split_of and row_of.setdefault(name, row) != row:
+            raise ValueError(f"{path}: {name!r} is named, but it is two rows or more; the table cannot tell which")
+    missing = [name for name in split_of if name not in row_of]
     if missing:
+        there = next(iter(filenames), None)
         raise ValueError(
             f"{path}: {len(missing)} of {len(split_of)} files are not in the sequence, such as {missing[0]!r}; "
-            f"expected names such as {next(iter(filenames), 'none: it is empty')!r}"
+            + ("the sequence is empty" if there is None else f"expected names such as {there!r}")
         )
     rows: dict[str, list[int]] = {split: [] for split in dict.fromkeys(split_of.values())}
     for name, split in split_of.items():
-        rows[split].extend(rows_of[name])
+        rows[split].append(row_of[name])
     return {split: np.array(members, np.int64) for split, members in rows.items()}
 
 
 def _by_name(path: str | os.PathLike[str], lines: Sequence[tuple[Any, Any]]) -> dict[str, str]:
     split_of: dict[str, str] = {}
     for name, split in lines:
-        if split_of.setdefault(name, split) != split:
-            raise ValueError(f"{os.fspath(path)}: {name!r} is in two parts, {split_of[name]!r} and {split!r}")
+        if name in split_of:
+            twice = split_of[name] == split
+            where = f"twice in {split!r}" if twice else f"in two parts, {split_of[name]!r} and {split!r}"
+            raise ValueError(f"{os.fspath(path)}: {name!r} is {where}; a table tells rows apart by their file names")
+        split_of[name] = split
     return split_of

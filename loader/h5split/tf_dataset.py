@@ -23,20 +23,20 @@ def dataset(sequence: SplitSequence) -> Any:
     Raises:
         ValueError: The sequence is empty.
     """
-    settings, batches, shape = sequence.settings, len(sequence), sequence.shape
+    settings, batches, shape, classes = sequence.settings, len(sequence), sequence.shape, sequence.num_classes
     per_call = _batches_a_call(settings.batch_size * int(np.prod(shape)), batches)
     label_shape, label_dtype = {
-        "categorical": ((sequence.num_classes,), tf.float32),
+        "categorical": ((classes,), tf.float32),
         "int": ((), tf.int32),
         "binary": ((1,), tf.float32),
     }[settings.label_mode]
 
     def begin() -> Any:
+        if sequence.settings != settings or len(sequence) != batches or sequence.num_classes != classes:
+            raise ValueError("the sequence has other settings or rows by now: call as_tf_dataset() again")
         return np.int64(sequence.begin_epoch())
 
     def fetch(epoch: Any, call: Any) -> Any:
-        if sequence.settings != settings:
-            raise ValueError("the settings of the sequence have changed: call as_tf_dataset() again")
         first = int(call) * per_call
         return sequence.fetch(int(epoch), first, min(per_call, batches - first))
 

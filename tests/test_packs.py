@@ -1,0 +1,411 @@
+"""Several packs in one sequence: every row under its own name and label, whatever is done."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from itertools import chain
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import assert_rows_are_who_they_say, names_in, names_of, one_pass, pixels_of, write_pack
+from h5split import PackedImages, SplitSequence
+from h5split.images import Joined, Texts
+
+FIRST = names_in("a", {"cat": 20, "dog": 30, "emu": 7})
+SECOND = names_in("b", {"ape": 11, "dog": 9, "yak": 3})
+THIRD = names_in("longer-source", {"dog": 4, "cat": 6})
+EVERY = FIRST + SECOND + THIRD
+ORDERS = [False, True, "block"]
+
+
+@pytest.fixture(scope="session")
+def three(tmp_path_factory):
+    """Packs whose classes overlap and whose columns differ."""
+    folder = tmp_path_factory.mktemp("three")
+    return [
+        write_pack(folder / "a.h5", FIRST, {"patient": [f"p{index % 9}" for index in range(len(FIRST))]}),
+        write_pack(folder / "b.h5", SECOND, {"site": ["north", "south"] * 11 + ["east"]}),
+        write_pack(folder / "c.h5", THIRD, {"patient": [f"patient-{index % 2}" for index in range(len(THIRD))]}),
+    ]
+
+
+@pytest.fixture
+def sequence(three):
+    return SplitSequence(*three, batch_size=8)
+
+
+def assert_consistent(sequence, names):
+    """Tables and passes agree that these are the rows."""
+    assert list(sequence.filenames) == list(names)
+    assert [sequence.classnames[number] for number in sequence.classes] == [name.split("/")[-2] for name in names]
+    assert list(sequence.columns["source"]) == [name.split("/")[0] for name in names]
+    assert sorted(names_of(sequence)) == sorted(names)
+
+
+def folder_of(name):
+    return name.split("/")[-2]
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_of_packs_follow_one_another(sequence, three):
+    assert_consistent(sequence, EVERY)
+    packs = [PackedImages(path) for path in three]
+    assert np.array_equal(sequence.digests, np.concatenate([pack.digests for pack in packs]))
+    assert repr(sequence) == f"SplitSequence({', '.join(repr(str(path)) for path in three)}): {len(EVERY)} images " + (
+        "(8, 8, 3), 5 classes"
+    )
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 0, 2]], ids=str)
+def test_classes_are_merged_by_name(three, order):
+    sequence = SplitSequence(*(three[index] for index in order), batch_size=8)
+    assert sequence.classnames == ["ape", "cat", "dog", "emu", "yak"]
+    assert_consistent(sequence, [name for index in order for name in (FIRST, SECOND, THIRD)[index]])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "merged"),
+    [
+        pytest.param(["a", "b"], ["a", "b"], ["a", "b"], id="the same"),
+        pytest.param(["c", "d"], ["a", "b"], ["a", "b", "c", "d"], id="disjoint"),
+        pytest.param(["b", "d"], ["a", "b", "c", "d", "e"], ["a", "b", "c", "d", "e"], id="within"),
+    ],
+)
+def test_classes_are_in_order_whatever_packs_have_which(tmp_path, first, second, merged):
+    paths = []
+    for source, classes in (("one", first), ("two", second)):
+        paths.append(write_pack(tmp_path / f"{source}.h5", names_in(source, dict.fromkeys(classes, 4))))
+    sequence = SplitSequence(*paths, batch_size=5, auto_shuffle=True)
+    assert sequence.classnames == merged
+    assert one_pass(sequence)[1].shape == (4 * len(first + second), len(merged))
+    names_of(sequence)
+
+
+def test_a_column_that_a_pack_lacks_is_empty_there(sequence):
+    patients = [f"p{index % 9}" for index in range(57)] + [""] * 23 + [f"patient-{index % 2}" for index in range(10)]
+    sites = [""] * 57 + ["north", "south"] * 11 + ["east"] + [""] * 10
+    assert list(sequence.columns["patient"]) == patients
+    assert list(sequence.columns["site"]) == sites
+    shuffled = sequence.shuffle(3)
+    assert list(shuffled.columns["patient"]) == [patients[EVERY.index(name)] for name in shuffled.filenames]
+    assert list(shuffled.columns["site"]) == [sites[EVERY.index(name)] for name in shuffled.filenames]
+
+
+def test_names_of_any_length_are_whole(sequence):
+    assert sequence.filenames[-1] == THIRD[-1]
+    assert sequence.filenames[0] == FIRST[0]
+    assert sequence.filenames[55:82] == EVERY[55:82]
+    assert sequence.filenames.index(SECOND[4]) == 61
+
+
+# --- passes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cap", [None, 5])
+@pytest.mark.parametrize("auto_shuffle", ORDERS)
+@pytest.mark.parametrize("label_mode", ["int", "categorical"])
+def test_every_epoch_has_every_row_under_its_name(sequence, auto_shuffle, cap, label_mode):
+    sequence.set(auto_shuffle=auto_shuffle, max_per_class_and_epoch=cap, label_mode=label_mode)
+    for _ in range(3):
+        names = names_of(sequence)
+        assert len(set(names)) == len(names)
+        if cap is None:
+            assert sorted(names) == sorted(EVERY)
+        else:
+            found = dict(zip(*np.unique([folder_of(name) for name in names], return_counts=True), strict=True))
+            assert found == {"ape": 5, "cat": 5, "dog": 5, "emu": 5, "yak": 3}
+
+
+def test_a_batch_within_a_pack_is_a_view_and_one_across_two_is_right_too(sequence):
+    views = []
+    for index, (images, labels) in enumerate(sequence):
+        names = EVERY[index * 8 : index * 8 + 8]
+        assert_rows_are_who_they_say(images, [sequence.classnames[number] for number in labels.argmax(axis=1)], names)
+        views.append(not images.flags.writeable)
+    assert [index for index, view in enumerate(views) if not view] == [57 // 8]  # the other border is one of batches
+    assert np.shares_memory(sequence[0][0], sequence[0][0])
+    assert not np.shares_memory(sequence[7][0], sequence[7][0])
+
+
+def test_blocks_are_views_but_across_packs_and_ends(sequence):
+    sequence.set(auto_shuffle="block", batch_size=5)
+    for _ in range(4):
+        copies = sum(images.flags.writeable for images, _ in sequence)
+        assert copies <= 4  # two borders of packs, the end of the ring
+
+
+@pytest.mark.parametrize("auto_shuffle", ORDERS)
+def test_scaled_pixels_of_several_packs_are_right(sequence, auto_shuffle):
+    images, _, names = one_pass(sequence.set(scale=1 / 255, auto_shuffle=auto_shuffle))
+    assert_rows_are_who_they_say(np.rint(images * 255).astype(np.uint8), map(folder_of, names), names)
+
+
+def test_a_batch_larger_than_all_packs_is_all_rows(sequence):
+    sequence.set(batch_size=1000)
+    assert names_of(sequence) == EVERY
+
+
+def test_writable_batches_are_copies_of_the_right_rows(sequence):
+    seen = []
+    for images, _ in sequence.iterate(writable=True):
+        assert images.flags.writeable
+        seen.extend(images)
+    assert np.array_equal(seen, [pixels_of(name) for name in EVERY])
+
+
+@given(
+    order=st.permutations(range(len(EVERY))),
+    size=st.integers(1, len(EVERY)),
+    auto_shuffle=st.sampled_from(ORDERS),
+    cap=st.none() | st.integers(1, 12),
+    seed=st.integers(0, 5),
+)
+def test_any_choice_of_rows_of_any_pack_is_right(three, order, size, auto_shuffle, cap, seed):
+    sequence = SplitSequence(*three, auto_shuffle=auto_shuffle, max_per_class_and_epoch=cap, seed=seed)
+    part = sequence.set(batch_size=max(1, size // 3), label_mode="int").select(order[:size])
+    names = names_of(part)
+    assert len(set(names)) == len(names)
+    assert set(names) <= {EVERY[row] for row in order[:size]}
+    if cap is None:
+        assert len(names) == size
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"stratify": True}, {"groups": "content"}, {"groups": "site"}, {"stratify": True, "groups": "content"}],
+)
+def test_splits_of_several_packs_hold_every_row_once(sequence, options):
+    parts = sequence.shuffle(1).split(0.3, 0.6, **options)
+    names = [names_of(part) if len(part) else [] for part in parts]
+    assert sorted(chain.from_iterable(names)) == sorted(EVERY)
+    if "groups" not in options:
+        assert [len(part) for part in names] == [27, 27, 36]
+    if options.get("groups") == "site":
+        homes = [set(part.columns["site"]) for part in parts]
+        assert sum(map(len, homes)) == len(set().union(*homes))
+    elif "stratify" in options:
+        for part in names:
+            assert abs(sum(folder_of(name) == "dog" for name in part) - 43 * len(part) / 90) <= 2
+
+
+def test_groups_by_content_hold_across_packs(tmp_path):
+    first = [f"a/cat/{index}.png" for index in range(20)]
+    second = [f"b/dog/{index}.png" for index in range(10, 30)]  # pixels are those of the base name
+    sequence = SplitSequence(write_pack(tmp_path / "1.h5", first), write_pack(tmp_path / "2.h5", second))
+    parts = sequence.split(0.3, 0.6, groups="content")
+    homes = [{os.path.basename(name) for name in part.filenames} for part in parts]
+    assert sum(map(len, homes)) == 30
+    assert sum(len(part.classes) for part in parts) == 40
+
+
+def test_split_by_source_gives_back_the_packs(sequence):
+    parts = sequence.shuffle(2).split_by("source")
+    assert list(parts) == ["a", "b", "longer-source"]
+    for source, names in (("a", FIRST), ("b", SECOND), ("longer-source", THIRD)):
+        assert sorted(names_of(parts[source])) == sorted(names)
+
+
+def test_split_by_a_column_that_some_packs_lack_has_a_part_without_a_name(sequence):
+    parts = sequence.split_by("site")
+    assert {value: len(part.classes) for value, part in parts.items()} == {"": 67, "east": 1, "north": 11, "south": 11}
+    assert [name.split("/")[0] for name in names_of(parts["south"])] == ["b"] * 11
+
+
+@pytest.mark.parametrize("auto_shuffle", ORDERS)
+def test_mistakes_in_several_packs_are_named(sequence, auto_shuffle):
+    names = names_of(sequence.set(auto_shuffle=auto_shuffle))
+    predictions = np.eye(5)[[sequence.classnames.index(folder_of(name)) for name in names]]
+    wrong = [2, 60, 85]
+    predictions[wrong] = np.roll(predictions[wrong], 1, axis=1)
+    found = {mistake.position: mistake for mistake in sequence.mistakes(predictions)}
+    assert sorted(found) == wrong
+    assert all(mistake.filename == names[position] for position, mistake in found.items())
+    assert all(mistake.label == folder_of(mistake.filename) for mistake in found.values())
+
+
+def test_preload_of_several_packs_reads_them(sequence, capfd):
+    for part in (sequence, sequence.select([0, 89]), sequence.select([]), sequence.shard(1, 2)):
+        assert part.set(verbose=True).preload() is part
+    assert capfd.readouterr().err.count("preload") >= 3
+
+
+def test_a_sequence_of_several_packs_pickles(sequence):
+    part = sequence.set(auto_shuffle=True).shuffle(7).select(range(10, 80))
+    names = names_of(part)
+    again = pickle.loads(pickle.dumps(part))
+    assert again.classnames == part.classnames
+    assert list(again.filenames) == list(part.filenames)
+    assert names_of(again) == names_of(part) != names
+
+
+# --- adding ----------------------------------------------------------------------------------------------------------
+
+
+def test_adding_is_as_naming_all_at_once(three):
+    added = SplitSequence(three[0], batch_size=8).add_file(three[1]).add_file(three[2])
+    assert_consistent(added, EVERY)
+    assert added.add_file() is added
+    assert_consistent(SplitSequence(batch_size=8).add_file(*three), EVERY)
+
+
+def test_packs_can_be_added_to_parts_of_any_order(three):
+    sequence = SplitSequence(three[0], batch_size=8).shuffle(4)
+    before = list(sequence.filenames)
+    left, right = sequence.split(0.5)
+    assert_consistent(left.add_file(three[1]), before[:28] + SECOND)
+    assert_consistent(right, before[28:])
+    assert_consistent(sequence.add_file(three[2]), before + THIRD)
+    assert_consistent(sequence.select([]).add_file(three[1]), SECOND)
+
+
+@pytest.mark.parametrize("auto_shuffle", ORDERS)
+def test_a_pass_during_which_a_pack_is_added_goes_on_with_its_rows_and_the_new_numbers(three, auto_shuffle):
+    sequence = SplitSequence(three[0], batch_size=8, auto_shuffle=auto_shuffle)
+    expected = sequence.get_filenames(range(57))
+    images, labels = [], []
+    for index, (batch, one_hot) in enumerate(sequence):
+        images.extend(batch)
+        labels.extend(sequence.classnames[number] for number in one_hot.argmax(axis=1))
+        if index == 2:
+            sequence.add_file(three[1])
+    assert_rows_are_who_they_say(images, labels, expected)
+    assert sorted(names_of(sequence)) == sorted(FIRST + SECOND)
+
+
+def test_another_image_shape_is_an_error_that_names_both_files(three, tmp_path):
+    other = write_pack(tmp_path / "other.h5", FIRST[:3], shape=(8, 4, 3))
+    message = rf"found \(8, 8, 3\) in {three[0]} and \(8, 4, 3\) in {other}$"
+    with pytest.raises(ValueError, match=message):
+        SplitSequence(three[0], other)
+    sequence = SplitSequence(three[0], batch_size=8)
+    with pytest.raises(ValueError, match=message):
+        sequence.add_file(three[1], other)
+    assert_consistent(sequence, FIRST)
+
+
+@pytest.mark.parametrize("link", ["none", "hard", "symbolic", "relative"])
+def test_a_file_that_is_there_already_is_an_error(three, tmp_path, link, monkeypatch):
+    own = shutil.copy(three[0], tmp_path / "own.h5")
+    path = {"none": own, "relative": "own.h5"}.get(link, tmp_path / "link.h5")
+    if link == "hard":
+        os.link(own, path)
+    elif link == "symbolic":
+        os.symlink(own, path)
+    monkeypatch.chdir(tmp_path)
+    sequence = SplitSequence(three[1], own, batch_size=8)
+    with pytest.raises(ValueError, match=f"{path} is there already; its rows would count twice"):
+        sequence.add_file(path)
+    with pytest.raises(ValueError, match="is there already"):
+        SplitSequence(own, path)
+    assert_consistent(sequence, SECOND + FIRST)
+
+
+def test_a_path_whose_file_was_replaced_is_another_file(three, tmp_path):
+    own = tmp_path / "own.h5"
+    shutil.copy(three[0], own)
+    sequence = SplitSequence(own, batch_size=8)
+    shutil.copy(three[1], tmp_path / "new.h5")
+    os.replace(tmp_path / "new.h5", own)
+    assert_consistent(sequence.add_file(own), FIRST + SECOND)
+
+
+@pytest.mark.parametrize("packs", [0, 1, 2])
+def test_a_file_that_cannot_be_opened_leaves_the_sequence_as_it_was(three, tmp_path, packs):
+    (tmp_path / "text.h5").write_text("no pack")
+    sequence = SplitSequence(*three[:packs], batch_size=8)
+    before = list(sequence.filenames)
+    for wrong, error in ((tmp_path / "none.h5", FileNotFoundError), (tmp_path / "text.h5", ValueError)):
+        with pytest.raises(error):
+            sequence.add_file(three[2], wrong)
+        assert list(sequence.filenames) == before
+        assert len(sequence) == -(-len(before) // 8)
+    assert_consistent(sequence.add_file(three[2]), before + THIRD)
+
+
+def test_a_class_too_many_for_binary_labels_leaves_the_sequence_as_it_was(three):
+    sequence = SplitSequence(three[2], batch_size=3, label_mode="binary")
+    with pytest.raises(ValueError, match="binary expects 2 classes, found 5; use categorical"):
+        sequence.add_file(three[0], three[1])
+    assert sequence.classnames == ["cat", "dog"]
+    images, labels, names = one_pass(sequence)
+    assert_rows_are_who_they_say(images, [["cat", "dog"][int(label)] for label in labels[:, 0]], names)
+    assert names == THIRD
+
+
+def test_a_pickle_of_a_file_that_has_become_another_is_refused(three, tmp_path):
+    own = tmp_path / "own.h5"
+    shutil.copy(three[0], own)
+    raw = pickle.dumps(SplitSequence(own, three[1]))
+    assert len(pickle.loads(raw).classes) == 80
+    write_pack(tmp_path / "new.h5", [name.replace("a-", "x-") for name in FIRST])
+    os.replace(tmp_path / "new.h5", own)
+    with pytest.raises(ValueError, match=r"own\.h5'.*expected the pack that the sequence was pickled with"):
+        pickle.loads(raw)
+
+
+# --- arrays one after another ----------------------------------------------------------------------------------------
+
+
+@st.composite
+def parts_of_texts(draw):
+    widths = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    return [
+        np.array(draw(st.lists(st.binary(max_size=width), max_size=6)), f"S{width}") for width in widths
+    ]  # some of them empty
+
+
+@given(parts=parts_of_texts(), data=st.data())
+def test_joined_arrays_are_as_concatenated_ones(parts, data):
+    joined, whole = Joined(parts), np.concatenate(parts)
+    assert len(joined) == len(whole)
+    cut = data.draw(st.slices(len(whole)))
+    assert joined[cut].dtype == whole.dtype
+    assert joined[cut].tolist() == whole[cut].tolist()
+    ends = st.integers(-len(whole), max(0, len(whole) - 1))
+    rows = data.draw(st.lists(ends, max_size=9)) if len(whole) else []
+    at = np.array(rows, data.draw(st.sampled_from([np.int64, np.int32])))
+    assert joined[at].tolist() == whole[at].tolist()
+    for index in at.tolist():
+        assert joined[index] == whole[index]
+    for wrong in (len(whole), -len(whole) - 1):
+        with pytest.raises(IndexError, match=f"expected rows from 0 to {len(whole) - 1}, found {wrong}"):
+            joined[wrong]
+
+
+@given(lengths=st.lists(st.integers(0, 5), min_size=1, max_size=4), at=st.lists(st.integers(-1, 0), max_size=9))
+def test_joined_arrays_of_more_dimensions_are_as_concatenated_ones(lengths, at):
+    parts = [
+        np.arange(length * 6, dtype=np.uint8).reshape(length, 2, 3) + index for index, length in enumerate(lengths)
+    ]
+    joined, whole = Joined(parts), np.concatenate(parts)
+    assert np.array_equal(joined[:], whole)
+    rows = np.array(at, np.int64) * (len(whole) - 1) if len(whole) else np.empty(0, np.int64)
+    assert np.array_equal(joined[rows], whole[rows])
+    assert joined[rows].shape == whole[rows].shape
+
+
+@given(parts=parts_of_texts(), data=st.data())
+def test_texts_of_joined_arrays_are_as_a_list(parts, data):
+    texts = Texts(Joined(parts))
+    expected = [os.fsdecode(raw) for raw in np.concatenate(parts).tolist()]
+    assert texts == expected
+    assert list(texts) == expected
+    assert texts.raw().tolist() == [os.fsencode(text) for text in expected]
+    cut = data.draw(st.slices(len(expected)))
+    assert texts[cut] == expected[cut]
+    rows = data.draw(st.lists(st.integers(0, len(expected) - 1), max_size=9)) if expected else []
+    taken = texts.take(np.array(rows, np.int64))
+    assert list(taken) == [expected[row] for row in rows]
+    assert [taken[index] for index in range(-len(rows), len(rows))] == [expected[row] for row in rows] * 2
+    with pytest.raises(IndexError):
+        texts[len(expected)]
