@@ -18,15 +18,17 @@ def dataset(sequence: SplitSequence) -> Any:
     """A tf.data.Dataset of the batches of `sequence`; every iteration over it is one pass.
 
     TensorFlow calls Python once for several batches, takes the array it gets as it is (where it begins at a multiple
-    of 64 bytes, as buffers do; else it copies) and cuts it into batches itself.
+    of 64 bytes, as buffers do; else it copies) and cuts it into batches itself. It also writes into it, as what comes
+    after may work in place, and so it never gets the file's own memory.
 
     Raises:
         ValueError: The sequence is empty.
     """
     settings, batches, shape = sequence.settings, len(sequence), sequence.shape
     per_call = _batches_a_call(settings.batch_size * int(np.prod(shape)), batches)
+    classes = sequence.num_classes
     label_shape, label_dtype = {
-        "categorical": ((sequence.num_classes,), tf.float32),
+        "categorical": ((classes,), tf.float32),
         "int": ((), tf.int32),
         "binary": ((1,), tf.float32),
     }[settings.label_mode]
@@ -35,8 +37,8 @@ def dataset(sequence: SplitSequence) -> Any:
         return np.int64(sequence.begin_epoch())
 
     def fetch(epoch: Any, call: Any) -> Any:
-        if sequence.settings != settings:
-            raise ValueError("the settings of the sequence have changed: call as_tf_dataset() again")
+        if (sequence.settings, len(sequence), sequence.num_classes) != (settings, batches, classes):
+            raise ValueError("the settings or the rows of the sequence have changed: call as_tf_dataset() again")
         first = int(call) * per_call
         return sequence.fetch(int(epoch), first, min(per_call, batches - first))
 
