@@ -31,5 +31,5 @@ def test_the_sequence_passes_its_tests_on(backend):
     summary = done.stdout.splitlines()[-1]
     passed = re.match(r"(\d+) passed", summary)
     assert passed, summary
-    assert int(passed[1]) >= 70, summary
+    assert int(passed[1]) >= 80, summary
     assert "skipped" not in summary

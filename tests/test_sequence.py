@@ -6,6 +6,7 @@ Runs on the backend that KERAS_BACKEND names; `test_backends.py` runs it on thos
 from __future__ import annotations
 
 import os
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -356,6 +357,16 @@ def test_what_keras_needs_of_a_sequence_is_accepted(packed, options):
     model = Watcher()
     model.fit(sequence, epochs=2, shuffle=False, verbose=0)
     assert passes_of(sequence, model.trained) == [order_of(sequence, epoch) for epoch in range(2)]
+
+
+def test_a_pickled_sequence_fits_and_predicts_as_the_one_it_was(varied):
+    Watcher().fit(varied, verbose=0)
+    raw = pickle.dumps(varied)
+    assert len(raw) < 2000
+    again, model = pickle.loads(raw), Watcher()
+    model.fit(again, epochs=2, shuffle=False, verbose=0)
+    assert passes_of(again, model.trained) == [order_of(varied, epoch) for epoch in (1, 2)]
+    assert assert_names_match_predictions(again, model) == order_of(varied, 3)
 
 
 @pytest.mark.parametrize("scale", [1 / 255, 2.0])
