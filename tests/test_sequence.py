@@ -1,43 +1,58 @@
-"""H5SplitSequence under Keras' own fit, evaluate and predict, on images whose pixels say who they are."""
+"""H5SplitSequence under Keras' own fit, evaluate and predict, on images whose pixels say who they are.
+
+Runs on the backend that KERAS_BACKEND names; `test_backends.py` runs it on those that are not TensorFlow.
+"""
 
 from __future__ import annotations
 
 import os
+import pickle
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from conftest import pixels_of
+from conftest import pixels_of, write_classes
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-keras = pytest.importorskip("keras", reason="needs Keras: pip install 'pack-images[tensorflow]'")
-pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'pack-images[tensorflow]'")
+BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
+pytest.importorskip(BACKEND, reason=f"needs {BACKEND}: pip install 'pack-images[{BACKEND}]'")
+keras = pytest.importorskip("keras", reason=f"needs Keras: pip install 'pack-images[{BACKEND}]'")
 
 from h5split import H5SplitSequence  # noqa: E402  # after the check that there is a Keras
 
-pytestmark = pytest.mark.filterwarnings("default")  # TensorFlow's own are not ours to mend
+pytestmark = pytest.mark.filterwarnings("default")  # a backend's own are not ours to mend
 
 
 class Watcher(keras.Model):
-    """A model that learns nothing, notes the pixels and labels of every batch, and predicts the pixels themselves."""
+    """A model that learns nothing, notes the pixels and labels of every batch, and predicts the pixels themselves.
+
+    A step gets `data`, and on JAX the state before it, which it gives back.
+    """
 
     def __init__(self):
         super().__init__()
         self.flatten = keras.layers.Flatten()
         self.trained, self.tested = [], []
-        self.compile(loss="mse", run_eagerly=True)
+        self.compile(loss=lambda _, predictions: keras.ops.mean(predictions, axis=-1), run_eagerly=True)
 
     def call(self, x):
         return self.flatten(x)
 
-    def train_step(self, data):
-        self.trained.append(tuple(np.array(part) for part in data))
-        return {"loss": 0.0}
+    def train_step(self, *state_and_data):
+        *state, data = state_and_data
+        self.trained.append(arrays(data))
+        return ({"loss": 0.0}, *state) if state else {"loss": 0.0}
 
-    def test_step(self, data):
-        self.tested.append(tuple(np.array(part) for part in data))
-        return {"loss": 0.0}
+    def test_step(self, *state_and_data):
+        *state, data = state_and_data
+        self.tested.append(arrays(data))
+        return ({"loss": 0.0}, *state) if state else {"loss": 0.0}
+
+
+def arrays(data):
+    """Copies of a batch's images and labels, whatever the backend made of them."""
+    return tuple(np.array(keras.ops.convert_to_numpy(part)) for part in data)
 
 
 def rows_seen(sequence, batches):
@@ -61,9 +76,47 @@ def assert_names_match_predictions(sequence, model):
     return names
 
 
-@pytest.fixture(params=[False, True], ids=["unshuffled", "auto_shuffle"])
+def order_of(sequence, epoch):
+    """The file names of an epoch, in order, by a sequence of one's own."""
+    (equal,) = sequence.split()
+    equal.epoch = epoch
+    return equal.get_filenames(range(sum(len(labels) for _, labels in equal)))
+
+
+def passes_of(sequence, batches):
+    """The file names of each pass that noted batches are of, after checking each label, and that passes are whole."""
+    count = len(sequence)
+    assert len(batches) % count == 0
+    return [rows_seen(sequence, batches[start : start + count]) for start in range(0, len(batches), count)]
+
+
+def assert_every_row_once(sequence, names):
+    """These are the rows of one epoch: each once, or no more of a class than the cap says."""
+    assert len(set(names)) == len(names)
+    there = Counter(name.split("/")[-2] for name in sequence.filenames)
+    cap = sequence.settings.max_per_class_and_epoch or len(sequence.filenames)
+    assert Counter(name.split("/")[-2] for name in names) == {name: min(count, cap) for name, count in there.items()}
+
+
+@pytest.fixture(params=[False, True, "block"], ids=["unshuffled", "auto_shuffle", "block"])
 def sequence(request, packed):
     return H5SplitSequence(packed, batch_size=8, auto_shuffle=request.param)
+
+
+@pytest.fixture(params=[None, 10], ids=["all rows", "cap"])
+def capped(request, sequence):
+    return sequence.set(max_per_class_and_epoch=request.param)
+
+
+@pytest.fixture(params=[(False, 10), (True, None), ("block", 10)], ids=["unshuffled cap", "auto_shuffle", "block cap"])
+def varied(request, packed):
+    """A choice of what `capped` is, for what takes long."""
+    shuffle, cap = request.param
+    return H5SplitSequence(packed, batch_size=8, auto_shuffle=shuffle, max_per_class_and_epoch=cap)
+
+
+def test_keras_runs_on_the_backend_that_is_tested():
+    assert keras.backend.backend() == BACKEND
 
 
 def test_it_is_a_keras_sequence(sequence):
@@ -74,28 +127,21 @@ def test_it_is_a_keras_sequence(sequence):
 @pytest.mark.parametrize("shuffle", [True, False], ids=["batches permuted", "batches in order"])
 def test_fit_sees_every_row_once_an_epoch(sequence, shuffle):
     model = Watcher()
-    epochs = 4
-    model.fit(sequence, epochs=epochs, shuffle=shuffle, verbose=0)
-    per_epoch = len(sequence)
-    assert len(model.trained) == epochs * per_epoch
-    orders = []
-    for epoch in range(epochs):
-        names = rows_seen(sequence, model.trained[epoch * per_epoch : (epoch + 1) * per_epoch])
-        assert Counter(names) == Counter(sequence.filenames)
-        orders.append(frozenset(map(frozenset, np.array_split(names[:96], 12))))
-    assert len(set(orders)) == (epochs if sequence.settings.auto_shuffle else len(set(orders)))
+    model.fit(sequence, epochs=4, shuffle=shuffle, verbose=0)
+    passes = passes_of(sequence, model.trained)
+    assert len(passes) == 4
+    for names in passes:
+        assert_every_row_once(sequence, names)
+    batches = [frozenset(rows_seen(sequence, [batch])) for batch in model.trained]
+    epochs = {frozenset(batches[start : start + 13]) for start in (0, 13, 26, 39)}
+    assert len(epochs) == (4 if sequence.settings.auto_shuffle else 1)
 
 
-def test_every_epoch_of_a_fit_is_the_next_one(packed):
-    sequence = H5SplitSequence(packed, batch_size=8, auto_shuffle=True)
+def test_every_epoch_of_a_fit_is_the_next_one(capped):
     model = Watcher()
-    model.fit(sequence, epochs=3, shuffle=False, verbose=0)
-    model.fit(sequence, epochs=2, shuffle=False, verbose=0)
-    again = H5SplitSequence(packed, batch_size=8, auto_shuffle=True)
-    for epoch in range(5):
-        again.epoch = epoch
-        seen = rows_seen(sequence, model.trained[epoch * 13 : (epoch + 1) * 13])
-        assert seen == again.get_filenames(range(100))
+    model.fit(capped, epochs=3, shuffle=False, verbose=0)
+    model.fit(capped, epochs=2, shuffle=False, verbose=0)
+    assert passes_of(capped, model.trained) == [order_of(capped, epoch) for epoch in range(5)]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -120,44 +166,64 @@ def test_an_epoch_of_two_batches_is_not_ended_by_a_look_ahead(packed):
     sequence = H5SplitSequence(packed, batch_size=64, auto_shuffle=True)
     model = Watcher()
     model.fit(sequence, epochs=3, shuffle=False, verbose=0)
-    again = H5SplitSequence(packed, batch_size=64, auto_shuffle=True)
-    for epoch in range(3):
-        again.epoch = epoch
-        assert rows_seen(sequence, model.trained[2 * epoch : 2 * epoch + 2]) == again.get_filenames(range(100))
+    assert passes_of(sequence, model.trained) == [order_of(sequence, epoch) for epoch in range(3)]
 
 
-def test_validation_and_evaluation_between_epochs_change_nothing(sequence):
-    training, validation = sequence.split(0.7)
+def test_validation_and_evaluation_between_epochs_change_nothing(capped):
+    training, validation = capped.split(0.7)
     model = Watcher()
-    model.fit(training, validation_data=validation, epochs=3, verbose=0)
+    for epochs in (2, 1):
+        model.fit(training, validation_data=validation, epochs=epochs, shuffle=False, verbose=0)
     model.evaluate(validation, verbose=0)
+    assert passes_of(training, model.trained) == [order_of(training, epoch) for epoch in range(3)]
+    assert passes_of(validation, model.tested) == [order_of(validation, epoch) for epoch in range(4)]
+    model.tested.clear()
     model.evaluate(training, verbose=0)
-    for part, batches, passes in ((training, model.trained, 3), (validation, model.tested[:-9], 4)):
-        assert Counter(rows_seen(part, batches)) == Counter(list(part.filenames) * passes)
-    assert Counter(rows_seen(training, model.tested[-9:])) == Counter(training.filenames)
+    assert passes_of(training, model.tested) == [order_of(training, 3)]
+    assert assert_names_match_predictions(training, model) == order_of(training, 4)
+    for epoch in range(5):
+        assert_every_row_once(training, order_of(training, epoch))
+        assert_every_row_once(validation, order_of(validation, epoch))
 
 
-def test_names_match_predictions_however_often_one_predicts(sequence):
+def test_validation_that_is_cut_short_begins_with_a_pass_of_its_own_each_time(varied):
+    training, validation = varied.split(0.7)
     model = Watcher()
-    for _ in range(3):
-        assert sorted(assert_names_match_predictions(sequence, model)) == sorted(sequence.filenames)
-    model.fit(sequence, epochs=2, verbose=0)
-    names = assert_names_match_predictions(sequence, model)
-    sequence[0]
-    len(sequence)
-    assert sequence.get_filenames(range(100)) == names
-    model.evaluate(sequence, verbose=0)
-    assert_names_match_predictions(sequence, model)
+    model.fit(training, validation_data=validation, validation_steps=2, epochs=3, shuffle=False, verbose=0)
+    assert passes_of(training, model.trained) == [order_of(training, epoch) for epoch in range(3)]
+    assert len(model.tested) == 6
+    for start in (0, 2, 4):
+        names = rows_seen(validation, model.tested[start : start + 2])
+        assert len(set(names)) == len(names) == 16
+    model.tested.clear()
+    model.evaluate(validation, verbose=0)
+    assert_every_row_once(validation, *passes_of(validation, model.tested))
+
+
+def test_names_match_predictions_however_often_one_predicts(varied):
+    model = Watcher()
+    for epoch in range(3):
+        assert assert_names_match_predictions(varied, model) == order_of(varied, epoch)
+    model.fit(varied, epochs=2, verbose=0)
+    names = assert_names_match_predictions(varied, model)
+    assert names == order_of(varied, 5)
+    varied[0]
+    len(varied)
+    assert varied.get_filenames(range(len(names))) == names
+    model.evaluate(varied, verbose=0)
+    assert assert_names_match_predictions(varied, model) == order_of(varied, 7)
 
 
 def test_mistakes_are_those_of_the_prediction(sequence):
     class Oracle(Watcher):
         """Knows every class by the pixels, and takes every dog for a cat."""
 
-        def predict_step(self, data):
-            images = np.array(data[0])
-            numbers = [truth[image.tobytes()] for image in images]
-            return np.eye(3, dtype=np.float32)[[0 if number == 1 else number for number in numbers]]
+        def predict_step(self, *state_and_data):
+            *state, data = state_and_data
+            numbers = [truth[image.tobytes()] for image in arrays(data)[0]]
+            scores = np.eye(3, dtype=np.float32)[[0 if number == 1 else number for number in numbers]]
+            scores = keras.ops.convert_to_tensor(scores)
+            return (scores, state[0][1]) if state else scores
 
     truth = {pixels_of(name).tobytes(): label for name, label in zip(sequence.filenames, sequence.classes, strict=True)}
     mistakes = sequence.mistakes(Oracle().predict(sequence, verbose=0))
@@ -171,56 +237,74 @@ def test_a_cap_holds_in_every_epoch_and_comes_to_every_row(sequence, cap):
     sequence.set(max_per_class_and_epoch=cap)
     model = Watcher()
     model.fit(sequence, epochs=5, verbose=0)
-    per_epoch = len(sequence)
-    assert len(model.trained) == 5 * per_epoch
-    seen = Counter()
-    for epoch in range(5):
-        names = rows_seen(sequence, model.trained[epoch * per_epoch : (epoch + 1) * per_epoch])
-        classes = Counter(name.split("/")[-2] for name in names)
-        assert classes == {"cat": min(cap, 20), "dog": min(cap, 50), "emu": min(cap, 30)}
-        assert max(Counter(names).values()) == 1
-        seen.update(names)
-    assert len(seen) == (100 if sequence.settings.auto_shuffle else sum(classes.values()))
-    assert_names_match_predictions(sequence, model)
+    passes = passes_of(sequence, model.trained)
+    for names in passes:
+        assert_every_row_once(sequence, names)
+    seen = {name for names in passes for name in names}
+    assert len(seen) == (100 if sequence.settings.auto_shuffle else len(passes[0]))
 
 
-def test_steps_per_epoch_shorter_than_the_epoch_go_through_all_rows_before_any_comes_again(sequence):
+def test_steps_per_epoch_shorter_than_the_epoch_go_through_all_rows_before_any_comes_again(capped):
     model = Watcher()
-    model.fit(sequence, epochs=13, steps_per_epoch=5, verbose=0)  # Keras cuts an epoch short where a pass ends
-    assert len(model.trained) >= 52
-    for start in range(0, len(model.trained), 13):
-        seen = Counter(rows_seen(sequence, model.trained[start : start + 13]))
-        assert max(seen.values()) == 1
-        assert len(seen) == 100 or start + 13 > len(model.trained)
+    model.fit(capped, epochs=10, steps_per_epoch=3, shuffle=False, verbose=0)  # Keras cuts one short where a pass ends
+    whole = len(model.trained) // len(capped)
+    assert whole == (5 if capped.settings.max_per_class_and_epoch else 2)
+    seen = passes_of(capped, model.trained[: whole * len(capped)])
+    assert seen == [order_of(capped, epoch) for epoch in range(whole)]
+    rest = rows_seen(capped, model.trained[whole * len(capped) :])
+    assert rest == order_of(capped, whole)[: len(rest)]
+    model.trained.clear()
+    model.fit(capped, epochs=2, verbose=0)
+    for names in passes_of(capped, model.trained):
+        assert_every_row_once(capped, names)
+    assert_every_row_once(capped, assert_names_match_predictions(capped, model))
 
 
-def test_a_fit_broken_off_and_a_second_fit(sequence):
+def test_a_fit_broken_off_and_a_second_fit(varied):
     class StopInTheMiddle(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            if batch == 4:
+            if batch == 2:
                 raise KeyboardInterrupt
 
-    for _ in range(3):
+    for _ in range(2):
         model = Watcher()
         with pytest.raises(KeyboardInterrupt):
-            model.fit(sequence, epochs=2, callbacks=[StopInTheMiddle()], verbose=0)
+            model.fit(varied, epochs=2, callbacks=[StopInTheMiddle()], verbose=0)
         model = Watcher()
-        model.fit(sequence, epochs=2, verbose=0)
-        for start in (0, 13):
-            assert Counter(rows_seen(sequence, model.trained[start : start + 13])) == Counter(sequence.filenames)
-    assert_names_match_predictions(sequence, Watcher())
+        model.fit(varied, epochs=2, verbose=0)
+        for names in passes_of(varied, model.trained):
+            assert_every_row_once(varied, names)
+    assert_names_match_predictions(varied, Watcher())
 
 
-def test_early_stopping_and_a_second_fit(sequence):
+def test_early_stopping_and_a_second_fit(capped):
     class StopAfterOne(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = True
 
     model = Watcher()
     for _ in range(3):
-        model.fit(sequence, epochs=5, callbacks=[StopAfterOne()], verbose=0)
-    for start in (0, 13, 26):
-        assert Counter(rows_seen(sequence, model.trained[start : start + 13])) == Counter(sequence.filenames)
+        model.fit(capped, epochs=5, callbacks=[StopAfterOne()], shuffle=False, verbose=0)
+    assert passes_of(capped, model.trained) == [order_of(capped, epoch) for epoch in range(3)]
+
+
+def test_stopping_in_the_middle_of_an_epoch_and_a_second_fit(varied):
+    class StopAtTheThird(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2:
+                self.model.stop_training = True
+
+    training, validation = varied.split(0.7)
+    for _ in range(2):
+        model = Watcher()
+        model.fit(training, validation_data=validation, epochs=2, callbacks=[StopAtTheThird()], verbose=0)
+        assert len(model.trained) == 3
+        assert_every_row_once(validation, *passes_of(validation, model.tested))
+        model.trained.clear()
+        model.fit(training, epochs=2, verbose=0)
+        for names in passes_of(training, model.trained):
+            assert_every_row_once(training, names)
+    assert_every_row_once(training, assert_names_match_predictions(training, model))
 
 
 def test_predicting_between_the_steps_of_an_epoch_leaves_the_epoch_whole(sequence):
@@ -235,18 +319,101 @@ def test_predicting_between_the_steps_of_an_epoch_leaves_the_epoch_whole(sequenc
         assert Counter(rows_seen(sequence, model.trained[start : start + 13])) == Counter(sequence.filenames)
 
 
-def test_no_batch_is_overwritten_while_it_is_held(packed):
-    sequence = H5SplitSequence(packed, batch_size=4, auto_shuffle=True, scale=1.0)
+@pytest.mark.parametrize("scale", [None, 1.0])
+def test_no_batch_is_overwritten_while_it_is_held(sequence, scale):
+    sequence.set(scale=scale)
     held = []
 
     class Holder(Watcher):
-        def train_step(self, data):
-            held.append(data)
-            return {"loss": 0.0}
+        def train_step(self, *state_and_data):
+            held.append(state_and_data[-1])
+            return super().train_step(*state_and_data)
 
-    Holder().fit(sequence, epochs=4, verbose=0)
-    names = rows_seen(sequence, [(np.array(images), np.array(labels)) for images, labels in held])
-    assert Counter(names) == Counter(list(sequence.filenames) * 4)
+        def test_step(self, *state_and_data):
+            held.append(state_and_data[-1])
+            return super().test_step(*state_and_data)
+
+        def predict_step(self, *state_and_data):
+            held.append(state_and_data[-1])
+            return super().predict_step(*state_and_data)
+
+    model = Holder()
+    model.fit(sequence, epochs=2, validation_data=sequence.split()[0], verbose=0)
+    model.evaluate(sequence, verbose=0)
+    predictions = [model.predict(sequence, verbose=0) for _ in range(2)]
+    names = [rows_seen(sequence, [arrays(batch)]) for batch in held]
+    in_all = [name for batch in names for name in batch]
+    assert Counter(in_all) == Counter(list(sequence.filenames) * 7)
+    assert [name for batch in names[-13:] for name in batch] == sequence.get_filenames(range(100))
+    for found, name in zip(np.concatenate(predictions), in_all[-200:], strict=True):
+        assert np.array_equal(found.astype(np.uint8), pixels_of(name).reshape(-1))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [("workers", 4, "0 or 1"), ("workers", 2, "0 or 1"), ("use_multiprocessing", True, "False")],
+)
+def test_workers_of_keras_are_refused_with_the_reason(packed, name, value, expected):
+    reason = f"{name}: expected {expected}, found {value}; with more workers Keras replays batches and loses epochs"
+    with pytest.raises(ValueError, match=reason):
+        H5SplitSequence(packed, **{name: value})
+    sequence = H5SplitSequence(packed, batch_size=8)
+    with pytest.raises(ValueError, match=reason):
+        setattr(sequence, name, value)
+    model = Watcher()
+    model.fit(sequence, verbose=0)
+    assert_every_row_once(sequence, *passes_of(sequence, model.trained))
+
+
+@pytest.mark.parametrize(
+    "options", [{"workers": 0}, {"workers": 1, "use_multiprocessing": False}, {"max_queue_size": 3}]
+)
+def test_what_keras_needs_of_a_sequence_is_accepted(packed, options):
+    sequence = H5SplitSequence(packed, batch_size=8, auto_shuffle=True, **options)
+    for name, value in options.items():
+        setattr(sequence, name, value)
+    model = Watcher()
+    model.fit(sequence, epochs=2, shuffle=False, verbose=0)
+    assert passes_of(sequence, model.trained) == [order_of(sequence, epoch) for epoch in range(2)]
+
+
+def test_a_pickled_sequence_fits_and_predicts_as_the_one_it_was(varied):
+    Watcher().fit(varied, verbose=0)
+    raw = pickle.dumps(varied)
+    assert len(raw) < 2000
+    again, model = pickle.loads(raw), Watcher()
+    model.fit(again, epochs=2, shuffle=False, verbose=0)
+    assert passes_of(again, model.trained) == [order_of(varied, epoch) for epoch in (1, 2)]
+    assert assert_names_match_predictions(again, model) == order_of(varied, 3)
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 2.0])
+def test_the_rescaling_layer_does_what_the_setting_scale_does(sequence, scale):
+    layer = sequence.rescaling_layer() if scale == 1 / 255 else sequence.rescaling_layer(scale)
+    model = keras.Sequential([keras.Input(sequence.shape, dtype="uint8"), layer])
+    found = model.predict(sequence, verbose=0)
+    expected = np.concatenate([images for images, _ in sequence.split()[0].set(scale=scale)])
+    assert found.dtype == expected.dtype == np.float32
+    assert np.allclose(found, expected, rtol=1e-6, atol=0)
+
+
+@pytest.fixture
+def two_packs(tmp_path, packing, varied):
+    """One class only in the first, one in both, one only in the second."""
+    packing(write_classes(tmp_path / "more", {"ant": 7, "dog": 12}))
+    return varied.add_file(tmp_path / "out.h5")
+
+
+def test_two_packs_are_one_sequence_for_keras(two_packs):
+    assert two_packs.classnames == ["ant", "cat", "dog", "emu"]
+    training, validation = two_packs.shuffle().split(0.7)
+    model = Watcher()
+    model.fit(training, validation_data=validation, epochs=3, shuffle=False, verbose=0)
+    assert passes_of(training, model.trained) == [order_of(training, epoch) for epoch in range(3)]
+    assert passes_of(validation, model.tested) == [order_of(validation, epoch) for epoch in range(3)]
+    names = assert_names_match_predictions(two_packs, model)
+    assert_every_row_once(two_packs, names)
+    assert {name.split("/")[-3] for name in names} == {"data", "more"}
 
 
 def test_a_wrapper_that_forwards_on_epoch_end_gets_new_epochs(packed):

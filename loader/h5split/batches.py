@@ -431,7 +431,7 @@ class SplitSequence:
         return self.epoch
 
     def fetch(self, epoch: int, first: int, count: int) -> Batch:
-        """Several batches as one: for adapters that cut them apart again.
+        """Several batches as one, never a view of the file: for adapters that cut them apart again.
 
         Args:
             epoch: From `begin_epoch`; it may be past.
@@ -441,10 +441,11 @@ class SplitSequence:
         current = self._pass
         if epoch == current.epoch:
             current.ask(first, count)
-            return self._fetch(current.order, first, count)
-        if self._aside is None or self._aside[0] != epoch:
-            self._aside = epoch, self._order(epoch)
-        return self._fetch(self._aside[1], first, count)
+            return self._fetch(current.order, first, count, writable=True)
+        aside = self._aside
+        if aside is None or aside[0] != epoch:
+            aside = self._aside = epoch, self._order(epoch)
+        return self._fetch(aside[1], first, count, writable=True)
 
     def as_tf_dataset(self) -> Any:
         """The batches as a `tf.data.Dataset`, of known cardinality; every iteration over it is one pass.

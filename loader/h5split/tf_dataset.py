@@ -18,7 +18,8 @@ def dataset(sequence: SplitSequence) -> Any:
     """A tf.data.Dataset of the batches of `sequence`; every iteration over it is one pass.
 
     TensorFlow calls Python once for several batches, takes the array it gets as it is (where it begins at a multiple
-    of 64 bytes, as buffers do; else it copies) and cuts it into batches itself.
+    of 64 bytes, as buffers do; else it copies) and cuts it into batches itself. It also writes into it, as what comes
+    after may work in place, and so it never gets the file's own memory.
 
     Raises:
         ValueError: The sequence is empty.
@@ -31,12 +32,16 @@ def dataset(sequence: SplitSequence) -> Any:
         "binary": ((1,), tf.float32),
     }[settings.label_mode]
 
+    def check() -> None:
+        if (sequence.settings, len(sequence), sequence.num_classes) != (settings, batches, classes):
+            raise ValueError("the settings or the rows of the sequence have changed: call as_tf_dataset() again")
+
     def begin() -> Any:
-        if sequence.settings != settings or len(sequence) != batches or sequence.num_classes != classes:
-            raise ValueError("the sequence has other settings or rows by now: call as_tf_dataset() again")
+        check()
         return np.int64(sequence.begin_epoch())
 
     def fetch(epoch: Any, call: Any) -> Any:
+        check()
         first = int(call) * per_call
         return sequence.fetch(int(epoch), first, min(per_call, batches - first))
 

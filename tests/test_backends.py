@@ -1,0 +1,35 @@
+"""The tests of H5SplitSequence under Keras' other backends, each in a process of its own: a process has one backend."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_the_sequence_passes_its_tests_on(backend):
+    for package in ("keras", backend):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}: pip install 'pack-images[{backend}]'")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", str(HERE / "test_sequence.py")],
+        cwd=HERE.parent,
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = done.stdout.splitlines()[-1]
+    passed = re.match(r"(\d+) passed", summary)
+    assert passed, summary
+    assert int(passed[1]) >= 80, summary
+    assert "skipped" not in summary
