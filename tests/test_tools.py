@@ -15,6 +15,8 @@ TOOLS = Path(__file__).parents[1] / "tools"
 
 
 def run(*arguments, **options):
+    # The command `pack-images`, which other tests run in this process, sets PYTHONSAFEPATH for its workers.
+    options.setdefault("env", {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"})
     return subprocess.run(arguments, capture_output=True, text=True, **options)
 
 
