@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -73,8 +74,11 @@ def test_speeds_are_printed_as_ratios_to_limits(tmp_path):
         "parent",
     ]
     run(*packing, check=True)
-    for command, said in (("epochs", "us a batch"), ("cold", "first epoch, shuffled: "), ("memory", "adds at most")):
-        options = ["--repeats", "1", "--batch", "32"]
+    commands = {"epochs": "us a batch", "cold": "first epoch, shuffled: ", "memory": "adds at most"}
+    if importlib.util.find_spec("tensorflow"):
+        commands["fit"] = "as_tf_dataset(), shuffled: "
+    for command, said in commands.items():
+        options = ["--repeats", "1", "--batch", "32", "--epochs", "1"]
         done = run(sys.executable, TOOLS / "loading.py", command, tmp_path / "made.h5", *options)
         assert done.returncode == 0, done.stderr
         assert said in done.stdout
