@@ -53,7 +53,8 @@ def items_of(images: NDArray[np.uint8]) -> NDArray[np.void]:
 def compare_epochs(arguments: argparse.Namespace) -> None:
     drop(arguments.pack)
     front_to_back(arguments.pack)
-    items = items_of(np.array(PackedImages(arguments.pack).images))
+    mapped = items_of(PackedImages(arguments.pack).images)
+    items = mapped.copy()
     order = np.random.default_rng(0).permutation(len(items))
     for batch in arguments.batch:
         settings = {"batch_size": batch, "label_mode": arguments.label_mode, "drop_remainder": True}
@@ -65,20 +66,25 @@ def compare_epochs(arguments: argparse.Namespace) -> None:
         out = np.empty(batch, items.dtype)
         count = len(sequences["shuffled"])
 
-        def limit(count: int = count, batch: int = batch, out: NDArray[np.void] = out) -> None:
+        def take(source: NDArray[np.void], count: int = count, batch: int = batch, out: NDArray[np.void] = out) -> None:
             for start in range(0, count * batch, batch):
-                items.take(order[start : start + batch], out=out, mode="clip")
+                source.take(order[start : start + batch], out=out, mode="clip")
 
         print(f"batch {batch}, {count * batch} rows of {items.itemsize} bytes:")
-        runs: dict[str, Callable[[], float]] = {"take(out=, mode='clip') in memory": lambda limit=limit: timed(limit)}
+        runs: dict[str, Callable[[], float]] = {
+            "take(out=, mode='clip') in memory": lambda take=take: timed(lambda: take(items)),
+            "the same from the mapped file": lambda take=take: timed(lambda: take(mapped)),
+        }
         for name, sequence in sequences.items():
             runs[name] = lambda sequence=sequence: timed(lambda: epoch(sequence))
         found = medians(runs, arguments.repeats)
-        take = found.pop("take(out=, mode='clip') in memory")
+        in_memory = found.pop("take(out=, mode='clip') in memory")
+        from_map = found.pop("the same from the mapped file")
+        print(f"  the map itself: {in_memory / from_map:.2f} of take in memory")
         for name, seconds in found.items():
             print(
-                f"  {name}: {seconds / count * 1e6:.1f} us a batch, {take / seconds:.2f} of take, "
-                f"{count * batch / seconds:,.0f} images/s"
+                f"  {name}: {seconds / count * 1e6:.1f} us a batch, {in_memory / seconds:.2f} of take in memory, "
+                f"{from_map / seconds:.2f} of take from the map, {count * batch / seconds:,.0f} images/s"
             )
 
 
