@@ -923,3 +923,27 @@ def test_a_file_that_is_gone_is_of_unknown_whereabouts(packed, tmp_path):
     own.unlink()
     assert pack.is_cached(np.arange(5)) is None
     assert len(set(names_of(sequence))) == 100
+
+
+def test_predictions_that_are_no_numbers_are_an_error(sequence):
+    predictions = np.ones((100, 3))
+    predictions[[4, 7], 1] = np.nan
+    with pytest.raises(ValueError, match="expected numbers, found NaN or infinity in 2 of 100 rows"):
+        sequence.mistakes(predictions)
+
+
+def test_points_are_given_one_by_one(sequence):
+    with pytest.raises(TypeError, match=r"as in split\(0.2, 0.4\), found \[0.2, 0.4\]"):
+        sequence.split([0.2, 0.4])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"drop_remainder": "no"}, {"verbose": 2}, {"scale": 0}, {"scale": float("nan")}], ids=str
+)
+def test_flags_and_scales_that_make_no_sense_are_errors(sequence, settings):
+    with pytest.raises(ValueError, match=f"^{next(iter(settings))}: expected .*, found"):
+        sequence.set(**settings)
+
+
+def test_a_scale_may_be_a_number_of_numpy(sequence):
+    assert sequence.set(scale=np.float32(1 / 255))[0][0].dtype == np.float32

@@ -437,3 +437,17 @@ def test_a_wrapper_that_forwards_on_epoch_end_gets_new_epochs(packed):
     orders = [tuple(rows_seen(inner, model.trained[start : start + 13])) for start in (0, 13, 26)]
     assert len(set(orders)) == 3
     assert all(Counter(order) == Counter(inner.filenames) for order in orders)
+
+
+def test_an_order_changed_in_the_middle_of_an_epoch_waits_for_the_next(packed):
+    sequence = H5SplitSequence(packed, batch_size=8, auto_shuffle=True)
+
+    class Meddler(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 3:
+                sequence.shuffle(9)
+
+    model = Watcher()
+    model.fit(sequence, epochs=3, callbacks=[Meddler()], verbose=0)
+    for start in (0, 13, 26):
+        assert Counter(rows_seen(sequence, model.trained[start : start + 13])) == Counter(sequence.filenames)

@@ -62,6 +62,7 @@ class SplitSequence:
         self._continues = 0  # the batch at which the next pass begins, after `restore`
         self._passes = 0
         self._told_of_passes = False
+        self._holds_pass = False  # whether a change waits for the next pass to be begun; else for the next batch
         self._lock = threading.Lock()
         self._use(None, self._rows)
         self.add_file(*paths)
@@ -84,11 +85,12 @@ class SplitSequence:
         Raises:
             IndexError: There is no such batch.
         """
-        batches = self._coming.batches
+        held = self._holds_pass and self._next is None
+        batches = self._pass.batches if held else self._coming.batches
         batch = index + batches if index < 0 else index
         if not 0 <= batch < batches:
             raise IndexError(f"batch {index}: expected {f'0 to {batches - 1}' if batches else 'none: there are none'}")
-        if self._next is not None or self._coming is not self._pass:
+        if not held and (self._next is not None or self._coming is not self._pass):
             self._start_pass()
         current = self._pass
         current.ask(batch)
@@ -158,6 +160,11 @@ class SplitSequence:
     def filenames(self) -> Sequence[str]:
         """The source file of every row, in the order of the sequence (not of an epoch); read when asked for."""
         return [] if self._packs is None else self._packs.filenames.take(self._rows)
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of the packs, one after another, that the sequence is of: int (N,); another array after a change."""
+        return self._rows
 
     @property
     def classes(self) -> NDArray[np.int32]:
@@ -277,6 +284,9 @@ class SplitSequence:
         Raises:
             ValueError: Points outside [0, 1] or decreasing, or an unknown column.
         """
+        for point in points:
+            if not isinstance(point, (int, float, np.number)):
+                raise TypeError(f"split: expected numbers one by one, as in split(0.2, 0.4), found {point!r}")
         if groups is not None:
             parts = row_math.split_groups(self._rows, self._groups(groups), points, self.classes if stratify else None)
         elif stratify:
@@ -312,6 +322,8 @@ class SplitSequence:
         large; so with a `batch_size` that is divided by it, the same global batches come out for any `count`. Ranks
         have equally many rows and batches: up to `count - 1` rows in the end of each epoch's order are left out, others
         in each epoch that is shuffled.
+
+        `filenames`, `classes` and `columns` are those of the whole sequence, as every epoch gives a rank other rows.
 
         Raises:
             ValueError: Not 0 <= index < count, or the sequence is a shard already.
@@ -381,14 +393,18 @@ class SplitSequence:
         """Where the sequence is, to go on from there with `restore`; plain numbers and text, as JSON takes them.
 
         That is the epoch and how many of its batches were handed out, which is 0 if they were asked for in another
-        order than their own, as Keras does with `shuffle=True`.
+        order than their own, as Keras does with `shuffle=True`. Keras on TensorFlow and `as_tf_dataset` fetch ahead of
+        what is trained on: with them, take a state between epochs.
         """
         if self._coming.complete:
             return {"epoch": self.epoch + 1, "batch": 0, "rows": self._fingerprint()}
         return {"epoch": self.epoch, "batch": self._continues or self._coming.asked, "rows": self._fingerprint()}
 
     def restore(self, state: Mapping[str, int | str]) -> Self:
-        """Go on from a state: iteration continues with the next batch, Keras begins with that epoch's first.
+        """Go on from a state.
+
+        Iteration and `as_torch_loader` continue with the next batch, Keras and `as_tf_dataset` begin with that epoch's
+        first.
 
         Raises:
             ValueError: It is the state of a sequence of other rows, another shard, or other settings.
@@ -581,7 +597,7 @@ class SplitSequence:
         self._packs = packs
         self._gatherer = None if packs is None else Gatherer(packs)
         self._rows = row_math.compact(rows, 0 if packs is None else len(packs))
-        self._follow(self.epoch)
+        self._follow(self.epoch, self._coming.complete)
 
 
 def _check_labels(settings: Settings, packs: Packs | None) -> None:

@@ -41,9 +41,12 @@ def find_mistakes(
         class_names: K.
 
     Raises:
-        ValueError: Predictions are of another shape.
+        ValueError: Predictions are of another shape, or not finite.
     """
     scores = _scores(predictions, len(labels), len(class_names))
+    bad = int((~np.isfinite(scores)).any(axis=1).sum())
+    if bad:
+        raise ValueError(f"predictions: expected numbers, found NaN or infinity in {bad} of {len(labels)} rows")
     predicted = scores.argmax(axis=1)
     confidence = scores[np.arange(len(labels)), predicted]
     wrong = np.flatnonzero(predicted != labels)

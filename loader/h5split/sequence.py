@@ -32,7 +32,6 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
         PyDataset.__init__(self)
         for name in _OF_KERAS & settings.keys():
             setattr(self, name, settings.pop(name))
-        self._within_epoch = False
         SplitSequence.__init__(self, *paths, **settings)
 
     @property
@@ -64,7 +63,7 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
         before it looks ahead at the first batches for their shapes, which is no pass and comes before
         `on_epoch_begin`; and at the end of a pass, before `on_epoch_end`, which takes it back.
         """
-        self.begin(counts=self._within_epoch)
+        self.begin(counts=self._holds_pass)
         return len(self)
 
     def rescaling_layer(self, scale: float = 1 / 255) -> Rescaling:
@@ -76,11 +75,11 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
 
     def on_epoch_begin(self) -> None:
         """Called by Keras before each pass, and when batches of it may have been fetched already."""
-        self._within_epoch = True
+        self._holds_pass = True
 
     def on_epoch_end(self) -> None:
         """Called by Keras after each pass, and at other times: before the first, and once more around a validation."""
-        self._within_epoch = False
+        self._holds_pass = False
         self._next = None
         super().on_epoch_end()
 

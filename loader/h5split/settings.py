@@ -40,12 +40,16 @@ class Settings:
         check_whole("seed", self.seed, 0)
         if self.max_per_class_and_epoch is not None:
             check_whole("max_per_class_and_epoch", self.max_per_class_and_epoch, 1)
-        if self.scale is not None and (isinstance(self.scale, bool) or not isinstance(self.scale, (int, float))):
+        if self.scale is not None and not _is_scale(self.scale):
             raise ValueError(f"scale: expected a number such as 1/255, or None, found {self.scale!r}")
         if self.label_mode not in _LABEL_MODES:
             raise ValueError(f"label_mode: expected one of {', '.join(_LABEL_MODES)}, found {self.label_mode!r}")
         if not (isinstance(self.auto_shuffle, (bool, np.bool_)) or self.auto_shuffle == "block"):
             raise ValueError(f"auto_shuffle: expected True, False or 'block', found {self.auto_shuffle!r}")
+
+        for name in ("drop_remainder", "verbose"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise ValueError(f"{name}: expected True or False, found {getattr(self, name)!r}")
 
     def order_key(self) -> tuple[int, int, str, int, bool]:
         """What decides which rows an epoch has, in which order and batches."""
@@ -56,6 +60,11 @@ class Settings:
             int(self.seed),
             bool(self.drop_remainder),
         )
+
+
+def _is_scale(value: object) -> bool:
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return number and bool(np.isfinite(value)) and value != 0  # type: ignore[call-overload]
 
 
 def changed(settings: Settings, changes: dict[str, Any]) -> Settings:

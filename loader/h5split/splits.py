@@ -36,6 +36,9 @@ def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
     Returns:
         For each content that is shared, the file names of it in each of the sequences (none where it is not).
     """
+    for sequence in sequences:
+        if not hasattr(sequence, "digests"):
+            raise TypeError(f"leaks: expected sequences one by one, as in leaks(train, val), found {sequence!r}")
     digests = np.concatenate([np.empty((0, 32), np.uint8), *(sequence.digests for sequence in sequences)])
     bounds = np.cumsum([0, *(len(sequence.filenames) for sequence in sequences)])
     found = []

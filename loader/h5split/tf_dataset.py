@@ -25,6 +25,7 @@ def dataset(sequence: SplitSequence) -> Any:
         ValueError: The sequence is empty.
     """
     settings, batches, shape, classes = sequence.settings, len(sequence), sequence.shape, sequence.num_classes
+    rows = sequence.rows
     per_call = _batches_a_call(settings.batch_size * int(np.prod(shape)), batches)
     label_shape, label_dtype = {
         "categorical": ((classes,), tf.float32),
@@ -33,7 +34,7 @@ def dataset(sequence: SplitSequence) -> Any:
     }[settings.label_mode]
 
     def check() -> None:
-        if (sequence.settings, len(sequence), sequence.num_classes) != (settings, batches, classes):
+        if sequence.settings != settings or sequence.rows is not rows or sequence.num_classes != classes:
             raise ValueError("the settings or the rows of the sequence have changed: call as_tf_dataset() again")
 
     def begin() -> Any:
