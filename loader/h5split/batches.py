@@ -128,9 +128,7 @@ class SplitSequence:
             raise ValueError(
                 f"{packs!r}: expected the pack that the sequence was pickled with, found another one there"
             )
-        self._use(packs, rows)
-        epoch, complete, continues = state["pass"]
-        self._follow(epoch, complete, continues)
+        self._use(packs, rows, *state["pass"])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -215,7 +213,8 @@ class SplitSequence:
         before = () if self._packs is None else self._packs.packs
         packs = Packs([*before, *(PackedImages(path) for path in paths)])
         new = row_math.every(sum(map(len, before)), len(packs))
-        self._use(packs, np.concatenate([self._rows, new]) if before else new)
+        rows = np.concatenate([self._rows, new]) if before else new
+        self._use(packs, rows, self.epoch, self._coming.complete)
         return self
 
     def set(self, **settings: Any) -> Self:
@@ -242,7 +241,8 @@ class SplitSequence:
         """
         key = self._settings.seed if seed is None else seed
         check_whole("seed", key, 0)
-        self._use(self._packs, self._rows[row_math.permutation(len(self._rows), key)])
+        rows = self._rows[row_math.permutation(len(self._rows), key)]
+        self._use(self._packs, rows, self.epoch, self._coming.complete)
         return self
 
     def preload(self) -> Self:
@@ -592,12 +592,13 @@ class SplitSequence:
         child._use(self._packs, rows)
         return child
 
-    def _use(self, packs: Packs | None, rows: Rows) -> None:
+    def _use(self, packs: Packs | None, rows: Rows, epoch: int = 0, complete: bool = False, continues: int = 0) -> None:
+        """Be a sequence of these rows; the rest is as for `_follow`."""
         _check_labels(self._settings, packs)
         self._packs = packs
         self._gatherer = None if packs is None else Gatherer(packs)
         self._rows = row_math.compact(rows, 0 if packs is None else len(packs))
-        self._follow(self.epoch, self._coming.complete)
+        self._follow(epoch, complete, continues)
 
 
 def _check_labels(settings: Settings, packs: Packs | None) -> None:

@@ -177,22 +177,29 @@ class PackedImages:
         names, reasons = self._array(self.header.skipped_filenames), self._array(self.header.skipped_reasons)
         return [(decode(name), decode(reason)) for name, reason in zip(names.tolist(), reasons.tolist(), strict=True)]
 
+    @property
+    def stride(self) -> int:
+        """Bytes of a row."""
+        return int(np.prod(self.shape))
+
+    def starts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where rows begin in the file: int64 (M,), in bytes."""
+        return self.header.images.offset + rows.astype(np.int64) * self.stride
+
     def pieces(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The pieces of 8 MB of the file that hold pixels of `rows`: int64, ascending."""
-        stride = self.images[0].nbytes
-        first = self.header.images.offset + rows.astype(np.int64) * stride
+        first = self.starts(rows)
         depth = np.zeros(self.header.size // READ_SIZE + 2, np.int64)  # of rows over each piece, as differences
         np.add.at(depth, first // READ_SIZE, 1)
-        np.add.at(depth, (first + stride - 1) // READ_SIZE + 1, -1)
+        np.add.at(depth, (first + self.stride - 1) // READ_SIZE + 1, -1)
         return np.flatnonzero(np.cumsum(depth))
 
     def is_cached(self, rows: NDArray[np.int64]) -> bool | None:
         """Whether the first byte of each of these rows is in the page cache; None where the system does not tell."""
         try:
             with open(self.path, "rb", buffering=0) as file:
-                for row in rows.tolist():
-                    at = self.header.images.offset + row * self.images[0].nbytes
-                    os.preadv(file.fileno(), [bytearray(1)], at, os.RWF_NOWAIT)
+                for start in self.starts(rows).tolist():
+                    os.preadv(file.fileno(), [bytearray(1)], start, os.RWF_NOWAIT)
         except BlockingIOError:
             return False
         except (OSError, AttributeError):  # the file system, or the system, knows no such flag

@@ -51,10 +51,10 @@ class ReadAhead:
         self._packs = packs
         self._order = order
         self._batches: set[int] = set()
-        self._pieces: dict[str, NDArray[np.bool_]] = {}
-        stride = int(np.prod(packs.shape))
-        free = free_memory()
-        self._around = stride < _AROUND and free is not None and len(packs) * stride < free
+        stride, free = packs.packs[0].stride, free_memory()
+        self._told: dict[str, NDArray[np.bool_]] | None = None  # the pieces of each file, where they are told of whole
+        if stride < _AROUND and free is not None and len(packs) * stride < free:
+            self._told = {pack.path: np.zeros(pack.header.size // _AROUND + 1, np.bool_) for pack in packs.packs}
 
     def before(self, first: int, count: int = 1) -> None:
         """Tell the system of batches that are wanted now, and of those after them."""
@@ -66,14 +66,13 @@ class ReadAhead:
                     self._tell(pack, local)
 
     def _tell(self, pack: PackedImages, rows: NDArray[np.int64]) -> None:
-        stride = pack.images[0].nbytes
-        starts = pack.header.images.offset + rows * stride
-        if not self._around:
+        starts = pack.starts(rows)
+        if self._told is None:
             for start in starts.tolist():
-                pack.will_need(start, stride)
+                pack.will_need(start, pack.stride)
             return
-        told = self._pieces.setdefault(pack.path, np.zeros(pack.header.size // _AROUND + 1, np.bool_))
-        pieces = np.unique(np.concatenate([starts, starts + stride - 1]) // _AROUND)
+        told = self._told[pack.path]
+        pieces = np.unique(np.concatenate([starts, starts + pack.stride - 1]) // _AROUND)
         for piece in pieces[~told[pieces]].tolist():
             pack.will_need(piece * _AROUND, _AROUND)
         told[pieces] = True

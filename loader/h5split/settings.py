@@ -46,7 +46,6 @@ class Settings:
             raise ValueError(f"label_mode: expected one of {', '.join(_LABEL_MODES)}, found {self.label_mode!r}")
         if not (isinstance(self.auto_shuffle, (bool, np.bool_)) or self.auto_shuffle == "block"):
             raise ValueError(f"auto_shuffle: expected True, False or 'block', found {self.auto_shuffle!r}")
-
         for name in ("drop_remainder", "verbose"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise ValueError(f"{name}: expected True or False, found {getattr(self, name)!r}")
