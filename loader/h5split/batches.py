@@ -137,7 +137,7 @@ class SplitSequence:
         Raises:
             ValueError: The sequence is empty.
         """
-        return self._opened().shape
+        return self.packs.shape
 
     @property
     def classnames(self) -> list[str]:
@@ -158,6 +158,22 @@ class SplitSequence:
     def filenames(self) -> Sequence[str]:
         """The source file of every row, in the order of the sequence (not of an epoch); read when asked for."""
         return [] if self._packs is None else self._packs.filenames.take(self._rows)
+
+    @property
+    def packs(self) -> Packs:
+        """The packs it reads, as one list of rows.
+
+        Raises:
+            ValueError: The sequence is empty.
+        """
+        if self._packs is None:
+            raise ValueError(_EMPTY)
+        return self._packs
+
+    @property
+    def delivered(self) -> Rows:
+        """The rows of the epoch just delivered, as `rows` numbers them: int (M,), that of position *i* at *i*."""
+        return self._pass.order.rows[: self._pass.batches * self._pass.order.size]
 
     @property
     def rows(self) -> Rows:
@@ -370,12 +386,12 @@ class SplitSequence:
             ValueError: The sequence is empty.
         """
         at = np.asarray(indices)
-        delivered = self._delivered()
+        delivered = self.delivered
         try:
             rows = delivered[at if at.size else at.astype(np.int64)]
         except IndexError as error:
             raise IndexError(f"positions: expected whole numbers below {len(delivered)}, or a mask; {error}") from None
-        return list(self._opened().filenames.take(np.atleast_1d(rows)))
+        return list(self.packs.filenames.take(np.atleast_1d(rows)))
 
     def mistakes(self, predictions: ArrayLike) -> list[Mistake]:
         """The rows that the network gets wrong, most confident first.
@@ -386,7 +402,7 @@ class SplitSequence:
         Raises:
             ValueError: The predictions are not as many as the images of an epoch, or not of as many classes.
         """
-        rows, packs = self._delivered(), self._opened()
+        rows, packs = self.delivered, self.packs
         return find_mistakes(np.asarray(predictions), packs.labels[rows], packs.filenames.take(rows), packs.class_names)
 
     def state(self) -> dict[str, int | str]:
@@ -540,9 +556,6 @@ class SplitSequence:
         labels = np.empty(0, np.int32) if self._packs is None else self._packs.labels
         return epoch_order(self._rows, labels, self._settings, epoch, self._shard)
 
-    def _delivered(self) -> Rows:
-        return self._pass.order.rows[: self._pass.batches * self._pass.order.size]
-
     def _read_ahead(self, order: Order) -> ReadAhead | None:
         """For a pass over rows that are not in memory; where that is not known, for the first pass."""
         if self._packs is None:
@@ -579,11 +592,6 @@ class SplitSequence:
         if name not in columns:
             raise ValueError(f"expected one of the columns {', '.join(columns) or '(there are none)'}, found {name!r}")
         return columns[name].raw()
-
-    def _opened(self) -> Packs:
-        if self._packs is None:
-            raise ValueError(_EMPTY)
-        return self._packs
 
     def _child(self, rows: Rows, shard: Shard | None = None) -> Self:
         child = type(self)()

@@ -17,11 +17,13 @@ skipped/reasons      fixed UTF-8 (M,)       and why
 ===================  =====================  ==========================================================
 
 Attributes of the root group: ``format`` = "packed-images", ``version`` = 1, ``settings`` and ``packed_by``
-(JSON objects). Every data set is contiguous and unfiltered; integers are little-endian. ``images`` begins at a
-multiple of 4096 (4096 itself, where a row is a page or more), so row *i* is at
-``offset + i * H * W * C`` and the whole file can be read through a memory map. The library
-version bound is v108: metadata is checksummed, and no crash leaves an open-for-write flag behind. Nothing in the
-file tells the time, so the same contents are the same bytes.
+(JSON objects), and ``tables_checksum`` (uint64; a file may lack it): XXH3-64 of the bytes of every data set but
+``images``, one after another in the order above, columns in that of their stored names.
+
+Every data set is contiguous and unfiltered; integers are little-endian. ``images`` begins at a multiple of 4096 (4096
+itself, where a row is a page or more), so row *i* is at ``offset + i * H * W * C`` and the whole file can be read
+through a memory map. The library version bound is v108: metadata is checksummed, and no crash leaves an open-for-write
+flag behind. Nothing in the file tells the time, so the same contents are the same bytes.
 
 Names that are not UTF-8 are stored as the bytes they are; Python reads them with ``surrogateescape``.
 
@@ -45,6 +47,7 @@ from urllib.parse import quote, unquote
 
 import h5py
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 FORMAT = "packed-images"
@@ -82,7 +85,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Header:
-    """Everything about a pack but its rows."""
+    """Everything about a pack but its rows.
+
+    Attributes:
+        tables: Every data set but `images`, by its name in the file, in the order of `tables_checksum`.
+        tables_checksum: XXH3-64 of their bytes; None where the file does not say.
+        size: Of the file, in bytes.
+    """
 
     images: Block
     labels: Block
@@ -95,7 +104,9 @@ class Header:
     class_names: tuple[str, ...]
     settings: Mapping[str, Any]
     packed_by: Mapping[str, str]
-    size: int  # of the file, in bytes
+    tables: Mapping[str, Block]
+    tables_checksum: int | None
+    size: int
 
 
 @dataclass(frozen=True)
@@ -208,33 +219,61 @@ def _header(file: h5py.File, size: int) -> Header:
             f"expected version {VERSION}, found version {version}; upgrade with: pip install --upgrade pack-images"
         )
     images = _block(file, "images", np.dtype("u1"), 4, size)
-    rows = images.shape[0]
     if 0 in images.shape:
         raise FormatError(f"images: expected pixels, found shape {images.shape}")
-    class_names = _block(file, "class_names", _TEXT, 1, size)
+    tables = _tables(file, images.shape[0], size)
     header = Header(
         images=images,
-        labels=_block(file, "labels", np.dtype("<i4"), 1, size, rows),
-        filenames=_block(file, "filenames", _TEXT, 1, size, rows),
-        digests=_block(file, "digests", np.dtype("u1"), 2, size, rows),
-        checksums=_block(file, "checksums", np.dtype("<u8"), 1, size, rows),
+        labels=tables["labels"],
+        filenames=tables["filenames"],
+        digests=tables["digests"],
+        checksums=tables["checksums"],
         columns={
-            unquote(name, errors="surrogateescape"): _block(file, f"columns/{name}", _TEXT, 1, size, rows)
-            for name in _members(file, "columns")
+            unquote(name.removeprefix("columns/"), errors="surrogateescape"): block
+            for name, block in tables.items()
+            if name.startswith("columns/")
         },
-        skipped_filenames=_block(file, "skipped/filenames", _TEXT, 1, size),
-        skipped_reasons=_block(file, "skipped/reasons", _TEXT, 1, size),
+        skipped_filenames=tables["skipped/filenames"],
+        skipped_reasons=tables["skipped/reasons"],
         class_names=tuple(decode(bytes(name)) for name in file["class_names"][()]),
         settings=_json(file, "settings"),
         packed_by=_json(file, "packed_by"),
+        tables=tables,
+        tables_checksum=_tables_checksum(file),
         size=size,
     )
     if header.digests.shape[1] != DIGEST_SIZE:
         raise FormatError(f"digests: expected {DIGEST_SIZE} bytes a row, found {header.digests.shape[1]}")
     if header.skipped_filenames.shape != header.skipped_reasons.shape:
         raise FormatError("skipped: expected a reason for each filename")
-    _check_apart([images, class_names, *_tables(header)])
+    _check_apart([images, *tables.values()])
     return header
+
+
+def _tables(file: h5py.File, rows: int, size: int) -> dict[str, Block]:
+    """Every data set but `images`, in the order in which their bytes are summed."""
+    return {
+        "labels": _block(file, "labels", np.dtype("<i4"), 1, size, rows),
+        "class_names": _block(file, "class_names", _TEXT, 1, size),
+        "filenames": _block(file, "filenames", _TEXT, 1, size, rows),
+        **{
+            f"columns/{name}": _block(file, f"columns/{name}", _TEXT, 1, size, rows)
+            for name in _members(file, "columns")
+        },
+        "digests": _block(file, "digests", np.dtype("u1"), 2, size, rows),
+        "checksums": _block(file, "checksums", np.dtype("<u8"), 1, size, rows),
+        "skipped/filenames": _block(file, "skipped/filenames", _TEXT, 1, size),
+        "skipped/reasons": _block(file, "skipped/reasons", _TEXT, 1, size),
+    }
+
+
+def _tables_checksum(file: h5py.File) -> int | None:
+    value = file.attrs.get("tables_checksum")
+    if value is None:
+        return None
+    if not isinstance(value, np.integer):
+        raise FormatError(f"attribute tables_checksum: expected an integer, found {type(value).__name__}")
+    return int(value)
 
 
 def _version(file: h5py.File) -> int:
@@ -320,18 +359,6 @@ def _check_type(name: str, dataset: h5py.Dataset, dtype: np.dtype[Any] | str) ->
         raise FormatError(f"{name}: expected {dtype}, found {dataset.dtype}")
 
 
-def _tables(header: Header) -> list[Block]:
-    return [
-        header.labels,
-        header.filenames,
-        header.digests,
-        header.checksums,
-        *header.columns.values(),
-        header.skipped_filenames,
-        header.skipped_reasons,
-    ]
-
-
 def _check_apart(blocks: Sequence[Block]) -> None:
     spans = sorted((block.offset, block.offset + block.nbytes) for block in blocks if block.nbytes)
     for (_, end), (start, _) in pairwise(spans):
@@ -387,19 +414,29 @@ def _lay_around(blank: _BlankFile, shape: tuple[int, int, int, int], offset: int
     with h5py.File(_create(blank, height * width * channels)) as file:
         if _write_images(file, shape) != offset:
             raise RuntimeError(f"HDF5 placed images elsewhere than at byte {offset}")
-        _write(file, "labels", np.asarray(tables.labels, "<i4"))
-        _write(file, "class_names", _fixed(tables.class_names))
-        _write(file, "filenames", _fixed(tables.filenames))
-        _write(file, "digests", np.asarray(tables.digests, "u1"))
-        _write(file, "checksums", np.asarray(tables.checksums, "<u8"))
-        for name, column in sorted(tables.columns.items()):
-            _write(file, f"columns/{_quoted(name)}", _fixed(column))
-        _write(file, "skipped/filenames", _fixed([name for name, _ in tables.skipped]))
-        _write(file, "skipped/reasons", _fixed([reason for _, reason in tables.skipped]))
+        checksum = xxhash.xxh3_64()
+        for name, data in _arrays(tables):
+            _write(file, name, data)
+            checksum.update(np.ascontiguousarray(data).view(np.uint8).data)
         file.attrs["format"] = np.bytes_(FORMAT.encode())
         file.attrs["version"] = np.int32(VERSION)
         file.attrs["settings"] = np.bytes_(json.dumps(dict(tables.settings), sort_keys=True).encode())
         file.attrs["packed_by"] = np.bytes_(json.dumps(dict(tables.packed_by), sort_keys=True).encode())
+        file.attrs["tables_checksum"] = np.uint64(checksum.intdigest())
+
+
+def _arrays(tables: Tables) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Each data set but `images`, in the order in which their bytes are summed."""
+    yield "labels", np.asarray(tables.labels, "<i4")
+    yield "class_names", _fixed(tables.class_names)
+    yield "filenames", _fixed(tables.filenames)
+    columns = {_quoted(name): column for name, column in tables.columns.items()}
+    for name in sorted(columns, key=encode):
+        yield f"columns/{name}", _fixed(columns[name])
+    yield "digests", np.asarray(tables.digests, "u1")
+    yield "checksums", np.asarray(tables.checksums, "<u8")
+    yield "skipped/filenames", _fixed([name for name, _ in tables.skipped])
+    yield "skipped/reasons", _fixed([reason for _, reason in tables.skipped])
 
 
 class _BlankFile(io.RawIOBase):

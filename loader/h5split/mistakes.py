@@ -43,10 +43,7 @@ def find_mistakes(
     Raises:
         ValueError: Predictions are of another shape, or not finite.
     """
-    scores = _scores(predictions, len(labels), len(class_names))
-    bad = int((~np.isfinite(scores)).any(axis=1).sum())
-    if bad:
-        raise ValueError(f"predictions: expected numbers, found NaN or infinity in {bad} of {len(labels)} rows")
+    scores = scores_of(predictions, len(labels), len(class_names))
     predicted = scores.argmax(axis=1)
     confidence = scores[np.arange(len(labels)), predicted]
     wrong = np.flatnonzero(predicted != labels)
@@ -63,14 +60,29 @@ def find_mistakes(
     ]
 
 
-def _scores(predictions: NDArray[Any], count: int, classes: int) -> NDArray[Any]:
+def scores_of(predictions: NDArray[Any], count: int, classes: int) -> NDArray[Any]:
+    """Predictions as a score for each class: (N, K).
+
+    Args:
+        predictions: As for `find_mistakes`.
+        count: N.
+        classes: K.
+
+    Raises:
+        ValueError: Predictions are of another shape, or not finite.
+    """
     found = predictions.shape
     if classes == 2 and found in {(count,), (count, 1)}:
         positive = predictions.reshape(count)
-        return np.stack([1 - positive, positive], axis=1)
-    if found != (count, classes):
+        predictions = np.stack([1 - positive, positive], axis=1)
+    elif found != (count, classes):
         raise ValueError(
             f"predictions: expected shape {(count, classes)}, found {found}; "
             "they are what predict returns for this very sequence"
         )
+    if predictions.dtype.kind not in "fiu":
+        raise ValueError(f"predictions: expected numbers, found {predictions.dtype}")
+    bad = int((~np.isfinite(predictions)).any(axis=1).sum())
+    if bad:
+        raise ValueError(f"predictions: expected numbers, found NaN or infinity in {bad} of {count} rows")
     return predictions

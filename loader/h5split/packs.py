@@ -92,6 +92,17 @@ class Packs:
             else:
                 out[where] = self._items[part].take(local, mode="clip")
 
+    def pixels(self, rows: Rows) -> NDArray[np.uint8]:
+        """Rows, copied: uint8 (M, H, W, C).
+
+        Args:
+            rows: int64 (M,), each from 0 to N - 1; that is not checked again.
+        """
+        images = np.empty((len(rows), *self.shape), np.uint8)
+        if len(rows):
+            self.gather(rows, images.reshape(len(rows), -1).view(self._items[0].dtype)[:, 0])
+        return images
+
     def by_pack(self, rows: Rows) -> Iterator[tuple[PackedImages, NDArray[np.int64]]]:
         """The packs that rows lie in, each with their numbers within it."""
         if len(rows):

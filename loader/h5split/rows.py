@@ -288,20 +288,28 @@ def identical(digests: NDArray[np.uint8]) -> list[Rows]:
         digests: uint8 (N, 32).
     """
     words = np.ascontiguousarray(digests).view("<u8")
-    order = np.argsort(words[:, 0], kind="stable")  # a quarter of the key, which nearly always decides
-    if _differ(words, order).sum() != _differ(words[:, :1], order).sum():
-        order = np.lexsort(words.T)
-    first = np.append(True, _differ(words, order))[: len(order)]
-    starts = np.flatnonzero(first)
-    lengths = np.diff(np.append(starts, len(order)))
-    groups = [
-        np.sort(order[start : start + length])
-        for start, length in zip(starts[lengths > 1].tolist(), lengths[lengths > 1].tolist(), strict=True)
-    ]
+    keys = np.sort(words[:, 0])  # a quarter of the digest, which nearly always decides
+    repeated = np.unique(keys[1:][keys[1:] == keys[:-1]])
+    if not len(repeated):
+        return []
+    at = np.searchsorted(repeated, words[:, 0]).clip(max=len(repeated) - 1)
+    rows = np.flatnonzero(repeated[at] == words[:, 0])
+    rows = rows[np.lexsort(words[rows].T)]  # which is stable: equal rows stay ascending
+    starts = np.flatnonzero(np.append(True, (words[rows[1:]] != words[rows[:-1]]).any(axis=1)))
+    groups = [group for group in np.split(rows, starts[1:]) if len(group) > 1]
     return sorted(groups, key=lambda group: int(group[0]))
 
 
-def _differ(words: NDArray[np.uint64], order: Rows) -> NDArray[np.bool_]:
-    """Whether each row but the first differs from the one before it: bool (N - 1,)."""
-    different: NDArray[np.bool_] = (words[order[1:]] != words[order[:-1]]).any(axis=1)
-    return different
+def duplicates(digests: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[list[Rows], list[Rows]]:
+    """The groups of `identical`: those whose labels differ, which are labelling errors, and the others.
+
+    Args:
+        digests: uint8 (N, 32).
+        labels: int32 (N,).
+    """
+    groups = identical(digests)
+    mixed = [bool((labels[group] != labels[group[0]]).any()) for group in groups]
+    return (
+        [group for group, is_mixed in zip(groups, mixed, strict=True) if is_mixed],
+        [group for group, is_mixed in zip(groups, mixed, strict=True) if not is_mixed],
+    )

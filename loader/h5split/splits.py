@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,11 +68,18 @@ def write_split(path: str | os.PathLike[str], parts: Mapping[str, Part]) -> None
     """
     lines = [(name, split) for split, part in parts.items() for name in part.filenames]
     _by_name(path, lines)
-    bare = any("\r" in f"{name}{split}" for name, split in lines)  # which Python before 3.13 does not quote by itself
+    write_table(path, _HEADER, lines)
+
+
+def write_table(path: str | os.PathLike[str], header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """Write a CSV that keeps every text as it is, bytes that are not UTF-8 included."""
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL)
-        writer.writerow(_HEADER)
-        writer.writerows(lines)
+        writer = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writerow(header)
+        for line in lines:
+            bare = "\r" in "".join(line)  # which Python before 3.13 does not quote by itself
+            (quoted if bare else writer).writerow(line)
 
 
 def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[str, NDArray[np.int64]]:

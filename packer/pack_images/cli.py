@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from h5split import console
+from h5split.console import SHOWN, count, dimensions, shown, whole
 from pack_images import MAX_PIXELS, __version__
 
 if TYPE_CHECKING:
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from pack_images.packing import Summary
     from pack_images.plan import Plan
 
-_MANIFEST_OPTIONS = ("root", "strip_prefix", "path_column", "label_column", "skip_unlabelled")
-_SHOWN = 10  # of a list that may be long
+_MANIFEST_OPTIONS = ("root", "strip_prefix", "path_column", "label_column", "name_column", "skip_unlabelled")
 _EPILOG = """\
 examples:
   pack-images data/* -o eurosat.h5 --size 64
@@ -42,16 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if not arguments.sources and not arguments.manifest:
         parser.error("the following arguments are required: SOURCE or --manifest")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file name is no reason to fail
-    for descriptor in range(3):
-        _open_if_closed(descriptor)
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers must not import a random.py that lies here
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nobody here multiplies matrices: numpy loads 30 ms sooner
     bar = _Bar(arguments.quiet)
     try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+        console.prepare()
         return _run(arguments, bar)
     except KeyboardInterrupt:
         bar.close()
@@ -61,16 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except (ValueError, OSError) as error:
         bar.close()
-        _complain(_text(error))
+        _complain(console.error_line(error))
         return 1
-
-
-def _open_if_closed(descriptor: int) -> None:
-    """A standard stream that is closed would be the next file opened, and be written to."""
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        os.open(os.devnull, os.O_RDWR)
 
 
 def _run(arguments: argparse.Namespace, bar: _Bar) -> int:
@@ -178,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         default="stratified",
         help="row order: shuffled so that every range of rows has each class in its share, or as found (%(default)s)",
     )
-    add("--seed", type=_whole(0), default=0, metavar="N", help="of the stratified order (%(default)s)")
+    add("--seed", type=whole(0), default=0, metavar="N", help="of the stratified order (%(default)s)")
     add(
         "--exact",
         action="store_true",
@@ -186,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--max-pixels",
-        type=_whole(1),
+        type=whole(1),
         default=MAX_PIXELS,
         metavar="N",
         help="leave out larger pictures (%(default)s)",
@@ -194,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--manifest", action="append", metavar="CSV", help="a table of files, beside or instead of SOURCE")
     add("--path-column", metavar="NAME", help="its column of paths (path, filename, filepath, file or image)")
     add("--label-column", metavar="NAME", help="its column of labels (label, class, target or category)")
+    add("--name-column", metavar="NAME", help="its column of file names to store, in place of the paths")
     add("--root", metavar="DIR", help="where its relative paths start from (the folder of the CSV)")
     add("--strip-prefix", metavar="PREFIX", help="folders that its paths begin with and that are not on this disk")
     add("--skip-unlabelled", action="store_true", help="pass over its rows without a label")
@@ -204,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--no-reuse", action="store_true", help="decode everything, also what the output holds already")
     add("--strict", action="store_true", help="an image that cannot be decoded is an error, not left out")
-    add("--workers", type=_whole(1), metavar="N", help="worker processes (one for each core)")
+    add("--workers", type=whole(1), metavar="N", help="worker processes (one for each core)")
     add("--dry-run", action="store_true", help="say what would be packed, and stop")
     add("--quiet", action="store_true", help="no progress, no summary")
     add("--version", action="version", version=f"%(prog)s {__version__}")
@@ -222,19 +209,6 @@ def _size(text: str) -> int | tuple[int, int]:
             f"expected N or WxH, each from 1 to 65535, such as 64 or 320x240, found {text!r}"
         )
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
-
-
-def _whole(least: int) -> Any:
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = least - 1
-        if number < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of {least} or more, found {text!r}")
-        return number
-
-    return parse
 
 
 class _Bar:
@@ -261,35 +235,24 @@ class _Bar:
 
 
 def _complain(text: str) -> None:
-    print(f"pack-images: {text}", file=sys.stderr)
+    console.complain("pack-images", text)
 
 
 def _warn(passed_over: Sequence[tuple[str, str]]) -> None:
     if passed_over:
-        named = ", ".join(f"{_shown(path)} ({reason})" for path, reason in passed_over[:_SHOWN])
-        more = f" and {len(passed_over) - _SHOWN} more" if len(passed_over) > _SHOWN else ""
+        named = ", ".join(f"{shown(path)} ({reason})" for path, reason in passed_over[:SHOWN])
+        more = f" and {len(passed_over) - SHOWN} more" if len(passed_over) > SHOWN else ""
         _complain(f"passed over: {named}{more}")
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return _shown(" ".join(str(error).split()))
-
-
-def _shown(text: str) -> str:
-    """Names on one line, whatever bytes they have."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _described(planned: Plan, output: str) -> str:
     size = len(planned) * planned.stride
     return "\n".join(
         [
-            f"would pack {_count(len(planned), 'image')}, {_dimensions(planned.shape)}, {size / 1e6:,.1f} MB, "
+            f"would pack {count(len(planned), 'image')}, {dimensions(planned.shape)}, {size / 1e6:,.1f} MB, "
             f"into {output}"
             + ("" if planned.settings.pixels.size else ", if all have this size; otherwise give --size"),
-            *_classes(planned.counts),
+            *console.class_lines(planned.counts),
         ]
     )
 
@@ -297,9 +260,9 @@ def _described(planned: Plan, output: str) -> str:
 def _summarised(summary: Summary) -> str:
     rate = (summary.decoded + summary.copied) / max(summary.seconds, 1e-9)
     lines = [
-        f"{summary.output}: {_count(summary.rows, 'image')}, {_dimensions(summary.shape)}, "
+        f"{summary.output}: {count(summary.rows, 'image')}, {dimensions(summary.shape)}, "
         f"{summary.nbytes / 1e6:,.1f} MB, in {summary.seconds:.1f} s ({rate:,.0f} images/s)",
-        *_classes(summary.classes),
+        *console.class_lines(summary.classes),
     ]
     if summary.restarted:
         lines.append("an interrupted run with other files or settings was found here; it was given up")
@@ -310,37 +273,19 @@ def _summarised(summary: Summary) -> str:
     if summary.duplicates:
         copies = sum(len(group) for group in summary.duplicates)
         lines.append(
-            f"duplicates: {copies:,} files in {_count(len(summary.duplicates), 'group')} of identical ones, "
+            f"duplicates: {copies:,} files in {count(len(summary.duplicates), 'group')} of identical ones, "
             f"{summary.conflicting:,} of them with different labels"
         )
-        lines.extend(
-            f"  {', '.join(map(_shown, group[:3]))}" for group in summary.duplicates[: summary.conflicting][:3]
-        )
+        lines.extend(f"  {', '.join(map(shown, group[:3]))}" for group in summary.duplicates[: summary.conflicting][:3])
     if summary.skipped:
         lines.append(f"left out: {len(summary.skipped):,}")
-        lines.extend(f"  {_shown(name)}: {_shown(reason)}" for name, reason in summary.skipped[:_SHOWN])
-        if len(summary.skipped) > _SHOWN:
+        lines.extend(f"  {shown(name)}: {shown(reason)}" for name, reason in summary.skipped[:SHOWN])
+        if len(summary.skipped) > SHOWN:
             lines.append(
-                f"  ... and {len(summary.skipped) - _SHOWN:,} more: "
+                f"  ... and {len(summary.skipped) - SHOWN:,} more: "
                 f"h5split.PackedImages({summary.output!r}).skipped lists all"
             )
     return "\n".join(lines)
-
-
-def _dimensions(shape: tuple[int, int, int]) -> str:
-    height, width, channels = shape
-    return f"{width}x{height}x{channels}"
-
-
-def _classes(counts: Any) -> list[str]:
-    lines = [f"  {count:>9,}  {_shown(name)}" for name, count in counts.items()]
-    if len(lines) > 2 * _SHOWN:
-        lines[_SHOWN:-_SHOWN] = [f"        ...  {len(lines) - 2 * _SHOWN:,} more classes"]
-    return [f"  {_count(len(counts), 'class', 'classes')}", *lines]
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 import simplejpeg
 
-from h5split.rows import Rows, identical
+from h5split.rows import Rows, duplicates
 from pack_images import __version__
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.manifest import Manifest
@@ -60,7 +60,7 @@ def make_plan(
     shapes = {_agreed(pack, settings.pixels) for pack in packs}
     if len(shapes) > 1:
         raise PackError(f"expected packs of one image shape, found {', '.join(map(str, shapes))} in {', '.join(packs)}")
-    return plan(found, settings, shapes.pop() if shapes else _shape(found.filenames, settings.pixels))
+    return plan(found, settings, shapes.pop() if shapes else _shape(found.paths, settings.pixels))
 
 
 def _agreed(path: str, how: Pixels) -> Shape:
@@ -86,17 +86,18 @@ def _disagreement(path: str, name: str, there: object, wanted: object) -> str:
     )
 
 
-def _shape(filenames: Sequence[str], how: Pixels) -> Shape:
+def _shape(paths: Sequence[str | PackedRow], how: Pixels) -> Shape:
     """The (H, W, C) stored: as asked for, or else that of the first image that can be decoded."""
     if how.shape is not None:
         return how.shape
     from pack_images.decode import shape_of  # loads Pillow, which this process does not need otherwise
     from pack_images.fill import read
 
-    for filename in filenames:
+    for path in paths:
+        assert isinstance(path, str)  # a row of a pack has a shape already
         with contextlib.suppress(DecodeError):
-            return shape_of(read(filename)[0], how)
-    raise PackError(f"none of {len(filenames)} images can be decoded, from {filenames[0]} on; are they images?")
+            return shape_of(read(path)[0], how)
+    raise PackError(f"none of {len(paths)} images can be decoded, from {paths[0]} on; are they images?")
 
 
 def _images_offset(stride: int) -> int:
@@ -239,9 +240,7 @@ class Job:
 
     def _summary(self, tables: Tables, filled: Filled, restarted: bool, seconds: float) -> Summary:
         counts = np.bincount(tables.labels, minlength=len(tables.class_names)).tolist()
-        groups = identical(tables.digests)
-        mixed = [group for group in groups if len(set(tables.labels[group].tolist())) > 1]
-        plain = [group for group in groups if len(set(tables.labels[group].tolist())) == 1]
+        mixed, plain = duplicates(tables.digests, tables.labels)
         return Summary(
             output=self.output,
             rows=len(tables.filenames),

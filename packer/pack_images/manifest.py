@@ -30,6 +30,7 @@ class Manifest:
         strip_prefix: Folders that paths begin with and that are not on this disk.
         path_column: The heading of the paths; one of `PATH_COLUMNS` when None.
         label_column: The heading of the labels; one of `LABEL_COLUMNS` when None.
+        name_column: The heading of the file names to store in place of the paths; None: the paths.
         skip_unlabelled: Pass over rows with an empty label, rather than refuse them.
     """
 
@@ -38,6 +39,7 @@ class Manifest:
     strip_prefix: str | None = None
     path_column: str | None = None
     label_column: str | None = None
+    name_column: str | None = None
     skip_unlabelled: bool = False
 
     def read(self) -> Sources:
@@ -60,7 +62,8 @@ class Manifest:
         heading = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
         path_at = self._column(heading, self.path_column, PATH_COLUMNS, "--path-column")
         label_at = self._column(heading, self.label_column, LABEL_COLUMNS, "--label-column")
-        kept = self._kept(heading, {path_at, label_at})
+        name_at = None if self.name_column is None else self._column(heading, self.name_column, (), "--name-column")
+        kept = self._kept(heading, {path_at, label_at, name_at})
         found = Sources(columns={"source": [], **{name: [] for name in kept}})
         same: dict[str, str] = {}  # one object for equal texts, of which a table has many
         reader = csv.reader(file, delimiter=delimiter)
@@ -80,7 +83,7 @@ class Manifest:
             if not label:
                 self._refuse(line, "a label", "none", "; --skip-unlabelled passes over such rows")
             place = self._place(path)
-            found.filenames.append(place)
+            found.filenames.append(place if name_at is None else fields[name_at])
             found.paths.append(place)
             found.labels.append(same.setdefault(label, label))
             found.columns["source"].append(self.path)
@@ -100,7 +103,7 @@ class Manifest:
         found = ", ".join(heading) or "nothing"
         raise PackError(f"{self.path}: expected a column {wanted}, found {found}; {option} names it")
 
-    def _kept(self, heading: Sequence[str], taken: set[int]) -> dict[str, int]:
+    def _kept(self, heading: Sequence[str], taken: set[int | None]) -> dict[str, int]:
         """Every other column by the name it will have. `source` is taken, and a name is wanted."""
         kept: dict[str, int] = {}
         for at, given in enumerate(heading):

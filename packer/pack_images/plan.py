@@ -211,9 +211,9 @@ class Plan:
         for texts in (self.sources.filenames, *(texts for _, texts in columns)):
             for first in range(0, len(texts), _HASHED_TOGETHER):
                 digest.update("\0".join(texts[first : first + _HASHED_TOGETHER]).encode("utf-8", "surrogateescape"))
-        for path in self.sources.paths:
-            if isinstance(path, PackedRow):
-                digest.update(repr(tuple(path)).encode("utf-8", "surrogateescape"))
+        for path, filename in zip(self.sources.paths, self.sources.filenames, strict=True):
+            if path != filename:
+                digest.update(repr(path).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 

@@ -1,0 +1,250 @@
+"""The command `h5split`: argv -> exit status. Looks at packs, checks them, and unpacks them again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from h5split import console
+from h5split.console import count, shown, whole
+
+if TYPE_CHECKING:
+    from h5split.batches import SplitSequence
+
+_EPILOG = """\
+examples:
+  h5split info eurosat.h5
+  h5split verify eurosat.h5 --sources
+  h5split view eurosat.h5 -o report.html
+  h5split export eurosat.h5 folders
+
+exit status: 0 done and nothing wrong, 1 something is wrong, 2 usage, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments without the program's name; the process' own when None.
+
+    Returns:
+        0 done and nothing wrong, 1 something is wrong, 130 interrupted. Wrong usage exits with 2.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        console.prepare()
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        console.complain("h5split", "interrupted")
+        return 130
+    except BrokenPipeError:  # whoever reads, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except (ValueError, IndexError, OSError, ImportError) as error:
+        console.complain("h5split", console.error_line(error))
+        return 1
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from h5split.images import PackedImages
+    from h5split.info import describe
+
+    found = describe(PackedImages(arguments.file))
+    print(json.dumps(found.as_json(), indent=2) if arguments.json else found)
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from h5split.images import PackedImages
+    from h5split.verify import verify, verify_sources
+
+    images = PackedImages(arguments.file)
+    with _bar(arguments.quiet, "B") as progress:
+        found = verify(images, workers=arguments.workers, progress=progress)
+    lines = [f"row {row}: {shown(images.filenames[row])}: not the pixels that were packed" for row in found.bad_rows]
+    if found.tables is False:
+        lines.insert(0, "labels, names or other tables are not as they were packed; what is named below may be wrong")
+    if arguments.sources:
+        with _bar(arguments.quiet, " files") as progress:
+            states = verify_sources(images, root=arguments.root, workers=arguments.workers, progress=progress)
+        lines += [
+            f"{shown(name)}: {state}" for name, state in zip(images.filenames, states, strict=True) if state != "same"
+        ]
+    for line in lines:
+        print(line)
+    if not arguments.quiet:
+        tables = {True: "tables intact", False: "tables damaged", None: "tables have no checksum"}[found.tables]
+        print(f"{shown(arguments.file)}: {count(len(images), 'row')}, {len(found.bad_rows):,} damaged; {tables}")
+        if arguments.sources:
+            parts = [f"{states.count(state):,} {state}" for state in ("same", "changed", "missing", "unreadable")]
+            print(f"sources: {', '.join(parts)}")
+    return 1 if lines else 0
+
+
+def _view(arguments: argparse.Namespace) -> int:
+    import numpy as np
+
+    from h5split.batches import SplitSequence
+    from h5split.view import report
+
+    sequence = SplitSequence(arguments.file)
+    parts = _parts(sequence, arguments.split)
+    if arguments.part is not None:
+        sequence, parts = _part(parts, arguments.part), None
+    predictions = None
+    if arguments.predictions is not None:
+        predictions = _loaded(np.load, arguments.predictions)
+    with _bar(arguments.quiet, " images") as progress:
+        report(
+            sequence,
+            predictions,
+            arguments.output,
+            parts=parts,
+            seed=arguments.seed,
+            every_row=arguments.every_row,
+            progress=progress,
+        )
+    if not arguments.quiet:
+        print(f"{shown(arguments.output)}: {os.path.getsize(arguments.output) / 1e6:,.1f} MB; open it in a browser")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from h5split.batches import SplitSequence
+    from h5split.export import MANIFEST, export
+
+    sequence = SplitSequence(arguments.file)
+    parts = _parts(sequence, arguments.split)
+    if arguments.rows is not None:
+        sequence = sequence.select(_rows(arguments.rows, len(sequence.rows)))
+    with _bar(arguments.quiet, " images") as progress:
+        done = export(sequence, arguments.folder, parts=parts, workers=arguments.workers, progress=progress)
+    if not arguments.quiet:
+        table = shlex.quote(os.path.join(arguments.folder, MANIFEST))
+        print(f"{shown(arguments.folder)}: {count(done, 'image')}; to have the same rows in a pack again:")
+        color = {1: " --color grayscale", 4: " --color rgba"}.get(sequence.shape[2], "")
+        print(f"  pack-images --manifest {shown(table)} --name-column filename --order sorted{color} -o AGAIN.h5")
+    return 0
+
+
+def _parts(sequence: SplitSequence, split: str | None) -> Mapping[str, SplitSequence] | None:
+    """The parts that `--split` names: one for each value of a column, or those in a table."""
+    if split is None:
+        return None
+    if split in sequence.columns:
+        return sequence.split_by(split)
+    if not os.path.exists(split):
+        columns = ", ".join(map(shown, sequence.columns))
+        raise ValueError(f"--split {split}: expected a CSV, or one of the columns {columns}, found neither")
+    return sequence.read_split(split)
+
+
+def _part(parts: Mapping[str, SplitSequence] | None, name: str) -> SplitSequence:
+    if parts is None or name not in parts:
+        there = "give --split as well" if parts is None else f"expected one of {', '.join(parts)}"
+        raise ValueError(f"--part {name}: {there}")
+    return parts[name]
+
+
+def _loaded(load: Callable[..., Any], path: str) -> Any:
+    try:
+        return load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: expected an array that numpy.save wrote ({error})") from error
+
+
+def _rows(text: str, rows: int) -> Any:
+    """The rows that `--rows` names, in that order: numbers and Python's slices, or an array that numpy.save wrote."""
+    import numpy as np
+
+    if text.endswith(".npy"):
+        return _loaded(np.load, text)
+    every, found = np.arange(rows), []
+    for part in text.split(","):
+        try:
+            bounds = [int(bound) if bound.strip() else None for bound in part.split(":")]
+            found.append(every[slice(*bounds)] if len(bounds) > 1 else np.array([int(part)]))
+        except (ValueError, TypeError):
+            raise ValueError(f"--rows {text}: expected such as 0:100,205 or rows.npy, found {part!r}") from None
+    return np.concatenate(found)
+
+
+@contextmanager
+def _bar(quiet: bool, unit: str) -> Iterator[Callable[[int, int], object] | None]:
+    """What shows progress as a tqdm bar, or None."""
+    if quiet:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, unit_scale=True, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="h5split",
+        description="Look at packs, check them, and unpack them.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('pack-images')}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    add = _command(commands, _info, "info", "say what is in a pack")
+    add("--json", action="store_true", help="for programs; everything, however long")
+
+    add = _command(commands, _verify, "verify", "compare every checksum, and name the files of damaged rows")
+    add("--sources", action="store_true", help="also compare the source files with what was packed")
+    add("--root", default=".", metavar="DIR", help="where relative names of source files start from (here)")
+    add("--workers", type=whole(1), metavar="N", help="threads (one for each core)")
+    add("--quiet", action="store_true", help="no progress, no summary; only what is wrong")
+
+    add = _command(commands, _view, "view", "make a page to judge a data set by")
+    add("-o", "--output", required=True, metavar="REPORT.html", help="the page")
+    _add_split(add)
+    add("--part", metavar="NAME", help="look at this part of the split alone")
+    add("--predictions", metavar="FILE.npy", help="what predict returned for FILE, or for the part, in its order")
+    add("--seed", type=whole(0), default=0, metavar="N", help="of the images that are shown (%(default)s)")
+    add("--every-row", action="store_true", help="look at every row, however many; else at 1 GB of them")
+    add("--quiet", action="store_true", help="no progress, no summary")
+
+    add = _command(commands, _export, "export", "write PNG files again, in a folder for each class")
+    add("folder", metavar="DIR", help="a new or empty folder")
+    _add_split(add)
+    add("--rows", metavar="ROWS", help="only these rows of the file, such as 0:100,205 or rows.npy")
+    add("--workers", type=whole(1), metavar="N", help="threads (one for each core)")
+    add("--quiet", action="store_true", help="no progress, no summary")
+    return parser
+
+
+def _command(commands: Any, run: Callable[[argparse.Namespace], int], name: str, text: str) -> Callable[..., Any]:
+    command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+    command.set_defaults(run=run)
+    command.add_argument("file", metavar="FILE", help="a pack")
+    add: Callable[..., Any] = command.add_argument
+    return add
+
+
+def _add_split(add: Callable[..., Any]) -> None:
+    add("--split", metavar="CSV|COLUMN", help="parts: a table of filename and split, or a column of the pack")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

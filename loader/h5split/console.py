@@ -1,0 +1,93 @@
+"""What the commands of both packages have in common: names and numbers on one line, errors, whole numbers."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+
+SHOWN = 10  # of a list that may be long
+
+
+def prepare() -> None:
+    """Have the process behave as a command: any name can be printed, and SIGTERM is as Ctrl-C."""
+    for descriptor in range(3):
+        _open_if_closed(descriptor)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name is no reason to fail
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def complain(program: str, text: str) -> None:
+    """One line on stderr."""
+    print(f"{program}: {text}", file=sys.stderr)
+
+
+def error_line(error: Exception) -> str:
+    """An error as one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{shown(str(error.filename))}: {error.strerror}" if error.filename else error.strerror
+    return shown(" ".join(str(error).split()))
+
+
+def shown(text: str) -> str:
+    """A name on one line, whatever bytes it has."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """A number of things, such as `1 image` or `2 classes`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def dimensions(shape: tuple[int, int, int]) -> str:
+    """An image's (H, W, C) as people write it: width first."""
+    height, width, channels = shape
+    return f"{width}x{height}x{channels}"
+
+
+def class_lines(counts: Mapping[str, int], bar: int = 0) -> list[str]:
+    """Classes with their counts; the middle of a long list is left out.
+
+    Args:
+        counts: Class name -> images.
+        bar: Characters of the longest bar beside them; 0 for none.
+    """
+    widest = max((len(shown(name)) for name in counts), default=0)
+    most = max(counts.values(), default=0)
+    lines = []
+    for name, number in counts.items():
+        blocks = "█" * round(bar * number / max(most, 1))
+        lines.append(f"  {number:>9,}  {shown(name):<{widest if blocks else 0}}  {blocks}".rstrip())
+    if len(lines) > 2 * SHOWN:
+        lines[SHOWN:-SHOWN] = [f"        ...  {len(lines) - 2 * SHOWN:,} more classes"]
+    return [f"  {count(len(counts), 'class', 'classes')}", *lines]
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """A type for argparse: whole numbers of `least` or more."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of {least} or more, found {text!r}")
+        return number
+
+    return parse
+
+
+def _open_if_closed(descriptor: int) -> None:
+    """A standard stream that is closed would be the next file opened, and be written to."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)

@@ -1,0 +1,159 @@
+"""Rows back to folders of PNG, with a table from which the same rows can be packed again."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from h5split.pictures import picture
+from h5split.rows import Rows
+from h5split.splits import write_table
+
+if TYPE_CHECKING:
+    from h5split.batches import SplitSequence
+    from h5split.packs import Packs
+
+MANIFEST = "manifest.csv"
+
+_LONGEST = 120  # bytes of a name, before what tells it from another; every file system takes 255
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(10))}
+_SUFFIX = re.compile(r"\.(apng|avif|bmp|gif|jfif|jp2|jpe?g?|p[bgnp]m|png|tga|tiff?|webp)$", re.IGNORECASE)
+_TASK = 64  # files
+
+
+@dataclass
+class _Folder:
+    """Names that are taken, so that no two files share one, on any file system."""
+
+    taken: set[str] = field(default_factory=set)
+
+    def place(self, text: str, number: int, suffix: str = "") -> str:
+        """A name for `text` that is safe and free; `number` tells it from another."""
+        stem = name = _safe(text)
+        while (key := unicodedata.normalize("NFKC", name).casefold()) in self.taken:
+            name, number = f"{stem}-{number}", number + 1
+        self.taken.add(key)
+        return name + suffix
+
+
+def export(
+    sequence: SplitSequence,
+    folder: str | os.PathLike[str],
+    *,
+    parts: Mapping[str, SplitSequence] | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> int:
+    """Write the rows of a sequence as PNG files, into a folder for each class.
+
+    `manifest.csv` beside them comes last. It holds path, label and stored file name of each, the split and every other
+    column, in the order of the sequence: `pack-images --manifest FOLDER/manifest.csv --name-column filename --order
+    sorted` makes the same rows of it again.
+
+    File names are made of the stored ones: their last part, without what is no letter of a file name anywhere, cut to
+    120 bytes; where two would be the same, the row's number follows. Nothing is written outside the folder.
+
+    Args:
+        sequence: What to write.
+        folder: A new or empty one.
+        parts: Split -> sequence: a folder for each, which holds those for classes. Rows in no part are not written.
+        workers: Threads; one for each core when None.
+        progress: Called with (images written, images in all).
+
+    Returns:
+        Images written.
+
+    Raises:
+        ValueError: The folder is not empty, or the rows have other than 1, 3 or 4 channels.
+        OSError: A file cannot be written.
+    """
+    packs = sequence.packs
+    picture(packs.pixels(sequence.rows[:1])[0])
+    rows, splits = _rows_and_splits(sequence, parts)
+    paths = _paths(packs, rows, splits)
+    _make_folders(folder, paths)
+
+    def write(start: int) -> None:
+        chosen = slice(start, start + _TASK)
+        for pixels, path in zip(packs.pixels(rows[chosen]), paths[chosen], strict=True):
+            with open(os.path.join(folder, path), "xb") as file:
+                picture(pixels).save(file, "PNG", compress_level=3)
+
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor:
+        for number, _ in enumerate(executor.map(write, range(0, len(rows), _TASK)), start=1):
+            if progress is not None:
+                progress(min(number * _TASK, len(rows)), len(rows))
+    _write_manifest(os.path.join(folder, MANIFEST), packs, rows, paths, splits)
+    return len(rows)
+
+
+def _rows_and_splits(
+    sequence: SplitSequence, parts: Mapping[str, SplitSequence] | None
+) -> tuple[Rows, list[str] | None]:
+    """The rows to write, in the order of the sequence, and the part that each is in."""
+    if parts is None:
+        return sequence.rows, None
+    part_of = np.full(len(sequence.packs), -1)
+    for number, part in enumerate(parts.values()):
+        part_of[part.rows] = number
+    rows = sequence.rows[part_of[sequence.rows] >= 0]
+    names = list(parts)
+    return rows, [names[number] for number in part_of[rows].tolist()]
+
+
+def _paths(packs: Packs, rows: Rows, splits: list[str] | None) -> list[str]:
+    """Where each row goes, below the folder."""
+    top = _Folder({MANIFEST})
+    folders: dict[tuple[str | None, str], tuple[str, _Folder]] = {}
+    tops: dict[str | None, tuple[str, _Folder]] = {None: ("", top)}
+    paths = []
+    labels = packs.labels[rows].tolist()
+    for position, (row, name) in enumerate(zip(rows.tolist(), packs.filenames.take(rows), strict=True)):
+        split, label = None if splits is None else splits[position], packs.class_names[labels[position]]
+        if (split, label) not in folders:
+            if split not in tops:
+                tops[split] = (top.place(str(split), len(tops)) + "/", _Folder())
+            above, siblings = tops[split]
+            folders[split, label] = (above + siblings.place(label, labels[position]) + "/", _Folder())
+        path, siblings = folders[split, label]
+        paths.append(path + siblings.place(_stem(name), row, ".png"))
+    return paths
+
+
+def _stem(filename: str) -> str:
+    return _SUFFIX.sub("", filename.rpartition("/")[2])
+
+
+def _safe(text: str) -> str:
+    """A file name for any system: no separators, nothing hidden, reserved, invisible or long."""
+    kept = "".join(char if char.isprintable() and char not in '<>:"/\\|?*' else "_" for char in text)
+    kept = kept.encode()[:_LONGEST].decode(errors="ignore").strip(" .")
+    return kept if kept and kept.partition(".")[0].upper() not in _RESERVED else f"_{kept}"
+
+
+def _make_folders(folder: str | os.PathLike[str], paths: list[str]) -> None:
+    os.makedirs(folder, exist_ok=True)
+    found = next(iter(os.listdir(folder)), None)
+    if found is not None:
+        raise ValueError(f"{os.fspath(folder)}: expected a new or empty folder, found {found!r} in it; name another")
+    for path in sorted({os.path.dirname(path) for path in paths}):
+        os.makedirs(os.path.join(folder, path))
+
+
+def _write_manifest(path: str, packs: Packs, rows: Rows, paths: list[str], splits: list[str] | None) -> None:
+    """The table of what was written; `source` is left out, as the table is the source of what is packed from it."""
+    names = [packs.class_names[label] for label in packs.labels[rows].tolist()]
+    columns = {"path": paths, "label": names, "filename": packs.filenames.take(rows)}
+    if splits is not None:
+        columns["split"] = splits
+    for name, column in packs.columns.items():
+        if name != "source" and name not in columns:
+            columns[name] = column.take(rows)
+    write_table(path, list(columns), zip(*columns.values(), strict=True))

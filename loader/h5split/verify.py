@@ -1,0 +1,200 @@
+"""Whether a pack is as it was written, and its sources as they were read.
+
+Pixels are read into memory rather than mapped: a bad sector or a file that is cut short meanwhile is then an answer,
+where a map would end the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Literal
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from h5split.format import Block, FormatError, encode
+from h5split.images import PackedImages
+
+Progress = Callable[[int, int], object]
+SourceState = Literal["same", "changed", "missing", "unreadable"]
+
+_READ_SIZE = 8 << 20
+_SOURCES = 64  # files a task
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found of a pack.
+
+    Attributes:
+        bad_rows: int64 (M,), ascending: the rows whose pixels do not have their checksum, or cannot be read.
+        tables: Whether labels, names and all else but the pixels have theirs; None if the file has no checksum of them.
+    """
+
+    bad_rows: NDArray[np.int64]
+    tables: bool | None
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing is wrong."""
+        return len(self.bad_rows) == 0 and self.tables is not False
+
+
+def verify(images: PackedImages, *, workers: int | None = None, progress: Progress | None = None) -> Verification:
+    """Read a pack front to back and compare every checksum in it.
+
+    Args:
+        images: The pack.
+        workers: Threads; one for each core when None.
+        progress: Called with (bytes read, bytes in all).
+
+    Raises:
+        OSError: The file is not there any more, or another one is there now.
+        FormatError: It was cut short meanwhile.
+    """
+    workers = workers or os.cpu_count() or 1
+    with _opened(images) as file:
+        tables = _tables_intact(images, file)
+        step = max(1, _READ_SIZE // images.stride)
+        buffers: SimpleQueue[bytearray] = SimpleQueue()
+        for _ in range(workers):
+            buffers.put(bytearray(step * images.stride))
+        expected = images.checksums.copy()
+
+        def bad_rows(start: int) -> NDArray[np.int64]:
+            buffer = buffers.get()
+            try:
+                return _bad_rows(file, images, expected[start : start + step], start, buffer)
+            finally:
+                buffers.put(buffer)
+
+        found = [np.empty(0, np.int64)]
+        with ThreadPoolExecutor(workers) as executor:
+            for start, bad in zip(
+                range(0, len(images), step), executor.map(bad_rows, range(0, len(images), step)), strict=True
+            ):
+                found.append(bad)
+                if progress is not None:
+                    progress(min(start + step, len(images)) * images.stride, images.images.nbytes)
+        if os.fstat(file).st_size < images.header.size:  # from now on nobody should look at the map
+            raise FormatError(f"{images.path}: the file was cut short while it was read; copy it again, or pack again")
+    return Verification(np.concatenate(found), tables)
+
+
+def verify_sources(
+    images: PackedImages,
+    *,
+    root: str | os.PathLike[str] = ".",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> list[SourceState]:
+    """Compare the source file of every row with its SHA-256: a state for each row.
+
+    Args:
+        images: The pack.
+        root: The folder that relative file names start from.
+        workers: Threads; one for each core when None.
+        progress: Called with (files read, files in all).
+
+    Returns:
+        `same`; `changed`: other bytes; `missing`: there is no such file; `unreadable`: it cannot be read.
+    """
+    folder = os.fsencode(root)
+
+    def states(start: int) -> list[SourceState]:
+        names = images.filenames[start : start + _SOURCES]
+        digests = images.digests[start : start + _SOURCES]
+        return [
+            _source_state(os.path.join(folder, encode(name)), digest.tobytes())
+            for name, digest in zip(names, digests, strict=True)
+        ]
+
+    found: list[SourceState] = []
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor:
+        for part in executor.map(states, range(0, len(images), _SOURCES)):
+            found += part
+            if progress is not None:
+                progress(len(found), len(images))
+    return found
+
+
+@contextmanager
+def _opened(images: PackedImages) -> Iterator[int]:
+    """A descriptor of the very file that is mapped."""
+    descriptor = os.open(images.path, os.O_RDONLY)
+    try:
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != images.inode:
+            raise OSError(f"{images.path}: another file is there now; try again")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _bad_rows(
+    file: int, images: PackedImages, expected: NDArray[np.uint64], first: int, buffer: bytearray
+) -> NDArray[np.int64]:
+    """Which of the rows from `first` on, as many as `expected`, are not what they should be: int64 (M,)."""
+    stride = images.stride
+    whole = memoryview(buffer)[: len(expected) * stride]
+    start = images.header.images.offset + first * stride
+    try:
+        _read(file, whole, start)
+    except OSError:
+        if len(expected) > 1:
+            parts = range(len(expected))
+            return np.concatenate([_bad_rows(file, images, expected[at : at + 1], first + at, buffer) for at in parts])
+        return np.array([first])
+    found = [xxhash.xxh3_64_intdigest(whole[at : at + stride]) for at in range(0, len(whole), stride)]
+    return first + np.flatnonzero(np.array(found, np.uint64) != expected)
+
+
+def _tables_intact(images: PackedImages, file: int) -> bool | None:
+    header = images.header
+    if header.tables_checksum is None:
+        return None
+    checksum = xxhash.xxh3_64()
+    try:
+        for block in header.tables.values():
+            for piece in _pieces(file, block):
+                checksum.update(piece)
+    except OSError:
+        return False
+    return checksum.intdigest() == header.tables_checksum
+
+
+def _pieces(file: int, block: Block) -> Iterator[memoryview]:
+    buffer = memoryview(bytearray(min(_READ_SIZE, block.nbytes)))
+    for start in range(0, block.nbytes, _READ_SIZE):
+        piece = buffer[: block.nbytes - start]
+        _read(file, piece, block.offset + start)
+        yield piece
+
+
+def _read(file: int, into: memoryview, start: int) -> None:
+    """Fill `into` with the bytes of a file from `start` on, or raise an OSError."""
+    while into:
+        count = os.preadv(file, [into], start)
+        if count == 0:
+            raise OSError("the file is cut short")
+        into, start = into[count:], start + count
+
+
+def _source_state(path: bytes, digest: bytes) -> SourceState:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for, a device read without end
+            return "missing"
+        with open(path, "rb", buffering=0) as file:
+            return "same" if hashlib.file_digest(file, "sha256").digest() == digest else "changed"
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in a name
+        return "missing"
+    except OSError:
+        return "unreadable"

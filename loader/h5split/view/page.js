@@ -1,0 +1,111 @@
+
+"use strict";
+
+// --- filters: a form shows those tiles of the element it names whose label, prediction and file name agree with it
+
+function matches(tile, form) {
+  const text = form.elements.text.value.trim().toLowerCase();
+  return ["label", "predicted"].every((name) => {
+    const choice = form.elements[name];
+    return !choice || choice.value === "" || tile.dataset[name] === choice.value;
+  }) && tile.dataset.name.toLowerCase().includes(text);
+}
+
+function apply(form) {
+  const target = document.getElementById(form.dataset.filters);
+  const tiles = [...target.querySelectorAll("li")];
+  for (const tile of tiles) tile.hidden = !matches(tile, form);
+  for (const sheet of target.querySelectorAll(".sheet")) sheet.hidden = !sheet.querySelector("li:not([hidden])");
+  const count = tiles.filter((tile) => !tile.hidden).length;
+  form.querySelector("output").textContent = `${count} of ${tiles.length} shown`;
+  target.querySelectorAll(".tiles").forEach(rove);
+}
+
+for (const form of document.querySelectorAll(".filter")) {
+  form.hidden = false;
+  form.addEventListener("input", () => apply(form));
+  form.addEventListener("submit", (event) => event.preventDefault());
+}
+
+// --- a cell of the confusion matrix, or a line of the table beside it, sets the filter of the mistakes
+
+document.addEventListener("click", (event) => {
+  const pick = event.target.closest("[data-pick-label]");
+  if (!pick) return;
+  const form = document.querySelector("[data-filters=mistake-tiles]");
+  form.elements.label.value = pick.dataset.pickLabel;
+  form.elements.predicted.value = pick.dataset.pickPredicted;
+  apply(form);
+  document.getElementById("mistakes").scrollIntoView();
+});
+
+// --- galleries: one stop for the Tab key each, arrows within
+
+function shown(list) {
+  return [...list.querySelectorAll("li:not([hidden]) .tile")];
+}
+
+function rove(list) {
+  shown(list).forEach((tile, index) => { tile.tabIndex = index ? -1 : 0; });
+}
+
+function step(list, tile, key) {
+  const tiles = shown(list);
+  const columns = getComputedStyle(list).gridTemplateColumns.split(" ").length;
+  const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[key];
+  const next = { Home: 0, End: tiles.length - 1 }[key] ?? tiles.indexOf(tile) + by;
+  return tiles[next];
+}
+
+for (const list of document.querySelectorAll(".tiles")) {
+  rove(list);
+  list.addEventListener("keydown", (event) => {
+    const next = step(list, event.target, event.key);
+    if (!next) return;
+    event.preventDefault();
+    event.target.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  });
+}
+
+document.querySelectorAll(".filter").forEach(apply);
+
+// --- the viewer: one image, with its neighbours in the same gallery
+
+const viewer = document.getElementById("viewer");
+let current = null;
+
+function view(tile) {
+  current = tile;
+  const image = tile.querySelector("img");
+  viewer.querySelector("img").src = image.src;
+  viewer.querySelector("img").classList.toggle("small", image.naturalWidth <= 64);
+  viewer.querySelector(".name").textContent = tile.closest("li").dataset.name;
+  viewer.querySelector(".facts").textContent = tile.querySelector(".facts").textContent;
+  if (!viewer.open) viewer.showModal();
+}
+
+function neighbour(by) {
+  const tiles = shown(current.closest(".tiles"));
+  const next = tiles[tiles.indexOf(current) + by];
+  if (next) view(next);
+}
+
+document.addEventListener("click", (event) => {
+  const tile = event.target.closest(".tile");
+  if (tile) view(tile);
+});
+
+viewer.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (event.target === viewer || button?.value === "close") viewer.close();
+  else if (button) neighbour(Number(button.value));
+});
+
+viewer.addEventListener("keydown", (event) => {
+  if (event.key === "ArrowRight") neighbour(1);
+  if (event.key === "ArrowLeft") neighbour(-1);
+});
+
+viewer.addEventListener("close", () => { if (current) current.focus(); });

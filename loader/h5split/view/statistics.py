@@ -1,0 +1,108 @@
+"""What pixels say about rows and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split.packs import Packs
+from h5split.rows import Rows
+
+_CHUNK = 4 << 20  # bytes of pixels looked at together
+_MAYBE_BLANK = 1.0  # grey levels of deviation, below which pixels are compared one by one
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of the rows that were looked at, in their order.
+
+    Attributes:
+        rows: int64 (M,).
+        labels: int32 (M,).
+        means: float64 (M, C), of each channel, in grey levels from 0 to 255.
+        deviations: float64 (M, C), the standard deviation of each channel within a row.
+        blank: bool (M,), whether all pixels of a row are the same.
+        mean_images: Label -> float64 (H, W, C).
+    """
+
+    rows: Rows
+    labels: NDArray[np.int32]
+    means: NDArray[np.float64]
+    deviations: NDArray[np.float64]
+    blank: NDArray[np.bool_]
+    mean_images: Mapping[int, NDArray[np.float64]]
+
+    @property
+    def brightness(self) -> NDArray[np.float64]:
+        """Of each row, from 0 to 255: float64 (M,); transparency does not count."""
+        colors = self.means[:, :3] if self.means.shape[1] > 2 else self.means[:, :1]
+        brightness: NDArray[np.float64] = colors.mean(axis=1)
+        return brightness
+
+    @property
+    def contrast(self) -> NDArray[np.float64]:
+        """The deviation of each row's most varied channel: float64 (M,)."""
+        contrast: NDArray[np.float64] = self.deviations.max(axis=1)
+        return contrast
+
+    def of_class(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of all pixels of a class: float64 (C,) each."""
+        means, deviations = self.means[self.labels == label], self.deviations[self.labels == label]
+        mean = means.mean(axis=0)
+        return mean, np.sqrt((deviations**2 + means**2).mean(axis=0) - mean**2)
+
+
+def look_at(packs: Packs, rows: Rows, progress: Callable[[int, int], object] | None = None) -> Statistics:
+    """Look at rows, class by class, so that there is one mean image at a time.
+
+    Args:
+        packs: The rows' own.
+        rows: int64 (M,).
+        progress: Called with (rows looked at, rows in all).
+    """
+    order = np.argsort(packs.labels[rows], kind="stable")
+    rows = rows[order]
+    labels = packs.labels[rows]
+    channels = packs.shape[2]
+    means, deviations = np.empty((len(rows), channels)), np.empty((len(rows), channels))
+    blank = np.zeros(len(rows), np.bool_)
+    mean_images = {}
+    starts = np.flatnonzero(np.diff(labels, prepend=-1))
+    step = max(1, _CHUNK // packs.packs[0].stride)
+    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], strict=True):
+        total = np.zeros(packs.shape)
+        for first in range(start, end, step):
+            chosen = slice(first, min(first + step, end))
+            pixels = packs.pixels(rows[chosen])
+            means[chosen], deviations[chosen], summed = _moments(pixels)
+            blank[chosen] = _blank(pixels, deviations[chosen])
+            total += summed
+            if progress is not None:
+                progress(chosen.stop, len(rows))
+        mean_images[int(labels[start])] = total / (end - start)
+    return Statistics(rows, labels, means, deviations, blank, mean_images)
+
+
+def _moments(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and deviation of each row's channels, and the sum of all rows.
+
+    Sums over pixels are products with a matrix that picks a channel, which numpy computes ten times as fast as sums
+    over an inner axis of three.
+    """
+    count, height, width, channels = pixels.shape
+    values = pixels.reshape(count, -1).astype(np.float32)
+    pick = np.tile(np.eye(channels, dtype=np.float32), (height * width, 1)) / (height * width)
+    summed = values.sum(axis=0).reshape(height, width, channels)
+    means = values @ pick
+    values *= values
+    return means, np.sqrt(np.maximum(values @ pick - means**2, 0)), summed
+
+
+def _blank(pixels: NDArray[np.uint8], deviations: NDArray[np.float64]) -> NDArray[np.bool_]:
+    blank: NDArray[np.bool_] = np.all(deviations < _MAYBE_BLANK, axis=1)
+    maybe = np.flatnonzero(blank)
+    blank[maybe] = (pixels[maybe] == pixels[maybe][:, :1, :1]).all(axis=(1, 2, 3))
+    return blank
