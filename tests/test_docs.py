@@ -15,14 +15,16 @@ import pytest
 
 from conftest import write_classes
 from h5split import SplitSequence
+from h5split import cli as h5split_cli
 from pack_images import cli
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+def blocks():
+    """What README shows as commands and code, from top to bottom: (language, text)."""
+    return re.findall(r"^```(sh|python)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
 def example(documented):
@@ -42,12 +44,10 @@ def here(tmp_path, monkeypatch):
 
 
 def run_command(line):
-    arguments = [
-        path
-        for word in shlex.split(line)[1:]
-        for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
-    ]
-    assert cli.main([*arguments, "--quiet"]) == 0
+    program, *words = shlex.split(line, comments=True)
+    arguments = [path for word in words for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+    run = {"pack-images": cli.main, "h5split": h5split_cli.main}[program]
+    assert run(arguments) == 0, line
 
 
 @pytest.mark.filterwarnings("default")
@@ -56,31 +56,35 @@ def test_the_readme_runs_from_top_to_bottom(here, capsys):
         pytest.importorskip(package, reason="needs all that README shows: pip install 'pack-images[backends]'")
     from h5split import H5SplitSequence
 
-    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("pack-images ")]
-    assert len(commands) >= 3
-    for line in commands:
-        run_command(line)
-    assert {"eurosat.h5", "photos.h5"} <= set(os.listdir(here))
     namespace = {"SplitSequence": SplitSequence}
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), namespace)
+    for language, text in blocks():
+        if language == "python":
+            exec(compile(text, "README.md", "exec"), namespace)
+            continue
+        for line in text.splitlines():
+            if line.startswith(("pack-images ", "h5split ")):
+                run_command(line)
+    assert {"eurosat.h5", "photos.h5", "report.html", "folders", "again.h5"} <= set(os.listdir(here))
     for documented in (SplitSequence, H5SplitSequence):
         exec(compile(example(documented), documented.__name__, "exec"), namespace)
     assert "root-" in capsys.readouterr().out
 
 
 def test_the_help_has_commands_that_run(here):
-    for line in re.findall(r"^  (pack-images .*)$", cli._EPILOG, re.MULTILINE):
-        run_command(line)
+    for text in (cli._EPILOG, h5split_cli._EPILOG):
+        for line in re.findall(r"^  ((?:pack-images|h5split) .*)$", text, re.MULTILINE):
+            run_command(line)
 
 
 def test_the_readme_names_every_option_and_setting():
     from h5split import Settings
 
-    for action in cli._parser()._actions:
-        for option in action.option_strings:
-            if option.startswith("--") and option not in ("--help", "--output"):
-                assert option in README, option
+    of_h5split = h5split_cli._parser()._subparsers._group_actions[0].choices.values()
+    for parser in (cli._parser(), *of_h5split):
+        for action in parser._actions:
+            for option in action.option_strings:
+                if option.startswith("--") and option not in ("--help", "--output"):
+                    assert option in README, option
     for name in Settings.__dataclass_fields__:
         assert f"`{name}`" in README, name
 

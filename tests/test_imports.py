@@ -55,6 +55,8 @@ def test_without_keras_the_sequence_says_what_to_install():
         ("import h5split", ("numpy", "h5py", "keras", "pack_images")),
         ("import pack_images", ("numpy", "h5py", "PIL", "h5split")),
         ("import pack_images.cli", ("numpy", "h5py", "PIL", "tqdm", "multiprocessing")),
+        ("import h5split.cli", ("numpy", "h5py", "PIL", "tqdm", "jinja2")),
+        ("from h5split.view import report", ("keras", "tensorflow", "jinja2", "pack_images")),
         ("from h5split import PackedImages", ("keras", "tensorflow", "PIL", "simplejpeg", "pack_images")),
         ("import pack_images.packing", ("keras", "tensorflow")),
     ],

@@ -84,7 +84,7 @@ class Info:
     def _packing_lines(self) -> list[str]:
         settings = ", ".join(f"{name} {_plain(value)}" for name, value in self.settings.items())
         versions = ", ".join(f"{name} {version}" for name, version in self.packed_by.items())
-        return [shown(line) for line in (f"packed with {settings}", f"by {versions}")]
+        return [f"packed with {shown(settings) or 'nothing said'}", f"by {shown(versions) or 'nothing said'}"]
 
     def _duplicate_lines(self) -> list[str]:
         files = sum(map(len, self.duplicates))
