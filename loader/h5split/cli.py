@@ -92,8 +92,6 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _view(arguments: argparse.Namespace) -> int:
-    import numpy as np
-
     from h5split.batches import SplitSequence
     from h5split.view import report
 
@@ -101,9 +99,7 @@ def _view(arguments: argparse.Namespace) -> int:
     parts = _parts(sequence, arguments.split)
     if arguments.part is not None:
         sequence, parts = _part(parts, arguments.part), None
-    predictions = None
-    if arguments.predictions is not None:
-        predictions = _loaded(np.load, arguments.predictions)
+    predictions = None if arguments.predictions is None else _array(arguments.predictions)
     with _bar(arguments.quiet, " images") as progress:
         report(
             sequence,
@@ -156,9 +152,11 @@ def _part(parts: Mapping[str, SplitSequence] | None, name: str) -> SplitSequence
     return parts[name]
 
 
-def _loaded(load: Callable[..., Any], path: str) -> Any:
+def _array(path: str) -> Any:
+    import numpy as np
+
     try:
-        return load(path, allow_pickle=False)
+        return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: expected an array that numpy.save wrote ({error})") from error
 
@@ -168,7 +166,7 @@ def _rows(text: str, rows: int) -> Any:
     import numpy as np
 
     if text.endswith(".npy"):
-        return _loaded(np.load, text)
+        return _array(text)
     every, found = np.arange(rows), []
     for part in text.split(","):
         try:

@@ -68,12 +68,11 @@ def classes(packs: Packs, rows: Rows, statistics: Statistics, gallery: Gallery) 
 
 def sheets(packs: Packs, rows: Rows, gallery: Gallery, seed: int) -> Section:
     """A contact sheet for each class: rows chosen by seed."""
-    labels = packs.labels[rows]
-    there = np.unique(labels)
+    rows = rows[np.argsort(packs.labels[rows], kind="stable")]
+    there, starts = np.unique(packs.labels[rows], return_index=True)
     each = max(1, min(_SHEET_TILES, _ALL_TILES // len(there)))
     found = []
-    for label in there[:_ALL_TILES].tolist():
-        members = rows[labels == label]
+    for label, members in zip(there[:_ALL_TILES].tolist(), np.split(rows, starts[1:]), strict=False):
         chosen = members[permutation(len(members), seed, label)[:each]]
         found.append({"name": packs.class_names[label], "count": len(members), "tiles": gallery.tiles(chosen)})
     return {"sheets": found, "left_out": len(there) - len(found), "seed": seed}
