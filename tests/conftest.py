@@ -73,10 +73,15 @@ def write_pack(
     filenames: Sequence[str],
     columns: Mapping[str, Sequence[str]] | None = None,
     shape: tuple[int, int, int] = (SIDE, SIDE, 3),
+    classes: Sequence[str] | None = None,
+    pixels: Sequence[NDArray[np.uint8]] | None = None,
 ) -> Path:
-    """A pack of images with any names, made in no time; the class is the folder, and the digest that of the pixels."""
-    pixels = np.stack([pixels_of(name, shape) for name in filenames])
-    classes = [name.split("/")[-2] for name in filenames]
+    """A pack of images with any names, made in no time; the digest is that of the pixels.
+
+    Unless told otherwise, the class is the folder, and the pixels are those of the name.
+    """
+    pixels = np.stack([pixels_of(name, shape) for name in filenames] if pixels is None else pixels)
+    classes = [name.split("/")[-2] for name in filenames] if classes is None else classes
     tables = Tables(
         labels=np.unique(classes, return_inverse=True)[1].astype(np.int32),
         class_names=sorted(set(classes)),
@@ -89,7 +94,7 @@ def write_pack(
     )
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
-        seal(descriptor, (len(pixels), *shape), tables)
+        seal(descriptor, pixels.shape, tables)
         os.pwrite(descriptor, pixels.tobytes(), PackedImages(path).header.images.offset)
     finally:
         os.close(descriptor)

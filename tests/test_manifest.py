@@ -8,7 +8,9 @@ import pytest
 
 from conftest import SHARED, assert_rows_are_who_they_say, needs_shared, write_classes
 from h5split import PackedImages, SplitSequence
+from h5split.splits import write_table
 from pack_images import Manifest, PackError, pack
+from pack_images.cli import main
 
 
 @pytest.fixture
@@ -166,3 +168,69 @@ def test_the_official_split_of_eurosat_packs(tmp_path):
     for part in parts.values():
         for name, label in zip(part.filenames, part.classes, strict=True):
             assert name.split("/")[-2] == part.classnames[label]
+
+
+# --- names of one's own ----------------------------------------------------------------------------------------------
+
+
+def test_names_of_a_column_are_stored_in_place_of_the_paths(here):
+    names = ["a,b.png", " spaces ", "../../x", "", "/absolute", "new\nline", "carriage\rreturn"]
+    lines = [(path, path.split("/")[1], name) for path, name in zip(images(here), names, strict=True)]
+    write_table(here / "table.csv", ["path", "label", "name"], lines)
+    pack([], "out.h5", manifest=Manifest("table.csv", name_column="name"), order="sorted", workers=1)
+    packed = PackedImages("out.h5")
+    assert list(packed.filenames) == names
+    assert list(packed.columns) == ["source"]
+    assert_rows_are_who_they_say(packed.images, [packed.class_names[label] for label in packed.labels], images(here))
+
+
+def test_without_a_column_of_names_a_column_of_names_is_kept(here):
+    table(here, f"path,label,filename\n{images(here)[0]},cat,mine\n")
+    assert rows(here) == [(images(here)[0], "cat")]
+    assert Manifest("table.csv").read().columns["filename"] == ["mine"]
+    assert rows(here, name_column="filename") == [("mine", "cat")]
+    assert "filename" not in Manifest("table.csv", name_column="filename").read().columns
+
+
+def test_files_may_have_one_name_and_a_file_of_two_names_is_given_twice(here):
+    first, second = images(here)[:2]
+    table(here, f"path,label,name\n{first},cat,same\n{second},cat,same\n")
+    summary = pack([], "out.h5", manifest=Manifest("table.csv", name_column="name"), workers=1)
+    assert summary.rows == 2
+    assert list(PackedImages("out.h5").filenames) == ["same", "same"]
+    table(here, f"path,label,name\n{first},cat,one\n{first},cat,two\n")
+    with pytest.raises(PackError, match=f"{first} is given twice"):
+        pack([], "out.h5", manifest=Manifest("table.csv", name_column="name"), workers=1)
+
+
+@pytest.mark.parametrize("column", ["path", "label"])
+def test_names_may_be_the_paths_as_written_or_the_labels(here, column):
+    table(here, f"path,label\n./{images(here)[0]},cat\n")
+    assert rows(here, name_column=column) == [(f"./{images(here)[0]}" if column == "path" else "cat", "cat")]
+
+
+@pytest.mark.parametrize("column", ["Name", "nowhere", ""])
+def test_a_column_of_names_that_is_not_there_is_an_error(here, column):
+    table(here, "path,label,name\na.png,cat,a\n")
+    with pytest.raises(
+        PackError, match=rf"expected a column {column}.*, found path, label, name; --name-column names it"
+    ):
+        rows(here, name_column=column)
+
+
+def test_the_command_takes_a_column_of_names(here, capsys):
+    table(here, f"path,label,name\n{images(here)[0]},cat,mine\n")
+    arguments = ["--manifest", "table.csv", "-o", "out.h5", "--workers", "1", "--quiet"]
+    assert main([*arguments, "--name-column", "name"]) == 0
+    assert list(PackedImages("out.h5").filenames) == ["mine"]
+    assert main([*arguments, "--name-column", "nowhere"]) == 1
+    assert "--name-column names it" in capsys.readouterr().err
+
+
+def test_another_column_of_names_makes_another_file_of_the_same_pixels(here):
+    lines = [(path, path.split("/")[1], f"a{row}", f"b{row}") for row, path in enumerate(images(here))]
+    write_table(here / "table.csv", ["path", "label", "a", "b"], lines)
+    pack([], "out.h5", manifest=Manifest("table.csv", name_column="a"), workers=1)
+    summary = pack([], "out.h5", manifest=Manifest("table.csv", name_column="b"), workers=1)
+    assert (summary.copied, summary.decoded) == (7, 0)
+    assert sorted(PackedImages("out.h5").filenames) == [f"b{row}" for row in range(7)]

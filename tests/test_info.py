@@ -1,0 +1,137 @@
+"""What `info` says of a pack."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+
+from conftest import names_in, pixels_of, write_classes, write_hole, write_pack
+from h5split import PackedImages
+from h5split.cli import main
+from h5split.info import describe
+
+
+@pytest.fixture
+def full(tmp_path, packing, monkeypatch):
+    """A pack with duplicates, and a file that was left out: 5 cats and 7 dogs."""
+    monkeypatch.chdir(tmp_path)
+    write_classes(tmp_path / "data", {"cat": 3, "dog": 6})
+    shutil.copy("data/cat/data-cat-0.png", "data/cat/same.png")
+    shutil.copy("data/dog/data-dog-1.png", "data/cat/taken-for-a-cat.png")
+    shutil.copy("data/dog/data-dog-1.png", "data/dog/again.png")
+    (tmp_path / "data/cat/broken.png").write_bytes(b"broken")
+    packing("data", output="out.h5", seed=3, size=8)
+    return PackedImages("out.h5")
+
+
+def test_counts_are_those_of_the_file(full):
+    found = describe(full)
+    assert (found.path, found.rows, found.shape, found.nbytes) == ("out.h5", 12, (8, 8, 3), os.path.getsize("out.h5"))
+    assert found.classes == {"cat": 5, "dog": 7}
+    assert found.columns == {"source": {"data": 12}}
+    assert (found.settings["seed"], found.settings["size"]) == (3, [8, 8])
+    assert sorted(found.packed_by) == ["pack-images", "pillow", "simplejpeg"]
+
+
+def test_what_was_left_out_is_listed(full):
+    assert describe(full).skipped == [("data/cat/broken.png", "not an image that Pillow knows")]
+
+
+def test_identical_files_of_different_labels_come_first(full):
+    found = describe(full)
+    assert [sorted(group) for group in found.duplicates] == [
+        ["data/cat/taken-for-a-cat.png", "data/dog/again.png", "data/dog/data-dog-1.png"],
+        ["data/cat/data-cat-0.png", "data/cat/same.png"],
+    ]
+    assert found.conflicting == 1
+
+
+def test_values_of_columns_are_counted_the_most_frequent_first(tmp_path):
+    columns = {"split": ["test", "train", "train", "", "train"], "fold": ["1", "2", "2", "1", "2"], "id": list("abcde")}
+    path = write_pack(tmp_path / "a.h5", [f"x/cat/{row}.png" for row in range(5)], columns)
+    found = describe(PackedImages(path)).columns
+    assert list(found["split"].items()) == [("train", 3), ("test", 1), ("", 1)]
+    assert list(found["fold"].items()) == [("2", 3), ("1", 2)]
+    assert found["id"] == dict.fromkeys("abcde", 1)
+
+
+@pytest.mark.parametrize(("values", "counted"), [(10_000, True), (10_001, False)])
+def test_more_than_ten_thousand_values_are_not_counted(tmp_path, values, counted):
+    names = [f"x/cat/{row}" for row in range(values)]
+    pixels = [pixels_of("x", (1, 1, 1))] * values
+    path = write_pack(tmp_path / "a.h5", names, {"id": names}, classes=["cat"] * values, pixels=pixels)
+    found = describe(PackedImages(path))
+    assert found.columns["id"] == (dict.fromkeys(names, 1) if counted else None)
+    said = f"  id: {values:,} values, all different\n" if counted else "  id: more than 10,000 values\n"
+    assert said in str(found)
+
+
+def test_one_screen_says_it_all(full, capsys):
+    assert main(["info", "out.h5"]) == 0
+    out = capsys.readouterr().out
+    for line in (
+        f"out.h5: 12 images, 8x8x3, {os.path.getsize('out.h5') / 1e6:.1f} MB\n",
+        "  2 classes\n          5  cat  █████████████████████\n          7  dog  ██████████████████████████████\n",
+        "  source: 1 value: data 12\n",
+        "fit stretch, interpolation bilinear, labels auto, ",
+        "duplicates: 5 files in 2 groups of identical ones, 1 of them with different labels\n",
+        "left out: 1\n  data/cat/broken.png: not an image that Pillow knows\n",
+    ):
+        assert line in out
+    assert len(out.splitlines()) < 25
+
+
+def test_a_pack_of_many_of_everything_is_one_screen_still(tmp_path):
+    names = [f"x/class-{row % 500}/{row // 2 * 2}-\n.png" for row in range(3000)]
+    path = write_pack(tmp_path / "a.h5", names, {f"column-{k}": names for k in range(3)}, shape=(1, 1, 3))
+    lines = str(describe(PackedImages(path))).splitlines()
+    assert len(lines) < 50
+    assert "        ...  480 more classes" in lines
+
+
+def test_json_is_everything(full, capsys):
+    assert main(["info", "out.h5", "--json"]) == 0
+    found = describe(full)
+    assert json.loads(capsys.readouterr().out) == {
+        "path": "out.h5",
+        "rows": 12,
+        "shape": [8, 8, 3],
+        "nbytes": os.path.getsize("out.h5"),
+        "classes": {"cat": 5, "dog": 7},
+        "columns": {"source": {"data": 12}},
+        "settings": dict(full.header.settings),
+        "packed_by": dict(full.header.packed_by),
+        "skipped": [["data/cat/broken.png", "not an image that Pillow knows"]],
+        "duplicates": [list(group) for group in found.duplicates],
+        "conflicting": 1,
+    }
+
+
+def test_names_of_any_bytes_come_back_from_json_and_take_one_line_else(tmp_path, capsys):
+    names = ["x/a\nb\udcff/1", 'x/"c"/2', "x/\u202e\t/3"]
+    path = write_pack(tmp_path / "a.h5", names, {"new\nline": ["\r", "\udcff", ""]})
+    assert main(["info", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert sorted(found["classes"]) == ['"c"', "a\nb\udcff", "\u202e\t"]
+    assert found["columns"]["new\nline"] == {"\r": 1, "\udcff": 1, "": 1}
+    assert main(["info", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "a\\nb\\udcff" in out
+    assert "\u202e" not in out
+    assert len(out.splitlines()) == 12
+
+
+def test_no_pixel_is_needed(tmp_path):
+    found = describe(PackedImages(write_hole(tmp_path / "hole.h5", 1000, (512, 512, 3))))
+    assert (found.rows, found.classes, len(found.duplicates[0])) == (1000, {"nothing": 1000}, 1000)
+
+
+def test_a_class_without_images_is_there(tmp_path):
+    path = write_pack(tmp_path / "a.h5", names_in("a", {"cat": 2, "dog": 1}))
+    found = describe(PackedImages(path))
+    assert found.classes == {"cat": 2, "dog": 1}
+    assert (found.duplicates, found.conflicting, found.skipped) == ([], 0, [])
+    assert "duplicates: none\nleft out: none" in str(found)

@@ -1,0 +1,276 @@
+"""Damage is found, wherever it is, and sources that are not what they were."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from conftest import write_classes, write_pack
+from h5split import FormatError, PackedImages
+from h5split.verify import verify, verify_sources
+from pack_images import Manifest, pack
+
+TABLES = [
+    "labels",
+    "class_names",
+    "filenames",
+    "columns/source",
+    "columns/split",
+    "digests",
+    "checksums",
+    "skipped/filenames",
+    "skipped/reasons",
+]
+
+
+@pytest.fixture(scope="session")
+def intact(tmp_path_factory):
+    """A pack of 299 images, each table of it filled."""
+    folder = tmp_path_factory.mktemp("verify")
+    root = write_classes(folder / "data", {"cat": 200, "dog": 99})
+    (root / "dog" / "broken.png").write_bytes(b"broken")
+    lines = [f"{path},{path.parent.name},{path.name[-5]}" for path in sorted(root.rglob("*.png"))]
+    (folder / "table.csv").write_text("\n".join(["path,label,split", *lines]))
+    pack([], folder / "images.h5", manifest=Manifest(str(folder / "table.csv")), workers=1)
+    return folder / "images.h5"
+
+
+@pytest.fixture
+def copy(intact, tmp_path):
+    return shutil.copy(intact, tmp_path / "copy.h5")
+
+
+@pytest.fixture
+def sources(tmp_path, packing, monkeypatch):
+    """A pack of relative names, and its sources beside it."""
+    monkeypatch.chdir(tmp_path)
+    write_classes(tmp_path / "data", {"cat": 3, "dog": 70})
+    packing("data", output="out.h5")
+    return PackedImages("out.h5")
+
+
+def flip(path, byte, bit):
+    with open(path, "r+b") as file:
+        file.seek(byte)
+        value = file.read(1)[0]
+        file.seek(byte)
+        file.write(bytes([value ^ 1 << bit]))
+
+
+def states(images, **options):
+    """File name -> state of each source that is not the same."""
+    found = verify_sources(images, **options)
+    return {name: state for name, state in zip(images.filenames, found, strict=True) if state != "same"}
+
+
+def survives(code, *arguments):
+    """What a process prints that may crash; it must not."""
+    code = f"import os, sys\nfrom h5split import FormatError, PackedImages\npath, size = sys.argv[1:]\n{code}"
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    return done.stdout
+
+
+# --- the pack --------------------------------------------------------------------------------------------------------
+
+
+def test_an_intact_pack_is_intact(intact):
+    found = verify(PackedImages(intact))
+    assert found.bad_rows.tolist() == []
+    assert found.tables is True
+    assert found.intact
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_flipped_bit_of_a_pixel_is_found_in_its_row(copy, seed):
+    images = PackedImages(copy)
+    rng = np.random.default_rng(seed)
+    row, byte, bit = (int(rng.integers(high)) for high in (len(images), images.stride, 8))
+    flip(copy, images.header.images.offset + row * images.stride + byte, bit)
+    found = verify(PackedImages(copy), workers=1 + seed % 3)
+    assert found.bad_rows.tolist() == [row]
+    assert found.tables is True
+    assert not found.intact
+
+
+def test_many_damaged_rows_are_found_in_order_over_every_read(tmp_path):
+    path = write_pack(tmp_path / "a.h5", [f"x/cat/{row}" for row in range(40)], shape=(512, 1024, 1))  # 20 MB
+    images = PackedImages(path)
+    rows = [0, 1, 15, 16, 17, 31, 32, 39]
+    for row in rows:
+        flip(path, images.header.images.offset + (row + 1) * images.stride - 1, 7)
+    for workers in (1, 4, None):
+        assert verify(images, workers=workers).bad_rows.tolist() == rows
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("table", TABLES)
+def test_a_flipped_bit_of_a_table_is_found(copy, table, seed):
+    images = PackedImages(copy)
+    assert list(images.header.tables) == TABLES
+    block = images.header.tables[table]
+    byte, bit = divmod(int(np.random.default_rng(seed).integers(block.nbytes * 8)), 8)
+    flip(copy, block.offset + byte, bit)
+    try:
+        damaged = PackedImages(copy)
+    except FormatError:
+        return
+    found = verify(damaged)
+    assert found.tables is False
+    assert not found.intact
+    assert found.bad_rows.tolist() == ([byte // 8] if table == "checksums" else [])
+
+
+def test_the_first_and_last_byte_of_every_block_count(intact, tmp_path):
+    images, raw = PackedImages(intact), bytearray(intact.read_bytes())
+    spans = [images.header.images, *images.header.tables.values()]
+    for block in spans:
+        for byte in {block.offset, block.offset + block.nbytes - 1}:
+            (tmp_path / "a.h5").write_bytes(raw[:byte] + bytes([raw[byte] ^ 1]) + raw[byte + 1 :])
+            with contextlib.suppress(FormatError):
+                assert not verify(PackedImages(tmp_path / "a.h5")).intact
+
+
+def test_a_pack_that_has_no_checksum_of_its_tables_is_not_said_to_have_it(copy):
+    with h5py.File(copy, "r+") as file:
+        del file.attrs["tables_checksum"]
+    found = verify(PackedImages(copy))
+    assert found.tables is None
+    assert found.intact
+    images = PackedImages(copy)
+    flip(copy, images.header.images.offset, 0)
+    assert not verify(images).intact
+
+
+def test_progress_ends_with_every_byte(intact):
+    seen = []
+    images = PackedImages(intact)
+    verify(images, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (images.images.nbytes, images.images.nbytes)
+
+
+@pytest.mark.parametrize("part", [0, 0.001, 0.3, 0.6, 0.9, 0.999])
+def test_a_file_that_is_cut_short_is_refused(intact, tmp_path, part):
+    raw = intact.read_bytes()
+    (tmp_path / "cut.h5").write_bytes(raw[: int(len(raw) * part)])
+    with pytest.raises(FormatError, match=r"cut\.h5: "):
+        PackedImages(tmp_path / "cut.h5")
+
+
+@pytest.mark.parametrize("size", [0, 5000, 100_000])
+def test_a_file_that_is_cut_short_while_it_is_verified_is_an_error_and_no_crash(copy, size):
+    code = """from h5split.verify import verify
+try:
+    verify(PackedImages(path), progress=lambda *_: os.truncate(path, int(size)))
+except FormatError as error:
+    print(error)"""
+    assert "the file was cut short while it was read" in survives(code, copy, size)
+
+
+@pytest.mark.parametrize("size", [0, 5000, 100_000])
+def test_a_file_that_is_cut_short_after_it_was_opened_is_an_error_and_no_crash(copy, size):
+    code = """from h5split.verify import verify
+images = PackedImages(path)
+os.truncate(path, int(size))
+try:
+    verify(images)
+except (FormatError, OSError) as error:
+    print(error)"""
+    assert "cut short" in survives(code, copy, size)
+
+
+def test_a_file_that_is_cut_short_while_sources_are_compared_is_an_error_and_no_crash(copy):
+    code = """from h5split.verify import verify_sources
+try:
+    verify_sources(PackedImages(path), workers=1, progress=lambda *_: os.truncate(path, int(size)))
+except (FormatError, OSError) as error:
+    print(error)"""
+    assert "cut short" in survives(code, copy, 0)
+
+
+def test_another_file_at_the_path_is_an_error(copy, intact):
+    images = PackedImages(copy)
+    os.unlink(copy)
+    with pytest.raises(FileNotFoundError):
+        verify(images)
+    shutil.copy(intact, copy)
+    with pytest.raises(OSError, match="another file is there now"):
+        verify(images)
+
+
+def test_workers_take_memory_for_the_work_there_is(intact):
+    code = """import resource
+from h5split.verify import verify
+verify(PackedImages(path), workers=1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+verify(PackedImages(path), workers=int(size))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"""
+    assert int(survives(code, intact, 64)) < 100_000  # kB
+
+
+# --- sources ---------------------------------------------------------------------------------------------------------
+
+
+def test_sources_that_did_not_change_are_the_same(sources):
+    assert verify_sources(sources) == ["same"] * 73
+
+
+def test_sources_are_told_apart_by_what_became_of_them(sources):
+    flip("data/cat/data-cat-0.png", 40, 3)
+    os.truncate("data/dog/data-dog-3.png", 10)
+    os.unlink("data/dog/data-dog-5.png")
+    os.unlink("data/dog/data-dog-6.png")
+    os.symlink("data-dog-6.png", "data/dog/data-dog-6.png")
+    assert states(sources) == states(sources, workers=1)
+    assert states(sources) == {
+        "data/cat/data-cat-0.png": "changed",
+        "data/dog/data-dog-3.png": "changed",
+        "data/dog/data-dog-5.png": "missing",
+        "data/dog/data-dog-6.png": "unreadable",
+    }
+
+
+def test_a_pipe_or_a_folder_in_place_of_a_source_is_no_such_file(sources):
+    for name in ("data/dog/data-dog-1.png", "data/dog/data-dog-2.png"):
+        os.unlink(name)
+    os.mkfifo("data/dog/data-dog-1.png")
+    os.mkdir("data/dog/data-dog-2.png")
+    assert states(sources) == {"data/dog/data-dog-1.png": "missing", "data/dog/data-dog-2.png": "missing"}
+
+
+def test_relative_names_start_from_root(sources, tmp_path, monkeypatch):
+    shutil.move("data", tmp_path / "moved" / "data")
+    assert set(verify_sources(sources)) == {"missing"}
+    assert set(verify_sources(sources, root="moved")) == {"same"}
+    assert set(verify_sources(sources, root=tmp_path / "moved")) == {"same"}
+    monkeypatch.chdir("moved")
+    assert set(verify_sources(PackedImages("../out.h5"))) == {"same"}
+
+
+def test_names_that_no_file_can_have_are_missing_or_unreadable(tmp_path):
+    names = ["", ".", "..", "a\0b", "x" * 4000, "/", "\udcff", "a/" * 3000]
+    path = write_pack(tmp_path / "a.h5", names, classes=["cat"] * len(names))
+    assert set(verify_sources(PackedImages(path), root=tmp_path)) == {"missing", "unreadable"}
+
+
+def test_a_source_of_any_name_is_found(tmp_path):
+    names = ["\udcff\udce9", "new\nline", " spaces ", "ü", "q'uo\"te", "back\\slash"]
+    path = write_pack(tmp_path / "a.h5", names, classes=["cat"] * len(names))
+    images = PackedImages(path)
+    for name, pixels in zip(names, images.images, strict=True):
+        with open(os.path.join(os.fsencode(tmp_path), os.fsencode(name)), "wb") as file:
+            file.write(pixels.tobytes())
+    assert verify_sources(images, root=tmp_path) == ["same"] * len(names)
+
+
+def test_progress_of_sources_ends_with_every_file(sources):
+    seen = []
+    verify_sources(sources, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(64, 73), (73, 73)]
