@@ -1,0 +1,1163 @@
+"""The page of `h5split view`: what it says of real packs, and how it behaves in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from html import unescape
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import xxhash
+from PIL import Image
+
+from conftest import names_in, pixels_of, write_pack
+from h5split import H5SplitSequence, PackedImages, SplitSequence, write_split
+from h5split.cli import main
+from h5split.format import Tables, seal
+from h5split.view import report
+
+pytest.importorskip("jinja2")
+webdriver = pytest.importorskip("selenium.webdriver")
+
+from selenium.webdriver.chrome.service import Service  # noqa: E402  # after it is known to be there
+from selenium.webdriver.common.actions.action_builder import ActionBuilder  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select  # noqa: E402
+
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,900",
+]
+CLASSES = {"cat": 6, "dog": 9, "emu": 4}
+SHOWN_AS = {
+    "<script>window.canary=1</script>": "<script>window.canary=1</script>",
+    '"><img src=x onerror=window.canary=1>': '"><img src=x onerror=window.canary=1>',
+    "'><svg onload=window.canary=1>": "'><svg onload=window.canary=1>",
+    "</script></style></title>": "</script></style></title>",
+    "{{ 7*7 }}{% raw %}{#": "{{ 7*7 }}{% raw %}{#",
+    "javascript:window.canary=1": "javascript:window.canary=1",
+    "&lt;b&gt;&amp;": "&lt;b&gt;&amp;",
+    "right\u202eleft": r"right\u202eleft",
+    "bytes\udcff": r"bytes\udcff",
+    "two\nlines": r"two\nlines",
+}
+
+
+# --- what a page says, without a browser
+
+
+class Tile(NamedTuple):
+    name: str
+    label: str
+    predicted: str
+    image: Image.Image
+    text: str
+
+    @property
+    def pixels(self):
+        pixels = np.asarray(self.image)
+        return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def write_rows(path, pixels, filenames, classes, columns=None, skipped=()):
+    """A pack of any pixels, names, classes and files left out."""
+    pixels = np.ascontiguousarray(pixels)
+    names = sorted(set(classes))
+    tables = Tables(
+        labels=np.array([names.index(name) for name in classes], np.int32),
+        class_names=names,
+        filenames=filenames,
+        columns={"source": ["source"] * len(filenames), **(columns or {})},
+        digests=np.stack([np.frombuffer(hashlib.sha256(image).digest(), np.uint8) for image in pixels]),
+        checksums=np.array([xxhash.xxh3_64_intdigest(image) for image in pixels], np.uint64),
+        settings={},
+        packed_by={},
+        skipped=skipped,
+    )
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        seal(descriptor, pixels.shape, tables)
+        os.pwrite(descriptor, pixels.tobytes(), PackedImages(path).header.images.offset)
+    finally:
+        os.close(descriptor)
+    return path
+
+
+def made(sequence, predictions=None, path=None, **options):
+    """The page as text."""
+    path = path or Path(sequence.packs.packs[0].path).with_suffix(".html")
+    report(sequence, predictions, path, **options)
+    return path.read_text("utf-8")
+
+
+def section(page, name):
+    """The HTML of a section."""
+    return re.search(rf'<section id="{name}".*?</section>', page, re.DOTALL)[0]
+
+
+def between(page, start, end):
+    return page.split(start, 1)[1].split(end, 1)[0]
+
+
+def text_of(html):
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))).strip()
+
+
+def tiles(html):
+    """The tiles in some HTML, their pictures decoded."""
+    pattern = r'<li data-name="(.*?)" data-label="(.*?)" data-predicted="(.*?)">(.*?)</li>'
+    found = []
+    for name, label, predicted, inside in re.findall(pattern, html, re.DOTALL):
+        data = base64.b64decode(re.search(r'src="data:image/(?:png|jpeg);base64,([^"]*)"', inside)[1])
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        found.append(Tile(unescape(name), unescape(label), unescape(predicted), image, text_of(inside)))
+    return found
+
+
+def names(found):
+    return [tile.name for tile in found]
+
+
+def assert_tiles_are_who_they_say(found):
+    assert found
+    for tile in found:
+        assert np.array_equal(tile.pixels, pixels_of(tile.name, tile.pixels.shape)), tile.name
+        assert tile.label == tile.name.split("/")[-2]
+
+
+def matrix_of(page):
+    """(label, predicted) -> count, as the confusion matrix says."""
+    found = re.findall(r"<title>([\d,]+) (\w+) taken for (\w+)</title>", page)
+    return {(label, predicted): int(number.replace(",", "")) for number, label, predicted in found}
+
+
+def table(html):
+    """The cells of a table's lines."""
+    lines = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
+    return [[text_of(cell) for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", line, re.DOTALL)] for line in lines]
+
+
+def some_predictions(labels, classes, wrong=0.4):
+    """Shares for each class, about so many of them wrong, every confidence another."""
+    rng = np.random.default_rng(0)
+    chosen = np.where(rng.random(len(labels)) < wrong, rng.integers(0, classes, len(labels)), labels)
+    confidence = rng.permutation(np.linspace(0.55, 0.95, len(labels)))
+    shares = np.repeat((1 - confidence[:, None]) / (classes - 1), classes, axis=1)
+    shares[np.arange(len(labels)), chosen] = confidence
+    return shares
+
+
+def flat(*levels, side=8):
+    """Images of one grey level each."""
+    return np.stack([np.full((side, side, 3), level, np.uint8) for level in levels])
+
+
+@pytest.fixture
+def small(tmp_path):
+    return write_pack(tmp_path / "small.h5", names_in("data", CLASSES))
+
+
+@pytest.fixture
+def two_class(tmp_path):
+    return write_pack(tmp_path / "two.h5", names_in("data", {"cat": 6, "dog": 9}))
+
+
+def test_every_tile_of_the_contact_sheets_is_the_row_it_names(small):
+    found = tiles(section(made(SplitSequence(small)), "sheets"))
+    assert sorted(names(found)) == sorted(PackedImages(small).filenames)
+    assert_tiles_are_who_they_say(found)
+
+
+def test_a_tile_says_its_row(small):
+    pack = PackedImages(small)
+    for tile in tiles(section(made(SplitSequence(small)), "sheets")):
+        assert pack.filenames[int(re.search(r"row (\d+)$", tile.text)[1])] == tile.name
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_contact_sheets_show_sixty_of_a_class_chosen_by_seed(tmp_path, seed):
+    pack = write_pack(tmp_path / "p.h5", names_in("data", {"cat": 100, "dog": 70}))
+    found = tiles(section(made(SplitSequence(pack), seed=seed), "sheets"))
+    assert len(found) == len(set(names(found))) == 120
+    assert_tiles_are_who_they_say(found)
+    assert names(found) != names(tiles(section(made(SplitSequence(pack), seed=seed + 1), "sheets")))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4], ids=["grayscale", "rgb", "rgba"])
+def test_every_number_of_channels_is_shown_as_it_is(tmp_path, channels):
+    pack = write_pack(tmp_path / "p.h5", names_in("data", CLASSES), shape=(8, 8, channels))
+    page = made(SplitSequence(pack))
+    assert_tiles_are_who_they_say(tiles(page))
+    assert {tile.pixels.shape for tile in tiles(page)} == {(8, 8, channels)}
+
+
+def test_large_images_are_shown_small_and_in_proportion(tmp_path):
+    shades = [np.full((224, 112, 3), level, np.uint8) for level in (30, 120, 210)]
+    pack = write_rows(tmp_path / "p.h5", shades, ["d/a/0.png", "d/a/1.png", "d/b/2.png"], ["a", "a", "b"])
+    for tile in tiles(section(made(SplitSequence(pack)), "sheets")):
+        assert tile.pixels.shape == (96, 48, 3)
+        assert abs(tile.pixels.mean() - shades[int(tile.name[4])].mean()) < 2
+
+
+def test_a_child_of_a_split_is_shown_alone(small):
+    _, part = SplitSequence(small).split(0.5)
+    page = made(part)
+    assert sorted(names(tiles(section(page, "sheets")))) == sorted(part.filenames)
+    assert_tiles_are_who_they_say(tiles(page))
+    assert f"{len(part.filenames)} images of 19 in the file" in text_of(page)
+
+
+def test_two_packs_of_different_sizes_are_one_page(tmp_path):
+    first = write_pack(tmp_path / "one.h5", names_in("one", {"dog": 5, "emu": 3}))
+    second = write_pack(tmp_path / "two.h5", names_in("two", {"cat": 20, "dog": 4}))
+    sequence = SplitSequence(first, second)
+    found = tiles(section(made(sequence), "sheets"))
+    assert sorted(names(found)) == sorted(sequence.filenames)
+    assert_tiles_are_who_they_say(found)
+
+
+def test_a_pack_of_one_row_has_a_page(tmp_path):
+    page = made(SplitSequence(write_pack(tmp_path / "p.h5", ["data/cat/only.png"])))
+    assert names(tiles(section(page, "sheets"))) == ["data/cat/only.png"]
+
+
+def test_one_of_a_thing_is_counted_as_one(tmp_path):
+    page = made(SplitSequence(write_pack(tmp_path / "p.h5", ["data/cat/only.png"])))
+    assert "1 image," in text_of(between(page, "<header>", "</header>"))
+    assert "in 1 class;" in text_of(between(page, "<header>", "</header>"))
+
+
+def test_one_class_alone_has_a_page_with_predictions(tmp_path):
+    pack = write_pack(tmp_path / "p.h5", names_in("data", {"cat": 5}))
+    assert "100.0%" in text_of(section(made(SplitSequence(pack), np.ones((5, 1))), "predictions"))
+
+
+def test_a_thousand_classes_take_less_than_five_megabytes(tmp_path, record_property):
+    pack = write_pack(tmp_path / "p.h5", names_in("data", {f"class-{number:04}": 2 for number in range(1000)}))
+    predictions = some_predictions(SplitSequence(pack).classes, 1000)
+    started = time.perf_counter()
+    page = made(SplitSequence(pack), predictions)
+    record_property("seconds", time.perf_counter() - started)
+    record_property("bytes", len(page))
+    assert len(page) < 5e6
+    assert len(tiles(section(page, "sheets"))) == 720
+    assert "280 more classes are not shown" in page
+    assert "class-0999" in section(page, "classes")
+
+
+def test_the_page_is_the_same_bytes_when_made_again(small, tmp_path):
+    for name in ("first.html", "second.html"):
+        code = "import sys; from h5split.cli import main; sys.exit(main(sys.argv[1:]))"
+        run = [sys.executable, "-c", code, "view", small, "-o", tmp_path / name, "--quiet"]
+        subprocess.run(run, check=True, timeout=60, env=os.environ | {"PYTHONHASHSEED": str(len(name))})
+    assert (tmp_path / "first.html").read_bytes() == (tmp_path / "second.html").read_bytes()
+
+
+def test_the_page_asks_for_nothing_from_outside(small):
+    page = made(SplitSequence(small), some_predictions(SplitSequence(small).classes, 3))
+    page = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    for value in re.findall(r"""(?:src|href|srcset|action|data|poster)\s*=\s*["']?([^"'\s>]+)""", page):
+        assert value.startswith(("data:", "#")), value
+    assert not re.search(r"https?:|=\s*[\"']?//|url\(|@import", page)
+
+
+def test_classes_are_counted(small):
+    found = section(made(SplitSequence(small)), "classes")
+    counts = re.findall(r"<title>(\w+)</title></text>\s*<rect.*?</rect>\s*<text.*?>(\d+)</text>", found)
+    assert {name: int(number) for name, number in counts} == CLASSES
+
+
+def test_mean_and_deviation_are_those_of_the_pixels(small):
+    sequence = SplitSequence(small)
+    for line in table(section(made(sequence), "classes"))[1:]:
+        pixels = sequence.packs.pixels(sequence.rows[sequence.classes == sequence.classnames.index(line[1])])
+        assert line[2] == " ".join(f"{value:.0f}" for value in pixels.mean(axis=(0, 1, 2)))
+        assert line[3] == " ".join(f"{value:.0f}" for value in pixels.std(axis=(0, 1, 2)))
+
+
+# --- outliers and identical files
+
+
+def test_blank_and_nearly_blank_images_are_found_flattest_first(tmp_path):
+    pixels = np.concatenate([flat(0, 90, 255), np.stack([pixels_of(f"{at}.png") for at in range(5)]), flat(7, 60)])
+    pixels[8, 0, 0, 0] = 12  # one channel varies a little, by 0.6
+    pixels[9, :4, :, 1] = 58  # by 1
+    files = [f"d/a/{at}.png" for at in range(10)]
+    found = section(made(SplitSequence(write_rows(tmp_path / "p.h5", pixels, files, ["a"] * 10))), "outliers")
+    blank, nearly = between(found, "<h3>Blank", "<h3>Nearly"), between(found, "<h3>Nearly", "<h3>Darkest")
+    assert sorted(names(tiles(blank))) == ["d/a/0.png", "d/a/1.png", "d/a/2.png"]
+    assert names(tiles(nearly)) == ["d/a/8.png", "d/a/9.png"]
+    for tile in tiles(found):
+        assert np.array_equal(tile.pixels, pixels[int(tile.name[4:-4])])
+
+
+def test_darkest_and_brightest_come_in_order(tmp_path):
+    levels = np.random.default_rng(0).permutation(np.arange(0, 240, 4))
+    pixels = flat(*levels)
+    pixels[:, 0, 0] += 10
+    files = [f"d/a/{level}.png" for level in levels]
+    found = section(made(SplitSequence(write_rows(tmp_path / "p.h5", pixels, files, ["a"] * 60))), "outliers")
+    dark, bright = found.split("<h3>Brightest")
+    assert names(tiles(between(dark + "|", "<h3>Darkest", "|"))) == [f"d/a/{level}.png" for level in range(0, 96, 4)]
+    assert names(tiles(bright)) == [f"d/a/{level}.png" for level in range(236, 140, -4)]
+
+
+@pytest.mark.parametrize("side", [8, 100, 224, 300, 500, 1000])
+def test_blank_images_of_any_size_are_found(tmp_path, side):
+    levels = [77, 131, 200, 254, 255]
+    files = [f"d/level-{level}/{at}.png" for level in levels for at in range(2)]
+    pixels = np.repeat(flat(*levels, side=side), 2, axis=0)
+    pack = write_rows(tmp_path / "p.h5", pixels, files, [name.split("/")[1] for name in files])
+    found = section(made(SplitSequence(pack)), "outliers")
+    assert sorted(names(tiles(between(found, "<h3>Blank", "<h3>Nearly")))) == sorted(files)
+
+
+@pytest.mark.parametrize("side", [8, 100, 300, 1000])
+def test_a_class_of_white_images_has_a_distribution(tmp_path, side):
+    pixels = flat(255, 255, side=side)
+    page = made(SplitSequence(write_rows(tmp_path / "p.h5", pixels, ["d/a/0.png", "d/b/1.png"], ["a", "b"])))
+    assert '"nan"' not in page
+    line = table(section(page, "classes"))[1]
+    assert line[2:4] == ["255 255 255", "0 0 0"]
+
+
+def test_identical_files_with_different_labels_come_first(tmp_path):
+    files = ["d/a/one.png", "e/a/one.png", "d/b/two.png", "d/a/two.png", "f/b/two.png", "d/a/three.png"]
+    page = made(SplitSequence(write_pack(tmp_path / "p.h5", files)))
+    first, second = re.findall(r'<div class="group (\w*)"><p>(.*?)</p>\s*(<ul.*?</ul>)', page, re.DOTALL)
+    assert first[:2] == ("bad", "3 identical files, with different labels")
+    assert sorted(names(tiles(first[2]))) == ["d/a/two.png", "d/b/two.png", "f/b/two.png"]
+    assert second[:2] == ("", "2 identical files")
+    assert sorted(names(tiles(second[2]))) == ["d/a/one.png", "e/a/one.png"]
+    assert_tiles_are_who_they_say(tiles(page))
+    finding = re.search(r'<li class="bad"><a href="#identical">(.*?)</a>', page)[1]
+    assert "different labels" in finding
+
+
+def test_files_left_out_are_listed_with_their_reason(tmp_path):
+    skipped = [("d/a/x.png", "cut off"), ("d/a/y.png", "cut off"), ("d/b/z.png", "too large")]
+    pack = write_rows(tmp_path / "p.h5", flat(1, 2), ["d/a/0.png", "d/b/1.png"], ["a", "b"], skipped=skipped)
+    page = made(SplitSequence(pack))
+    assert table(section(page, "skipped")) == [["Reason", "Files"], ["cut off", "2"], ["too large", "1"]]
+    for name, reason in skipped:
+        assert f"<li>{name}: {reason}</li>" in page
+
+
+# --- splits
+
+
+def split_table(page):
+    return {line[0]: line[1:] for line in table(section(page, "split"))}
+
+
+def test_the_split_table_counts_the_parts_of_a_csv(small, tmp_path, capsys):
+    sequence = SplitSequence(small)
+    train, val = sequence.split(0.7)
+    write_split(tmp_path / "s.csv", {"train": train, "val": val})
+    arguments = ["view", str(small), "-o", str(tmp_path / "r.html"), "--split", str(tmp_path / "s.csv"), "--quiet"]
+    assert main(arguments) == 0
+    found = split_table((tmp_path / "r.html").read_text())
+    assert found["Class"] == ["train", "val"]
+    assert found["all"] == [str(len(train.rows)), str(len(val.rows))]
+    for label, name in enumerate(sequence.classnames):
+        assert found[name] == [str((part.classes == label).sum()) for part in (train, val)]
+
+
+def test_a_column_is_a_split(tmp_path):
+    files = names_in("data", CLASSES)
+    fold = ["even" if int(name[-5]) % 2 == 0 else "odd" for name in files]
+    pack = write_pack(tmp_path / "p.h5", files, {"fold": fold})
+    assert main(["view", str(pack), "-o", str(tmp_path / "r.html"), "--split", "fold", "--quiet"]) == 0
+    found = split_table((tmp_path / "r.html").read_text())
+    assert found == {
+        "Class": ["even", "odd"],
+        "cat": ["3", "3"],
+        "dog": ["5", "4"],
+        "emu": ["2", "2"],
+        "all": ["10", "9"],
+    }
+
+
+def test_a_part_alone_is_looked_at_with_its_predictions(tmp_path):
+    files = names_in("data", CLASSES)
+    fold = ["even" if int(name[-5]) % 2 == 0 else "odd" for name in files]
+    pack = write_pack(tmp_path / "p.h5", files, {"fold": fold})
+    part = SplitSequence(pack).split_by("fold")["odd"]
+    np.save(tmp_path / "p.npy", some_predictions(part.classes, 3))
+    options = ["--split", "fold", "--part", "odd", "--predictions", str(tmp_path / "p.npy"), "--quiet"]
+    assert main(["view", str(pack), "-o", str(tmp_path / "r.html"), *options]) == 0
+    page = (tmp_path / "r.html").read_text()
+    assert sorted(names(tiles(section(page, "sheets")))) == sorted(part.filenames)
+    expected = part.mistakes(some_predictions(part.classes, 3))
+    assert expected
+    assert names(tiles(section(page, "predictions"))) == [mistake.filename for mistake in expected]
+
+
+def test_what_leaks_and_what_a_part_lacks_is_named(tmp_path):
+    files = ["d/cat/same.png", "e/cat/same.png", "d/dog/x.png", "d/cat/y.png"]
+    pack = write_pack(tmp_path / "p.h5", files, {"fold": ["train", "val", "train", "in both"]})
+    page = made(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
+    assert "<li>d/cat/same.png = e/cat/same.png</li>" in section(page, "split")
+    bad = re.findall(r'<li class="bad"><a href="#split">(.*?)</a>', page)
+    assert "No image of dog in val" in bad
+    assert any("more than one part" in line for line in bad)
+
+
+def test_rows_in_no_part_are_counted(small):
+    sequence = SplitSequence(small)
+    page = made(sequence, parts={"some": sequence.select([0, 1, 2])})
+    assert "16 images are in no part" in text_of(section(page, "split"))
+
+
+# --- predictions
+
+
+def assert_predictions_are_shown(page, filenames, predictions, class_names):
+    """Matrix, scores and mistakes are those of these files in this order."""
+    labels = np.array([class_names.index(name.split("/")[-2]) for name in filenames])
+    predicted = predictions.argmax(axis=1)
+    for label, of in enumerate(class_names):
+        for other, taken in enumerate(class_names):
+            assert matrix_of(page)[of, taken] == ((labels == label) & (predicted == other)).sum()
+    confidence = predictions.max(axis=1)
+    wrong = [at for at in np.argsort(-confidence, kind="stable") if labels[at] != predicted[at]]
+    found = tiles(section(page, "predictions"))
+    assert names(found) == [filenames[at] for at in wrong]
+    assert_tiles_are_who_they_say(found)
+    for tile, at in zip(found, wrong, strict=True):
+        assert tile.predicted == class_names[predicted[at]]
+        assert f"taken for {tile.predicted}, {confidence[at]:.1%}" in tile.text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"auto_shuffle": True},
+        {"auto_shuffle": "block"},
+        {"auto_shuffle": True, "max_per_class_and_epoch": 5},
+        {"auto_shuffle": True, "drop_remainder": True},
+        {"max_per_class_and_epoch": 3, "drop_remainder": True, "seed": 5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("sequence_class", [SplitSequence, H5SplitSequence])
+def test_predictions_are_of_the_epoch_that_was_delivered(small, settings, sequence_class):
+    sequence = sequence_class(small, batch_size=4, label_mode="int", **settings)
+    for _ in range(3):
+        labels = np.concatenate([sequence[at][1] for at in range(len(sequence))])
+        predictions = some_predictions(labels, 3)
+        filenames = sequence.get_filenames(range(len(labels)))
+        assert_predictions_are_shown(made(sequence, predictions), filenames, predictions, sequence.classnames)
+        sequence.begin()
+
+
+def test_scores_of_classes_and_confusions_are_right(small):
+    sequence = SplitSequence(small)
+    predictions = some_predictions(sequence.classes, 3)
+    page = section(made(sequence, predictions), "predictions")
+    predicted = predictions.argmax(axis=1)
+    wrong = int((predicted != sequence.classes).sum())
+    assert f"{1 - wrong / 19:.1%} of 19 are right; {wrong} are wrong" in text_of(page)
+    by_class = {line[0]: line[1:] for line in table(between(page, "By class", "</table>"))}
+    for label, name in enumerate(sequence.classnames):
+        right = ((predicted == label) & (sequence.classes == label)).sum()
+        recall, precision = right / (sequence.classes == label).sum(), right / (predicted == label).sum()
+        assert by_class[name] == [str(CLASSES[name]), f"{recall:.1%}", f"{precision:.1%}"]
+    confusions = table(between(page, "Most often confused", "</table>"))[1:]
+    off = {pair: number for pair, number in matrix_of(page).items() if number and pair[0] != pair[1]}
+    assert {(label, taken): int(number) for label, taken, number in confusions} == off
+    assert [int(line[2]) for line in confusions] == sorted(off.values(), reverse=True)
+
+
+def test_the_confidence_chart_counts_every_prediction(small):
+    sequence = SplitSequence(small)
+    page = made(sequence, some_predictions(sequence.classes, 3))
+    counts = re.findall(r"%: (\d+) right, (\d+) wrong", page)
+    wrong = len(tiles(section(page, "predictions")))
+    assert [sum(map(int, column)) for column in zip(*counts, strict=True)] == [19 - wrong, wrong]
+
+
+@pytest.mark.parametrize("shape", [(15, 1), (15,)], ids=str)
+def test_one_number_of_two_classes_is_the_share_of_the_second(two_class, shape):
+    sequence = SplitSequence(two_class, label_mode="binary")
+    positive = np.random.default_rng(1).random(15).reshape(shape)
+    both = np.stack([1 - positive.reshape(15), positive.reshape(15)], axis=1)
+    assert_predictions_are_shown(made(sequence, positive), list(sequence.filenames), both, ["cat", "dog"])
+
+
+def test_perfect_predictions_have_no_mistakes(small):
+    sequence = SplitSequence(small)
+    page = section(made(sequence, np.eye(3)[sequence.classes]), "predictions")
+    assert "100.0% of 19 are right; 0 are wrong" in text_of(page)
+    assert not tiles(page)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int8])
+def test_numbers_of_any_kind_are_predictions(small, dtype):
+    sequence = SplitSequence(small)
+    assert "100.0% of 19" in text_of(made(sequence, np.eye(3, dtype=dtype)[sequence.classes]))
+
+
+def test_scores_that_are_no_shares_are_not_called_percent(small):
+    logits = np.random.default_rng(0).normal(size=(19, 3)) * 30
+    try:
+        page = made(SplitSequence(small), logits)
+    except ValueError:
+        return  # to refuse them is as good
+    shares = re.findall(r"taken for \w+, (-?[\d.]+)%", page)
+    assert all(0 <= float(share) <= 100 for share in shares), shares
+
+
+# --- errors
+
+
+def write_text(path):
+    path.write_text("hello")
+
+
+NO_PREDICTIONS = {
+    "another shape": lambda path: np.save(path, np.zeros((15, 3))),
+    "a scalar": lambda path: np.save(path, np.float64(1)),
+    "NaN": lambda path: np.save(path, np.full((15, 2), np.nan)),
+    "infinity": lambda path: np.save(path, np.full((15, 1), np.inf)),
+    "complex": lambda path: np.save(path, np.zeros((15, 2), complex)),
+    "text": lambda path: np.save(path, np.full((15, 2), "x")),
+    "one text a row": lambda path: np.save(path, np.full(15, "x")),
+    "dates": lambda path: np.save(path, np.zeros(15, "M8[s]")),
+    "records": lambda path: np.save(path, np.zeros(15, [("share", "f4")])),
+    "objects": lambda path: np.save(path, np.array([{}] * 15, object), allow_pickle=True),
+    "no array": write_text,
+    "nothing": Path.touch,
+    "a folder": Path.mkdir,
+    "a broken archive": lambda path: path.write_bytes(b"PK\x03\x04 broken"),
+    "no file": lambda path: None,
+}
+
+
+def assert_one_line_of_error(capsys, arguments, about):
+    assert main(["view", *map(str, arguments), "--quiet"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"h5split: [^\n]+\n", err)
+    assert re.search(about, err)
+
+
+@pytest.mark.parametrize("kind", NO_PREDICTIONS)
+def test_what_are_no_predictions_is_an_error_in_one_line(two_class, tmp_path, capsys, kind):
+    NO_PREDICTIONS[kind](tmp_path / "bad.npy")
+    arguments = [two_class, "-o", tmp_path / "r.html", "--predictions", tmp_path / "bad.npy"]
+    assert_one_line_of_error(capsys, arguments, r"bad\.npy|predictions")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_an_output_in_no_folder_is_an_error_that_names_it(small, tmp_path, capsys):
+    assert_one_line_of_error(capsys, [small, "-o", tmp_path / "nowhere" / "r.html"], r"nowhere/r\.html")
+
+
+def test_an_output_that_is_a_folder_is_an_error(small, tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    assert_one_line_of_error(capsys, [small, "-o", tmp_path / "folder"], "folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "small.h5"]
+
+
+def test_the_pack_itself_is_no_output(small, capsys):
+    before = small.read_bytes()
+    status = main(["view", str(small), "-o", str(small), "--quiet"])
+    assert small.read_bytes() == before
+    assert status == 1
+
+
+def test_the_predictions_are_no_output(small, tmp_path, capsys):
+    np.save(tmp_path / "p.npy", np.eye(3)[SplitSequence(small).classes])
+    before = (tmp_path / "p.npy").read_bytes()
+    arguments = [str(small), "-o", str(tmp_path / "p.npy"), "--predictions", str(tmp_path / "p.npy"), "--quiet"]
+    status = main(["view", *arguments])
+    assert (tmp_path / "p.npy").read_bytes() == before
+    assert status == 1
+
+
+def test_an_output_that_is_no_file_is_not_replaced(small, tmp_path):
+    """As /dev/null and /dev/stdout are not, which root could replace."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        code = "import sys; from h5split.cli import main; main(sys.argv[1:])"
+        arguments = ["view", small, "-o", tmp_path / "pipe", "--quiet"]
+        done = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 30
+        while done.poll() is None and time.monotonic() < until:  # who writes into a pipe waits for a reader
+            try:
+                os.read(reader, 1 << 20)
+            except BlockingIOError:
+                time.sleep(0.02)
+        done.kill()
+        done.wait()
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_table_without_parts_is_an_error_that_says_so(small, tmp_path, capsys):
+    (tmp_path / "s.csv").write_text("filename,split\n")
+    assert_one_line_of_error(capsys, [small, "-o", tmp_path / "r.html", "--split", tmp_path / "s.csv"], r"s\.csv")
+
+
+@pytest.mark.parametrize(
+    ("options", "about"),
+    [
+        (["--part", "val"], "--split"),
+        (["--split", "source", "--part", "val"], "val.*expected one of data"),
+        (["--split", "nowhere"], "columns source"),
+    ],
+    ids=["no split", "no such part", "no such split"],
+)
+def test_a_part_that_is_not_there_is_an_error_that_helps(small, tmp_path, capsys, options, about):
+    assert_one_line_of_error(capsys, [small, "-o", tmp_path / "r.html", *options], about)
+
+
+@pytest.mark.parametrize("rows", [None, []], ids=["no pack", "no rows"])
+def test_an_empty_sequence_is_an_error(small, tmp_path, rows):
+    sequence = SplitSequence() if rows is None else SplitSequence(small).select(rows)
+    with pytest.raises(ValueError, match=r"empty|found none"):
+        report(sequence, None, tmp_path / "r.html")
+
+
+def test_without_jinja_the_error_says_what_to_install(small, tmp_path):
+    code = "import sys; sys.modules['jinja2'] = None; from h5split.cli import main; sys.exit(main(sys.argv[1:]))"
+    run = [sys.executable, "-c", code, "view", small, "-o", tmp_path / "r.html", "--quiet"]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert re.fullmatch(r"h5split: .*Jinja2.*pip install 'pack-images\[report\]'\n", done.stderr), done.stderr
+
+
+# --- in a browser
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not program or not driver:
+        pytest.skip("needs chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options=options, service=Service(driver)) as started:
+        started.set_page_load_timeout(30)
+        started.set_script_timeout(30)
+        yield started
+
+
+@pytest.fixture
+def browser(chromium):
+    """The browser as it began: a wide window, light, with scripts."""
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    color_scheme(chromium, "light")
+    chromium.get("about:blank")
+    chromium.get_log("browser")
+    return chromium
+
+
+def color_scheme(browser, name):
+    features = [{"name": "prefers-color-scheme", "value": name}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def phone(browser):
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A page with all that a page can have: path, sequence, predictions."""
+    files = [*names_in("data", CLASSES), "other/cat/same.png", "other/dog/same.png", "again/dog/data-dog-1.png"]
+    fold = ["train" if at % 3 else "val" for at in range(len(files))]
+    sequence = SplitSequence(write_pack(tmp_path / "full.h5", files, {"fold": fold}))
+    predictions = some_predictions(sequence.classes, 3)
+    made(sequence, predictions, tmp_path / "full.html", parts=sequence.split_by("fold"))
+    return tmp_path / "full.html", sequence, predictions
+
+
+def all_of(browser, selector):
+    return browser.find_elements(By.CSS_SELECTOR, selector)
+
+
+def one(browser, selector):
+    return browser.find_element(By.CSS_SELECTOR, selector)
+
+
+def press(browser, *keys):
+    browser.switch_to.active_element.send_keys(*keys)
+
+
+def visible(browser, within):
+    """The names of the tiles one can see."""
+    script = "return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility())"
+    return browser.execute_script(f"{script}.map(e => e.dataset.name)", f"{within} li[data-name]")
+
+
+def focused(browser):
+    """The name of the tile that has the focus."""
+    return browser.execute_script("return document.activeElement.closest('li')?.dataset.name")
+
+
+def viewed(browser):
+    """Name and pixels in the viewer, or None."""
+    viewer = one(browser, "#viewer")
+    if not viewer.is_displayed():
+        return None
+    data = viewer.find_element(By.TAG_NAME, "img").get_attribute("src").partition("base64,")[2]
+    return viewer.find_element(By.CSS_SELECTOR, ".name").text, np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(data)))
+    )
+
+
+def assert_views(browser, name):
+    found, pixels = viewed(browser)
+    assert found == name
+    assert np.array_equal(pixels, pixels_of(name))
+
+
+def complaints(browser):
+    return [line for line in browser.get_log("browser") if line["level"] in {"WARNING", "SEVERE"}]
+
+
+def click(browser, element):
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    element.click()
+
+
+def choose(field, index):
+    """Choose by the keyboard: of a click on an option, chromedriver says less than a browser does."""
+    field.send_keys(Keys.HOME, *[Keys.ARROW_DOWN] * index)
+    assert Select(field).options[index].is_selected()
+
+
+def filter_sheets(browser, label=None, text=None):
+    if label is not None:
+        field = one(browser, "[data-filters=sheet-tiles] [name=label]")
+        texts = browser.execute_script("return [...arguments[0].options].map(e => e.textContent)", field)
+        choose(field, texts.index(label))
+    if text is not None:
+        field = one(browser, "[data-filters=sheet-tiles] [name=text]")
+        field.send_keys(Keys.CONTROL, "a", Keys.NULL, Keys.BACKSPACE, text)
+
+
+def test_nothing_is_complained_of_or_asked_for_whatever_is_used(browser, full):
+    browser.get(full[0].as_uri())
+    filter_sheets(browser, "dog", "data")
+    filter_sheets(browser, "all", " ")
+    for details in all_of(browser, "summary"):
+        click(browser, details)
+    for link in all_of(browser, "nav a"):
+        link.click()
+    click(browser, one(browser, "#predictions td a"))
+    click(browser, one(browser, "#outliers .tile"))
+    press(browser, Keys.ARROW_RIGHT, Keys.ARROW_LEFT)
+    one(browser, "#viewer [value='1']").click()
+    one(browser, "#viewer [value='close']").click()
+    browser.execute_script("scrollTo(0, document.body.scrollHeight)")
+    assert complaints(browser) == []
+    asked = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert [name for name in asked if not name.startswith("data:")] == []
+
+
+def test_every_picture_is_shown_without_scripts(browser, full):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    browser.get(full[0].as_uri())
+    assert not any(form.is_displayed() for form in all_of(browser, ".filter"))
+    pictures = all_of(browser, "main img")
+    assert len(pictures) == len(tiles(full[0].read_text())) + 3
+    assert all(picture.is_displayed() for picture in pictures)
+    assert all(picture.rect["width"] >= 48 for picture in pictures)
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "expected"),
+    [
+        ("dog", None, lambda name: "/dog/" in name),
+        (None, "DOG-1", lambda name: "dog-1" in name),
+        ("dog", "data-dog-1", lambda name: "/dog/" in name and "data-dog-1" in name),
+        ("emu", "cat", lambda name: False),
+        (None, ".*", lambda name: False),
+        (None, "-1.png", lambda name: "-1.png" in name),
+        (None, "[", lambda name: False),
+        ("all", "", lambda name: True),
+    ],
+    ids=["class", "text in capitals", "both", "neither", "stars", "a dot", "a bracket", "nothing"],
+)
+def test_a_filter_leaves_exactly_what_agrees(browser, full, label, text, expected):
+    browser.get(full[0].as_uri())
+    every = visible(browser, "#sheet-tiles")
+    assert len(every) == 22
+    filter_sheets(browser, label, text)
+    left = [name for name in every if expected(name)]
+    assert visible(browser, "#sheet-tiles") == left
+    assert one(browser, "[data-filters=sheet-tiles] output").text == f"{len(left)} of 22 shown"
+    sheets = [sheet for sheet in all_of(browser, ".sheet") if sheet.is_displayed()]
+    assert len(sheets) == len({name.split("/")[-2] for name in left})
+    assert len(visible(browser, "#mistake-tiles")) == len(all_of(browser, "#mistake-tiles li"))
+
+
+@pytest.mark.parametrize("label", ["big  cat", " cat", "all", "a&b", 'say "cat"'])
+def test_any_class_can_be_chosen(browser, tmp_path, label):
+    files = [f"d/x/{at}.png" for at in range(4)]
+    pack = write_rows(tmp_path / "p.h5", flat(1, 2, 3, 4), files, [label, "dog", label, "dog"])
+    made(SplitSequence(pack))
+    browser.get((tmp_path / "p.html").as_uri())
+    field = one(browser, "[data-filters=sheet-tiles] [name=label]")
+    choose(field, 1 + sorted([label, "dog"]).index(label))
+    assert sorted(visible(browser, "#sheet-tiles")) == [files[0], files[2]]
+
+
+def test_the_filter_says_what_is_shown_after_the_page_is_loaded_again(browser, full):
+    browser.get(full[0].as_uri())
+    filter_sheets(browser, "dog")
+    browser.refresh()
+    chosen = Select(one(browser, "[data-filters=sheet-tiles] [name=label]")).first_selected_option.text
+    assert len(visible(browser, "#sheet-tiles")) == (12 if chosen == "dog" else 22)
+
+
+def test_pointing_at_a_tile_shows_its_name_and_no_other(browser, full):
+    browser.get(full[0].as_uri())
+    for tile in all_of(browser, "#sheet-tiles .tile")[3:6]:
+        webdriver.ActionChains(browser).move_to_element(tile).perform()
+        captions = [text.text for text in all_of(browser, "#sheet-tiles .caption") if text.is_displayed()]
+        name = tile.find_element(By.XPATH, "..").get_attribute("data-name")
+        assert len(captions) == 1
+        assert captions[0].startswith(name)
+        assert name.split("/")[-2] in captions[0].split("\n")[1]
+
+
+def test_tab_reaches_each_gallery_once_and_arrows_move_within(browser, full):
+    browser.get(full[0].as_uri())
+    one(browser, "[data-filters=sheet-tiles] [name=text]").click()
+    every = [[tile.get_attribute("data-name") for tile in all_of(sheet, "li")] for sheet in all_of(browser, ".sheet")]
+    press(browser, Keys.TAB)
+    assert focused(browser) == every[0][0]
+    press(browser, Keys.ARROW_RIGHT)
+    press(browser, Keys.ARROW_RIGHT)
+    press(browser, Keys.ARROW_LEFT)
+    assert focused(browser) == every[0][1]
+    press(browser, Keys.TAB)
+    assert focused(browser) == every[1][0]
+    press(browser, Keys.END)
+    press(browser, Keys.ARROW_RIGHT)
+    assert focused(browser) == every[1][-1]
+    press(browser, Keys.HOME)
+    assert focused(browser) == every[1][0]
+    press(browser, Keys.SHIFT, Keys.TAB)
+    assert focused(browser) == every[0][1]
+
+
+def test_arrows_up_and_down_move_by_lines(browser, tmp_path):
+    made(SplitSequence(write_pack(tmp_path / "p.h5", names_in("data", {"cat": 50}))))
+    browser.get((tmp_path / "p.html").as_uri())
+    one(browser, "[data-filters=sheet-tiles] [name=text]").click()
+    press(browser, Keys.TAB)
+    before = browser.switch_to.active_element.rect
+    press(browser, Keys.ARROW_DOWN)
+    after = browser.switch_to.active_element.rect
+    assert after["x"] == before["x"]
+    assert after["y"] > before["y"]
+    press(browser, Keys.ARROW_UP)
+    assert browser.switch_to.active_element.rect == before
+
+
+def test_arrows_pass_over_what_is_filtered_out(browser, full):
+    browser.get(full[0].as_uri())
+    filter_sheets(browser, "dog", "1")
+    left = visible(browser, "#sheet-tiles")
+    press(browser, Keys.TAB)
+    assert focused(browser) == left[0]
+    press(browser, Keys.ARROW_RIGHT)
+    assert focused(browser) == left[1]
+    press(browser, Keys.ENTER)
+    assert_views(browser, left[1])
+    press(browser, Keys.ARROW_LEFT)
+    assert_views(browser, left[0])
+
+
+def test_enter_opens_the_viewer_arrows_go_on_and_escape_leads_back(browser, full):
+    browser.get(full[0].as_uri())
+    every = [tile.get_attribute("data-name") for tile in all_of(browser, ".sheet:nth-of-type(1) li")]
+    one(browser, "[data-filters=sheet-tiles] [name=text]").click()
+    press(browser, Keys.TAB)
+    press(browser, Keys.ENTER)
+    assert_views(browser, every[0])
+    press(browser, Keys.ARROW_LEFT)
+    assert_views(browser, every[0])
+    press(browser, Keys.ARROW_RIGHT)
+    assert_views(browser, every[1])
+    one(browser, "#viewer [value='1']").click()
+    assert_views(browser, every[2])
+    one(browser, "#viewer [value='-1']").click()
+    assert_views(browser, every[1])
+    press(browser, Keys.ESCAPE)
+    assert viewed(browser) is None
+    assert focused(browser) == every[1]
+
+
+def test_a_gallery_stays_one_stop_for_tab_after_the_viewer(browser, full):
+    browser.get(full[0].as_uri())
+    click(browser, all_of(browser, ".sheet:nth-of-type(2) .tile")[3])
+    press(browser, Keys.ESCAPE)
+    inside = focused(browser)
+    press(browser, Keys.SHIFT, Keys.TAB)
+    assert focused(browser).split("/")[-2] != inside.split("/")[-2]
+
+
+def test_the_viewer_closes_by_its_button_and_by_a_click_beside_it_alone(browser, full):
+    browser.get(full[0].as_uri())
+    tile = one(browser, "#sheet-tiles .tile")
+    tile.click()
+    one(browser, "#viewer [value='close']").click()
+    assert viewed(browser) is None
+    tile.click()
+    rect = browser.execute_script("return arguments[0].getBoundingClientRect().toJSON()", one(browser, "#viewer"))
+    actions = ActionBuilder(browser)
+    actions.pointer_action.move_to_location(int(rect["x"] + rect["width"] / 2), int(rect["y"] + 6)).click()
+    actions.perform()
+    assert viewed(browser) is not None, "a click on the edge inside"
+    actions = ActionBuilder(browser)
+    actions.pointer_action.move_to_location(5, 5).click()
+    actions.perform()
+    assert viewed(browser) is None
+
+
+def test_keys_with_alt_are_the_browsers(browser, full):
+    browser.get(full[0].as_uri())
+    script = """
+      const tile = document.querySelectorAll("#sheet-tiles .tile")[2];
+      const event = new KeyboardEvent("keydown", {key: "ArrowLeft", altKey: true, bubbles: true, cancelable: true});
+      tile.dispatchEvent(event);
+      return event.defaultPrevented"""
+    assert not browser.execute_script(script)
+
+
+def test_a_cell_of_the_matrix_shows_its_mistakes(browser, full):
+    path, sequence, predictions = full
+    browser.get(path.as_uri())
+    mistakes = sequence.mistakes(predictions)
+    for cell in all_of(browser, ".matrix [data-pick-label]"):
+        pair = cell.get_attribute("data-pick-label"), cell.get_attribute("data-pick-predicted")
+        click(browser, cell)
+        expected = [mistake.filename for mistake in mistakes if (mistake.label, mistake.predicted) == pair]
+        assert visible(browser, "#mistake-tiles") == expected != []
+        assert one(browser, "[data-filters=mistake-tiles] output").text.startswith(f"{len(expected)} of ")
+
+
+def test_a_line_of_the_confusions_shows_its_mistakes(browser, full):
+    path, sequence, predictions = full
+    browser.get(path.as_uri())
+    mistakes = sequence.mistakes(predictions)
+    links = all_of(browser, "#predictions td a")
+    assert links
+    for link in links:
+        pair = link.get_attribute("data-pick-label"), link.get_attribute("data-pick-predicted")
+        click(browser, link)
+        expected = [mistake.filename for mistake in mistakes if (mistake.label, mistake.predicted) == pair]
+        assert visible(browser, "#mistake-tiles") == expected
+        assert len(expected) == int(link.text)
+
+
+def test_a_line_of_the_confusions_shows_its_mistakes_after_a_name_was_looked_for(browser, full):
+    browser.get(full[0].as_uri())
+    one(browser, "[data-filters=mistake-tiles] [name=text]").send_keys("no such name")
+    link = one(browser, "#predictions td a")
+    click(browser, link)
+    assert len(visible(browser, "#mistake-tiles")) == int(link.text)
+
+
+def test_rare_confusions_have_mistakes_to_show_beside_frequent_ones(browser, tmp_path):
+    sequence = SplitSequence(write_pack(tmp_path / "p.h5", names_in("data", {"cat": 150, "dog": 3})))
+    predictions = np.where(sequence.classes[:, None] == 0, [[0.1, 0.9]], [[0.6, 0.4]])
+    made(sequence, predictions)
+    browser.get((tmp_path / "p.html").as_uri())
+    click(browser, one(browser, "#predictions td a[data-pick-label=dog]"))
+    assert len(visible(browser, "#mistake-tiles")) == 3
+
+
+# --- hostile names
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """Names that are code, in every place for one."""
+    raw = list(SHOWN_AS)
+    pixels = np.stack([pixels_of(f"{at // 2}.png") for at in range(2 * len(raw))])
+    files = [f"{at % 2}/{name}" for name in raw for at in range(2)]
+    classes = [raw[(at + at % 2) % len(raw)] for at in np.repeat(np.arange(len(raw)), 2)]
+    classes[::2] = raw
+    pack = write_rows(
+        tmp_path / "<img src=x onerror=window.canary=1>.h5",
+        pixels,
+        files,
+        classes,
+        columns={"fold": [raw[at % len(raw)] for at in range(len(files))], raw[0]: ["x"] * len(files)},
+        skipped=[(name, reason) for name, reason in zip(raw, reversed(raw), strict=True)],
+    )
+    sequence = SplitSequence(pack)
+    predictions = some_predictions(sequence.classes, len(sequence.classnames), wrong=0.9)
+    made(sequence, predictions, tmp_path / "hostile.html", parts=sequence.split_by("fold"))
+    return tmp_path / "hostile.html"
+
+
+def test_nothing_in_a_name_is_executed(browser, hostile):
+    browser.get(hostile.as_uri())
+    for tile in all_of(browser, "#sheet-tiles .tile")[::5]:
+        click(browser, tile)
+        press(browser, Keys.ESCAPE)
+    for cell in all_of(browser, ".matrix [data-pick-label]")[:5]:
+        click(browser, cell)
+    assert browser.execute_script("return window.canary") is None
+    assert complaints(browser) == []
+    assert len(all_of(browser, "script")) == len(all_of(browser, "style")) == 1
+    assert all_of(browser, "[onerror], [onload], main b b, img:not([src^='data:']):not(#viewer img)") == []
+
+
+def test_names_are_shown_as_text_wherever_they_stand(browser, hostile):
+    browser.get(hostile.as_uri())
+
+    def texts(selector):
+        script = "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)"
+        return browser.execute_script(script, selector)
+
+    expected = set(SHOWN_AS.values())
+    assert set(visible(browser, "#sheet-tiles")) == {f"{at}/{name}" for name in expected for at in range(2)}
+    assert {re.sub(r" \d+ of \d+$", "", text) for text in texts(".sheet h3")} == expected
+    assert set(texts("[data-filters=sheet-tiles] option")) == {"all", *expected}
+    assert set(texts("#classes td:nth-child(2)")) == expected
+    assert set(texts("#split thead .n")) == expected
+    assert {text.strip() for text in texts("#split .legend span")} == expected
+    assert set(texts("#skipped td:first-child")) == expected
+    assert set(texts("#skipped li")) == {
+        f"{name}: {reason}" for name, reason in zip(SHOWN_AS.values(), reversed(SHOWN_AS.values()), strict=True)
+    }
+    assert browser.title.endswith("<img src=x onerror=window.canary=1>.h5")
+
+
+def test_the_page_works_with_any_name(browser, hostile):
+    browser.get(hostile.as_uri())
+    for name in SHOWN_AS.values():
+        filter_sheets(browser, name, "")
+        labels = browser.execute_script(
+            "return [...document.querySelectorAll('#sheet-tiles li:not([hidden])')].map(e => e.dataset.label)"
+        )
+        assert labels
+        assert set(labels) == {name}
+        filter_sheets(browser, "all", name)
+        assert {f"0/{name}", f"1/{name}"} <= set(visible(browser, "#sheet-tiles"))
+    tile = one(browser, "#sheet-tiles li:not([hidden]) .tile")
+    click(browser, tile)
+    assert viewed(browser)[0] == tile.find_element(By.XPATH, "..").get_attribute("data-name")
+
+
+# --- how it looks
+
+CONTRASTS = """
+const parse = (text) => [...text.match(/[\\d.]+/g).map(Number), 1].slice(0, 4);
+const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3])).concat(1);
+const behind = (e) => {
+  if (!e) return [255, 255, 255, 1];
+  const own = parse(getComputedStyle(e).backgroundColor);
+  return own[3] === 1 ? own : over(own, behind(e.parentElement));
+};
+const light = (c) => {
+  const [r, g, b] = c.slice(0, 3).map((v) => v / 255).map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+  return .2126 * r + .7152 * g + .0722 * b;
+};
+const contrast = (a, b) => (Math.max(light(a), light(b)) + .05) / (Math.min(light(a), light(b)) + .05);
+const found = {};
+for (const e of document.querySelectorAll("body *")) {
+  const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+  if (!own || !e.checkVisibility() || e.closest("title, script")) continue;
+  const style = getComputedStyle(e), svg = e.namespaceURI.endsWith("svg");
+  let ground = behind(e.closest("svg")?.parentElement ?? e);
+  const rect = svg && e.parentElement.matches(".cell") && e.parentElement.querySelector("rect");
+  if (rect) {
+    const fill = getComputedStyle(rect);
+    ground = over([...parse(fill.fill).slice(0, 3), Number(fill.fillOpacity)], ground);
+  }
+  const value = contrast(over(parse(svg ? style.fill : style.color), ground), ground);
+  const name = rect ? ".matrix .cell text" : e.tagName.toLowerCase() + (e.className?.trim?.() ? "." + e.className : "");
+  found[name] = Math.min(found[name] ?? 99, value);
+}
+return found"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out_from_its_ground(browser, full, scheme):
+    color_scheme(browser, scheme)
+    browser.get(full[0].as_uri())
+    one(browser, "#sheet-tiles .tile").click()
+    found = browser.execute_script(CONTRASTS)
+    assert {"p.note", "a", "h2", "td", "output", "small", "figcaption", "caption"} <= set(found)
+    assert {name: round(value, 2) for name, value in found.items() if value < 4.5} == {}
+
+
+def test_numbers_in_the_matrix_can_be_read_where_all_are_right(browser, tmp_path):
+    sequence = SplitSequence(write_pack(tmp_path / "p.h5", names_in("data", CLASSES)))
+    made(sequence, np.eye(3)[sequence.classes])
+    for scheme in ("light", "dark"):
+        color_scheme(browser, scheme)
+        browser.get((tmp_path / "p.html").as_uri())
+        assert browser.execute_script(CONTRASTS)[".matrix .cell text"] >= 4.5, scheme
+
+
+def test_the_ground_is_dark_where_the_reader_wants_that(browser, full):
+    color_scheme(browser, "dark")
+    browser.get(full[0].as_uri())
+    color = one(browser, "body").value_of_css_property("background-color")
+    assert max(int(part) for part in re.findall(r"\d+", color)[:3]) < 60
+
+
+def test_a_phone_scrolls_down_only(browser, tmp_path):
+    label = "a-rather-long-name-of-a-class-without-any-place-to-break-it"
+    files = [*names_in("data", CLASSES), f"x/{label}/{label * 3}.png", f"y/{label}/{label * 3}.png"]
+    sequence = SplitSequence(write_pack(tmp_path / "p.h5", files))
+    made(sequence, some_predictions(sequence.classes, 4), parts={"a": sequence, label: sequence.select([0, 19])})
+    phone(browser)
+    browser.get((tmp_path / "p.html").as_uri())
+    too_wide = """
+      return [...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > 391)
+        .filter((e) => !e.closest(".wide, .scroll, svg")).map((e) => e.outerHTML.slice(0, 80))"""
+    assert browser.execute_script(too_wide) == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    click(browser, one(browser, "#identical .tile"))
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+
+
+def test_names_of_classes_are_whole_on_a_phone(browser, tmp_path):
+    made(SplitSequence(write_pack(tmp_path / "p.h5", names_in("data", {"cat": 3, "HerbaceousVegetation": 2}))))
+    phone(browser)
+    browser.get((tmp_path / "p.html").as_uri())
+    for name in all_of(browser, ".bars .name"):
+        start, edge = browser.execute_script(
+            "return [arguments[0].getBoundingClientRect().x, arguments[0].closest('svg').getBoundingClientRect().x]",
+            name,
+        )
+        assert start >= edge
