@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.complain("h5split", "interrupted")
         return 130
     except BrokenPipeError:  # whoever reads, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        for descriptor in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        return int(arguments.run is _verify)  # which lists what is wrong
     except (ValueError, IndexError, OSError, ImportError) as error:
         console.complain("h5split", console.error_line(error))
         return 1
@@ -185,13 +186,20 @@ def _bar(quiet: bool, unit: str) -> Iterator[Callable[[int, int], object] | None
         return
     from tqdm import tqdm
 
-    with tqdm(unit=unit, unit_scale=True, leave=False) as bar:
+    bars: list[tqdm[Any]] = []
 
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+    def show(done: int, total: int) -> None:
+        with suppress(OSError):  # whether anybody reads it decides nothing
+            if not bars:
+                bars.append(tqdm(total=total, unit=unit, unit_scale=True, leave=False))
+            bars[0].update(done - bars[0].n)
 
+    try:
         yield show
+    finally:
+        for bar in bars:
+            with suppress(OSError):
+                bar.close()
 
 
 def _parser() -> argparse.ArgumentParser:

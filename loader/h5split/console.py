@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from typing import TextIO
 
 SHOWN = 10  # of a list that may be long
 
@@ -16,6 +17,7 @@ def prepare() -> None:
     """Have the process behave as a command: any name can be printed, and SIGTERM is as Ctrl-C."""
     for descriptor in range(3):
         _open_if_closed(descriptor)
+    sys.stdout, sys.stderr = _there(sys.stdout), _there(sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name is no reason to fail
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -83,6 +85,11 @@ def whole(least: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def _there(stream: TextIO | None) -> TextIO:
+    """A stream; Python has none for a descriptor that was closed."""
+    return open(os.devnull, "w", encoding="utf-8") if stream is None else stream
 
 
 def _open_if_closed(descriptor: int) -> None:

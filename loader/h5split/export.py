@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from h5split.pictures import picture
+from h5split.pictures import check_channels, picture
 from h5split.rows import Rows
-from h5split.splits import write_table
+from h5split.splits import check_same_packs, write_table
 
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence
@@ -71,11 +71,12 @@ def export(
         Images written.
 
     Raises:
-        ValueError: The folder is not empty, or the rows have other than 1, 3 or 4 channels.
+        ValueError: The folder is not empty, the rows have other than 1, 3 or 4 channels, or parts are of other packs.
         OSError: A file cannot be written.
     """
     packs = sequence.packs
-    picture(packs.pixels(sequence.rows[:1])[0])
+    check_channels(packs.shape)
+    check_same_packs(packs, parts or {})
     rows, splits = _rows_and_splits(sequence, parts)
     paths = _paths(packs, rows, splits)
     _make_folders(folder, paths)
@@ -150,10 +151,12 @@ def _make_folders(folder: str | os.PathLike[str], paths: list[str]) -> None:
 def _write_manifest(path: str, packs: Packs, rows: Rows, paths: list[str], splits: list[str] | None) -> None:
     """The table of what was written; `source` is left out, as the table is the source of what is packed from it."""
     names = [packs.class_names[label] for label in packs.labels[rows].tolist()]
-    columns = {"path": paths, "label": names, "filename": packs.filenames.take(rows)}
+    header, columns = ["path", "label", "filename"], [paths, names, packs.filenames.take(rows)]
     if splits is not None:
-        columns["split"] = splits
+        header.append("split")
+        columns.append(splits)
     for name, column in packs.columns.items():
-        if name != "source" and name not in columns:
-            columns[name] = column.take(rows)
-    write_table(path, list(columns), zip(*columns.values(), strict=True))
+        if name != "source" and not (name == "split" and splits is not None):
+            header.append(name)
+            columns.append(column.take(rows))
+    write_table(path, header, zip(*columns, strict=True))

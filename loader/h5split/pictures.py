@@ -1,4 +1,4 @@
-"""Rows as pictures: with packs.py's pixels in, Pillow's images out."""
+"""Rows as pictures: pixels in, Pillow's images out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL import Image
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+def check_channels(shape: tuple[int, int, int]) -> None:
+    """Whether there are pictures of such rows.
+
+    Args:
+        shape: (H, W, C) of a row.
+
+    Raises:
+        ValueError: There are other than 1, 3 or 4 channels.
+    """
+    if shape[2] not in (1, 3, 4):
+        raise ValueError(f"expected images of 1, 3 or 4 channels, found {shape[2]}; there is no picture of such")
 
 
 def picture(pixels: NDArray[np.uint8]) -> Image.Image:
@@ -18,14 +29,8 @@ def picture(pixels: NDArray[np.uint8]) -> Image.Image:
 
     Args:
         pixels: uint8 (H, W, C), C being 1, 3 or 4.
-
-    Raises:
-        ValueError: There are other channels than these.
     """
     from PIL import Image
 
-    channels = pixels.shape[2]
-    if channels not in _MODES:
-        raise ValueError(f"expected images of 1, 3 or 4 channels, found {channels}; there is no picture of such")
-    shape: tuple[Any, ...] = pixels.shape[:2] if channels == 1 else pixels.shape
+    shape: tuple[Any, ...] = pixels.shape[:2] if pixels.shape[2] == 1 else pixels.shape
     return Image.fromarray(np.ascontiguousarray(pixels).reshape(shape))

@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from h5split.rows import identical
+
+if TYPE_CHECKING:
+    from h5split.batches import SplitSequence
+    from h5split.packs import Packs
 
 _HEADER = ["filename", "split"]
 
@@ -76,8 +81,7 @@ def write_table(path: str | os.PathLike[str], header: Sequence[str], lines: Iter
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        writer.writerow(header)
-        for line in lines:
+        for line in chain([header], lines):
             bare = "\r" in "".join(line)  # which Python before 3.13 does not quote by itself
             (quoted if bare else writer).writerow(line)
 
@@ -93,14 +97,20 @@ def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[st
         ValueError: The table or a line of it has no such columns, it names files that are not there, or one file name
             occurs twice, in it or in the sequence.
     """
+    path = os.fspath(path)
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file)
-        if not set(_HEADER) <= set(reader.fieldnames or ()):
-            raise ValueError(f"{path}: expected the columns filename and split, found {reader.fieldnames or 'none'}")
-        lines = [(line["filename"], line["split"]) for line in reader]
+        try:
+            if not set(_HEADER) <= set(reader.fieldnames or ()):
+                raise ValueError(
+                    f"{path}: expected the columns filename and split, found {reader.fieldnames or 'none'}"
+                )
+            lines = [(line["filename"], line["split"]) for line in reader]
+        except csv.Error as error:
+            raise ValueError(f"{path}: expected a CSV with the columns filename and split ({error})") from error
     for name, split in lines:
         if split is None:
-            raise ValueError(f"{os.fspath(path)}: expected a split for {name!r}, found a line that ends before it")
+            raise ValueError(f"{path}: expected a split for {name!r}, found a line that ends before it")
     split_of = _by_name(path, lines)
     row_of: dict[str, int] = {}
     for row, name in enumerate(filenames):
@@ -117,6 +127,17 @@ def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[st
     for name, split in split_of.items():
         rows[split].append(row_of[name])
     return {split: np.array(members, np.int64) for split, members in rows.items()}
+
+
+def check_same_packs(packs: Packs, parts: Mapping[str, SplitSequence]) -> None:
+    """Whether row numbers mean the same in parts.
+
+    Raises:
+        ValueError: A part is of other packs.
+    """
+    for name, part in parts.items():
+        if part.packs is not packs and part.packs.fingerprint != packs.fingerprint:
+            raise ValueError(f"part {name!r}: expected rows of {packs!r}, found rows of {part.packs!r}")
 
 
 def _by_name(path: str | os.PathLike[str], lines: Sequence[tuple[Any, Any]]) -> dict[str, str]:

@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from h5split.format import Block, FormatError, encode
+from h5split.format import Block, FormatError
 from h5split.images import PackedImages
 
 Progress = Callable[[int, int], object]
@@ -60,14 +60,14 @@ def verify(images: PackedImages, *, workers: int | None = None, progress: Progre
         OSError: The file is not there any more, or another one is there now.
         FormatError: It was cut short meanwhile.
     """
-    workers = workers or os.cpu_count() or 1
     with _opened(images) as file:
         tables = _tables_intact(images, file)
-        step = max(1, _READ_SIZE // images.stride)
+        expected: NDArray[np.uint64] = _take(file, images.header.checksums, 0, len(images))
+        step = min(len(images), max(1, _READ_SIZE // images.stride))
+        workers = min(workers or os.cpu_count() or 1, -(-len(images) // step))
         buffers: SimpleQueue[bytearray] = SimpleQueue()
         for _ in range(workers):
             buffers.put(bytearray(step * images.stride))
-        expected = images.checksums.copy()
 
         def bad_rows(start: int) -> NDArray[np.int64]:
             buffer = buffers.get()
@@ -84,8 +84,6 @@ def verify(images: PackedImages, *, workers: int | None = None, progress: Progre
                 found.append(bad)
                 if progress is not None:
                     progress(min(start + step, len(images)) * images.stride, images.images.nbytes)
-        if os.fstat(file).st_size < images.header.size:  # from now on nobody should look at the map
-            raise FormatError(f"{images.path}: the file was cut short while it was read; copy it again, or pack again")
     return Verification(np.concatenate(found), tables)
 
 
@@ -106,19 +104,25 @@ def verify_sources(
 
     Returns:
         `same`; `changed`: other bytes; `missing`: there is no such file; `unreadable`: it cannot be read.
+
+    Raises:
+        OSError: The pack is not there any more, or another one is there now.
+        FormatError: It was cut short meanwhile.
     """
     folder = os.fsencode(root)
 
     def states(start: int) -> list[SourceState]:
-        names = images.filenames[start : start + _SOURCES]
-        digests = images.digests[start : start + _SOURCES]
+        stop = min(start + _SOURCES, len(images))
+        names = _take(file, images.header.filenames, start, stop)
+        digests = _take(file, images.header.digests, start, stop)
         return [
-            _source_state(os.path.join(folder, encode(name)), digest.tobytes())
+            _source_state(os.path.join(folder, bytes(name)), digest.tobytes())
             for name, digest in zip(names, digests, strict=True)
         ]
 
     found: list[SourceState] = []
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor:
+    workers = min(workers or os.cpu_count() or 1, -(-len(images) // _SOURCES))
+    with _opened(images) as file, ThreadPoolExecutor(workers) as executor:
         for part in executor.map(states, range(0, len(images), _SOURCES)):
             found += part
             if progress is not None:
@@ -128,15 +132,34 @@ def verify_sources(
 
 @contextmanager
 def _opened(images: PackedImages) -> Iterator[int]:
-    """A descriptor of the very file that is mapped."""
+    """A descriptor of the very file that is mapped; whole still when it is closed, so that the map can be looked at."""
     descriptor = os.open(images.path, os.O_RDONLY)
     try:
         status = os.fstat(descriptor)
         if (status.st_dev, status.st_ino) != images.inode:
             raise OSError(f"{images.path}: another file is there now; try again")
+        _check_whole(descriptor, images)
         yield descriptor
+        _check_whole(descriptor, images)
     finally:
         os.close(descriptor)
+
+
+def _check_whole(file: int, images: PackedImages) -> None:
+    size = os.fstat(file).st_size
+    if size < images.header.size:
+        raise FormatError(
+            f"{images.path}: expected {images.header.size} bytes, found {size}: the file was cut short while it was "
+            "read; copy it again, or pack again"
+        )
+
+
+def _take(file: int, block: Block, start: int, stop: int) -> NDArray[Any]:
+    """Items of a table, read rather than mapped."""
+    items = np.empty((stop - start, *block.shape[1:]), block.dtype)
+    if items.nbytes:
+        _read(file, items.view(np.uint8).reshape(-1).data, block.offset + start * (items.nbytes // len(items)))
+    return items
 
 
 def _bad_rows(
@@ -180,11 +203,11 @@ def _pieces(file: int, block: Block) -> Iterator[memoryview]:
 
 
 def _read(file: int, into: memoryview, start: int) -> None:
-    """Fill `into` with the bytes of a file from `start` on, or raise an OSError."""
+    """Fill `into` with the bytes of a file from `start` on."""
     while into:
         count = os.preadv(file, [into], start)
         if count == 0:
-            raise OSError("the file is cut short")
+            raise OSError("the file was cut short while it was read; copy it again, or pack again")
         into, start = into[count:], start + count
 
 

@@ -1,7 +1,9 @@
 r"""A table of files -> the images in it, as people really write such tables.
 
 A manifest is a CSV with a heading: a column of paths, a column of labels, and others, which are kept. The delimiter is
-the one of ``, ; | TAB`` that the heading has most of. Paths may be written the Windows way: ``\\`` becomes ``/``.
+the one of ``, ; | TAB`` that the heading has most of and that finds a column of paths. Paths may be written the Windows
+way: ``\\`` becomes ``/``. Spaces around names of columns, paths and labels do not count; only where the table has file
+names of its own (`name_column`), as one that a program wrote, all texts are kept as they are.
 """
 
 from __future__ import annotations
@@ -57,9 +59,8 @@ class Manifest:
             raise PackError(f"{self.path}: not a table of text ({error}); save it as a CSV") from error
 
     def _read(self, file: Iterator[str]) -> Sources:
-        first = next(file, "")
-        delimiter = max(_DELIMITERS, key=first.count)
-        heading = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+        lines = _heading_lines(file)
+        delimiter, heading = self._heading(lines)
         path_at = self._column(heading, self.path_column, PATH_COLUMNS, "--path-column")
         label_at = self._column(heading, self.label_column, LABEL_COLUMNS, "--label-column")
         name_at = None if self.name_column is None else self._column(heading, self.name_column, (), "--name-column")
@@ -70,11 +71,11 @@ class Manifest:
         for fields in reader:
             if not fields:
                 continue
-            line = reader.line_num + 1
+            line = reader.line_num + len(lines)
             if len(fields) > len(heading):
                 self._refuse(line, f"{len(heading)} fields, as the heading has", str(len(fields)))
             fields += [""] * (len(heading) - len(fields))
-            path, label = fields[path_at].strip(), fields[label_at].strip()
+            path, label = self._bare(fields[path_at]), self._bare(fields[label_at])
             if not path:
                 self._refuse(line, "a path", "none")
             if not label and self.skip_unlabelled:
@@ -91,14 +92,23 @@ class Manifest:
                 found.columns[name].append(same.setdefault(fields[at], fields[at]))
         return found
 
+    def _heading(self, lines: Sequence[str]) -> tuple[str, list[str]]:
+        """The delimiter, and the names of the columns."""
+        found = []
+        for delimiter in sorted(_DELIMITERS, key="".join(lines).count, reverse=True):
+            heading = [self._bare(name) for name in next(csv.reader(lines, delimiter=delimiter), [])]
+            found.append((delimiter, heading))
+            if _find(heading, self.path_column, PATH_COLUMNS) is not None:
+                return delimiter, heading
+        return found[0]
+
+    def _bare(self, text: str) -> str:
+        return text.strip() if self.name_column is None else text
+
     def _column(self, heading: Sequence[str], asked: str | None, known: Sequence[str], option: str) -> int:
-        lowered = [name.lower() for name in heading]
-        if asked is not None and asked in heading:
-            return heading.index(asked)
-        if asked is None:
-            for name in known:
-                if name in lowered:
-                    return lowered.index(name)
+        at = _find(heading, asked, known)
+        if at is not None:
+            return at
         wanted = asked or f"one of {', '.join(known)}"
         found = ", ".join(heading) or "nothing"
         raise PackError(f"{self.path}: expected a column {wanted}, found {found}; {option} names it")
@@ -126,3 +136,19 @@ class Manifest:
 
     def _refuse(self, line: int, expected: str, found: str, advice: str = "") -> None:
         raise PackError(f"{self.path}, line {line}: expected {expected}, found {found}{advice}")
+
+
+def _heading_lines(file: Iterator[str]) -> list[str]:
+    """The first line, and those after it that a quote leads on to."""
+    lines = [next(file, "")]
+    while sum(line.count('"') for line in lines) % 2 and (line := next(file, "")):
+        lines.append(line)
+    return lines
+
+
+def _find(heading: Sequence[str], asked: str | None, known: Sequence[str]) -> int | None:
+    """Where the column that is asked for is, or else the first of those known, in capitals or not."""
+    if asked is not None:
+        return heading.index(asked) if asked in heading else None
+    lowered = [name.lower() for name in heading]
+    return next((lowered.index(name) for name in known if name in lowered), None)
