@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from h5split import console
 from h5split.console import count, shown, whole
@@ -143,7 +144,10 @@ def _parts(sequence: SplitSequence, split: str | None) -> Mapping[str, SplitSequ
     if not os.path.exists(split):
         columns = ", ".join(map(shown, sequence.columns))
         raise ValueError(f"--split {split}: expected a CSV, or one of the columns {columns}, found neither")
-    return sequence.read_split(split)
+    parts = sequence.read_split(split)
+    if not parts:
+        raise ValueError(f"--split {split}: expected files and their parts, found none")
+    return parts
 
 
 def _part(parts: Mapping[str, SplitSequence] | None, name: str) -> SplitSequence:
@@ -157,8 +161,9 @@ def _array(path: str) -> Any:
     import numpy as np
 
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        with open(path, "rb") as file:
+            return np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path}: expected an array that numpy.save wrote ({error})") from error
 
 

@@ -71,6 +71,8 @@ def scores_of(predictions: NDArray[Any], count: int, classes: int) -> NDArray[An
     Raises:
         ValueError: Predictions are of another shape, or not finite.
     """
+    if predictions.dtype.kind not in "fiu":
+        raise ValueError(f"predictions: expected numbers, found {predictions.dtype}")
     found = predictions.shape
     if classes == 2 and found in {(count,), (count, 1)}:
         positive = predictions.reshape(count)
@@ -80,8 +82,6 @@ def scores_of(predictions: NDArray[Any], count: int, classes: int) -> NDArray[An
             f"predictions: expected shape {(count, classes)}, found {found}; "
             "they are what predict returns for this very sequence"
         )
-    if predictions.dtype.kind not in "fiu":
-        raise ValueError(f"predictions: expected numbers, found {predictions.dtype}")
     bad = int((~np.isfinite(predictions)).any(axis=1).sum())
     if bad:
         raise ValueError(f"predictions: expected numbers, found NaN or infinity in {bad} of {count} rows")

@@ -18,7 +18,7 @@ function apply(form) {
   for (const sheet of target.querySelectorAll(".sheet")) sheet.hidden = !sheet.querySelector("li:not([hidden])");
   const count = tiles.filter((tile) => !tile.hidden).length;
   form.querySelector("output").textContent = `${count} of ${tiles.length} shown`;
-  target.querySelectorAll(".tiles").forEach(rove);
+  for (const list of target.querySelectorAll(".tiles")) rove(list);
 }
 
 for (const form of document.querySelectorAll(".filter")) {
@@ -35,6 +35,7 @@ document.addEventListener("click", (event) => {
   const form = document.querySelector("[data-filters=mistake-tiles]");
   form.elements.label.value = pick.dataset.pickLabel;
   form.elements.predicted.value = pick.dataset.pickPredicted;
+  form.elements.text.value = "";
   apply(form);
   document.getElementById("mistakes").scrollIntoView();
 });
@@ -45,8 +46,12 @@ function shown(list) {
   return [...list.querySelectorAll("li:not([hidden]) .tile")];
 }
 
-function rove(list) {
-  shown(list).forEach((tile, index) => { tile.tabIndex = index ? -1 : 0; });
+function rove(list, to = shown(list)[0]) {
+  for (const tile of shown(list)) tile.tabIndex = tile === to ? 0 : -1;
+}
+
+function isPlain(event) {
+  return !(event.altKey || event.ctrlKey || event.metaKey);
 }
 
 function step(list, tile, key) {
@@ -59,17 +64,16 @@ function step(list, tile, key) {
 
 for (const list of document.querySelectorAll(".tiles")) {
   rove(list);
+  list.addEventListener("focusin", (event) => rove(list, event.target));
   list.addEventListener("keydown", (event) => {
-    const next = step(list, event.target, event.key);
+    const next = isPlain(event) && step(list, event.target, event.key);
     if (!next) return;
     event.preventDefault();
-    event.target.tabIndex = -1;
-    next.tabIndex = 0;
     next.focus();
   });
 }
 
-document.querySelectorAll(".filter").forEach(apply);
+for (const form of document.querySelectorAll(".filter")) apply(form);
 
 // --- the viewer: one image, with its neighbours in the same gallery
 
@@ -97,13 +101,19 @@ document.addEventListener("click", (event) => {
   if (tile) view(tile);
 });
 
+function isBeside(event) {
+  const box = viewer.getBoundingClientRect();
+  return event.clientX < box.left || event.clientX > box.right || event.clientY < box.top || event.clientY > box.bottom;
+}
+
 viewer.addEventListener("click", (event) => {
   const button = event.target.closest("button");
-  if (event.target === viewer || button?.value === "close") viewer.close();
+  if (button?.value === "close" || (event.target === viewer && isBeside(event))) viewer.close();
   else if (button) neighbour(Number(button.value));
 });
 
 viewer.addEventListener("keydown", (event) => {
+  if (!isPlain(event)) return;
   if (event.key === "ArrowRight") neighbour(1);
   if (event.key === "ArrowLeft") neighbour(-1);
 });

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5split.console import shown
+from h5split.console import count, shown
 from h5split.rows import Rows, permutation
+from h5split.splits import check_same_packs
 from h5split.view import sections
 from h5split.view.findings import findings
 from h5split.view.gallery import Gallery
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from h5split.batches import SplitSequence
     from h5split.packs import Packs
 
+_FIRST = b"<!doctype html>"  # of a page
 _LOOKED_AT = 1 << 30  # bytes of pixels, unless every row is asked for
 
 
@@ -54,13 +56,17 @@ def report(
 
     Raises:
         ImportError: Jinja2 is not installed.
-        ValueError: The sequence is empty, or the predictions are not for the epoch it delivered last.
+        ValueError: The sequence is empty, predictions are not for the epoch it delivered last, parts are of other
+            packs, or a file is there already that is no page.
         OSError: The page cannot be written.
     """
-    template = _template()
+    template, path = _template(), os.path.realpath(path)
+    _check_output(path)
     packs, rows = sequence.packs, sequence.rows
     if not len(rows):
         raise ValueError("expected rows to look at, found none")
+    if parts is not None:
+        check_same_packs(packs, parts)
     gallery = Gallery(packs)
     about = None if predictions is None else scored(packs, sequence.delivered, np.asarray(predictions), gallery)
     chosen = rows if every_row else _sample(packs, rows, seed)
@@ -75,7 +81,7 @@ def report(
         "sheets": sections.sheets(packs, rows, gallery, seed),
         "skipped": sections.skipped(packs),
     }
-    _write(os.path.realpath(path), template.render(**found, findings=findings(found), **_looks()))
+    _write(path, template.render(**found, findings=findings(found), **_looks()))
 
 
 def _sample(packs: Packs, rows: Rows, seed: int) -> Rows:
@@ -96,6 +102,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["number"] = lambda number: f"{number:,}"
+    environment.filters["count"] = count
     environment.filters["percent"] = lambda share: "" if share is None else f"{share:.1%}"
     environment.filters["shown"] = shown
     return environment.get_template("page.html")
@@ -115,8 +122,20 @@ def _resource(name: str) -> str:
     return files("h5split.view").joinpath(name).read_text("utf-8")
 
 
+def _check_output(path: str) -> None:
+    """Only pages are replaced: a slip of the hand is no reason to lose a pack."""
+    if os.path.isfile(path) and os.path.getsize(path):
+        with open(path, "rb") as file:
+            if not file.read(len(_FIRST)).startswith(_FIRST):
+                raise ValueError(f"{path}: expected a page to replace, or nothing, found another file; name another")
+
+
 def _write(path: str, text: str) -> None:
-    """The page appears whole or not at all."""
+    """The page appears whole or not at all; a pipe or a device is written to."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        return
     temporary = f"{path}.partial"
     try:
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:

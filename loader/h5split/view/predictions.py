@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.console import shown
-from h5split.mistakes import find_mistakes, scores_of
+from h5split.mistakes import Mistake, find_mistakes, scores_of
 from h5split.packs import Packs
 from h5split.rows import Rows
 from h5split.view.gallery import Gallery
 
 _MISTAKES = 120
+_OF_A_PAIR = 6  # mistakes that are shown of each pair of classes, if need be
+_ALL_MISTAKES = 300
 _CONFUSIONS = 20
 _MATRIX_CLASSES = 40
 
@@ -38,7 +40,10 @@ def predictions(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery)
     matrix = np.zeros((len(names), len(names)), np.int64)
     np.add.at(matrix, (labels, predicted), 1)
     mistakes = find_mistakes(given, labels, packs.filenames.take(rows), names)
-    first = mistakes[:_MISTAKES]
+    confusions = _confusions(matrix, names)
+    are_shares = scores.min() >= 0 and scores.max() <= 1
+    chosen = _chosen(mistakes, confusions)
+    sure = [f"{mistake.confidence:.1%}" if are_shares else f"score {mistake.confidence:.3g}" for mistake in chosen]
     return {
         "count": len(rows),
         "wrong": len(mistakes),
@@ -46,14 +51,26 @@ def predictions(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery)
         "names": names,
         "matrix": matrix.tolist() if len(names) <= _MATRIX_CLASSES else None,
         "classes": _scores_by_class(matrix, names),
-        "confusions": _confusions(matrix, names),
-        "confidence": _confidence(confidence, predicted == labels),
+        "confusions": confusions[:_CONFUSIONS],
+        "confidence": _confidence(confidence, predicted == labels) if are_shares else None,
         "tiles": gallery.tiles(
-            rows[np.array([mistake.position for mistake in first], np.int64)],
-            [f"taken for {shown(mistake.predicted)}, {mistake.confidence:.1%}" for mistake in first],
-            [mistake.predicted for mistake in first],
+            rows[np.array([mistake.position for mistake in chosen], np.int64)],
+            [f"taken for {shown(mistake.predicted)}, {score}" for mistake, score in zip(chosen, sure, strict=True)],
+            [mistake.predicted for mistake in chosen],
         ),
     }
+
+
+def _chosen(mistakes: Sequence[Mistake], confusions: Sequence[dict[str, Any]]) -> list[Mistake]:
+    """The most confident mistakes, and the first of each pair of classes, so that there is something to see of it."""
+    of_pair: dict[tuple[str, str], list[int]] = {}
+    for number, mistake in enumerate(mistakes):
+        of_pair.setdefault((mistake.label, mistake.predicted), []).append(number)
+    chosen = set(range(min(_MISTAKES, len(mistakes))))
+    for pair in confusions:
+        if len(chosen) + _OF_A_PAIR <= _ALL_MISTAKES:
+            chosen.update(of_pair[pair["label"], pair["predicted"]][:_OF_A_PAIR])
+    return [mistakes[number] for number in sorted(chosen)]
 
 
 def _scores_by_class(matrix: NDArray[np.int64], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -72,12 +89,10 @@ def _scores_by_class(matrix: NDArray[np.int64], names: Sequence[str]) -> list[di
 def _confusions(matrix: NDArray[np.int64], names: Sequence[str]) -> list[dict[str, Any]]:
     """The pairs of classes that are taken for one another, the most frequent first."""
     off = matrix - np.diag(np.diagonal(matrix))
-    order = np.argsort(-off, axis=None, kind="stable")[:_CONFUSIONS]
-    pairs = [divmod(at, len(names)) for at in order.tolist()]
+    order = np.argsort(-off, axis=None, kind="stable")[: np.count_nonzero(off)]
     return [
         {"label": names[label], "predicted": names[predicted], "count": int(off[label, predicted])}
-        for label, predicted in pairs
-        if off[label, predicted]
+        for label, predicted in (divmod(at, len(names)) for at in order.tolist())
     ]
 
 

@@ -58,7 +58,7 @@ def classes(packs: Packs, rows: Rows, statistics: Statistics, gallery: Gallery) 
                 "mean_image": gallery.data_uri(statistics.mean_images[label].round().astype(np.uint8)),
                 "mean": [f"{value:.0f}" for value in mean],
                 "deviation": [f"{value:.0f}" for value in deviation],
-                "brightness": (brightness / brightness.max()).tolist(),
+                "brightness": (brightness / max(1, brightness.max())).tolist(),
             }
         entries.append(entry)
     there = [entry["count"] for entry in entries if entry["count"]]

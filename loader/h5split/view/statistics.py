@@ -39,7 +39,7 @@ class Statistics:
     def brightness(self) -> NDArray[np.float64]:
         """Of each row, from 0 to 255: float64 (M,); transparency does not count."""
         colors = self.means[:, :3] if self.means.shape[1] > 2 else self.means[:, :1]
-        brightness: NDArray[np.float64] = colors.mean(axis=1)
+        brightness: NDArray[np.float64] = colors.mean(axis=1).clip(0, 255)
         return brightness
 
     @property
@@ -52,7 +52,7 @@ class Statistics:
         """Mean and standard deviation of all pixels of a class: float64 (C,) each."""
         means, deviations = self.means[self.labels == label], self.deviations[self.labels == label]
         mean = means.mean(axis=0)
-        return mean, np.sqrt((deviations**2 + means**2).mean(axis=0) - mean**2)
+        return mean, np.sqrt((deviations**2 + (means - mean) ** 2).mean(axis=0))
 
 
 def look_at(packs: Packs, rows: Rows, progress: Callable[[int, int], object] | None = None) -> Statistics:
@@ -89,16 +89,18 @@ def look_at(packs: Packs, rows: Rows, progress: Callable[[int, int], object] | N
 def _moments(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Mean and deviation of each row's channels, and the sum of all rows.
 
-    Sums over pixels are products with a matrix that picks a channel, which numpy computes ten times as fast as sums
-    over an inner axis of three.
+    Values are taken from the row's first pixel on, so that what hardly varies loses nothing to rounding. Sums over
+    pixels are products with a matrix that picks a channel, which numpy computes ten times as fast as sums over an
+    inner axis of three.
     """
     count, height, width, channels = pixels.shape
-    values = pixels.reshape(count, -1).astype(np.float32)
-    pick = np.tile(np.eye(channels, dtype=np.float32), (height * width, 1)) / (height * width)
-    summed = values.sum(axis=0).reshape(height, width, channels)
+    first = pixels[:, :1, :1].astype(np.float32)
+    values = (pixels - first).reshape(count, -1)
+    pick = np.tile(np.eye(channels, dtype=np.float32), (height * width, 1)) / np.float32(height * width)
+    summed = values.sum(axis=0).reshape(height, width, channels) + first.sum(axis=0)
     means = values @ pick
     values *= values
-    return means, np.sqrt(np.maximum(values @ pick - means**2, 0)), summed
+    return first[:, 0, 0] + means, np.sqrt(np.maximum(values @ pick - means**2, 0)), summed
 
 
 def _blank(pixels: NDArray[np.uint8], deviations: NDArray[np.float64]) -> NDArray[np.bool_]:
