@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from benchmark import files
 from benchmark.children import Outcome, measure
-from benchmark.environments import NotInstalledError, Peer, python_of, read_versions
+from benchmark.environments import PEERS, NotInstalledError, Peer, python_of, read_versions
 from benchmark.files import Data
 from benchmark.report import Row
 
@@ -82,8 +82,15 @@ def pack(peer: Peer, data: Data, setup: Setup) -> Outcome:
         return outcome
     outcome.result["disk"] = files.bytes_below(folder)
     with open(f"{folder}.json", "w", encoding="utf-8") as file:
-        json.dump(asdict(data), file)
+        file.write(made_of(peer, data, setup))
     return outcome
+
+
+def made_of(peer: Peer, data: Data, setup: Setup) -> str:
+    """What decides packed files; where it is another, they are packed again."""
+    with open(os.path.join(PEERS, f"{peer.module}.py"), encoding="utf-8") as file:
+        source = file.read()
+    return json.dumps([asdict(data), asdict(peer), setup.workers, source])
 
 
 def prepare(peer: Peer, data: Data, setup: Setup) -> None:
@@ -94,7 +101,7 @@ def prepare(peer: Peer, data: Data, setup: Setup) -> None:
     folder = folder_of(packer, data, setup)
     try:
         with open(f"{folder}.json", encoding="utf-8") as file:
-            if json.load(file) == asdict(data):
+            if file.read() == made_of(packer, data, setup):
                 return
     except FileNotFoundError:
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import cpu_torchvision  # noqa: F401 - before torchvision
 from job import Job
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
