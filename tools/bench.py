@@ -14,7 +14,6 @@ largest. Needs numpy, and matplotlib for the pictures; runs on Linux, as it read
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import shutil
@@ -22,7 +21,7 @@ import sys
 
 from benchmark import files, report, scaling
 from benchmark.children import ROOT
-from benchmark.environments import read_versions
+from benchmark.environments import frozen_versions, read_versions
 from benchmark.rounds import Setup, run_rounds
 
 HEADINGS = {
@@ -78,14 +77,12 @@ def scale(arguments: argparse.Namespace) -> None:
 
 def finish(arguments: argparse.Namespace, kind: str, name: str, heading: str, rows: list[report.Row]) -> None:
     """Write what was found, and print the table."""
-    words = [f"data/{os.path.basename(os.path.abspath(word))}" if os.path.isdir(word) else word for word in sys.argv[1:]]
+    words = [
+        f"data/{os.path.basename(os.path.abspath(word))}" if os.path.isdir(word) else word for word in sys.argv[1:]
+    ]
     line = shlex.join(["python", "tools/bench.py", *words])
     results = {"kind": kind, "name": name, "heading": heading, "line": line, "machine": machine(), "rows": rows}
-    results["versions"] = {
-        entry: json.load(open(os.path.join(arguments.environments, entry), encoding="utf-8")).get("frozen", [])
-        for entry in sorted(os.listdir(arguments.environments))
-        if entry.endswith(".json")
-    }
+    results["versions"] = frozen_versions(arguments.environments)
     folder = os.path.join(arguments.environments, "results")
     print(report.write(results, folder))
     if not arguments.keep:
@@ -115,7 +112,9 @@ def main() -> None:
         if name != "pack":
             command.add_argument("--batch", type=int, default=256, help="(%(default)s)")
         if name == "load":
-            command.add_argument("--cold", action="store_true", help="drop the files from the page cache before each run")
+            command.add_argument(
+                "--cold", action="store_true", help="drop the files from the page cache before each run"
+            )
     command = commands.add_parser("scale", help="1,000 to 1,000,000 images")
     command.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
     command.add_argument("--batches", type=int, nargs="+", default=[8, 32, 128, 256, 1024])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -85,10 +86,8 @@ def watch(process: subprocess.Popen[bytes], started: float, limit: float) -> Out
             break
         wait(process, SAMPLE_SECONDS)
     outcome.wall = time.monotonic() - started
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
     listener.join(GRACE_SECONDS)
     return outcome
@@ -96,10 +95,8 @@ def watch(process: subprocess.Popen[bytes], started: float, limit: float) -> Out
 
 def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
     """Until it ends, so that its time is known well, or so long."""
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        pass
 
 
 def listen(process: subprocess.Popen[bytes], phase: list[str], outcome: Outcome) -> None:

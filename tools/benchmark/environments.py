@@ -104,6 +104,17 @@ def python_of(environment: Environment, folder: str) -> str:
     return os.path.join(place, "bin", "python")
 
 
+def frozen_versions(folder: str) -> dict[str, list[str]]:
+    """Every version in every environment there is."""
+    found = {}
+    for entry in sorted(os.listdir(folder)):
+        name, end = os.path.splitext(entry)
+        if end == ".json":
+            with open(os.path.join(folder, entry), encoding="utf-8") as file:
+                found[name] = json.load(file)["frozen"]
+    return found
+
+
 def install(environment: Environment, place: str) -> dict[str, object]:
     """Make it; `failed` is why not, or nothing; `frozen` every version there is."""
     print(f"installing {environment.name}: {', '.join(environment.packages + environment.no_deps)}", flush=True)

@@ -8,9 +8,9 @@ import statistics
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402 - after the choice of where to draw
+import matplotlib.pyplot as plt
 
-from benchmark.report import Row, median, ordered, rate_of  # noqa: E402
+from benchmark.report import Row, median, ordered, rate_of
 
 OURS, OTHERS, LIMITS = "#2a6f97", "#a9a9a9", "#e9c46a"
 
@@ -25,6 +25,8 @@ def draw(results: Row, path: str) -> None:
 def bars(results: Row) -> plt.Figure:
     """Images a second, and memory beside it, the fastest on top."""
     rows = [row for row in ordered(results["rows"], str(results["kind"])) if not row["failed"]][::-1]
+    if not rows:
+        return plt.figure()
     rate = rate_of(str(results["kind"]))
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 1.2 + 0.36 * len(rows)), sharey=True, layout="constrained")
     names = [str(row["title"]) for row in rows]

@@ -70,7 +70,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("ms a step", of("step", 2, 1e3)),
         ("open and first epoch, s", of("first_epoch", 2)),
         *MEMORY,
-        ROWS,
+        ("batches", lambda row: str(row["faults"] or "all")),
     ],
     "scale": [
         NAME,
@@ -138,7 +138,9 @@ def page(folder: str, output: str) -> None:
     """All runs of a folder as one page, with the pictures beside it."""
     from benchmark.plots import draw
 
-    parts = ["# Benchmarks\n\nMade by `python tools/bench.py report`; each table stands under the command that made it.\n"]
+    parts = [
+        "# Benchmarks\n\nMade by `python tools/bench.py report`; each table stands under the command that made it.\n"
+    ]
     for name in sorted(name for name in os.listdir(folder) if name.endswith(".json")):
         with open(os.path.join(folder, name), encoding="utf-8") as file:
             results = json.load(file)

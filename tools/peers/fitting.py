@@ -19,21 +19,25 @@ class Clock(keras.callbacks.Callback):
         self.steps = 0
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        """Count from nothing."""
         self.steps = 0
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        """Count, and note when the first was done."""
         self.first = self.first or time.monotonic()
         self.steps += 1
 
     def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+        """Note when."""
         self.ends.append(time.monotonic())
 
 
-def model_for(size: int, classes: int) -> keras.Model:
+def model_for(size: int, classes: int, dtype: str) -> keras.Model:
+    """It takes pixels as they come, so that none but the 8x8 are cast."""
     edge = (size - 8) // 2
     model = keras.Sequential(
         [
-            keras.Input((size, size, 3)),
+            keras.Input((size, size, 3), dtype=dtype),
             keras.layers.Cropping2D(((edge, size - 8 - edge), (edge, size - 8 - edge))),
             keras.layers.Rescaling(1 / 255),
             keras.layers.Flatten(),
@@ -46,7 +50,8 @@ def model_for(size: int, classes: int) -> keras.Model:
 
 def fit(data: object, options: dict[str, object], job: Job, watched: Callable[[], None]) -> dict[str, object]:
     """A first epoch, timed ones, and one whose memory is looked at."""
-    model = model_for(job.size, max(label for _, label in listing(job.data)) + 1)
+    dtype = data.element_spec[0].dtype.name if hasattr(data, "element_spec") else "uint8"
+    model = model_for(job.size, max(label for _, label in listing(job.data)) + 1, dtype)
     clock, opening = Clock(), time.monotonic()
     model.fit(data, epochs=job.epochs + 1, verbose=0, callbacks=[clock], **options)
     watched()

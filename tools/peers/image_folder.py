@@ -1,4 +1,4 @@
-"""torchvision's ImageFolder and torch's DataLoader: nothing is packed, files are decoded by worker processes each time."""
+"""torchvision's ImageFolder and torch's DataLoader: nothing is packed, worker processes decode files each time."""
 
 from __future__ import annotations
 

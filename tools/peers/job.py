@@ -7,7 +7,7 @@ A peer is a module with up to three functions of one Job:
                                                  batches (images, labels)
     fit_data(job) -> (data, options)             what `model.fit` is given
 
-Labels are numbers of the class folders in sorted order. All of this imports the standard library, numpy and Pillow alone.
+Labels are numbers of the class folders in sorted order. This imports no more than numpy and Pillow.
 """
 
 from __future__ import annotations

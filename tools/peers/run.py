@@ -53,6 +53,7 @@ class Tally:
     dtype: str = ""
 
     def add(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Look at a batch, a little."""
         self.rows += len(images)
         self.corner += float(images[:, 0, 0, 0].sum(dtype=np.float64))
         for label, count in enumerate(np.bincount(labels).tolist()):

@@ -1,6 +1,6 @@
 """TFRecord files read by tf.data: raw pixels and label in a tf.train.Example, a file for each worker.
 
-Shuffled as its guide says: files interleaved, then a shuffle buffer, here of all rows so that the shuffle is a full one.
+Shuffled as its guide says: files interleaved, then a buffer, here of all rows so that it is a full shuffle.
 """
 
 from __future__ import annotations
