@@ -55,7 +55,7 @@ def lines(results: Row) -> plt.Figure:
     for (title, workers, batch), rows in groups.items():
         label = f"{title}, batch {batch}" if batch else f"{title}, {workers} workers"
         costs = [statistics.median(row["values"]["cost"]) * 1e6 for row in rows]
-        panels[bool(batch)].plot([row["images"] for row in rows], costs, marker="o", label=label)
+        panels[int(batch > 0)].plot([row["images"] for row in rows], costs, marker="o", label=label)
     for axes, about in zip(panels, ("packing", "a warm shuffled epoch"), strict=True):
         axes.set(xscale="log", xlabel="images", ylabel="us an image", title=about)
         axes.set_ylim(bottom=0)

@@ -58,9 +58,9 @@ def attempt(kind: str, peer: Peer, data: Data, setup: Setup, check: bool) -> Out
         if command == "pack":
             return pack(peer, data, setup)
         prepare(peer, data, setup)
-        job = job_of(peer, data, setup)
-        for path in {str(job["folder"]), data.path}:
-            (files.drop if kind == "cold" else files.warm)(path)
+        job = job_of(peer, data, setup) | ({"epochs": 0} if kind == "cold" else {})
+        path = str(job["folder"]) if os.path.isdir(str(job["folder"])) else data.path
+        (files.drop if kind == "cold" else files.warm)(path)
         return measure(interpreter(peer, setup), command, peer, job, setup.limit, check)
     except (NotInstalledError, NotPackedError) as error:
         return Outcome(failed=str(error))
@@ -167,7 +167,7 @@ def values_of(kind: str, outcomes: Sequence[Outcome], rows: int) -> dict[str, li
         values["disk"] = [result["disk"] for result in results]
         return values
     epochs = [seconds for result in results for seconds in result["epochs"]]
-    values["rate"] = [rows / seconds for seconds in epochs]
+    values["rate"] = [rows / seconds for seconds in epochs]  # none when cold
     values |= {name: [result[name] for result in results] for name in firsts(results)}
     values["rate_first"] = [rows / result["first_epoch"] for result in results]
     if kind == "fit":

@@ -35,7 +35,7 @@ class Job:
         batch: Images in a batch.
         workers: Processes, or threads where the peer has those.
         variant: Which of the ways the module knows.
-        epochs: How many of fit.
+        epochs: How many are timed, at least; 0: none but the first.
     """
 
     data: str

@@ -85,17 +85,8 @@ def measure_load(module: ModuleType, job: Job, started: float, check: bool) -> d
     load: Load = module.load(job)
     first = run_epoch(load, 0)
     opened = time.monotonic()
-    tell("phase timed")
-    seconds: list[float] = []
     tallies = [first]
-    while len(seconds) < job.epochs or (sum(seconds) < TIMED_SECONDS and len(seconds) < MOST_EPOCHS):
-        begin = time.perf_counter()
-        tallies.append(run_epoch(load, len(tallies)))
-        seconds.append(time.perf_counter() - begin)
-    tell("phase memory")
-    begin = time.monotonic()
-    while len(tallies) == len(seconds) + 1 or time.monotonic() - begin < MEMORY_SECONDS:
-        tallies.append(run_epoch(load, len(tallies)))
+    seconds = warm_epochs(load, job.epochs, tallies) if job.epochs else []
     tell("phase check")
     return {
         "imports": opening - started,
@@ -110,6 +101,21 @@ def measure_load(module: ModuleType, job: Job, started: float, check: bool) -> d
         "dtype": first.dtype,
         "multiplicities": distinct(load, len(tallies)) if check else None,
     }
+
+
+def warm_epochs(load: Load, least: int, tallies: list[Tally]) -> list[float]:
+    """The seconds that epochs take, and after them more of them, at whose memory bench.py looks."""
+    seconds: list[float] = []
+    tell("phase timed")
+    while len(seconds) < least or (sum(seconds) < TIMED_SECONDS and len(seconds) < MOST_EPOCHS):
+        begin = time.perf_counter()
+        tallies.append(run_epoch(load, len(tallies)))
+        seconds.append(time.perf_counter() - begin)
+    tell("phase memory")
+    begin = time.monotonic()
+    while len(tallies) == len(seconds) + 1 or time.monotonic() - begin < MEMORY_SECONDS:
+        tallies.append(run_epoch(load, len(tallies)))
+    return seconds
 
 
 def measure_pack(module: ModuleType, job: Job, started: float) -> dict[str, object]:
