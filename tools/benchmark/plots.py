@@ -1,0 +1,66 @@
+"""Pictures of results: bars for peers, lines for a scaling run."""
+
+from __future__ import annotations
+
+import collections
+import statistics
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from benchmark.report import Row, median, ordered, rate_of
+
+OURS, OTHERS, LIMITS = "#2a6f97", "#a9a9a9", "#e9c46a"
+
+
+def draw(results: Row, path: str) -> None:
+    """Choose the picture by the kind of run."""
+    figure = lines(results) if results["kind"] == "scale" else bars(results)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def bars(results: Row) -> plt.Figure:
+    """Images a second, and memory beside it, the fastest on top."""
+    rows = [row for row in ordered(results["rows"], str(results["kind"])) if not row["failed"]][::-1]
+    if not rows:
+        return plt.figure()
+    rate = rate_of(str(results["kind"]))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 1.2 + 0.36 * len(rows)), sharey=True, layout="constrained")
+    names = [str(row["title"]) for row in rows]
+    colors = [LIMITS if row["limit"] else OURS if row["ours"] else OTHERS for row in rows]
+    for axes, name, label, scale in ((left, rate, "images/s", 1), (right, "memory", "memory, MB", 1e-6)):
+        values = [median(row, name) * scale for row in rows]
+        ends = [[abs(end(row["values"][name]) * scale - value) for row, value in zip(rows, values, strict=True)]
+                for end in (min, max)]  # fmt: skip
+        axes.barh(names, values, xerr=ends, color=colors, ecolor="#555555", capsize=2)
+        axes.bar_label(axes.containers[-1], [f"{value:,.0f}" for value in values], padding=6, fontsize=8)
+        axes.set_xlabel(label)
+        axes.set_xscale("log")
+        axes.margins(x=0.15)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(str(results["heading"]), fontsize=11)
+    return figure
+
+
+def lines(results: Row) -> plt.Figure:
+    """Cost of an image by how many there are: a flat line is what is wanted."""
+    groups: dict[tuple[str, int, int], list[Row]] = collections.defaultdict(list)
+    for row in results["rows"]:
+        if not row["failed"]:
+            groups[str(row["title"]), row["workers"], row["batch"]].append(row)
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for (title, workers, batch), rows in groups.items():
+        label = f"{title}, batch {batch}" if batch else f"{title}, {workers} workers"
+        costs = [statistics.median(row["values"]["cost"]) * 1e6 for row in rows]
+        panels[int(batch > 0)].plot([row["images"] for row in rows], costs, marker="o", label=label)
+    for axes, about in zip(panels, ("packing", "a warm shuffled epoch"), strict=True):
+        axes.set(xscale="log", xlabel="images", ylabel="us an image", title=about)
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.lines:
+            axes.legend(fontsize=8, frameon=False)
+    figure.suptitle(str(results["heading"]), fontsize=11)
+    return figure

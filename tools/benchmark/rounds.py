@@ -1,0 +1,187 @@
+"""Rounds: every peer once, then every peer again; what each delivered is checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from benchmark import files
+from benchmark.children import Outcome, measure
+from benchmark.environments import PEERS, NotInstalledError, Peer, python_of, read_versions
+from benchmark.files import Data
+from benchmark.report import Row
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How to measure: the options of tools/bench.py."""
+
+    environments: str
+    here: bool
+    size: int
+    batch: int
+    workers: int
+    repeats: int
+    epochs: int
+    limit: float
+
+
+def run_rounds(kind: str, peers: Sequence[Peer], data: Data, setup: Setup) -> list[Row]:
+    """All peers in turns; a peer that fails is not tried again.
+
+    Args:
+        kind: pack, load, cold or fit.
+        peers: Whom to measure.
+        data: On what.
+        setup: How.
+    """
+    outcomes: dict[str, list[Outcome]] = {peer.name: [] for peer in peers}
+    for repeat in range(setup.repeats):
+        for peer in peers:
+            if not any(outcome.failed for outcome in outcomes[peer.name]):
+                outcome = attempt(kind, peer, data, setup, check=repeat == 0)
+                outcomes[peer.name].append(outcome)
+                print(f"  {repeat + 1}/{setup.repeats} {peer.name}: {outcome.failed or 'done'}", file=sys.stderr)
+    rows = [row_of(kind, peer, outcomes[peer.name], data, setup) for peer in peers]
+    mark_odd_pixels(rows)
+    return rows
+
+
+def attempt(kind: str, peer: Peer, data: Data, setup: Setup, check: bool) -> Outcome:
+    """Make the environment and the packed files if they are missing, then measure once."""
+    command = "load" if kind == "cold" else kind
+    try:
+        if command == "pack":
+            return pack(peer, data, setup)
+        prepare(peer, data, setup)
+        job = job_of(peer, data, setup) | ({"epochs": 0} if kind == "cold" else {})
+        path = str(job["folder"]) if os.path.isdir(str(job["folder"])) else data.path
+        (files.drop if kind == "cold" else files.warm)(path)
+        return measure(interpreter(peer, setup), command, peer, job, setup.limit, check)
+    except (NotInstalledError, NotPackedError) as error:
+        return Outcome(failed=str(error))
+
+
+class NotPackedError(Exception):
+    """What a peer reads could not be packed."""
+
+
+def pack(peer: Peer, data: Data, setup: Setup) -> Outcome:
+    """Into a new folder, which stays for `load`."""
+    job = job_of(peer, data, setup)
+    folder = str(job["folder"])
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    outcome = measure(interpreter(peer, setup), "pack", peer, job, setup.limit, check=False)
+    if outcome.failed:
+        shutil.rmtree(folder, ignore_errors=True)
+        return outcome
+    outcome.result["disk"] = files.bytes_below(folder)
+    with open(f"{folder}.json", "w", encoding="utf-8") as file:
+        file.write(made_of(peer, data, setup))
+    return outcome
+
+
+def made_of(peer: Peer, data: Data, setup: Setup) -> str:
+    """What decides packed files; where it is another, they are packed again."""
+    with open(os.path.join(PEERS, f"{peer.module}.py"), encoding="utf-8") as file:
+        source = file.read()
+    return json.dumps([asdict(data), asdict(peer), setup.workers, source])
+
+
+def prepare(peer: Peer, data: Data, setup: Setup) -> None:
+    """Pack what the peer reads, unless it is there already."""
+    packer = read_versions()[0][peer.packed]
+    if "pack" not in packer.commands:
+        return
+    folder = folder_of(packer, data, setup)
+    try:
+        with open(f"{folder}.json", encoding="utf-8") as file:
+            if file.read() == made_of(packer, data, setup):
+                return
+    except FileNotFoundError:
+        pass
+    outcome = pack(packer, data, setup)
+    if outcome.failed:
+        raise NotPackedError(f"could not pack: {outcome.failed}")
+
+
+def folder_of(peer: Peer, data: Data, setup: Setup) -> str:
+    return os.path.join(setup.environments, "packed", f"{data.name}-{setup.size}", peer.packed)
+
+
+def job_of(peer: Peer, data: Data, setup: Setup) -> dict[str, object]:
+    return {
+        "data": data.path,
+        "folder": folder_of(peer, data, setup),
+        "size": setup.size,
+        "batch": setup.batch,
+        "workers": setup.workers,
+        "variant": peer.variant,
+        "epochs": setup.epochs,
+    }
+
+
+def interpreter(peer: Peer, setup: Setup) -> str:
+    if setup.here:
+        return sys.executable
+    return python_of(read_versions()[1][peer.environment], setup.environments)
+
+
+def row_of(kind: str, peer: Peer, outcomes: Sequence[Outcome], data: Data, setup: Setup) -> Row:
+    """One line of a table, from all repeats of a peer."""
+    failed = next((outcome.failed for outcome in outcomes if outcome.failed), "")
+    row: Row = {"name": peer.name, "title": peer.title, "limit": peer.limit, "ours": peer.module == "ours"}
+    row |= {"failed": failed, "faults": "", "values": {}, "raw": [asdict(outcome) for outcome in outcomes]}
+    if failed:
+        return row
+    results = [outcome.result for outcome in outcomes]
+    row["values"] = values_of(kind, outcomes, data.rows)
+    if kind in ("load", "cold"):
+        row["faults"] = files.faults(results, data, setup.batch)
+        row["kind"] = str(results[0]["dtype"]) + ("" if results[0]["shape"][-1] == 3 else ", channels first")
+        row["corner"] = results[0]["corner"]
+        row["values"]["disk"] = [float(files.bytes_below(folder_of(peer, data, setup)))]
+    if kind == "fit" and any(result["steps"] != -(-data.rows // setup.batch) for result in results):
+        row["faults"] = f"{results[0]['steps']} steps an epoch"
+    return row
+
+
+def values_of(kind: str, outcomes: Sequence[Outcome], rows: int) -> dict[str, list[float]]:
+    """Numbers of every repeat; of load and fit, of every epoch."""
+    results = [outcome.result for outcome in outcomes]
+    memories = [outcome.memory.get("memory", outcome.peak) for outcome in outcomes]
+    values = {
+        "memory": [memory["Pss"] for memory in memories],
+        "memory_files": [memory["Pss_File"] for memory in memories],
+        "memory_peak": [outcome.peak["Pss"] for outcome in outcomes],
+    }
+    if kind == "pack":
+        values["rate"] = [rows / outcome.wall for outcome in outcomes]
+        values["seconds"] = [outcome.wall for outcome in outcomes]
+        values["rate_inside"] = [rows / result["seconds"] for result in results]
+        values["disk"] = [result["disk"] for result in results]
+        return values
+    epochs = [seconds for result in results for seconds in result["epochs"]]
+    values["rate"] = [rows / seconds for seconds in epochs]  # none when cold
+    values |= {name: [result[name] for result in results] for name in firsts(results)}
+    values["rate_first"] = [rows / result["first_epoch"] for result in results]
+    if kind == "fit":
+        values["step"] = [seconds / result["steps"] for result in results for seconds in result["epochs"]]
+    return values
+
+
+def firsts(results: Sequence[Mapping[str, object]]) -> list[str]:
+    return [name for name in ("first_batch", "first_batch_with_imports", "first_epoch") if name in results[0]]
+
+
+def mark_odd_pixels(rows: Sequence[Row], tolerance: float = 4.0) -> None:
+    """Say so where the first bytes of all images are others, on average, than with most peers."""
+    corners = sorted(row["corner"] for row in rows if "corner" in row)
+    for row in rows:
+        if "corner" in row and abs(row["corner"] - corners[len(corners) // 2]) > tolerance and not row["faults"]:
+            row["faults"] = f"other pixels: {row['corner']:.0f} on average, {corners[len(corners) // 2]:.0f} elsewhere"

@@ -1,0 +1,93 @@
+"""No peers but what none of them can beat on this machine, by variant.
+
+decode: as many processes that read, decode and scale, and keep nothing.
+take:   take(out=) of shuffled rows from an array in memory, into one buffer.
+read:   the file of pixels, front to back into one buffer; the rows are not shuffled.
+ram:    for fit: tf.data on an array in memory.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from job import Job, listing, shares
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def pack(job: Job) -> None:
+    """Decode, and for the other variants keep a file of pixels and one of labels."""
+    pixels = None if job.variant == "decode" else os.path.join(job.folder, "images.npy")
+    files = listing(job.data)
+    if pixels:
+        shape = (len(files), job.size, job.size, 3)
+        np.lib.format.open_memmap(pixels, "w+", np.uint8, shape)
+        np.save(os.path.join(job.folder, "labels.npy"), np.array([label for _, label in files]))
+    tasks = [(share, job.size, pixels, worker, job.workers) for worker, share in enumerate(shares(job))]
+    with multiprocessing.get_context("spawn").Pool(job.workers) as pool:
+        pool.map(decode, tasks, chunksize=1)
+
+
+def decode(task: tuple[list[tuple[str, int]], int, str | None, int, int]) -> None:
+    """A share of the files; its rows are start, start + step and so on."""
+    import simplejpeg
+
+    files, size, output, start, step = task
+    rows = np.load(output, mmap_mode="r+")[start::step] if output else None
+    buffer = np.empty((size, size, 3), np.uint8)
+    for index, (path, _) in enumerate(files):
+        with open(path, "rb", buffering=0) as file:
+            data = file.read()
+        try:
+            pixels = simplejpeg.decode_jpeg(data, min_height=3 * size, min_width=3 * size)
+        except ValueError:  # no JPEG, or one that Pillow has to look at
+            pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        if pixels.shape != buffer.shape:
+            pixels = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+        buffer[...] = pixels
+        if rows is not None:
+            rows[index] = buffer
+
+
+def load(job: Job) -> Callable[[int], Iterable[tuple[NDArray[np.uint8], NDArray[np.int64]]]]:
+    labels = np.load(os.path.join(job.folder, "labels.npy"))
+    if job.variant == "read":
+        return lambda epoch: read(job, labels)
+    images = np.load(os.path.join(job.folder, "images.npy"))
+    items = images.reshape(len(images), -1).view(f"V{images[0].nbytes}")[:, 0]
+    return lambda epoch: take(items, images.shape[1:], labels, job.batch, epoch)
+
+
+def take(
+    items: NDArray[np.void], shape: tuple[int, ...], labels: NDArray[np.int64], batch: int, epoch: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    order = np.random.default_rng(epoch).permutation(len(items))
+    out = np.empty(batch, items.dtype)
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        items.take(rows, out=out[: len(rows)], mode="clip")
+        yield out[: len(rows)].view(np.uint8).reshape(-1, *shape), labels[rows]
+
+
+def read(job: Job, labels: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    stride = job.size * job.size * 3
+    buffer = np.empty((job.batch, job.size, job.size, 3), np.uint8)
+    path = os.path.join(job.folder, "images.npy")
+    with open(path, "rb", buffering=0) as file:
+        file.seek(os.path.getsize(path) - len(labels) * stride)
+        for start in range(0, len(labels), job.batch):
+            rows = labels[start : start + job.batch]
+            file.readinto(memoryview(buffer[: len(rows)]).cast("B"))
+            yield buffer[: len(rows)], rows
+
+
+def fit_data(job: Job) -> tuple[object, dict[str, object]]:
+    import tensorflow as tf
+
+    arrays = tuple(np.load(os.path.join(job.folder, f"{name}.npy")) for name in ("images", "labels"))
+    data = tf.data.Dataset.from_tensor_slices(arrays)
+    return data.shuffle(len(arrays[0])).batch(job.batch).prefetch(tf.data.AUTOTUNE), {}

@@ -1,0 +1,158 @@
+"""One measurement of one peer, run by the peer's own Python; tools/bench.py starts it.
+
+Lines on standard output are for bench.py: `phase NAME` where another part begins, and `result JSON` at the end. Between
+`phase timed` and the next nobody looks at the memory of this process, as that takes time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import hashlib
+import importlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import ModuleType
+
+import numpy as np
+from job import Job
+
+TIMED_SECONDS = 1.0
+MEMORY_SECONDS = 1.0
+MOST_EPOCHS = 50
+OUTPUT = os.dup(1)
+
+Load = Callable[[int], Iterable[tuple[object, object]]]
+
+
+def tell(*words: str) -> None:
+    """To bench.py, whatever libraries do with standard output."""
+    os.write(OUTPUT, (" ".join(words) + "\n").encode())
+
+
+@dataclass
+class Tally:
+    """What an epoch delivered.
+
+    Attributes:
+        rows: Images.
+        labels: How often each class came.
+        corner: The sum of the first byte of every image: proof that pixels are there.
+        first: When the first batch was there, by time.monotonic().
+        shape, dtype: Of the first batch.
+    """
+
+    rows: int = 0
+    labels: collections.Counter[int] = field(default_factory=collections.Counter)
+    corner: float = 0.0
+    first: float = 0.0
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+
+    def add(self, images: np.ndarray, labels: np.ndarray) -> None:
+        """Look at a batch, a little."""
+        self.rows += len(images)
+        self.corner += float(images[:, 0, 0, 0].sum(dtype=np.float64))
+        for label, count in enumerate(np.bincount(labels).tolist()):
+            self.labels[label] += count
+        if not self.first:
+            self.first, self.shape, self.dtype = time.monotonic(), images.shape, str(images.dtype)
+
+
+def run_epoch(load: Load, number: int) -> Tally:
+    tally = Tally()
+    for images, labels in load(number):
+        tally.add(np.asarray(images), np.asarray(labels))
+    return tally
+
+
+def distinct(load: Load, number: int) -> dict[str, int]:
+    """How many images came once, twice and so on: their pixels are compared, by digest."""
+    seen: collections.Counter[bytes] = collections.Counter()
+    for images, _ in load(number):
+        for row in np.ascontiguousarray(images):
+            seen[hashlib.blake2b(row.tobytes(), digest_size=8).digest()] += 1
+    return {str(times): count for times, count in sorted(collections.Counter(seen.values()).items())}
+
+
+def measure_load(module: ModuleType, job: Job, started: float, check: bool) -> dict[str, object]:
+    """Open, a first epoch, timed epochs, epochs whose memory is watched, and one whose pixels are compared."""
+    tell("phase open")
+    opening = time.monotonic()
+    load: Load = module.load(job)
+    first = run_epoch(load, 0)
+    opened = time.monotonic()
+    tallies = [first]
+    seconds = warm_epochs(load, job.epochs, tallies) if job.epochs else []
+    tell("phase check")
+    return {
+        "imports": opening - started,
+        "first_batch": first.first - opening,
+        "first_batch_with_imports": first.first - started,
+        "first_epoch": opened - opening,
+        "epochs": seconds,
+        "rows": [tally.rows for tally in tallies],
+        "labels": [dict(tally.labels) for tally in tallies],
+        "corner": first.corner / max(first.rows, 1),
+        "shape": first.shape,
+        "dtype": first.dtype,
+        "multiplicities": distinct(load, len(tallies)) if check else None,
+    }
+
+
+def warm_epochs(load: Load, least: int, tallies: list[Tally]) -> list[float]:
+    """The seconds that epochs take, and after them more of them, at whose memory bench.py looks."""
+    seconds: list[float] = []
+    tell("phase timed")
+    while len(seconds) < least or (sum(seconds) < TIMED_SECONDS and len(seconds) < MOST_EPOCHS):
+        begin = time.perf_counter()
+        tallies.append(run_epoch(load, len(tallies)))
+        seconds.append(time.perf_counter() - begin)
+    tell("phase memory")
+    begin = time.monotonic()
+    while len(tallies) == len(seconds) + 1 or time.monotonic() - begin < MEMORY_SECONDS:
+        tallies.append(run_epoch(load, len(tallies)))
+    return seconds
+
+
+def measure_pack(module: ModuleType, job: Job, started: float) -> dict[str, object]:
+    tell("phase pack")
+    begin = time.monotonic()
+    module.pack(job)
+    return {"imports": begin - started, "seconds": time.monotonic() - begin}
+
+
+def measure_fit(module: ModuleType, job: Job, started: float) -> dict[str, object]:
+    from fitting import fit
+
+    tell("phase open")
+    begin = time.monotonic()
+    data, options = module.fit_data(job)
+    return {"imports": begin - started, **fit(data, options, job, lambda: tell("phase memory"))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure one peer (for tools/bench.py).")
+    parser.add_argument("command", choices=["pack", "load", "fit"])
+    parser.add_argument("module")
+    parser.add_argument("job", help="the fields of a Job as JSON")
+    parser.add_argument("--started", type=float, required=True, help="time.monotonic() when this process was started")
+    parser.add_argument("--check", action="store_true", help="load: compare the pixels of an epoch too")
+    arguments = parser.parse_args()
+    os.dup2(2, 1)  # what libraries print is not for bench.py
+    job = Job(**json.loads(arguments.job))
+    module = importlib.import_module(arguments.module)
+    if arguments.command == "pack":
+        found = measure_pack(module, job, arguments.started)
+    elif arguments.command == "load":
+        found = measure_load(module, job, arguments.started, arguments.check)
+    else:
+        found = measure_fit(module, job, arguments.started)
+    tell("result", json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""TFRecord files read by tf.data: raw pixels and label in a tf.train.Example, a file for each worker.
+
+Shuffled as its guide says: files interleaved, then a buffer, here of all rows so that it is a full shuffle.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+import tensorflow as tf
+from job import Job, decoded, listing
+
+
+def pack(job: Job) -> None:
+    writers = [tf.io.TFRecordWriter(name) for name in names(job)]
+    for row, (pixels, label) in enumerate(decoded(job)):
+        image = tf.train.Feature(bytes_list=tf.train.BytesList(value=[pixels.tobytes()]))
+        number = tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))
+        example = tf.train.Example(features=tf.train.Features(feature={"image": image, "label": number}))
+        writers[row % len(writers)].write(example.SerializeToString())
+    for writer in writers:
+        writer.close()
+
+
+def dataset(job: Job) -> tf.data.Dataset:
+    fields = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
+
+    def parse(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        found = tf.io.parse_example(records, fields)
+        pixels = tf.io.decode_raw(found["image"], tf.uint8)
+        return tf.reshape(pixels, (-1, job.size, job.size, 3)), found["label"]
+
+    data = tf.data.TFRecordDataset(names(job), num_parallel_reads=job.workers)
+    data = data.shuffle(len(listing(job.data))).batch(job.batch)
+    return data.map(parse, num_parallel_calls=job.workers).prefetch(tf.data.AUTOTUNE)
+
+
+def load(job: Job) -> Callable[[int], Iterable[object]]:
+    data = dataset(job)
+    return lambda epoch: data.as_numpy_iterator()
+
+
+def fit_data(job: Job) -> tuple[object, dict[str, object]]:
+    return dataset(job), {}
+
+
+def names(job: Job) -> list[str]:
+    return [os.path.join(job.folder, f"{worker}.tfrecord") for worker in range(job.workers)]
