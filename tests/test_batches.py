@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -947,3 +948,42 @@ def test_flags_and_scales_that_make_no_sense_are_errors(sequence, settings):
 
 def test_a_scale_may_be_a_number_of_numpy(sequence):
     assert sequence.set(scale=np.float32(1 / 255))[0][0].dtype == np.float32
+
+
+# --- large batches, which threads gather together
+
+
+@pytest.fixture(scope="module")
+def megabytes(tmp_path_factory):
+    """2 MB are 43 rows here."""
+    folder = tmp_path_factory.mktemp("large")
+    names = [names_in(source, {"cat": 90, "dog": 60}) for source in ("a", "b")]
+    return [write_pack(folder / f"{part[0][0]}.h5", part, shape=(128, 128, 3)) for part in names]
+
+
+@pytest.mark.parametrize("size", [42, 43, 64, 101, 300])
+def test_rows_of_large_batches_are_who_they_say(megabytes, size):
+    sequence = SplitSequence(*megabytes, batch_size=size, auto_shuffle=True)
+    for _ in range(3):
+        assert sorted(names_of(sequence)) == sorted(sequence.filenames)
+
+
+def test_large_batches_that_are_held_stay_as_they_are(megabytes):
+    sequence = SplitSequence(megabytes[0], batch_size=64, auto_shuffle=True)
+    epochs = [(list(sequence), sequence.get_filenames(range(150))) for _ in range(4)]
+    for batches, names in epochs:
+        found = np.concatenate([images for images, _ in batches])
+        assert all(
+            np.array_equal(image, pixels_of(name, image.shape)) for image, name in zip(found, names, strict=True)
+        )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_large_batches_come_in_a_forked_process_too(megabytes):
+    sequence = SplitSequence(megabytes[0], batch_size=64, auto_shuffle=True)
+    names_of(sequence)  # the threads are there
+    process = multiprocessing.get_context("fork").Process(target=names_of, args=(sequence,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0

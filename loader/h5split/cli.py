@@ -163,7 +163,7 @@ def _array(path: str) -> Any:
     try:
         with open(path, "rb") as file:
             return np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, BadZipFile) as error:
+    except (ValueError, EOFError, BadZipFile, MemoryError) as error:
         raise ValueError(f"{path}: expected an array that numpy.save wrote ({error})") from error
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +18,8 @@ from h5split.settings import Settings
 Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32] | NDArray[np.int32]]
 
 _MOST_IN_TABLE = 1024  # classes whose one-hot labels are kept as a table, of 4 MB
+_A_THREAD = 1 << 20  # bytes of a batch for each thread: handing over costs as much as copying 300 KB
+_MOST_THREADS = 4  # which take what memory gives
 
 
 class Gatherer:
@@ -29,6 +35,7 @@ class Gatherer:
         self._float_buffers = BufferPool(packs.shape, np.float32)
         count = len(packs.class_names)
         self._one_hot = np.eye(count, dtype=np.float32) if count <= _MOST_IN_TABLE else None
+        self._threads: tuple[int, ThreadPoolExecutor] | None = None  # and the process they are in
 
     def batches(self, order: Order, first: int, count: int, settings: Settings, writable: bool) -> Batch:
         """Batches that follow one another, as one.
@@ -56,8 +63,30 @@ class Gatherer:
 
     def _gathered(self, rows: Rows) -> NDArray[np.uint8]:
         pixels, items = self._buffers.lend(len(rows))
-        self._packs.gather(rows.astype(np.int64, copy=False), items)
+        rows = rows.astype(np.int64, copy=False)
+        parts = min(_MOST_THREADS, _cores(), pixels.nbytes // _A_THREAD) or 1
+        bounds = [len(rows) * part // parts for part in range(parts + 1)]
+        others = [self._handed_over(rows[start:end], items[start:end], pixels) for start, end in pairwise(bounds[1:])]
+        self._packs.gather(rows[: bounds[1]], items[: bounds[1]])
+        for other in others:
+            other.result()
         return pixels
+
+    def _handed_over(self, rows: Rows, items: NDArray[np.void], pixels: NDArray[np.uint8]) -> Future[None]:
+        """Have a thread gather; it holds `pixels`, so that their buffer is not lent again before it is done."""
+
+        def gather(held: NDArray[np.uint8]) -> None:
+            self._packs.gather(rows, items)
+
+        if self._threads is None or self._threads[0] != os.getpid():  # threads are not there any more after a fork
+            self._threads = os.getpid(), ThreadPoolExecutor(_MOST_THREADS - 1)
+        try:
+            return self._threads[1].submit(gather, pixels)
+        except RuntimeError:  # the interpreter is about to end
+            gather(pixels)
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
 
     def _scaled(self, pixels: NDArray[np.uint8], scale: float | None) -> NDArray[np.uint8] | NDArray[np.float32]:
         if scale is None:
@@ -75,3 +104,8 @@ class Gatherer:
         one_hot = np.zeros((len(labels), len(self._packs.class_names)), np.float32)
         one_hot[np.arange(len(labels)), labels] = 1
         return one_hot
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,7 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from benchmark.report import Row, median, ordered, rate_of
+from benchmark.report import Row, median, ordered, rate_of, taken
 
 OURS, OTHERS, LIMITS = "#2a6f97", "#a9a9a9", "#e9c46a"
 
@@ -31,12 +31,14 @@ def bars(results: Row) -> plt.Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 1.2 + 0.36 * len(rows)), sharey=True, layout="constrained")
     names = [str(row["title"]) for row in rows]
     colors = [LIMITS if row["limit"] else OURS if row["ours"] else OTHERS for row in rows]
-    for axes, name, label, scale in ((left, rate, "images/s", 1), (right, "memory", "memory, MB", 1e-6)):
-        values = [median(row, name) * scale for row in rows]
-        ends = [[abs(end(row["values"][name]) * scale - value) for row, value in zip(rows, values, strict=True)]
-                for end in (min, max)]  # fmt: skip
-        axes.barh(names, values, xerr=ends, color=colors, ecolor="#555555", capsize=2)
-        axes.bar_label(axes.containers[-1], [f"{value:,.0f}" for value in values], padding=6, fontsize=8)
+    right.barh(names, [median(row, "memory") * 1e-6 for row in rows], color=colors, alpha=0.35)
+    rates = [[float(value) for value in row["values"][rate]] for row in rows]
+    sizes = [[value * 1e-6 for value in taken(row)] for row in rows]
+    for axes, measured, label in ((left, rates, "images/s"), (right, sizes, "memory taken, MB (pale: pages of files)")):
+        values = [statistics.median(row) for row in measured]
+        ends = [[abs(end(row) - value) for row, value in zip(measured, values, strict=True)] for end in (min, max)]
+        bar = axes.barh(names, values, xerr=ends, color=colors, ecolor="#555555", capsize=2)
+        axes.bar_label(bar, [f"{value:,.0f}" for value in values], padding=6, fontsize=8)
         axes.set_xlabel(label)
         axes.set_xscale("log")
         axes.margins(x=0.15)

@@ -31,11 +31,17 @@ def of(name: str, digits: int = 0, factor: float = 1) -> Callable[[Row], str]:
     return cell
 
 
+def taken(row: Row) -> list[float]:
+    """Memory that the system cannot take back at will: all but pages of files."""
+    values = row["values"]
+    return [memory - pages for memory, pages in zip(values["memory"], values["memory_files"], strict=True)]
+
+
 NAME: Column = ("", lambda row: f"*{row['title']}*" if row["limit"] else str(row["title"]))
 ROWS: Column = ("rows", lambda row: str(row["faults"] or "each once"))
 MEMORY: list[Column] = [
-    ("memory, MB", of("memory", 0, 1 / MB)),
-    ("of it files' pages", of("memory_files", 0, 1 / MB)),
+    ("memory taken, MB", lambda row: spread(taken(row), 0, 1 / MB)),
+    ("pages of files beside it, MB", of("memory_files", 0, 1 / MB)),
 ]
 COLUMNS: dict[str, list[Column]] = {
     "pack": [
@@ -79,8 +85,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("batch", lambda row: str(row["batch"] or "")),
         ("us an image", of("cost", 2, 1e6)),
         ("ms to the first batch", of("first_batch", 0, 1e3)),
-        ("memory, MB", of("memory", 0, 1 / MB)),
-        ("of it files' pages", of("memory_files", 0, 1 / MB)),
+        *MEMORY,
     ],
 }
 
@@ -135,12 +140,11 @@ def section(results: Row) -> str:
 
 
 def page(folder: str, output: str) -> None:
-    """All runs of a folder as one page, with the pictures beside it."""
+    """All runs of a folder as one page behind introduction.md, with the pictures beside it."""
     from benchmark.plots import draw
 
-    parts = [
-        "# Benchmarks\n\nMade by `python tools/bench.py report`; each table stands under the command that made it.\n"
-    ]
+    with open(os.path.join(os.path.dirname(__file__), "introduction.md"), encoding="utf-8") as file:
+        parts = [file.read()]
     for name in sorted(name for name in os.listdir(folder) if name.endswith(".json")):
         with open(os.path.join(folder, name), encoding="utf-8") as file:
             results = json.load(file)

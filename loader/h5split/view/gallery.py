@@ -14,7 +14,8 @@ from h5split.packs import Packs
 from h5split.pictures import picture
 from h5split.rows import Rows
 
-_SIDE = 96  # pixels, of the longer side
+_SIDES = 80, 256  # pixels of the longer side, by how many tiles there are
+_ALL = 9_000_000  # pixels of all tiles: some 4 MB
 _LOSSLESS = 32 * 32  # pixels, up to which PNG is as small as JPEG
 _QUALITY = 80
 
@@ -36,10 +37,12 @@ class Gallery:
 
     Args:
         packs: Where rows are taken from.
+        tiles: How many are to come, about: the fewer, the larger.
     """
 
-    def __init__(self, packs: Packs) -> None:
+    def __init__(self, packs: Packs, tiles: int) -> None:
         self._packs = packs
+        self._side = int(np.clip((_ALL / tiles) ** 0.5, *_SIDES))
 
     def tiles(self, rows: Rows, notes: Sequence[str] = (), predicted: Sequence[str] = ()) -> list[Tile]:
         """One for each of `rows`: int64 (M,).
@@ -65,13 +68,13 @@ class Gallery:
         ]
 
     def data_uri(self, pixels: NDArray[np.uint8]) -> str:
-        """An image of at most 96 pixels a side as a data URI.
+        """An image, made smaller where it is large, as a data URI.
 
         Args:
             pixels: uint8 (H, W, C).
         """
         image = picture(pixels)
-        image.thumbnail((_SIDE, _SIDE))
+        image.thumbnail((self._side, self._side))
         lossless = image.mode == "RGBA" or image.width * image.height <= _LOSSLESS
         data = io.BytesIO()
         if lossless:

@@ -18,6 +18,7 @@ from h5split.splits import check_same_packs
 from h5split.view import sections
 from h5split.view.findings import findings
 from h5split.view.gallery import Gallery
+from h5split.view.predictions import MOST_TILES
 from h5split.view.predictions import predictions as scored
 from h5split.view.statistics import look_at
 
@@ -67,7 +68,7 @@ def report(
         raise ValueError("expected rows to look at, found none")
     if parts is not None:
         check_same_packs(packs, parts)
-    gallery = Gallery(packs)
+    gallery = Gallery(packs, tiles=sections.most_tiles(len(packs.class_names)) + (predictions is not None) * MOST_TILES)
     about = None if predictions is None else scored(packs, sequence.delivered, np.asarray(predictions), gallery)
     chosen = rows if every_row else _sample(packs, rows, seed)
     statistics = look_at(packs, chosen, progress)
@@ -141,7 +142,9 @@ def _write(path: str, text: str) -> None:
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, path) from error
         raise

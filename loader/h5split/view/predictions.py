@@ -16,7 +16,7 @@ from h5split.view.gallery import Gallery
 
 _MISTAKES = 120
 _OF_A_PAIR = 6  # mistakes that are shown of each pair of classes, if need be
-_ALL_MISTAKES = 300
+MOST_TILES = 300
 _CONFUSIONS = 20
 _MATRIX_CLASSES = 40
 
@@ -68,7 +68,7 @@ def _chosen(mistakes: Sequence[Mistake], confusions: Sequence[dict[str, Any]]) -
         of_pair.setdefault((mistake.label, mistake.predicted), []).append(number)
     chosen = set(range(min(_MISTAKES, len(mistakes))))
     for pair in confusions:
-        if len(chosen) + _OF_A_PAIR <= _ALL_MISTAKES:
+        if len(chosen) + _OF_A_PAIR <= MOST_TILES:
             chosen.update(of_pair[pair["label"], pair["predicted"]][:_OF_A_PAIR])
     return [mistakes[number] for number in sorted(chosen)]
 

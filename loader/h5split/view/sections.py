@@ -30,6 +30,11 @@ _NEARLY_BLANK = 2.0  # grey levels
 _BINS = 24
 
 
+def most_tiles(classes: int) -> int:
+    """How many tiles there are, at most, in the sections that nearly always have some."""
+    return min(_SHEET_TILES * classes, _ALL_TILES) + 4 * _OUTLIERS
+
+
 def overview(packs: Packs, rows: Rows, looked_at: int) -> Section:
     """What is in the file, and how it was packed."""
     header = packs.packs[0].header
