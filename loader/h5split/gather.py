@@ -35,6 +35,7 @@ class Gatherer:
         self._float_buffers = BufferPool(packs.shape, np.float32)
         count = len(packs.class_names)
         self._one_hot = np.eye(count, dtype=np.float32) if count <= _MOST_IN_TABLE else None
+        self._cores = _cores()
         self._threads: tuple[int, ThreadPoolExecutor] | None = None  # and the process they are in
 
     def batches(self, order: Order, first: int, count: int, settings: Settings, writable: bool) -> Batch:
@@ -64,7 +65,7 @@ class Gatherer:
     def _gathered(self, rows: Rows) -> NDArray[np.uint8]:
         pixels, items = self._buffers.lend(len(rows))
         rows = rows.astype(np.int64, copy=False)
-        parts = min(_MOST_THREADS, _cores(), pixels.nbytes // _A_THREAD) or 1
+        parts = min(_MOST_THREADS, self._cores, pixels.nbytes // _A_THREAD) or 1
         bounds = [len(rows) * part // parts for part in range(parts + 1)]
         others = [self._handed_over(rows[start:end], items[start:end], pixels) for start, end in pairwise(bounds[1:])]
         self._packs.gather(rows[: bounds[1]], items[: bounds[1]])
@@ -74,19 +75,19 @@ class Gatherer:
 
     def _handed_over(self, rows: Rows, items: NDArray[np.void], pixels: NDArray[np.uint8]) -> Future[None]:
         """Have a thread gather; it holds `pixels`, so that their buffer is not lent again before it is done."""
-
-        def gather(held: NDArray[np.uint8]) -> None:
-            self._packs.gather(rows, items)
-
         if self._threads is None or self._threads[0] != os.getpid():  # threads are not there any more after a fork
             self._threads = os.getpid(), ThreadPoolExecutor(_MOST_THREADS - 1)
         try:
-            return self._threads[1].submit(gather, pixels)
+            return self._threads[1].submit(self._gather, rows, items, pixels)
         except RuntimeError:  # the interpreter is about to end
-            gather(pixels)
+            self._gather(rows, items, pixels)
             done: Future[None] = Future()
             done.set_result(None)
             return done
+
+    def _gather(self, rows: Rows, items: NDArray[np.void], pixels: NDArray[np.uint8]) -> None:
+        """The rows into the items, which are in the memory of `pixels`."""
+        self._packs.gather(rows, items)
 
     def _scaled(self, pixels: NDArray[np.uint8], scale: float | None) -> NDArray[np.uint8] | NDArray[np.float32]:
         if scale is None:
