@@ -75,6 +75,7 @@ def write_pack(
     shape: tuple[int, int, int] = (SIDE, SIDE, 3),
     classes: Sequence[str] | None = None,
     pixels: Sequence[NDArray[np.uint8]] | None = None,
+    skipped: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """A pack of images with any names, made in no time; the digest is that of the pixels.
 
@@ -82,15 +83,17 @@ def write_pack(
     """
     pixels = np.stack([pixels_of(name, shape) for name in filenames] if pixels is None else pixels)
     classes = [name.split("/")[-2] for name in filenames] if classes is None else classes
+    class_names = sorted(set(classes))
     tables = Tables(
-        labels=np.unique(classes, return_inverse=True)[1].astype(np.int32),
-        class_names=sorted(set(classes)),
+        labels=np.array([class_names.index(name) for name in classes], np.int32),
+        class_names=class_names,
         filenames=filenames,
         columns={"source": [name.split("/")[0] for name in filenames], **(columns or {})},
         digests=np.stack([np.frombuffer(hashlib.sha256(image).digest(), np.uint8) for image in pixels]),
         checksums=np.array([xxhash.xxh3_64_intdigest(image) for image in pixels], np.uint64),
         settings={},
         packed_by={},
+        skipped=skipped,
     )
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import os
 import re
@@ -17,13 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import xxhash
 from PIL import Image
 
 from conftest import names_in, pixels_of, write_pack
 from h5split import H5SplitSequence, PackedImages, SplitSequence, write_split
 from h5split.cli import main
-from h5split.format import Tables, seal
 from h5split.view import report
 
 pytest.importorskip("jinja2")
@@ -79,26 +76,8 @@ class Tile(NamedTuple):
 
 def write_rows(path, pixels, filenames, classes, columns=None, skipped=()):
     """A pack of any pixels, names, classes and files left out."""
-    pixels = np.ascontiguousarray(pixels)
-    names = sorted(set(classes))
-    tables = Tables(
-        labels=np.array([names.index(name) for name in classes], np.int32),
-        class_names=names,
-        filenames=filenames,
-        columns={"source": ["source"] * len(filenames), **(columns or {})},
-        digests=np.stack([np.frombuffer(hashlib.sha256(image).digest(), np.uint8) for image in pixels]),
-        checksums=np.array([xxhash.xxh3_64_intdigest(image) for image in pixels], np.uint64),
-        settings={},
-        packed_by={},
-        skipped=skipped,
-    )
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
-    try:
-        seal(descriptor, pixels.shape, tables)
-        os.pwrite(descriptor, pixels.tobytes(), PackedImages(path).header.images.offset)
-    finally:
-        os.close(descriptor)
-    return path
+    columns = {"source": ["source"] * len(filenames), **(columns or {})}
+    return write_pack(path, filenames, columns, classes=classes, pixels=pixels, skipped=skipped)
 
 
 def made(sequence, predictions=None, path=None, **options):

@@ -16,10 +16,11 @@ from tqdm import tqdm
 from h5split import rows as row_math
 from h5split.gather import Batch, Gatherer
 from h5split.images import READ_SIZE, PackedImages, Texts
+from h5split.machine import free_memory
 from h5split.mistakes import Mistake, find_mistakes
 from h5split.packs import Packs
 from h5split.passes import Order, Pass, Shard, epoch_order
-from h5split.readahead import ReadAhead, free_memory, is_cold
+from h5split.readahead import ReadAhead, is_cold
 from h5split.rows import Rows
 from h5split.settings import Settings, changed, check_whole
 from h5split.splits import read_rows

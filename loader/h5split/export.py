@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from h5split.machine import cores
 from h5split.pictures import check_channels, picture
 from h5split.rows import Rows
 from h5split.splits import check_same_packs, write_table
@@ -87,7 +88,7 @@ def export(
             with open(os.path.join(folder, path), "xb") as file:
                 picture(pixels).save(file, "PNG", compress_level=3)
 
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor:
+    with ThreadPoolExecutor(workers or cores()) as executor:
         for number, _ in enumerate(executor.map(write, range(0, len(rows), _TASK)), start=1):
             if progress is not None:
                 progress(min(number * _TASK, len(rows)), len(rows))

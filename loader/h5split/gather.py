@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.buffers import BufferPool
+from h5split.machine import cores
 from h5split.packs import Packs
 from h5split.passes import Order
 from h5split.rows import Rows, runs
@@ -35,7 +36,7 @@ class Gatherer:
         self._float_buffers = BufferPool(packs.shape, np.float32)
         count = len(packs.class_names)
         self._one_hot = np.eye(count, dtype=np.float32) if count <= _MOST_IN_TABLE else None
-        self._cores = _cores()
+        self._cores = cores()
         self._threads: tuple[int, ThreadPoolExecutor] | None = None  # and the process they are in
 
     def batches(self, order: Order, first: int, count: int, settings: Settings, writable: bool) -> Batch:
@@ -105,8 +106,3 @@ class Gatherer:
         one_hot = np.zeros((len(labels), len(self._packs.class_names)), np.float32)
         one_hot[np.arange(len(labels)), labels] = 1
         return one_hot
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

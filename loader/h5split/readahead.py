@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.images import PackedImages
+from h5split.machine import free_memory
 from h5split.packs import Packs
 from h5split.passes import Order
 
@@ -27,16 +28,6 @@ def is_cold(packs: Packs, order: Order) -> bool | None:
     sample = order.rows[np.linspace(0, len(order.rows) - 1, _SAMPLE, dtype=np.int64)]
     found = {pack.is_cached(local) for pack, local in packs.by_pack(sample)}
     return True if False in found else None if None in found else False
-
-
-def free_memory() -> int | None:
-    """Bytes the page cache may grow to without swapping; None where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            lines = dict(line.split(":") for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
 
 
 class ReadAhead:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from h5split.format import Block, FormatError
 from h5split.images import PackedImages
+from h5split.machine import cores
 
 Progress = Callable[[int, int], object]
 SourceState = Literal["same", "changed", "missing", "unreadable"]
@@ -64,7 +65,7 @@ def verify(images: PackedImages, *, workers: int | None = None, progress: Progre
         tables = _tables_intact(images, file)
         expected: NDArray[np.uint64] = _take(file, images.header.checksums, 0, len(images))
         step = min(len(images), max(1, _READ_SIZE // images.stride))
-        workers = min(workers or os.cpu_count() or 1, -(-len(images) // step))
+        workers = min(workers or cores(), -(-len(images) // step))
         buffers: SimpleQueue[bytearray] = SimpleQueue()
         for _ in range(workers):
             buffers.put(bytearray(step * images.stride))
@@ -121,7 +122,7 @@ def verify_sources(
         ]
 
     found: list[SourceState] = []
-    workers = min(workers or os.cpu_count() or 1, -(-len(images) // _SOURCES))
+    workers = min(workers or cores(), -(-len(images) // _SOURCES))
     with _opened(images) as file, ThreadPoolExecutor(workers) as executor:
         for part in executor.map(states, range(0, len(images), _SOURCES)):
             found += part

@@ -21,6 +21,7 @@ from itertools import islice
 from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Protocol, Self
 
+from h5split.machine import cores
 from pack_images.errors import PackError, UnfinishedError
 
 if TYPE_CHECKING:
@@ -88,16 +89,11 @@ def open_pool(workers: int | None, executor: Executor | None) -> Iterator[Pool]:
     if executor is not None:
         yield ForeignPool(executor)
         return
-    count = _cores() if workers is None else workers
+    count = cores() if workers is None else workers
     if count < 1:
         raise PackError(f"workers: expected 1 or more, found {count}")
     with LocalPool(count) as pool:
         yield pool
-
-
-def _cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class ForeignPool:
@@ -105,7 +101,7 @@ class ForeignPool:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self.in_flight = _IN_FLIGHT * max(_cores(), getattr(executor, "_max_workers", 1))
+        self.in_flight = _IN_FLIGHT * max(cores(), getattr(executor, "_max_workers", 1))
 
     def submit(self, task: Task) -> Future[Filled]:
         """Have a task done."""

@@ -39,7 +39,7 @@ def predictions(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery)
     confidence = scores[np.arange(len(rows)), predicted]
     matrix = np.zeros((len(names), len(names)), np.int64)
     np.add.at(matrix, (labels, predicted), 1)
-    mistakes = find_mistakes(given, labels, packs.filenames.take(rows), names)
+    mistakes = find_mistakes(scores, labels, packs.filenames.take(rows), names)
     confusions = _confusions(matrix, names)
     are_shares = scores.min() >= 0 and scores.max() <= 1
     chosen = _chosen(mistakes, confusions)

@@ -54,11 +54,12 @@ def classes(packs: Packs, rows: Rows, statistics: Statistics, gallery: Gallery) 
     """How many there are of each class, and what its pixels are like."""
     counts = np.bincount(packs.labels[rows], minlength=len(packs.class_names))
     entries: list[Section] = []
+    of_rows = statistics.brightness
     for label, name in enumerate(packs.class_names):
         entry = {"name": name, "count": int(counts[label]), "share": counts[label] / counts.max(), "mean_image": None}
         if label in statistics.mean_images:
             mean, deviation = statistics.of_class(label)
-            brightness = np.histogram(statistics.brightness[statistics.labels == label], _BINS, (0, 255))[0]
+            brightness = np.histogram(of_rows[statistics.labels == label], _BINS, (0, 255))[0]
             entry |= {
                 "mean_image": gallery.data_uri(statistics.mean_images[label].round().astype(np.uint8)),
                 "mean": [f"{value:.0f}" for value in mean],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,12 +73,13 @@ def look_at(packs: Packs, rows: Rows, progress: Callable[[int, int], object] | N
     mean_images = {}
     starts = np.flatnonzero(np.diff(labels, prepend=-1))
     step = max(1, _CHUNK // packs.packs[0].stride)
+    pick = _pick(packs.shape)
     for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], strict=True):
         total = np.zeros(packs.shape)
         for first in range(start, end, step):
             chosen = slice(first, min(first + step, end))
             pixels = packs.pixels(rows[chosen])
-            means[chosen], deviations[chosen], summed = _moments(pixels)
+            means[chosen], deviations[chosen], summed = _moments(pixels, pick)
             blank[chosen] = _blank(pixels, deviations[chosen])
             total += summed
             if progress is not None:
@@ -86,17 +88,23 @@ def look_at(packs: Packs, rows: Rows, progress: Callable[[int, int], object] | N
     return Statistics(rows, labels, means, deviations, blank, mean_images)
 
 
-def _moments(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def _pick(shape: tuple[int, int, int]) -> NDArray[Any]:
+    """The matrix by which a row's pixels are multiplied for the mean of each channel: float32 (H * W * C, C)."""
+    height, width, channels = shape
+    return np.tile(np.eye(channels, dtype=np.float32), (height * width, 1)) / np.float32(height * width)
+
+
+def _moments(
+    pixels: NDArray[np.uint8], pick: NDArray[Any]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Mean and deviation of each row's channels, and the sum of all rows.
 
     Values are taken from the row's first pixel on, so that what hardly varies loses nothing to rounding. Sums over
-    pixels are products with a matrix that picks a channel, which numpy computes ten times as fast as sums over an
-    inner axis of three.
+    pixels are products with `pick`, which numpy computes ten times as fast as sums over an inner axis of three.
     """
     count, height, width, channels = pixels.shape
     first = pixels[:, :1, :1].astype(np.float32)
     values = (pixels - first).reshape(count, -1)
-    pick = np.tile(np.eye(channels, dtype=np.float32), (height * width, 1)) / np.float32(height * width)
     summed = values.sum(axis=0).reshape(height, width, channels) + first.sum(axis=0)
     means = values @ pick
     values *= values
