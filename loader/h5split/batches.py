@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 import xxhash
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from h5split import rows as row_math
 from h5split.gather import Batch, Gatherer
@@ -278,6 +277,8 @@ class SplitSequence:
                 stacklevel=2,
             )
             return self
+        from tqdm import tqdm  # 4 MB, and wanted by few
+
         with tqdm(total=needed, unit="B", unit_scale=True, desc="preload", disable=not self._settings.verbose) as bar:
             for pack, found in pieces:
                 pack.preload(found, bar.update)

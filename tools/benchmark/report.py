@@ -55,6 +55,7 @@ COLUMNS: dict[str, list[Column]] = {
     "load": [
         NAME,
         ("images/s, warm epochs", of("rate")),
+        ("images/s, every pixel read", of("rate_read")),
         ("ms to the first batch", of("first_batch", 0, 1e3)),
         ("with start and imports, s", of("first_batch_with_imports", 2)),
         ("open and first epoch, s", of("first_epoch", 2)),

@@ -168,6 +168,7 @@ def values_of(kind: str, outcomes: Sequence[Outcome], rows: int) -> dict[str, li
         return values
     epochs = [seconds for result in results for seconds in result["epochs"]]
     values["rate"] = [rows / seconds for seconds in epochs]  # none when cold
+    values["rate_read"] = [rows / seconds for result in results for seconds in result.get("read_epochs", [])]
     values |= {name: [result[name] for result in results] for name in firsts(results)}
     values["rate_first"] = [rows / result["first_epoch"] for result in results]
     if kind == "fit":

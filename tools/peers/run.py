@@ -52,8 +52,10 @@ class Tally:
     shape: tuple[int, ...] = ()
     dtype: str = ""
 
-    def add(self, images: np.ndarray, labels: np.ndarray) -> None:
-        """Look at a batch, a little."""
+    def add(self, images: np.ndarray, labels: np.ndarray, whole: bool = False) -> None:
+        """Look at a batch, a little; or at all its pixels."""
+        if whole:
+            images.max()
         self.rows += len(images)
         self.corner += float(images[:, 0, 0, 0].sum(dtype=np.float64))
         for label, count in enumerate(np.bincount(labels).tolist()):
@@ -62,10 +64,10 @@ class Tally:
             self.first, self.shape, self.dtype = time.monotonic(), images.shape, str(images.dtype)
 
 
-def run_epoch(load: Load, number: int) -> Tally:
+def run_epoch(load: Load, number: int, whole: bool = False) -> Tally:
     tally = Tally()
     for images, labels in load(number):
-        tally.add(np.asarray(images), np.asarray(labels))
+        tally.add(np.asarray(images), np.asarray(labels), whole)
     return tally
 
 
@@ -86,7 +88,7 @@ def measure_load(module: ModuleType, job: Job, started: float, check: bool) -> d
     first = run_epoch(load, 0)
     opened = time.monotonic()
     tallies = [first]
-    seconds = warm_epochs(load, job.epochs, tallies) if job.epochs else []
+    seconds, read_seconds = warm_epochs(load, job.epochs, tallies) if job.epochs else ([], [])
     tell("phase check")
     return {
         "imports": opening - started,
@@ -94,6 +96,7 @@ def measure_load(module: ModuleType, job: Job, started: float, check: bool) -> d
         "first_batch_with_imports": first.first - started,
         "first_epoch": opened - opening,
         "epochs": seconds,
+        "read_epochs": read_seconds,
         "rows": [tally.rows for tally in tallies],
         "labels": [dict(tally.labels) for tally in tallies],
         "corner": first.corner / max(first.rows, 1),
@@ -103,18 +106,25 @@ def measure_load(module: ModuleType, job: Job, started: float, check: bool) -> d
     }
 
 
-def warm_epochs(load: Load, least: int, tallies: list[Tally]) -> list[float]:
-    """The seconds that epochs take, and after them more of them, at whose memory bench.py looks."""
-    seconds: list[float] = []
+def warm_epochs(load: Load, least: int, tallies: list[Tally]) -> tuple[list[float], list[float]]:
+    """The seconds that epochs take, and those where all pixels are read; then more, at whose memory bench.py looks."""
     tell("phase timed")
-    while len(seconds) < least or (sum(seconds) < TIMED_SECONDS and len(seconds) < MOST_EPOCHS):
-        begin = time.perf_counter()
-        tallies.append(run_epoch(load, len(tallies)))
-        seconds.append(time.perf_counter() - begin)
+    seconds = timed_epochs(load, least, tallies, whole=False)
+    read_seconds = timed_epochs(load, 1, tallies, whole=True)
     tell("phase memory")
     begin = time.monotonic()
-    while len(tallies) == len(seconds) + 1 or time.monotonic() - begin < MEMORY_SECONDS:
+    before = len(tallies)
+    while len(tallies) == before or time.monotonic() - begin < MEMORY_SECONDS:
         tallies.append(run_epoch(load, len(tallies)))
+    return seconds, read_seconds
+
+
+def timed_epochs(load: Load, least: int, tallies: list[Tally], whole: bool) -> list[float]:
+    seconds: list[float] = []
+    while len(seconds) < least or (sum(seconds) < TIMED_SECONDS and len(seconds) < MOST_EPOCHS):
+        begin = time.perf_counter()
+        tallies.append(run_epoch(load, len(tallies), whole))
+        seconds.append(time.perf_counter() - begin)
     return seconds
 
 
