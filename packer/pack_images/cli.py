@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from h5split import console
@@ -13,6 +14,8 @@ from h5split.console import SHOWN, count, dimensions, shown, whole
 from pack_images import MAX_PIXELS, __version__
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from pack_images.manifest import Manifest
     from pack_images.packing import Summary
     from pack_images.plan import Plan
@@ -41,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if not arguments.sources and not arguments.manifest:
         parser.error("the following arguments are required: SOURCE or --manifest")
+    if arguments.dask is not None and arguments.workers is not None:
+        parser.error("--workers are processes of this machine: not with --dask")
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers must not import a random.py that lies here
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nobody here multiplies matrices: numpy loads 30 ms sooner
     bar = _Bar(arguments.quiet)
@@ -72,24 +77,36 @@ def _run(arguments: argparse.Namespace, bar: _Bar) -> int:
         return 0
     from pack_images.packing import pack
 
-    summary = pack(
-        arguments.sources,
-        arguments.output,
-        fit=arguments.fit,
-        interpolation=arguments.interpolation,
-        exact=arguments.exact,
-        max_pixels=arguments.max_pixels,
-        strict=arguments.strict,
-        reuse=not arguments.no_reuse,
-        workers=arguments.workers,
-        progress=bar.show,
-        **options,
-    )
+    with _executor(arguments) as executor:
+        summary = pack(
+            arguments.sources,
+            arguments.output,
+            fit=arguments.fit,
+            interpolation=arguments.interpolation,
+            exact=arguments.exact,
+            max_pixels=arguments.max_pixels,
+            strict=arguments.strict,
+            reuse=not arguments.no_reuse,
+            workers=arguments.workers,
+            executor=executor,
+            progress=bar.show,
+            **options,
+        )
     bar.close()
     _warn(summary.passed_over)
     if not arguments.quiet:
         print(_summarised(summary))
     return 0
+
+
+def _executor(arguments: argparse.Namespace) -> AbstractContextManager[Executor | None]:
+    """The Dask cluster asked for, or nothing: worker processes of this machine."""
+    if arguments.dask is None:
+        return nullcontext()
+    from pack_images.cluster import connect, quieten
+
+    quieten()
+    return connect(arguments.dask)
 
 
 def _manifests(arguments: argparse.Namespace) -> list[Manifest]:
@@ -192,6 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-reuse", action="store_true", help="decode everything, also what the output holds already")
     add("--strict", action="store_true", help="an image that cannot be decoded is an error, not left out")
     add("--workers", type=whole(1), metavar="N", help="worker processes (one for each core)")
+    add("--dask", metavar="ADDRESS", help="decode on a Dask cluster that shares this file system, or local:N processes")
     add("--dry-run", action="store_true", help="say what would be packed, and stop")
     add("--quiet", action="store_true", help="no progress, no summary")
     add("--version", action="version", version=f"%(prog)s {__version__}")

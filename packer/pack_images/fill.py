@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pack_images.decode import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
-from pack_images.partial import RECORD, is_of, pack_record, read_records, write_all, write_records
+from pack_images.partial import RECORD, is_of, pack_record, read_records, sync_data, write_all, write_records
 from pack_images.plan import Filled, Pixels, Task
 from pack_images.sources import PackedRow
 
@@ -26,8 +26,12 @@ _PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)  # faults th
 _Recorded = tuple[int, int, int, bytes]  # checksum, size, modified, digest: as `pack_record` takes them
 
 
-def fill(task: Task) -> Filled:
+def fill(task: Task, flush: bool = False) -> Filled:
     """Do a task. Doing it again is harmless, and quick: rows whose journal and pixels agree are kept.
+
+    Args:
+        task: What to do.
+        flush: Have everything on disk, and so on the server of a network file system, before it is said to be done.
 
     Raises:
         SizeError: A picture is not of the stored size, and none was asked for.
@@ -39,13 +43,13 @@ def fill(task: Task) -> Filled:
     try:
         if not is_of(journal, task.place.identity):
             raise UnfinishedError(f"{task.place.journal} is of another plan by now; the run of this task was given up")
-        return _fill(task, pixels, journal)
+        return _fill(task, pixels, journal, flush)
     finally:
         os.close(pixels)
         os.close(journal)
 
 
-def _fill(task: Task, pixels: int, journal: int) -> Filled:
+def _fill(task: Task, pixels: int, journal: int, flush: bool) -> Filled:
     count = len(task.paths)
     offset = task.place.offset + task.first * task.place.stride
     block = np.empty((count, *task.shape), np.uint8)
@@ -77,6 +81,9 @@ def _fill(task: Task, pixels: int, journal: int) -> Filled:
     if kept < count:
         write_all(pixels, block.data, offset)
         write_records(journal, task.first, records)
+    if flush:
+        sync_data(pixels)
+        sync_data(journal)
     return Filled(count, kept, copied, tuple(failures))
 
 

@@ -12,11 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import PIL
-import simplejpeg
 
 from h5split.rows import Rows, duplicates
-from pack_images import __version__
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.manifest import Manifest
 from pack_images.packing import Progress, Summary
@@ -24,6 +21,7 @@ from pack_images.partial import Partial
 from pack_images.plan import PAGE, Filled, Pixels, Plan, Settings, Shape, plan, survivors
 from pack_images.scan import Reader, scan
 from pack_images.sources import PackedRow
+from pack_images.versions import packed_by
 from pack_images.workers import Pool, run
 
 if TYPE_CHECKING:
@@ -131,7 +129,7 @@ class Job:
             UnfinishedError: The disk is full, or another run is at this output. What is done is kept.
         """
         old = self._old_header()
-        versions = {"pack-images": __version__, "pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__}
+        versions = packed_by()
         partial = Partial(
             self.output,
             self.plan.identity(versions),
@@ -141,9 +139,11 @@ class Job:
             self.plan.table_bytes,
         )
         try:
-            with partial.flushed_behind():
+            with contextlib.nullcontext() if pool.remote else partial.flushed_behind():
                 filled = self._fill(partial, pool, progress, self._reused(old, versions))
             failures = sorted(filled.failures)
+            if pool.remote:
+                self._check_written(partial, failures)
             rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)
             partial.move(rows)
             tables = self._tables(partial, rows, failures, versions)
@@ -215,6 +215,15 @@ class Job:
         if len(failures) == len(self.plan):
             raise PackError(f"none of {len(failures)} images can be decoded; the first is {self._first(failures)}")
         return Filled(done, kept, copied, tuple(failures))
+
+    def _check_written(self, partial: Partial, failures: Sequence[tuple[int, str]]) -> None:
+        """Compare what workers say they wrote with what there is."""
+        wrong = np.setdiff1d(partial.damaged(), [row for row, _ in failures])
+        if len(wrong):
+            raise UnfinishedError(
+                f"{self.output}: {len(wrong):,} rows are not there as workers wrote them, the first is that of "
+                f"{self.plan.sources.filenames[int(wrong[0])]}; the same call does them again, and keeps the others"
+            )
 
     def _first(self, failures: Sequence[tuple[int, str]]) -> str:
         row, reason = min(failures)

@@ -17,8 +17,10 @@ import os
 import struct
 import threading
 from collections.abc import Iterator
+from io import FileIO
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from h5split.rows import Rows
@@ -37,7 +39,7 @@ RECORD = np.dtype(
 )
 HEADING = 4096  # bytes before the first record
 
-_sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
+sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system that has none
 _PACKED = struct.Struct("<Qqq32s?7x")  # a RECORD
 _MAGIC = b"pack-images journal 1\n"
@@ -45,6 +47,7 @@ _FLUSH_SECONDS = 0.05
 # A write of megabytes makes Linux look for megabytes of contiguous memory: 17 us a row of 12 KB at 4 MB a call, 2 to 3
 # at 256 KB.
 _WRITE_BYTES = 256 << 10
+_CHECK_BYTES = 4 << 20
 _COPY_BYTES = 64 << 20  # no call reads 2 GB or more
 
 
@@ -115,7 +118,7 @@ class Partial:
         def flush() -> None:
             try:
                 while not stop.wait(_FLUSH_SECONDS):
-                    _sync_data(descriptor)
+                    sync_data(descriptor)
             except OSError as error:
                 errors.append(error)
             finally:
@@ -139,6 +142,28 @@ class Partial:
             for start in range(0, place.stride, _COPY_BYTES):
                 count = min(_COPY_BYTES, place.stride - start)
                 write_all(self._pixels, os.pread(self._pixels, count, source + start), target + start)
+
+    def damaged(self) -> Rows:
+        """Rows whose pixels, read back, are not what the journal says, or that it does not have: int64, ascending.
+
+        Both are opened again by path, because that is when a network file system looks for what others wrote.
+        """
+        place = self.place
+        records = np.empty(self._rows, RECORD)
+        wrong = np.ones(self._rows, np.bool_)
+        together = max(1, _CHECK_BYTES // place.stride)
+        rows = np.empty((together, place.stride), np.uint8)
+        with open(place.journal, "rb", buffering=0) as journal, open(place.pixels, "rb", buffering=0) as pixels:
+            journal.seek(HEADING)
+            _read_all(journal, records.view(np.uint8).data)
+            pixels.seek(place.offset)
+            for first in range(0, self._rows, together):
+                block = rows[: self._rows - first]
+                _read_all(pixels, block.reshape(-1).data)
+                found = np.fromiter(map(xxhash.xxh3_64_intdigest, block), np.uint64, len(block))
+                wrong[first : first + together] = found != records["checksum"][first : first + together]
+        wrong |= records["done"] == 0
+        return np.flatnonzero(wrong)
 
     def publish(self) -> None:
         """Give the finished file its name, whole, and remove the journal."""
@@ -231,6 +256,12 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview, offset: int
     while view:
         count = os.pwrite(descriptor, view[:_WRITE_BYTES], offset)
         view, offset = view[count:], offset + count
+
+
+def _read_all(file: FileIO, out: memoryview) -> None:
+    """Fill `out`; what the file is too short for stays as it is."""
+    while out and (count := file.readinto(out)):
+        out = out[count:]
 
 
 def _locked(path: str, output: str) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import gcd
 from typing import Any, Literal
 
@@ -132,6 +133,22 @@ class Task:
     how: Pixels
     shape: Shape
     reuse: str | None
+
+    def absolute(self, folder: str) -> Task:
+        """The same for a worker with another working directory: relative paths begin at `folder`."""
+        place = replace(
+            self.place,
+            pixels=os.path.join(folder, self.place.pixels),
+            journal=os.path.join(folder, self.place.journal),
+        )
+        paths = tuple(
+            path._replace(pack=os.path.join(folder, path.pack))
+            if isinstance(path, PackedRow)
+            else os.path.join(folder, path)
+            for path in self.paths
+        )
+        reuse = None if self.reuse is None else os.path.join(folder, self.reuse)
+        return replace(self, place=place, paths=paths, reuse=reuse)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -35,9 +35,17 @@ class Pool(Protocol):
     """What `run` needs."""
 
     in_flight: int
+    remote: bool  # workers may be on other machines
+
+    @property
+    def deadly(self) -> tuple[type[Exception], ...]:
+        """What the future of a task raises when that task kills workers, and others go on."""
 
     def submit(self, task: Task) -> Future[Filled]:
         """Have a task done."""
+
+    def result(self, task: Task, future: Future[Filled]) -> Filled:
+        """What became of a task that is done."""
 
     def recover(self, lost: list[Task]) -> Iterator[Filled]:
         """Do the tasks that were in flight when workers died."""
@@ -53,7 +61,7 @@ def run(tasks: Iterable[Task], pool: Pool) -> Iterator[Filled]:
         PackError: As `fill` does, or the workers are gone for good.
         OSError: The output cannot be written.
     """
-    remaining = iter(tasks)
+    remaining: Iterator[Task] = iter(tasks)
     pending: dict[Future[Filled], Task] = {}
     try:
         while True:
@@ -68,9 +76,14 @@ def run(tasks: Iterable[Task], pool: Pool) -> Iterator[Filled]:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 task = pending.pop(future)
                 try:
-                    yield future.result()
+                    yield pool.result(task, future)
                 except BrokenExecutor:
                     lost.append(task)
+                except pool.deadly:
+                    smaller = _halves(task)
+                    remaining = chain(smaller, remaining)
+                    if not smaller:
+                        yield _left_out(task)
             if lost:
                 lost.extend(pending.values())
                 pending.clear()
@@ -87,36 +100,15 @@ def open_pool(workers: int | None, executor: Executor | None) -> Iterator[Pool]:
         PackError: `workers` is less than 1.
     """
     if executor is not None:
-        yield ForeignPool(executor)
+        from pack_images.executors import ExecutorPool
+
+        yield ExecutorPool(executor)
         return
     count = cores() if workers is None else workers
     if count < 1:
         raise PackError(f"workers: expected 1 or more, found {count}")
     with LocalPool(count) as pool:
         yield pool
-
-
-class ForeignPool:
-    """An executor somebody else made and looks after."""
-
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-        self.in_flight = _IN_FLIGHT * max(cores(), getattr(executor, "_max_workers", 1))
-
-    def submit(self, task: Task) -> Future[Filled]:
-        """Have a task done."""
-        return self._executor.submit(_do, task)
-
-    def recover(self, lost: list[Task]) -> Iterator[Filled]:
-        """An executor that is broken cannot be mended from here."""
-        raise UnfinishedError(
-            f"the executor broke with {len(lost)} tasks in flight; what is done is kept: "
-            "the same call with a new executor continues"
-        )
-
-    def give_up(self, pending: Iterable[Future[Filled]]) -> None:
-        """Call off what has not begun, and wait for what has."""
-        wait([future for future in pending if not future.cancel()])
 
 
 class LocalPool:
@@ -131,6 +123,7 @@ class LocalPool:
 
     def __init__(self, workers: int, do: Callable[[Task], Filled] | None = None) -> None:
         self.in_flight = _IN_FLIGHT * workers
+        self.remote = False
         self._workers = workers
         self._do = do or _do
         self._processes: _Processes | None = None
@@ -148,6 +141,15 @@ class LocalPool:
         if self._processes is None:
             self._processes = _Processes(self._workers, self._do)
         return self._processes.submit(task)
+
+    @property
+    def deadly(self) -> tuple[type[Exception], ...]:
+        """Nothing: when one worker dies here, all do."""
+        return ()
+
+    def result(self, task: Task, future: Future[Filled]) -> Filled:
+        """What became of a task."""
+        return future.result()
 
     def recover(self, lost: list[Task]) -> Iterator[Filled]:
         """Do the tasks that were in flight when a worker died, one at a time, then go on with new workers."""
@@ -175,16 +177,29 @@ def _alone(task: Task, do: Callable[[Task], Filled], deaths: int = 0) -> Iterato
         processes.check_started()
     finally:
         processes.close()
-    if len(task.paths) > 1:
-        middle = len(task.paths) // 2
-        yield from _alone(replace(task, paths=task.paths[:middle]), do)
-        yield from _alone(replace(task, first=task.first + middle, paths=task.paths[middle:]), do)
+    if smaller := _halves(task):
+        for half in smaller:
+            yield from _alone(half, do)
     elif deaths == 0:
         yield from _alone(task, do, 1)
     else:
-        from pack_images.plan import Filled
+        yield _left_out(task)
 
-        yield Filled(1, 0, 0, ((task.first, _KILLED),))
+
+def _halves(task: Task) -> list[Task]:
+    """Two tasks in place of one; none if it is of one file."""
+    middle = len(task.paths) // 2
+    if middle == 0:
+        return []
+    second = replace(task, first=task.first + middle, paths=task.paths[middle:])
+    return [replace(task, paths=task.paths[:middle]), second]
+
+
+def _left_out(task: Task) -> Filled:
+    """The outcome of a task of one file that kills whoever does it."""
+    from pack_images.plan import Filled
+
+    return Filled(1, 0, 0, ((task.first, _KILLED),))
 
 
 class _Processes:

@@ -1,0 +1,115 @@
+"""A Dask cluster as an executor."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+import re
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+from pack_images.errors import PackError, UnfinishedError
+from pack_images.executors import check_versions
+from pack_images.versions import packed_by
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_CONNECT_SECONDS = 10
+_WORKERS_SECONDS = 60
+
+
+@contextlib.contextmanager
+def connect(address: str) -> Iterator[Executor]:
+    """An executor for `pack`, whose tasks a Dask cluster does; its workers are checked to have the same versions.
+
+    Args:
+        address: A scheduler's, such as `tcp://10.0.0.1:8786`, or `local:N` for a cluster of N processes of this
+            machine, which lives as long as the executor.
+
+    Raises:
+        PackError: Dask is not installed, or there is no such cluster.
+        UnfinishedError: It has no workers, or they have other versions.
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise PackError(
+            f"--dask: expected Dask to be installed, found that it is not ({error}); "
+            'python -m pip install "pack-images[dask]"'
+        ) from error
+    with contextlib.ExitStack() as stack:
+        if not address.startswith("local:") and not re.fullmatch(r"(\w+://)?.+:\d+", address):
+            raise PackError(
+                f"--dask {address}: expected a scheduler's address, such as tcp://10.0.0.1:8786, or local:N"
+            )
+        scheduler = stack.enter_context(_local_cluster(address)) if address.startswith("local:") else address
+        try:
+            client = distributed.Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise PackError(
+                f"--dask {address}: expected a scheduler there, found none that answers ({error})"
+            ) from error
+        stack.callback(_close, client)
+        _check_workers(client, address)
+        yield client.get_executor(pure=False)
+
+
+def quieten() -> None:
+    """Keep Dask from writing to stderr what an error will say; for commands."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+
+
+@contextlib.contextmanager
+def _local_cluster(address: str) -> Iterator[Any]:
+    from distributed import LocalCluster
+
+    count = address.removeprefix("local:")
+    if not (count.isascii() and count.isdigit() and int(count) > 0):
+        raise PackError(f"--dask {address}: expected local:N with a number of processes, such as local:4")
+    with (
+        tempfile.TemporaryDirectory(prefix="pack-images-dask-") as folder,
+        LocalCluster(
+            n_workers=int(count),
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            local_directory=folder,
+            memory_limit=0,
+            silence_logs=logging.CRITICAL + 1,
+        ) as cluster,
+    ):
+        yield cluster
+
+
+def _check_workers(client: Client, address: str) -> None:
+    """Have every worker that is there name its versions; those that come later are asked with each task."""
+    try:
+        client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
+    except TimeoutError as error:
+        raise UnfinishedError(
+            f"--dask {address}: expected workers, found none in {_WORKERS_SECONDS} seconds; "
+            f"start some: dask worker {address}"
+        ) from error
+    for worker, found in client.run(_versions, on_error="return").items():
+        if isinstance(found, BaseException):
+            raise UnfinishedError(
+                f"--dask {address}: the worker {worker}: expected pack-images {packed_by()['pack-images']} as on this "
+                f"machine, found that it cannot be loaded there ({found}); install the same version"
+            )
+        check_versions(_versions(), found, f"--dask {address}: the worker {worker}")
+
+
+def _versions() -> dict[str, str]:
+    """What must be the same on both sides: what decides bytes, and what tasks travel by."""
+    import distributed
+
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {**packed_by(), "python": python, "distributed": distributed.__version__}
+
+
+def _close(client: Client) -> None:
+    with contextlib.suppress(OSError, TimeoutError):  # of a scheduler that is gone
+        client.close(timeout=2)

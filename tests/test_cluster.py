@@ -1,0 +1,391 @@
+"""Packing on a Dask cluster, and by executors that are not to be trusted: the same bytes, or one line that says why."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from conftest import assert_rows_are_who_they_say, names_in, write_classes
+from h5split import PackedImages
+from pack_images import UnfinishedError, pack
+
+pytest.importorskip("distributed")
+
+START_SECONDS = 60
+SETTINGS = {"order": "sorted"}
+
+
+def digest_of(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Images of every class in tasks enough that a run can be disturbed half-way."""
+    return write_classes(tmp_path_factory.mktemp("many") / "data", {"cat": 900, "dog": 1500, "emu": 300})
+
+
+@pytest.fixture(scope="module")
+def expected(many, tmp_path_factory):
+    """The SHA-256 of what one process of this machine makes."""
+    output = tmp_path_factory.mktemp("expected") / "out.h5"
+    pack([many], output, workers=1)
+    return digest_of(output)
+
+
+class Cluster:
+    """A scheduler and workers, each a process group of its own.
+
+    Args:
+        folder: For their files.
+        host: Address that the scheduler listens at.
+    """
+
+    def __init__(self, folder, host="127.0.0.1"):
+        self._folder = folder
+        self._processes = []
+        self._file = folder / "scheduler.json"
+        self.scheduler = self._start(
+            "distributed.cli.dask_scheduler", "--host", host, "--port", "0", "--scheduler-file", str(self._file)
+        )
+        self.wait(self._file.exists)
+        self.address = json.loads(self._file.read_text())["address"]
+
+    def add_worker(self, prefix=(), environment=None):
+        """A worker with one thread, watched over by a nanny, in another working directory than anybody's."""
+        number = len(self._processes)
+        folder = self._folder / f"worker-{number}"
+        folder.mkdir()
+        return self._start(
+            "distributed.cli.dask_worker",
+            self.address,
+            *("--nthreads", "1", "--local-directory", str(folder), "--memory-limit", "0", "--name", str(number)),
+            prefix=prefix,
+            folder=folder,
+            environment=environment,
+        )
+
+    def wait(self, true):
+        end = time.monotonic() + START_SECONDS
+        while not true():
+            assert time.monotonic() < end, (self._folder / "log").read_text()
+            assert self.scheduler.poll() is None, (self._folder / "log").read_text()
+            time.sleep(0.05)
+
+    def close(self):
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _start(self, module, *arguments, prefix=(), folder=None, environment=None):
+        with open(self._folder / "log", "ab") as log:
+            process = subprocess.Popen(
+                [*prefix, sys.executable, "-m", module, *arguments, "--no-dashboard"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=folder or self._folder,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+
+@contextlib.contextmanager
+def cluster(folder, workers=2, **options):
+    made = Cluster(folder, **options)
+    try:
+        for _ in range(workers):
+            made.add_worker()
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A cluster of two worker processes that no test harms."""
+    with cluster(tmp_path_factory.mktemp("cluster")) as made:
+        yield made
+
+
+def command(*arguments, folder, **options):
+    """pack-images as a user runs it."""
+    line = [sys.executable, "-m", "pack_images.cli", *map(str, arguments)]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=120, **options)
+
+
+def assert_one_line(done, *parts):
+    """An error: one line that says all of this, and no traceback."""
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    for part in parts:
+        assert part in done.stderr
+
+
+def test_a_cluster_makes_the_same_bytes(running, many, expected, tmp_path):
+    done = command(many, "-o", tmp_path / "out.h5", "--dask", running.address, "--quiet", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert digest_of(tmp_path / "out.h5") == expected
+    assert os.listdir(tmp_path) == ["out.h5"]
+
+
+def test_paths_may_be_relative_though_workers_are_elsewhere(running, tmp_path):
+    write_classes(tmp_path / "data", {"cat": 20, "dog": 9})
+    done = command("data", "-o", "out.h5", "--dask", running.address, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(PackedImages(tmp_path / "out.h5").filenames) == sorted(names_in("data", {"cat": 20, "dog": 9}))
+    command("out.h5", "-o", "here.h5", folder=tmp_path)
+    command("out.h5", "-o", "there.h5", "--dask", running.address, folder=tmp_path)
+    assert digest_of(tmp_path / "here.h5") == digest_of(tmp_path / "there.h5")
+
+
+def test_a_cluster_of_this_machine_is_made_and_ended(many, expected, tmp_path):
+    done = command(many, "-o", tmp_path / "out.h5", "--dask", "local:2", "--quiet", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert digest_of(tmp_path / "out.h5") == expected
+    assert os.listdir(tmp_path) == ["out.h5"]
+
+
+def test_broken_images_are_left_out_by_a_cluster_too(running, tmp_path):
+    root = write_classes(tmp_path / "data", {"cat": 20, "dog": 9})
+    (root / "cat" / "data-cat-3.png").write_bytes(b"broken")
+    command(root, "-o", tmp_path / "here.h5", folder=tmp_path)
+    done = command(root, "-o", tmp_path / "there.h5", "--dask", running.address, folder=tmp_path)
+    assert "left out: 1" in done.stdout
+    assert digest_of(tmp_path / "here.h5") == digest_of(tmp_path / "there.h5")
+
+
+SCRIPT = """
+import os, signal, sys
+from distributed import Client
+from pack_images import UnfinishedError, pack
+
+address, victim, source, output = sys.argv[1:]
+
+def disturb(done, total, left_out):
+    global hurt
+    if not hurt and done < total:
+        hurt = True
+        if victim == "worker":
+            os.kill(next(iter(pids.values())), signal.SIGKILL)
+        elif victim == "scheduler":
+            os.kill(scheduler, signal.SIGKILL)
+
+hurt = victim == "nobody"
+client = Client(address, timeout=10)
+client.wait_for_workers(2, timeout=60)
+pids, scheduler = client.run(os.getpid), client.run_on_scheduler(os.getpid)
+try:
+    summary = pack([source], output, executor=client.get_executor(), progress=disturb)
+except UnfinishedError as error:
+    print("unfinished:", error)
+else:
+    print("packed", summary.rows, hurt)
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def disturbed(address, victim, source, output):
+    """What pack() says whose cluster loses somebody half-way."""
+    line = [sys.executable, "-c", SCRIPT, address, victim, str(source), str(output)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_executor_of_a_client_makes_the_same_bytes(running, many, expected, tmp_path):
+    assert disturbed(running.address, "nobody", many, tmp_path / "out.h5") == "packed 2700 True\n"
+    assert digest_of(tmp_path / "out.h5") == expected
+
+
+def test_a_worker_killed_half_way_changes_no_byte(many, expected, tmp_path):
+    (tmp_path / "cluster").mkdir()
+    with cluster(tmp_path / "cluster") as made:
+        assert disturbed(made.address, "worker", many, tmp_path / "out.h5") == "packed 2700 True\n"
+    assert digest_of(tmp_path / "out.h5") == expected
+
+
+def test_a_scheduler_that_dies_leaves_a_run_that_continues(many, expected, tmp_path):
+    (tmp_path / "cluster").mkdir()
+    with cluster(tmp_path / "cluster") as made:
+        said = disturbed(made.address, "scheduler", many, tmp_path / "out.h5")
+    assert said.startswith("unfinished: the executor, or the scheduler behind it, gave up tasks that it had")
+    assert not (tmp_path / "out.h5").exists()
+    summary = pack([many], tmp_path / "out.h5", workers=2)
+    assert summary.continued > 0
+    assert digest_of(tmp_path / "out.h5") == expected
+
+
+def test_a_worker_with_other_versions_is_refused_and_both_are_named(many, tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "sitecustomize.py").write_text("import PIL\nPIL.__version__ = '9.0.1'\n")
+    paths = os.pathsep.join([str(tmp_path / "old"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    (tmp_path / "cluster").mkdir()
+    with cluster(tmp_path / "cluster", workers=0) as made:
+        made.add_worker(environment={"PYTHONPATH": paths})
+        done = command(many, "-o", tmp_path / "out.h5", "--dask", made.address, folder=tmp_path)
+    from PIL import __version__ as here
+
+    assert_one_line(done, "the worker tcp://", f"expected pillow {here} as on this machine, found pillow 9.0.1")
+    assert not (tmp_path / "out.h5").exists()
+
+
+needs_mounts = pytest.mark.skipif(
+    os.geteuid() != 0
+    or shutil.which("unshare") is None
+    or subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode != 0,
+    reason="hides folders from workers: needs root, unshare and the right to mount",
+)
+
+
+@needs_mounts
+@pytest.mark.parametrize(
+    ("hidden", "said"),
+    [
+        ("output", "that shares the file system of the output, found no "),
+        ("data", "and this machine can read it; expected workers that see the same files at the same paths"),
+    ],
+)
+def test_a_worker_that_does_not_see_the_files_loses_no_row(tmp_path, hidden, said):
+    """It would have left out every image as unreadable."""
+    write_classes(tmp_path / "data", {"cat": 20, "dog": 9})
+    (tmp_path / "output").mkdir()
+    (tmp_path / "cluster").mkdir()
+    hiding = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs none "{tmp_path / hidden}" && exec "$@"', "sh")
+    with cluster(tmp_path / "cluster", workers=0) as made:
+        made.add_worker(prefix=hiding)
+        output = tmp_path / "output" / "out.h5"
+        done = command(tmp_path / "data", "-o", output, "--dask", made.address, "--quiet", folder=tmp_path)
+    assert_one_line(done, said)
+    assert not output.exists()
+
+
+@pytest.fixture
+def networks():
+    """Two network namespaces, each with an address of its own, and that of this side of their bridge."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces need root and iproute2")
+    tag = f"pi{os.getpid() % 100000}"
+    bridge, names = f"{tag}b", [f"{tag}n1", f"{tag}n2"]
+    lines = [f"link add {bridge} type bridge", f"addr add 10.213.77.1/24 dev {bridge}", f"link set {bridge} up"]
+    for number, name in enumerate(names, 1):
+        lines += [
+            f"netns add {name}",
+            f"link add {tag}v{number} type veth peer name eth0 netns {name}",
+            f"link set {tag}v{number} master {bridge} up",
+            f"-n {name} addr add 10.213.77.{10 + number}/24 dev eth0",
+            f"-n {name} link set eth0 up",
+            f"-n {name} link set lo up",
+        ]
+    try:
+        for line in lines:
+            made = subprocess.run(["ip", *line.split()], capture_output=True, text=True)
+            if made.returncode:
+                pytest.skip(f"network namespaces cannot be made here: {made.stderr.strip()}")
+        yield "10.213.77.1", names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+        subprocess.run(["ip", "link", "del", bridge], capture_output=True)
+
+
+def test_workers_with_addresses_of_their_own_make_the_same_bytes(networks, many, expected, tmp_path):
+    host, names = networks
+    (tmp_path / "cluster").mkdir()
+    with cluster(tmp_path / "cluster", workers=0, host=host) as made:
+        for name in names:
+            made.add_worker(prefix=("ip", "netns", "exec", name))
+        script = (
+            "import sys; from distributed import Client; client = Client(sys.argv[1]); client.wait_for_workers(2, 60);"
+            "print(*sorted(client.scheduler_info()['workers']))"
+        )
+        seen = subprocess.run([sys.executable, "-c", script, made.address], capture_output=True, text=True, timeout=90)
+        assert "tcp://10.213.77.11:" in seen.stdout, seen.stderr
+        assert "tcp://10.213.77.12:" in seen.stdout, seen.stderr
+        done = command(many, "-o", tmp_path / "out.h5", "--dask", made.address, "--quiet", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert digest_of(tmp_path / "out.h5") == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("tcp://127.0.0.1:9", "--dask tcp://127.0.0.1:9: expected a scheduler there, found none that answers"),
+        ("nonsense", "--dask nonsense: expected a scheduler's address, such as tcp://10.0.0.1:8786, or local:N"),
+        ("local:0", "--dask local:0: expected local:N with a number of processes, such as local:4"),
+        ("local:", "--dask local:: expected local:N with a number of processes, such as local:4"),
+    ],
+)
+def test_an_address_where_no_cluster_is_is_one_line(many, tmp_path, address, said):
+    assert_one_line(command(many, "-o", "out.h5", "--dask", address, folder=tmp_path), said)
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_dask_it_says_what_to_install(many, tmp_path):
+    script = "import sys; sys.modules['distributed'] = None; from pack_images.cli import main; sys.exit(main())"
+    line = [sys.executable, "-c", script, str(many), "-o", str(tmp_path / "out.h5"), "--dask", "local:1"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert_one_line(done, 'python -m pip install "pack-images[dask]"')
+
+
+def test_workers_are_counted_here_or_there_not_both(many, tmp_path):
+    done = command(many, "-o", "out.h5", "--dask", "local:1", "--workers", "2", folder=tmp_path)
+    assert done.returncode == 2
+    assert "--workers are processes of this machine: not with --dask" in done.stderr
+
+
+class Liar(ThreadPoolExecutor):
+    """Does tasks of one row, and changes a byte of one row after it is done, as a network file system might."""
+
+    def __init__(self, row):
+        super().__init__(1)
+        self._row = row
+
+    def submit(self, function, task, *rest):
+        def done_and_undone():
+            filled = function(task, *rest)
+            if task.first == self._row:
+                at = task.place.offset + self._row * task.place.stride
+                with open(task.place.pixels, "r+b") as file:
+                    file.seek(at)
+                    byte = file.read(1)[0]
+                    file.seek(at)
+                    file.write(bytes([byte ^ 1]))
+            return filled
+
+        return super().submit(done_and_undone)
+
+
+def test_pixels_that_are_not_as_reported_are_found_before_the_file_is_sealed(tmp_path):
+    root = write_classes(tmp_path / "data", {"cat": 5})
+    output = tmp_path / "out.h5"
+    with Liar(row=3) as executor, pytest.raises(UnfinishedError, match=r"1 rows are not there .*cat-\d.png"):
+        pack([root], output, executor=executor, **SETTINGS)
+    assert not output.exists()
+    summary = pack([root], output, workers=1, **SETTINGS)
+    assert (summary.continued, summary.decoded) == (4, 1)
+    images = PackedImages(output)
+    assert_rows_are_who_they_say(images.images, ["cat"] * 5, images.filenames)
+
+
+def test_an_executor_that_is_shut_down_leaves_a_run_that_continues(tmp_path):
+    root = write_classes(tmp_path / "data", {"cat": 5})
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(UnfinishedError, match="the executor takes no more tasks"):
+        pack([root], tmp_path / "out.h5", executor=executor)
+    assert sorted(os.listdir(tmp_path)) == ["data"]
