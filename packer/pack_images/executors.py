@@ -18,7 +18,7 @@ from pack_images.plan import Filled, Task
 from pack_images.sources import PackedRow
 from pack_images.versions import packed_by
 
-_IN_FLIGHT = 256  # tasks of some megabytes of pixels: four for each of 64 workers; they hold paths only
+_IN_FLIGHT = 256  # tasks: four for each of 64 workers; they hold paths, not pixels
 
 
 class ExecutorPool:

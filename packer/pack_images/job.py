@@ -201,7 +201,7 @@ class Job:
         """Have every row written; what became of them all."""
         done = kept = copied = 0
         failures: list[tuple[int, str]] = []
-        for filled in run(self.plan.tasks(partial.place, reuse), pool):
+        for filled in run(self.plan.tasks(partial.place, reuse, remote=pool.remote), pool):
             _file_format()  # now, while workers are busy
             done, kept, copied = done + filled.rows, kept + filled.kept, copied + filled.copied
             failures.extend(filled.failures)

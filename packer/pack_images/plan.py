@@ -25,6 +25,8 @@ INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 ORDERS = ("stratified", "sorted")
 _TASK_BYTES = 4 << 20  # of pixels: a fraction of a second's work, so that workers end together
 _LEAST_TASKS = 64
+_REMOTE_TASK_BYTES = 16 << 20  # a scheduler takes 4 ms for a task
+_LEAST_REMOTE_TASKS = 32
 PAGE = 4096
 _ROW_TABLE_BYTES = 4 + 8 + 32  # a row's label, checksum and digest
 _HASHED_TOGETHER = 10_000
@@ -208,10 +210,17 @@ class Plan:
         counts = np.bincount(self.labels, minlength=len(self.class_names)).tolist()
         return dict(zip(self.class_names, counts, strict=True))
 
-    def tasks(self, place: Place, reuse: str | None = None) -> Iterator[Task]:
-        """The work: ranges of rows of a few megabytes that begin on page boundaries where rows allow."""
+    def tasks(self, place: Place, reuse: str | None = None, *, remote: bool = False) -> Iterator[Task]:
+        """The work: ranges of rows of a few megabytes that begin on page boundaries where rows allow.
+
+        Args:
+            place: Where rows go.
+            reuse: As for `Task`.
+            remote: Fewer and larger ones, for a scheduler.
+        """
+        most, least = (_REMOTE_TASK_BYTES, _LEAST_REMOTE_TASKS) if remote else (_TASK_BYTES, _LEAST_TASKS)
         whole_pages = PAGE // gcd(PAGE, self.stride)
-        size = max(1, min(_TASK_BYTES // self.stride, -(-len(self) // _LEAST_TASKS)))
+        size = max(1, min(most // self.stride, -(-len(self) // least)))
         size = -(-size // whole_pages) * whole_pages if size >= whole_pages else size
         for first in range(0, len(self), size):
             paths = tuple(self.sources.paths[first : first + size])
