@@ -16,7 +16,7 @@ from h5split.rows import Rows, stratified_order
 from pack_images import MAX_PIXELS
 from pack_images.errors import PackError
 from pack_images.scan import Labels
-from pack_images.sources import PackedRow, Sources
+from pack_images.sources import PackedRow, PackFile, Sources
 
 CHANNELS = {"rgb": 3, "grayscale": 1, "rgba": 4}
 FITS = ("stretch", "crop", "pad")
@@ -131,7 +131,7 @@ class Task:
     paths: tuple[str | PackedRow, ...]
     how: Pixels
     shape: Shape
-    reuse: str | None
+    reuse: PackFile | None
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Plan:
         counts = np.bincount(self.labels, minlength=len(self.class_names)).tolist()
         return dict(zip(self.class_names, counts, strict=True))
 
-    def tasks(self, place: Place, reuse: str | None = None) -> Iterator[Task]:
+    def tasks(self, place: Place, reuse: PackFile | None = None) -> Iterator[Task]:
         """The work: ranges of rows of a few megabytes that begin on page boundaries where rows allow."""
         whole_pages = PAGE // gcd(PAGE, self.stride)
         size = max(1, min(_TASK_BYTES // self.stride, -(-len(self) // _LEAST_TASKS)))
@@ -213,7 +213,8 @@ class Plan:
                 digest.update("\0".join(texts[first : first + _HASHED_TOGETHER]).encode("utf-8", "surrogateescape"))
         for path, filename in zip(self.sources.paths, self.sources.filenames, strict=True):
             if path != filename:
-                digest.update(repr(path).encode("utf-8", "surrogateescape"))
+                where = path if isinstance(path, str) else (path.pack.path, path.row)
+                digest.update(repr(where).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 
