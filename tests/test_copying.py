@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from conftest import assert_rows_are_who_they_say, write_classes, write_image
 from h5split import FormatError, PackedImages
-from pack_images import Manifest, PackError, pack
+from pack_images import Manifest, PackError, UnfinishedError, pack
 
 
 @pytest.fixture
@@ -187,6 +188,52 @@ def test_a_damaged_output_and_an_empty_file_are_replaced(here):
         os.truncate("out.h5", size)
         assert make(["a"]).decoded == 25
         assert_whole("out.h5", 25)
+
+
+class Meanwhile(ThreadPoolExecutor):
+    """An executor that does something before its first task."""
+
+    def __init__(self, act):
+        super().__init__(1)
+        self._act = act
+
+    def submit(self, *task):
+        act, self._act = self._act, lambda: None
+        act()
+        return super().submit(*task)
+
+
+@pytest.mark.parametrize("act", [lambda: os.replace("other.h5", "out.h5"), lambda: os.unlink("out.h5")])
+def test_an_output_that_is_replaced_or_removed_meanwhile_is_not_copied_from(here, act):
+    make(["a"], "out.h5", size=5, interpolation="nearest")
+    make(["a"], "other.h5", size=5, interpolation="lanczos")
+    make(["a"], "fresh.h5", size=5, interpolation="nearest")
+    with Meanwhile(act) as executor:
+        assert make(["a"], executor=executor, size=5, interpolation="nearest").copied == 0
+    assert (here / "out.h5").read_bytes() == (here / "fresh.h5").read_bytes()
+
+
+@pytest.mark.parametrize("act", [lambda: os.replace("other.h5", "a.h5"), lambda: os.unlink("a.h5")])
+def test_a_source_that_is_replaced_or_removed_meanwhile_gives_no_row(here, act):
+    make(["a"], "a.h5")
+    make(["a"], "other.h5", seed=1)
+    message = r"a\.h5 has changed since this run began to copy from it; run the same again"
+    with Meanwhile(act) as executor, pytest.raises(UnfinishedError, match=message):
+        make(["a.h5"], executor=executor)
+    assert sorted(set(os.listdir(here)) - {"a.h5", "other.h5"}) == ["a", "b"]
+
+
+def test_a_source_that_is_replaced_while_rows_are_copied_ends_the_run_and_the_same_call_continues(here):
+    def replace(done, total, left_out):
+        if os.path.exists("other.h5"):
+            os.replace("other.h5", "a.h5")
+
+    make(["a"], "a.h5")
+    make(["a"], "other.h5", seed=1)
+    with pytest.raises(UnfinishedError, match=r"a\.h5 has changed since this run began to copy from it"):
+        make(["a.h5"], progress=replace)
+    make(["a.h5"])
+    assert_whole("out.h5", 25)
 
 
 def test_an_output_that_is_something_else_is_left_alone(here):

@@ -19,10 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from conftest import assert_rows_are_who_they_say, pixels_of, write_classes
-from h5split import PackedImages
+from conftest import assert_rows_are_who_they_say, names_in, names_of, pixels_of, write_classes, write_pack
+from h5split import FormatError, PackedImages, SplitSequence
 from h5split.format import Tables, seal
 from h5split.images import Texts
+from h5split.packs import Packs
 
 READ_SIZE = 8 << 20  # what preload reads at a time
 
@@ -199,6 +200,58 @@ def test_no_other_process_writes_to_a_pack_while_it_is_open(own):
     del pack, second
     gc.collect()
     subprocess.run([sys.executable, "-c", code, own], check=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be cut short while they are mapped")
+@pytest.mark.parametrize(
+    "reading",
+    [
+        pytest.param(lambda pack: pack[3], id="a row"),
+        pytest.param(lambda pack: pack.__getitems__([3, 7]), id="rows"),
+        pytest.param(lambda pack: Packs([pack]).view(3, 5), id="a view"),
+        pytest.param(lambda pack: Packs([pack]).pixels(np.array([3, 7])), id="a gather"),
+    ],
+)
+def test_a_pack_that_is_cut_short_is_an_error_and_not_the_end_of_the_process(own, reading):
+    pack = PackedImages(own)
+    size = os.path.getsize(own)
+    os.truncate(own, size - 1)
+    with pytest.raises(FormatError, match=f"expected {size} bytes, found {size - 1}: the file was cut short while it"):
+        reading(pack)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be written to while they are mapped")
+def test_a_pack_that_another_is_written_into_is_an_error_in_the_next_pass(tmp_path):
+    names = names_in("data", {"cat": 5, "dog": 5})
+    path = write_pack(tmp_path / "own.h5", names)
+    other = write_pack(tmp_path / "other.h5", names[::-1])
+    sequence = SplitSequence(path)
+    assert names_of(sequence) == names
+    with open(path, "r+b") as file:  # as `rsync --inplace` does
+        file.write(other.read_bytes())
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(FormatError, match=r"own\.h5: another program wrote to it while it was read; open it again"):
+        names_of(sequence)
+    assert names_of(SplitSequence(path)) == names[::-1]
+
+
+def test_a_pack_that_gets_another_time_stamp_goes_on(own):
+    sequence = SplitSequence(own)
+    names = names_of(sequence)
+    os.utime(own, ns=(1, 1))
+    assert names_of(sequence) == names
+    os.utime(own, ns=(2, 2))
+    assert names_of(sequence) == names
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be removed while they are open")
+def test_a_pack_whose_name_is_of_another_file_by_now_or_of_none_goes_on(own):
+    sequence = SplitSequence(own)
+    names = names_of(sequence)
+    own.unlink()
+    assert names_of(sequence) == names
+    own.write_bytes(b"other")
+    assert names_of(sequence) == names
 
 
 # --- preload ---------------------------------------------------------------------------------------------------------

@@ -89,6 +89,14 @@ def test_another_day_makes_the_same_bytes(root, packing, tmp_path):
     assert (tmp_path / "other.h5").read_bytes() == (tmp_path / "out.h5").read_bytes()
 
 
+@pytest.mark.parametrize("nanoseconds", [-(10**18), 0, 10**19], ids=["1938", "1970", "2286"])
+def test_files_may_be_of_any_century(root, packing, tmp_path, nanoseconds):
+    for path in files_below(root):
+        os.utime(path, ns=(nanoseconds, nanoseconds))
+    packing(root)
+    assert_whole(tmp_path / "out.h5", files_below(root))
+
+
 @pytest.mark.parametrize("order", ["stratified", "sorted"])
 @pytest.mark.parametrize("broken", [["cat-0"], ["emu-4"], ["cat-0", "dog-3", "dog-4", "emu-0", "emu-4"]])
 def test_broken_images_are_left_out_without_a_hole(root, packing, tmp_path, order, broken):
@@ -308,6 +316,22 @@ def test_sources_that_changed_meanwhile_are_decoded_again(many, tmp_path, packin
     assert summary.decoded == 1
     images = PackedImages(tmp_path / "out.h5")
     assert not images.images[list(images.filenames).index(str(changed))].any()
+
+
+def test_files_that_changed_places_meanwhile_are_decoded_again(tmp_path, packing):
+    """Though their sizes are the same, and the times that they say they were modified at."""
+    one, other = root = [tmp_path / "data" / "cat" / name for name in ("one.bmp", "other.bmp")]
+    one.parent.mkdir(parents=True)
+    for path in root:
+        Image.fromarray(pixels_of(path.name)).save(path)
+        os.utime(path, ns=(1, 1))
+    interrupted(tmp_path / "data", tmp_path / "out.h5", 2)
+    one.rename(tmp_path / "aside")
+    other.rename(one)
+    (tmp_path / "aside").rename(other)
+    assert packing(tmp_path / "data").decoded == 2
+    images = PackedImages(tmp_path / "out.h5")
+    assert np.array_equal(images.images[list(images.filenames).index(str(one))], pixels_of("other.bmp"))
 
 
 def test_another_plan_starts_afresh_and_says_so(many, tmp_path, packing):

@@ -84,6 +84,7 @@ class SplitSequence:
 
         Raises:
             IndexError: There is no such batch.
+            FormatError: A file was cut short or, before this pass began, written to since it was opened.
         """
         held = self._holds_pass and self._next is None
         batches = self._pass.batches if held else self._coming.batches
@@ -528,6 +529,8 @@ class SplitSequence:
     def _start_pass(self) -> None:
         with self._lock:
             if self._next is not None or self._coming is not self._pass:
+                if self._packs is not None:
+                    self._packs.check_unchanged()
                 before, counts = self._coming, self._next is not False
                 epoch = before.epoch + before.complete
                 same = epoch == before.epoch or not self._settings.auto_shuffle

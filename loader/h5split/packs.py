@@ -69,11 +69,17 @@ class Packs:
         return found
 
     def view(self, first: int, count: int) -> NDArray[np.uint8] | None:
-        """Consecutive rows as they lie in a file: uint8 (count, H, W, C), read-only; None if they are in two."""
+        """Consecutive rows as they lie in a file: uint8 (count, H, W, C), read-only; None if they are in two.
+
+        Raises:
+            FormatError: The file was cut short since it was opened.
+        """
         if len(self.packs) == 1:
+            self.packs[0].check_whole()
             return self.packs[0].images[first : first + count]
         part = bisect_right(self._bounds, first) - 1
         start = first - self._bounds[part]
+        self.packs[part].check_whole()
         return self.packs[part].images[start : start + count] if start + count <= len(self.packs[part]) else None
 
     def gather(self, rows: Rows, out: NDArray[np.void]) -> None:
@@ -82,11 +88,16 @@ class Packs:
         Args:
             rows: int64 (M,), each from 0 to N - 1; that is not checked again.
             out: void (M,), an item a row.
+
+        Raises:
+            FormatError: A file was cut short since it was opened.
         """
         if len(self._items) == 1:
+            self.packs[0].check_whole()
             self._items[0].take(rows, out=out, mode="clip")  # `raise` would copy through a buffer
             return
         for part, where, local in located(self._bounds, rows):
+            self.packs[part].check_whole()
             if isinstance(where, slice):
                 self._items[part].take(local, out=out, mode="clip")
             else:
@@ -102,6 +113,15 @@ class Packs:
         if len(rows):
             self.gather(rows, images.reshape(len(rows), -1).view(self._items[0].dtype)[:, 0])
         return images
+
+    def check_unchanged(self) -> None:
+        """See that nobody has written to a file since it was opened.
+
+        Raises:
+            FormatError: Somebody has.
+        """
+        for pack in self.packs:
+            pack.check_unchanged()
 
     def by_pack(self, rows: Rows) -> Iterator[tuple[PackedImages, NDArray[np.int64]]]:
         """The packs that rows lie in, each with their numbers within it."""

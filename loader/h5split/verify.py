@@ -20,7 +20,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from h5split.format import Block, FormatError
+from h5split.format import Block
 from h5split.images import PackedImages
 from h5split.machine import cores
 
@@ -139,20 +139,11 @@ def _opened(images: PackedImages) -> Iterator[int]:
         status = os.fstat(descriptor)
         if (status.st_dev, status.st_ino) != images.inode:
             raise OSError(f"{images.path}: another file is there now; try again")
-        _check_whole(descriptor, images)
+        images.check_whole()
         yield descriptor
-        _check_whole(descriptor, images)
+        images.check_whole()
     finally:
         os.close(descriptor)
-
-
-def _check_whole(file: int, images: PackedImages) -> None:
-    size = os.fstat(file).st_size
-    if size < images.header.size:
-        raise FormatError(
-            f"{images.path}: expected {images.header.size} bytes, found {size}: the file was cut short while it was "
-            "read; copy it again, or pack again"
-        )
 
 
 def _take(file: int, block: Block, start: int, stop: int) -> NDArray[Any]:

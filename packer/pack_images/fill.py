@@ -17,13 +17,13 @@ from pack_images.decode import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
 from pack_images.partial import RECORD, is_of, pack_record, read_records, sync_data, write_all, write_records
 from pack_images.plan import Filled, Pixels, Task
-from pack_images.sources import PackedRow
+from pack_images.sources import PackedRow, PackFile, pack_file, stamp
 
 if TYPE_CHECKING:
     from h5split.images import PackedImages
 
 _PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)  # faults that are not the file's
-_Recorded = tuple[int, int, int, bytes]  # checksum, size, modified, digest: as `pack_record` takes them
+_Recorded = tuple[int, int, bytes]  # checksum, stamp, digest: as `pack_record` takes them
 
 
 def fill(task: Task, flush: bool = False) -> Filled:
@@ -35,11 +35,11 @@ def fill(task: Task, flush: bool = False) -> Filled:
 
     Raises:
         SizeError: A picture is not of the stored size, and none was asked for.
-        UnfinishedError: The run that this task is of was given up.
+        UnfinishedError: The run that this task is of was given up, or a pack has changed since it was found.
         OSError: The output cannot be written, as on a full disk, or the system is out of descriptors or memory.
     """
+    pixels = os.open(task.place.pixels, os.O_RDWR)  # first: where these are of another run, so is the journal
     journal = os.open(task.place.journal, os.O_RDWR)
-    pixels = os.open(task.place.pixels, os.O_RDWR)
     try:
         if not is_of(journal, task.place.identity):
             raise UnfinishedError(f"{task.place.journal} is of another plan by now; the run of this task was given up")
@@ -58,7 +58,7 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool) -> Filled:
     resumed = bool(earlier["done"].any())
     if resumed:
         os.preadv(pixels, [block.reshape(-1).data], offset)
-    old = None if task.reuse is None else _opened(task.reuse, os.stat(task.reuse))
+    old = None if task.reuse is None or _has_changed(task.reuse) else _opened(task.reuse)
     kept = copied = 0
     failures = []
     for index, path in enumerate(task.paths):
@@ -78,6 +78,7 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool) -> Filled:
             raise SizeError(
                 f"{path} is {error}, other images are {width}x{height}; give --size to scale them"
             ) from None
+    _check_unchanged(task, copied)
     if kept < count:
         write_all(pixels, block.data, offset)
         write_records(journal, task.first, records)
@@ -98,7 +99,7 @@ def _fill_row(
     was_copied = old is not None and old.copy(digest, row)
     if not was_copied:
         decode(data, how, row)
-    return was_copied, (xxhash.xxh3_64_intdigest(row.data), status.st_size, status.st_mtime_ns, digest)
+    return was_copied, (xxhash.xxh3_64_intdigest(row.data), stamp(status), digest)
 
 
 def read(path: str) -> tuple[bytes, os.stat_result]:
@@ -117,6 +118,9 @@ def read(path: str) -> tuple[bytes, os.stat_result]:
             data = os.read(descriptor, status.st_size + 1)
             while len(data) < status.st_size and (more := os.read(descriptor, status.st_size)):
                 data += more
+            after = os.fstat(descriptor)
+            if (len(data), status.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+                raise DecodeError("changed while it was read")
         finally:
             os.close(descriptor)
     except MemoryError as error:
@@ -133,23 +137,38 @@ def _is_kept(record: Any, path: str | PackedRow, row: NDArray[np.uint8]) -> bool
     if not record["done"]:
         return False
     try:
-        status = os.stat(path.pack if isinstance(path, PackedRow) else path)
-    except OSError:
+        now = path.pack.stamp if isinstance(path, PackedRow) else stamp(os.stat(path))
+    except (OSError, ValueError):
         return False
-    return bool(
-        record["size"] == status.st_size
-        and record["modified"] == status.st_mtime_ns
-        and record["checksum"] == xxhash.xxh3_64_intdigest(row.data)
-    )
+    return bool(record["stamp"] == now and record["checksum"] == xxhash.xxh3_64_intdigest(row.data))
 
 
 def _copy(row: NDArray[np.uint8], source: PackedRow) -> _Recorded:
-    status = os.stat(source.pack)
-    old = _opened(source.pack, status)
+    old = _opened(source.pack)
     if not old.copy_row(source.row, row):
-        raise DecodeError(f"row {source.row} of {source.pack} is damaged: its checksum does not agree")
-    digest = old.images.digests[source.row].tobytes()
-    return xxhash.xxh3_64_intdigest(row.data), status.st_size, status.st_mtime_ns, digest
+        raise DecodeError(f"row {source.row} of {source.pack.path} is damaged: its checksum does not agree")
+    return xxhash.xxh3_64_intdigest(row.data), source.pack.stamp, old.images.digests[source.row].tobytes()
+
+
+def _check_unchanged(task: Task, copied: int) -> None:
+    """Refuse rows of a pack that was written to, or replaced, since it was found: they may be of other files."""
+    packs = {path.pack for path in task.paths if isinstance(path, PackedRow)}
+    if copied and task.reuse is not None:
+        packs.add(task.reuse)
+    for pack in packs:
+        _check_same(pack)
+
+
+def _check_same(pack: PackFile) -> None:
+    if _has_changed(pack):
+        raise UnfinishedError(f"{pack.path} has changed since this run began to copy from it; run the same again")
+
+
+def _has_changed(pack: PackFile) -> bool:
+    try:
+        return pack_file(pack.path) != pack
+    except OSError:
+        return True
 
 
 class _OldPack:
@@ -176,13 +195,12 @@ class _OldPack:
         return xxhash.xxh3_64_intdigest(row.data) == int(self.images.checksums[index])
 
 
-def _opened(path: str, status: os.stat_result) -> _OldPack:
-    return _opened_once(path, status.st_ino, status.st_mtime_ns)
-
-
 @lru_cache(maxsize=4)
-def _opened_once(path: str, inode: int, modified: int) -> _OldPack:
+def _opened(pack: PackFile) -> _OldPack:
     """A pack, opened and indexed once by each worker: sorting a million digests takes longer than a task."""
     from h5split.images import PackedImages  # h5py, which few tasks need
 
-    return _OldPack(PackedImages(path))
+    _check_same(pack)
+    old = _OldPack(PackedImages(pack.path))
+    _check_same(pack)
+    return old

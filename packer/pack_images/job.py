@@ -20,7 +20,7 @@ from pack_images.packing import Progress, Summary
 from pack_images.partial import Partial
 from pack_images.plan import PAGE, Filled, Pixels, Plan, Settings, Shape, plan, survivors
 from pack_images.scan import Reader, scan
-from pack_images.sources import PackedRow
+from pack_images.sources import PackedRow, PackFile, pack_file
 from pack_images.versions import packed_by
 from pack_images.workers import Pool, run
 
@@ -54,7 +54,7 @@ def make_plan(
         OSError: A folder cannot be read.
     """
     found = scan(sources, settings.labels, manifests=manifests, reader=reader, output=output)
-    packs = sorted({path.pack for path in found.paths if isinstance(path, PackedRow)})
+    packs = sorted({path.pack.path for path in found.paths if isinstance(path, PackedRow)})
     shapes = {_agreed(pack, settings.pixels) for pack in packs}
     if len(shapes) > 1:
         raise PackError(f"expected packs of one image shape, found {', '.join(map(str, shapes))} in {', '.join(packs)}")
@@ -128,7 +128,7 @@ class Job:
             PackError: The output is something else, sizes differ, or nothing can be decoded; nothing is left behind.
             UnfinishedError: The disk is full, or another run is at this output. What is done is kept.
         """
-        old = self._old_header()
+        old = self._old()
         versions = packed_by()
         partial = Partial(
             self.output,
@@ -164,8 +164,8 @@ class Job:
             partial.close()
         return self._summary(tables, filled, partial.restarts, time.monotonic() - started)
 
-    def _old_header(self) -> Header | None:
-        """The header of the output that is there, unless it is damaged.
+    def _old(self) -> tuple[PackFile, Header] | None:
+        """The output that is there, unless it is damaged.
 
         Raises:
             PackError: Something is there that is no pack, and would be lost.
@@ -177,6 +177,7 @@ class Job:
         if not os.path.isfile(self.output):
             raise PackError(f"{self.output}: expected a file to write, found a device; give a name such as images.h5")
         try:
+            file = pack_file(self.output)  # first: what another run publishes now is then another one
             descriptor, header = _file_format().read(self.output)
         except _file_format().NotAPackError:
             raise PackError(
@@ -186,18 +187,18 @@ class Job:
         except (OSError, ValueError):
             return None
         os.close(descriptor)
-        there: Header = header
-        return there
+        return file, header
 
-    def _reused(self, old: Header | None, versions: Mapping[str, str]) -> str | None:
+    def _reused(self, old: tuple[PackFile, Header] | None, versions: Mapping[str, str]) -> PackFile | None:
         """The output that is there, if its rows are what this run would make of the same files."""
         if old is None or not self.reuse:
             return None
+        file, header = old
         now = json.loads(json.dumps(asdict(self.plan.settings.pixels)))
-        same = old.images.shape[1:] == self.plan.shape and old.packed_by == versions
-        return self.output if same and all(old.settings.get(name) == value for name, value in now.items()) else None
+        same = header.images.shape[1:] == self.plan.shape and header.packed_by == versions
+        return file if same and all(header.settings.get(name) == value for name, value in now.items()) else None
 
-    def _fill(self, partial: Partial, pool: Pool, progress: Progress | None, reuse: str | None) -> Filled:
+    def _fill(self, partial: Partial, pool: Pool, progress: Progress | None, reuse: PackFile | None) -> Filled:
         """Have every row written; what became of them all."""
         done = kept = copied = 0
         failures: list[tuple[int, str]] = []

@@ -30,18 +30,17 @@ from pack_images.plan import Place
 RECORD = np.dtype(
     [
         ("checksum", "<u8"),  # XXH3-64 of the row's pixels
-        ("size", "<i8"),  # of the source file, in bytes
-        ("modified", "<i8"),  # its time stamp, in nanoseconds
+        ("stamp", "<i8"),  # of the source file's status
         ("digest", "u1", 32),  # SHA-256 of its bytes
         ("done", "u1"),  # 1 when the row is written
-        ("", "V7"),
+        ("", "V15"),
     ]
 )
 HEADING = 4096  # bytes before the first record
 
 sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system that has none
-_PACKED = struct.Struct("<Qqq32s?7x")  # a RECORD
+_PACKED = struct.Struct("<Qq32s?15x")  # a RECORD
 _MAGIC = b"pack-images journal 1\n"
 _FLUSH_SECONDS = 0.05
 # A write of megabytes makes Linux look for megabytes of contiguous memory: 17 us a row of 12 KB at 4 MB a call, 2 to 3
@@ -84,8 +83,9 @@ class Partial:
                     f"{output}: expected no {self.place.journal}, or a journal of pack-images, found something else; "
                     "remove it, or give another --output"
                 )
-            self.continues = is_of(self._journal, identity) and os.path.exists(self.place.pixels)
-            self.restarts = not self.continues and os.fstat(self._journal).st_size > 0
+            is_there = os.path.exists(self.place.pixels)
+            self.continues = is_there and is_of(self._journal, identity)
+            self.restarts = is_there and not self.continues and os.fstat(self._journal).st_size > 0
             if not self.continues:
                 self._begin_anew()
             self._pixels = os.open(self.place.pixels, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -192,12 +192,13 @@ class Partial:
 
     def _begin_anew(self) -> None:
         """New files, not emptied ones: whoever still writes to the old ones writes to nothing."""
-        for path in (self.place.pixels, self.place.journal):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-        os.close(self._journal)
-        self._journal = -1
-        self._journal = _locked(self.place.journal, self._output)
+        while os.fstat(self._journal).st_size or os.path.lexists(self.place.pixels):  # another run may come between
+            for path in (self.place.pixels, self.place.journal):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+            os.close(self._journal)
+            self._journal = -1
+            self._journal = _locked(self.place.journal, self._output)
 
     def _reserve(self, size: int) -> None:
         """Take the disk space now, so that a full disk is noticed before anything is decoded."""
@@ -238,11 +239,9 @@ def read_records(journal: int, first: int, count: int) -> bytearray:
     return bytearray(os.pread(journal, size, HEADING + first * RECORD.itemsize).ljust(size, b"\0"))
 
 
-def pack_record(
-    records: bytearray, index: int, checksum: int = 0, size: int = 0, modified: int = 0, digest: bytes = b""
-) -> None:
+def pack_record(records: bytearray, index: int, checksum: int = 0, stamp: int = 0, digest: bytes = b"") -> None:
     """Set the record of a row that is done, or, without a digest, of one that is not."""
-    _PACKED.pack_into(records, index * _PACKED.size, checksum, size, modified, digest, bool(digest))
+    _PACKED.pack_into(records, index * _PACKED.size, checksum, stamp, digest, bool(digest))
 
 
 def write_records(journal: int, first: int, records: bytearray) -> None:
@@ -291,7 +290,10 @@ def _locked(path: str, output: str) -> int:
 
 
 def _sync_folder(path: str) -> None:
-    descriptor = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        descriptor = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    except PermissionError:  # a folder that takes files and does not show them
+        return
     try:
         os.fsync(descriptor)
     finally:

@@ -17,7 +17,7 @@ from h5split.rows import Rows, stratified_order
 from pack_images import MAX_PIXELS
 from pack_images.errors import PackError
 from pack_images.scan import Labels
-from pack_images.sources import PackedRow, Sources
+from pack_images.sources import PackedRow, PackFile, Sources
 
 CHANNELS = {"rgb": 3, "grayscale": 1, "rgba": 4}
 FITS = ("stretch", "crop", "pad")
@@ -134,7 +134,7 @@ class Task:
     paths: tuple[str | PackedRow, ...]
     how: Pixels
     shape: Shape
-    reuse: str | None
+    reuse: PackFile | None
 
     def absolute(self, folder: str) -> Task:
         """The same for a worker with another working directory: relative paths begin at `folder`."""
@@ -144,12 +144,12 @@ class Task:
             journal=os.path.join(folder, self.place.journal),
         )
         paths = tuple(
-            path._replace(pack=os.path.join(folder, path.pack))
+            path._replace(pack=path.pack.absolute(folder))
             if isinstance(path, PackedRow)
             else os.path.join(folder, path)
             for path in self.paths
         )
-        reuse = None if self.reuse is None else os.path.join(folder, self.reuse)
+        reuse = None if self.reuse is None else self.reuse.absolute(folder)
         return replace(self, place=place, paths=paths, reuse=reuse)
 
 
@@ -210,7 +210,7 @@ class Plan:
         counts = np.bincount(self.labels, minlength=len(self.class_names)).tolist()
         return dict(zip(self.class_names, counts, strict=True))
 
-    def tasks(self, place: Place, reuse: str | None = None, *, remote: bool = False) -> Iterator[Task]:
+    def tasks(self, place: Place, reuse: PackFile | None = None, *, remote: bool = False) -> Iterator[Task]:
         """The work: ranges of rows of a few megabytes that begin on page boundaries where rows allow.
 
         Args:
@@ -239,7 +239,8 @@ class Plan:
                 digest.update("\0".join(texts[first : first + _HASHED_TOGETHER]).encode("utf-8", "surrogateescape"))
         for path, filename in zip(self.sources.paths, self.sources.filenames, strict=True):
             if path != filename:
-                digest.update(repr(path).encode("utf-8", "surrogateescape"))
+                where = path if isinstance(path, str) else (path.pack.path, path.row)
+                digest.update(repr(where).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 

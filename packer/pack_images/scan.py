@@ -19,7 +19,7 @@ from typing import Literal
 
 from pack_images.errors import PackError
 from pack_images.manifest import Manifest
-from pack_images.sources import PackedRow, Sources
+from pack_images.sources import PackedRow, Sources, pack_file
 
 _NAMES = """
     apng avif avifs bmp bw cur dcx dds dib flc fli ftc ftu gif icb icns ico im j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx
@@ -127,11 +127,12 @@ def _read_pack(path: str) -> Sources:
     """The rows of a pack, with the file names, labels and columns they have there."""
     from h5split.images import PackedImages  # takes h5py to load, for few runs
 
+    file = pack_file(path)  # first: a pack that takes its place now is then another one
     pack = PackedImages(path)
     return Sources(
         filenames=pack.filenames[:],
         labels=[pack.class_names[label] for label in pack.labels.tolist()],
-        paths=[PackedRow(path, row) for row in range(len(pack))],
+        paths=[PackedRow(file, row) for row in range(len(pack))],
         columns={name: column[:] for name, column in pack.columns.items()},
     )
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
+class PackFile(NamedTuple):
+    """A pack that rows are copied from, as it was when it was found."""
+
+    path: str
+    stamp: int
+
+    def absolute(self, folder: str) -> PackFile:
+        """The same for another working directory: a relative path begins at `folder`."""
+        return self._replace(path=os.path.join(folder, self.path))
+
+
 class PackedRow(NamedTuple):
     """An image that a pack holds already: its pixels are copied, not decoded."""
 
-    pack: str
+    pack: PackFile
     row: int
 
 
@@ -55,3 +67,21 @@ class Sources:
         self.labels.extend(other.labels)
         self.paths.extend(other.paths)
         self.passed_over.extend(other.passed_over)
+
+
+def stamp(status: os.stat_result) -> int:
+    """A number of 64 bits that is another one after a file was changed, or another one took its name.
+
+    The time at which a file was modified can be set to anything, in any century; the time its inode changed cannot be
+    set. (The hash of numbers is the same in every process of one Python; in another, files count as changed.)
+    """
+    return hash((status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
+def pack_file(path: str) -> PackFile:
+    """The pack at a path.
+
+    Raises:
+        OSError: There is none.
+    """
+    return PackFile(path, stamp(os.stat(path)))
