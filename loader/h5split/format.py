@@ -306,7 +306,10 @@ def _members(file: h5py.File, group: str) -> list[str]:
     _check_link(file, group)
     if not isinstance(file[group], h5py.Group):
         raise FormatError(f"{group}: expected a group")
-    return sorted(file[group])
+    names: list[str] = []
+    # In the order of the file: to sort them, HDF5 makes a table, and frees what is not there when a link is damaged.
+    file[group].id.links.iter(lambda name: names.append(decode(name)), order=h5py.h5.ITER_NATIVE)
+    return sorted(names)
 
 
 def _check_link(file: h5py.File, name: str) -> None:
@@ -315,9 +318,9 @@ def _check_link(file: h5py.File, name: str) -> None:
     if head:
         _check_link(file, head)
     group = file[head] if head else file
-    if not isinstance(group, h5py.Group) or tail not in group:
+    if not isinstance(group, h5py.Group) or not group.id.links.exists(encode(tail)):
         raise FormatError(f"{name} is missing; copy the file again, or pack again")
-    if not isinstance(group.get(tail, getlink=True), h5py.HardLink):
+    if group.id.links.get_info(encode(tail)).type != h5py.h5l.TYPE_HARD:
         raise FormatError(f"{name}: expected a data set in this file, found a link that leads elsewhere")
 
 
