@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import re
 import threading
 import warnings
@@ -31,6 +32,8 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112  # the EXIF tag
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong with a file, its DecodeError says
 
 
 def decoded(data: bytes, how: Pixels) -> NDArray[np.uint8]:
