@@ -32,7 +32,7 @@ from typing import Self
 
 import numpy as np
 
-from image_mutations import Parsed, mutated, parsed
+from image_mutations import Corpus, corpus_of, mutated
 from image_seeds import seeds
 from pack_images.decode import decode, shape_of
 from pack_images.errors import DecodeError
@@ -44,6 +44,7 @@ REFUSED = "refused"
 _PATIENCE = 10  # seconds for one picture
 _PER_PIXEL = 64  # bytes: sixteen times a picture of four bytes a pixel, which decoders and conversions hold for a while
 _FIXED = 96 << 20  # bytes: libraries, Pillow's 64 MiB for the texts of a PNG, what malloc keeps
+_HIDDEN_FRAME = 2 << 30  # bytes: an AVIF may hold a frame larger than it says; its decoder allows 16384 x 16384 pixels
 _ADDRESSES = 4 << 30  # bytes a child may ask for beyond what it has: a runaway must not take the machine along
 _RENEWED = 5_000  # inputs after which a child is replaced
 
@@ -72,7 +73,8 @@ class Verdict:
 def allowed_bytes(data: bytes, how: Pixels) -> int:
     """What decoding may add to a process: in proportion to the limit, the file and the row."""
     width, height = how.size or (0, 0)
-    return _FIXED + _PER_PIXEL * how.max_pixels + 8 * len(data) + 4 * 4 * width * height
+    hidden = _HIDDEN_FRAME if data[4:8] == b"ftyp" else 0
+    return _FIXED + hidden + _PER_PIXEL * how.max_pixels + 8 * len(data) + 4 * 4 * width * height
 
 
 class Judge:
@@ -199,7 +201,7 @@ def settings(rng: random.Random) -> Pixels:
     )
 
 
-def made(corpus: Sequence[Parsed], seed: int, number: int) -> tuple[str, bytes, Pixels]:
+def made(corpus: Corpus, seed: int, number: int) -> tuple[str, bytes, Pixels]:
     """Input `number`: format, file and settings."""
     rng = random.Random(f"{seed}/{number}")
     kind, data = mutated(corpus, rng)
@@ -208,14 +210,14 @@ def made(corpus: Sequence[Parsed], seed: int, number: int) -> tuple[str, bytes, 
 
 def campaign(numbers: range, seed: int, workers: int, folder: Path | None, keep: Path) -> dict[str, object]:
     """Judge the inputs of these numbers; the report, as it is printed."""
-    corpus = [parsed(one) for one in seeds(folder)]
+    corpus = corpus_of(seeds(folder))
     with ThreadPoolExecutor(workers) as pool:
         shares = [numbers[index::workers] for index in range(workers)]
         tables = list(pool.map(lambda share: _judge_all(corpus, seed, share, keep), shares))
     return _report([line for table in tables for line in table])
 
 
-def _judge_all(corpus: Sequence[Parsed], seed: int, numbers: Iterable[int], keep: Path) -> list[tuple[str, Verdict]]:
+def _judge_all(corpus: Corpus, seed: int, numbers: Iterable[int], keep: Path) -> list[tuple[str, Verdict]]:
     verdicts = []
     with Judge() as judge:
         for number in numbers:

@@ -17,6 +17,18 @@ Parts = list[bytes]
 _NUMBERS = (0, 1, 2, 3, 4, 5, 7, 8, 12, 15, 16, 17, 24, 31, 32, 33, 64, 127, 128, 255, 256, 257, 511, 1000, 1024, 4095)
 _NUMBERS += (8191, 16384, 32767, 32768, 34712, 65000, 65535, 65536, 1 << 20, 1 << 24, 1 << 30, (1 << 31) - 1, 1 << 31)
 _NUMBERS += ((1 << 32) - 2, (1 << 32) - 1)
+_WEIGHTS = {
+    "JPEG": 8,
+    "PNG": 8,
+    "TIFF": 8,
+    "GIF": 4,
+    "WEBP": 4,
+    "BMP": 3,
+    "JPEG2000": 4,
+    "AVIF": 3,
+    "ICO": 2,
+    "ICNS": 2,
+}
 _LARGEST = 1 << 20  # bytes of a mutated file
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
@@ -29,44 +41,54 @@ class Parsed:
     """A file in parts.
 
     Attributes:
-        kind: Its format.
         parts: What mutations move and change.
         join: Makes a file of parts again.
     """
 
-    kind: str
     parts: Parts
     join: Callable[[Parts], bytes]
 
 
-def parsed(seed: Seed) -> Parsed:
+Corpus = dict[str, list[Parsed]]
+
+
+def corpus_of(seeds: Sequence[Seed]) -> Corpus:
+    """The files in parts, by their format."""
+    corpus: Corpus = {}
+    for kind, data in seeds:
+        corpus.setdefault(kind, []).append(_parsed(data))
+    return corpus
+
+
+def _parsed(data: bytes) -> Parsed:
     """Take a file apart; what has no structure known here falls into a few pieces."""
-    kind, data = seed
     try:
         if data.startswith(_PNG):
-            return Parsed(kind, list(_png_parts(data)), _png_of)
+            return Parsed(list(_png_parts(data)), _png_of)
         if data.startswith((_JPEG, _CODESTREAM)):
-            return Parsed(kind, list(_marker_parts(data)), _markers_of)
+            return Parsed(list(_marker_parts(data)), _markers_of)
         if data.startswith(b"GIF8"):
-            return Parsed(kind, list(_gif_parts(data)), b"".join)
+            return Parsed(list(_gif_parts(data)), b"".join)
         if data.startswith(b"RIFF"):
-            return Parsed(kind, list(_riff_parts(data)), _riff_of)
+            return Parsed(list(_riff_parts(data)), _riff_of)
         if data.startswith((b"II*\0", b"MM\0*")):
-            return _tiff(kind, data)
+            return _tiff(data)
         if data[4:8] in (b"ftyp", b"jP  "):
-            return Parsed(kind, list(_box_parts(data)), _boxes_of)
+            return Parsed(list(_box_parts(data)), _boxes_of)
     except (struct.error, IndexError):  # a seed that is broken itself
         pass
     step = max(1, -(-len(data) // 6))
-    return Parsed(kind, [data[at : at + step] for at in range(0, len(data), step)], b"".join)
+    return Parsed([data[at : at + step] for at in range(0, len(data), step)], b"".join)
 
 
-def mutated(corpus: Sequence[Parsed], rng: random.Random) -> Seed:
+def mutated(corpus: Corpus, rng: random.Random) -> Seed:
     """One file of the corpus, changed: its format and its bytes."""
-    source = rng.choice(corpus)
+    kinds = list(corpus)
+    kind = rng.choices(kinds, [_WEIGHTS.get(kind, 1) for kind in kinds])[0]
+    source = rng.choice(corpus[kind])
     parts = source.parts.copy()
-    for _ in range(1 + min(int(rng.expovariate(0.6)), 8)):
-        donor = source if rng.random() < 0.5 else rng.choice([one for one in corpus if one.kind == source.kind])
+    for _ in range(1 + min(int(rng.expovariate(1)), 8)):
+        donor = source if rng.random() < 0.5 else rng.choice(corpus[kind])
         _change(parts, donor.parts, rng)
     data = source.join(parts)
     chance = rng.random()
@@ -75,9 +97,9 @@ def mutated(corpus: Sequence[Parsed], rng: random.Random) -> Seed:
     elif chance < 0.2:
         data = _edited(data, rng)
     elif chance < 0.23:
-        other = rng.choice(corpus)
+        other = rng.choice(corpus[rng.choice(kinds)])
         data = data[: rng.randrange(len(data) + 1)] + other.join(other.parts)[rng.randrange(200) :]
-    return source.kind, data[:_LARGEST]
+    return kind, data[:_LARGEST]
 
 
 def _change(parts: Parts, donor: Parts, rng: random.Random) -> None:
@@ -212,7 +234,9 @@ def _riff_parts(data: bytes) -> Iterator[bytes]:
 
 
 def _riff_of(parts: Parts) -> bytes:
-    chunks = (part[:4] + struct.pack("<I", len(part) - 4) + part[4:] + bytes(len(part) % 2) for part in parts if part[3:])
+    chunks = (
+        part[:4] + struct.pack("<I", len(part) - 4) + part[4:] + bytes(len(part) % 2) for part in parts if part[3:]
+    )
     body = b"WEBP" + b"".join(chunks)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
@@ -229,7 +253,7 @@ def _boxes_of(parts: Parts) -> bytes:
     return b"".join(struct.pack(">I", 4 + len(part)) + part for part in parts)
 
 
-def _tiff(kind: str, data: bytes) -> Parsed:
+def _tiff(data: bytes) -> Parsed:
     """The entries of the first directory; it is written again behind everything else, where there is room."""
     order = "<" if data[:1] == b"I" else ">"
     start = struct.unpack_from(order + "L", data, 4)[0]
@@ -237,7 +261,9 @@ def _tiff(kind: str, data: bytes) -> Parsed:
     entries = [data[start + 2 + 12 * index : start + 14 + 12 * index] for index in range(count)]
 
     def join(parts: Parts) -> bytes:
-        directory = struct.pack(order + "H", len(parts) & 0xFFFF) + b"".join(part[:12].ljust(12, b"\0") for part in parts)
+        directory = struct.pack(order + "H", len(parts) & 0xFFFF) + b"".join(
+            part[:12].ljust(12, b"\0") for part in parts
+        )
         return data[:4] + struct.pack(order + "L", len(data)) + data[8:] + directory + bytes(4)
 
-    return Parsed(kind, entries, join)
+    return Parsed(entries, join)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image
 
 Seed = tuple[str, bytes]  # format, file
 
@@ -18,7 +19,48 @@ _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".jp2": "JPEG2000",
 
 def seeds(folder: Path | None = None) -> list[Seed]:
     """The files made here, and those of a folder; always in the same order."""
-    return [*_made(), *(_found(folder) if folder else ())]
+    return [*_made(), *bombs().values(), *(_found(folder) if folder else ())]
+
+
+def bombs() -> dict[str, Seed]:
+    """Small files whose decoders would take much memory or time, each by a way of its own."""
+    tiled = {256: 8, 257: 8, 258: 8, 259: 8, 262: 1, 277: 1, 322: 16384, 323: 16384}
+    one = saved(noise(64, 64), "JPEG2000", no_jp2=True, num_resolutions=1)
+    geometry = struct.pack(">8L", 255, 255, 0, 0, 1, 1, 0, 0)
+    tiles = one[:8] + geometry + one[40:]
+    text = png_chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(1 << 20), 9))
+    plain = saved(noise(9, 9), "PNG")
+    return {
+        "TIFF tiles": ("TIFF", tiff_of(tiled, zlib.compress(bytes(1 << 20), 9))),
+        "JPEG 2000 tiles": ("JPEG2000", tiles),
+        "JPEG 2000 tiles in an icon": ("ICNS", icns_of(b"icp4", tiles)),
+        "JPEG scans": ("JPEG", many_scans(600)),
+        "PNG in an icon": ("ICO", ico_of(_zeros(3000, 3000))),
+        "PNG in an Apple icon": ("ICNS", icns_of(b"ic07", _zeros(3000, 3000))),
+        "PNG texts": ("PNG", plain[:33] + text * 100 + plain[33:]),
+        "PNG pixels": ("PNG", _zeros(30000, 30000, lines=300)),
+        "tags of one place": ("TIFF", _overlapping_tags(500, 100_000)),
+    }
+
+
+def many_scans(count: int, side: int = 200) -> bytes:
+    """A progressive JPEG whose first scan of high frequencies is there so many times."""
+    file = saved(noise(side, side, "L"), "JPEG", progressive=True, quality=5)
+    _, second, third = [at for at in range(len(file)) if file[at : at + 2] == b"\xff\xda"][:3]
+    return file[:second] + file[second:third] * count + file[third:]
+
+
+def _zeros(width: int, height: int, lines: int | None = None) -> bytes:
+    return png_of(width, height, 8, 0, zlib.compress(bytes((width + 1) * (lines or height)), 9))
+
+
+def _overlapping_tags(count: int, size: int) -> bytes:
+    """A TIFF of many tags that all have the same bytes behind the directory for their value."""
+    at = 8 + 2 + 12 * (count + 8) + 4
+    tags = [(256, 8), (257, 8), (258, 8), (259, 1), (262, 1), (273, at), (277, 1), (279, 64)]
+    entries = [struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags]
+    entries += [struct.pack("<HHLL", 1000 + index, 1, size, at) for index in range(count)]
+    return b"II*\0" + struct.pack("<LH", 8, len(entries)) + b"".join(entries) + bytes(4 + size)
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -181,8 +223,6 @@ def _tiffs() -> Iterator[bytes]:
 
 
 def _avifs() -> Iterator[bytes]:
-    if not features.check("avif"):  # Pillow before 11.3
-        return
     for mode in ("L", "RGB", "RGBA"):
         yield saved(noise(20, 13, mode), "AVIF")
     yield saved(noise(20, 13), "AVIF", exif=_orientation(6), subsampling="4:4:4", quality=100)
@@ -229,15 +269,19 @@ def _rare() -> Iterator[Seed]:
         yield "DDS", saved(noise(20, 12, mode), "DDS", pixel_format=pixel_format)
     yield "MSP", saved(noise(20, 13, "1"), "MSP")
     yield "XBM", saved(noise(20, 13, "1"), "XBM")
-    for mode in ("1", "L", "P", "RGB", "F"):
-        yield "IM", saved(noise(20, 13, mode), "IM")
+    with warnings.catch_warnings(action="ignore"):  # Pillow is about to forget this format
+        ims = [saved(noise(20, 13, mode), "IM") for mode in ("1", "L", "P", "RGB", "F")]
+    yield from (("IM", im) for im in ims)
     pcx = saved(noise(20, 13, "P"), "PCX")
     yield "DCX", struct.pack("<III", 0x3ADE68B1, 12, 0) + pcx
     yield "SUN", struct.pack(">8I", 0x59A66A95, 4, 2, 24, 24, 1, 0, 0) + bytes(24)
     yield "SUN", struct.pack(">8I", 0x59A66A95, 8, 2, 8, 16, 2, 0, 0) + b"\x80\x07\x11" * 2
     yield "PSD", b"8BPS" + struct.pack(">H6xHIIHHIIIH", 1, 3, 2, 2, 8, 3, 0, 0, 0, 0) + bytes(12)
     yield "PSD", b"8BPS" + struct.pack(">H6xHIIHHIIIH3H", 1, 1, 3, 2, 8, 1, 0, 0, 0, 1, 2, 2, 2) + b"\xfe\x11" * 3
-    yield "QOI", b"qoif" + struct.pack(">IIBB", 3, 2, 4, 0) + b"\xfe\x01\x02\x03\xff\x04\x05\x06\x07\xc3" + b"\0" * 7 + b"\1"
+    yield (
+        "QOI",
+        b"qoif" + struct.pack(">IIBB", 3, 2, 4, 0) + b"\xfe\x01\x02\x03\xff\x04\x05\x06\x07\xc3" + b"\0" * 7 + b"\1",
+    )
     yield "XPM", b'/* XPM */\nstatic char *x[] = {\n"2 1 2 1",\n"a c #ff0000",\n"b c #00ff00",\n"ab"};\n'
     yield "FTEX", b"FTEX" + struct.pack("<8i", 1, 2, 2, 1, 1, 1, 32, 12) + bytes(12)
     flic = struct.pack("<IHHHHHHI", 160, 0xAF11, 1, 4, 2, 8, 3, 5).ljust(128, b"\0")
