@@ -6,7 +6,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,14 @@ from PIL import Image
 
 Seed = tuple[str, bytes]  # format, file
 
-_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".jp2": "JPEG2000", ".j2k": "JPEG2000"}
+_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".jp2": "JPEG2000"}
+_FORMATS |= {f".{kind.lower()}": kind for kind in ("PNG", "GIF", "BMP", "WEBP", "AVIF", "ICO", "PPM", "TGA", "PSD")}
+_LARGEST = 1 << 20  # bytes of a file that is taken from a folder
 
 
-def seeds(folder: Path | None = None) -> list[Seed]:
-    """The files made here, and those of a folder; always in the same order."""
-    return [*_made(), *bombs().values(), *(_found(folder) if folder else ())]
+def seeds(folders: Sequence[Path] = ()) -> list[Seed]:
+    """The files made here, and those of folders; always in the same order."""
+    return [*_made(), *bombs().values(), *(seed for folder in folders for seed in _found(folder))]
 
 
 def bombs() -> dict[str, Seed]:
@@ -295,6 +297,6 @@ def _rare() -> Iterator[Seed]:
 
 def _found(folder: Path) -> Iterator[Seed]:
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.stat().st_size < 1 << 20:
-            suffix = path.suffix.lower()
-            yield _FORMATS.get(suffix, suffix.removeprefix(".").upper() or "other"), path.read_bytes()
+        kind = _FORMATS.get(path.suffix.lower())
+        if kind and path.stat().st_size < _LARGEST:
+            yield kind, path.read_bytes()

@@ -25,7 +25,7 @@ def judge() -> Iterator[Judge]:
 
 
 def test_a_short_campaign_finds_nothing(tmp_path: Path) -> None:
-    report = campaign(range(1500), seed=0, workers=2, folder=None, keep=tmp_path)
+    report = campaign(range(1500), seed=0, workers=2, folders=[], keep=tmp_path)
     assert report["failures"] == {}, sorted(tmp_path.glob("*.json"))[0].read_text()
     assert report["tried"] == 1500
     assert min(report["decoded"], report["refused"]) > 300  # type: ignore[call-overload]
