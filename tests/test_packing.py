@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import multiprocessing
 import os
@@ -26,7 +27,7 @@ from h5split.format import images_offset
 from pack_images import PackError, UnfinishedError, pack, preview
 from pack_images.fill import fill
 from pack_images.partial import Partial
-from pack_images.workers import LocalPool, run
+from pack_images.workers import LocalPool, do_within, run
 
 
 def assert_whole(path, names):
@@ -441,12 +442,26 @@ def test_files_that_kill_their_workers_are_found_and_left_out(many, tmp_path):
     with LocalPool(2, deadly) as pool:
         results = list(run(planned.tasks(partial.place), pool))
     failures = sorted(failure for filled in results for failure in filled.failures)
-    assert failures == [(row, "its worker process died, twice, while decoding it") for row in killers]
+    assert failures == [(row, "its worker process died, or took too long, twice, while decoding it") for row in killers]
     done = partial.records()["done"]
     assert np.flatnonzero(done == 0).tolist() == killers
     for row in (0, 7, 1699, 1701, 2998):
         raw = os.pread(partial.descriptor, 192, images_offset(192) + row * 192)
         assert raw == pixels_of(names[row]).tobytes()
+    partial.discard()
+
+
+def test_a_picture_that_takes_too_long_is_left_out(root, tmp_path):
+    slow = root / "cat" / "slow.ppm"
+    slow.write_bytes(b"P2 2000 2000 255\n" + b"1 " * 2000**2)
+    planned = preview([root], size=8)
+    partial = Partial(str(tmp_path / "out.h5"), "identity", 41, images_offset(192), 192, 0)
+    with LocalPool(1, functools.partial(do_within, seconds=0.4)) as pool:
+        results = list(run(planned.tasks(partial.place), pool))
+    failures = [failure for filled in results for failure in filled.failures]
+    row = planned.sources.paths.index(str(slow))
+    assert failures == [(row, "its worker process died, or took too long, twice, while decoding it")]
+    assert np.flatnonzero(partial.records()["done"] == 0).tolist() == [row]
     partial.discard()
 
 

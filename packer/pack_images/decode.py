@@ -18,7 +18,7 @@ LAB                        converted to sRGB through LittleCMS
 colour to grey             ITU-R 601-2 luma, of the RGB picture
 ICC profiles               ignored: numbers are taken as they are stored
 GIF, APNG, TIFF, MPO, ...  the first frame
-a wrong extension          no matter: the content decides
+a wrong extension          no matter: the content decides, among the formats that folders are searched for
 12-bit JPEG                not decoded by libjpeg-turbo's 8-bit interface: left out
 =========================  ============================================================================================
 
@@ -42,6 +42,9 @@ from numpy.typing import NDArray
 
 from pack_images.errors import SizeError
 from pack_images.plan import Pixels, Shape
+
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers: SOF
+_SEQUENTIAL = frozenset((0xC0, 0xC1))
 
 
 def shape_of(data: bytes, how: Pixels) -> Shape:
@@ -85,7 +88,7 @@ def _decode_in_place(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> bool:
     header = jpeg_header(data)
     if header is None or how.color != "rgb" or header[:2] != out.shape[:2] or header[0] * header[1] > how.max_pixels:
         return False
-    if has_app1(data):
+    if any(jpeg_outline(data)):
         return False
     try:
         simplejpeg.decode_jpeg(data, "RGB", buffer=out)
@@ -105,15 +108,17 @@ def jpeg_header(data: bytes) -> tuple[int, int, str] | None:
     return None if space in ("CMYK", "YCCK") else (height, width, space)
 
 
-def has_app1(data: bytes) -> bool:
-    """Whether a JPEG has an APP1 segment, where EXIF and XMP say which way is up."""
-    at = 2
+def jpeg_outline(data: bytes) -> tuple[bool, bool]:
+    """Whether a JPEG has an APP1 segment, where EXIF and XMP say which way is up, and whether it has several scans."""
+    at, has_app1, components, is_sequential = 2, False, 0, True
     with contextlib.suppress(IndexError):
         while data[at] == 0xFF:
             marker = data[at + 1]
-            if marker == 0xE1:
-                return True
             if marker == 0xDA:  # the picture itself begins
-                return False
+                return has_app1, not is_sequential or data[at + 4] < components
+            if marker == 0xE1:
+                has_app1 = True
+            elif marker in _FRAMES:
+                is_sequential, components = marker in _SEQUENTIAL, data[at + 9]
             at += 2 + (data[at + 2] << 8 | data[at + 3])
-    return b"\xff\xe1" in data  # not a plain list of segments: be careful
+    return b"\xff\xe1" in data, True  # not a plain list of segments: be careful

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,13 @@ _PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)  # faults th
 _Recorded = tuple[int, int, bytes]  # checksum, stamp, digest: as `pack_record` takes them
 
 
-def fill(task: Task, flush: bool = False) -> Filled:
+def fill(task: Task, *, flush: bool = False, before_each: Callable[[], object] = lambda: None) -> Filled:
     """Do a task. Doing it again is harmless, and quick: rows whose journal and pixels agree are kept.
 
     Args:
         task: What to do.
         flush: Have everything on disk, and so on the server of a network file system, before it is said to be done.
+        before_each: Called before every row that is made.
 
     Raises:
         SizeError: A picture is not of the stored size, and none was asked for.
@@ -43,13 +45,13 @@ def fill(task: Task, flush: bool = False) -> Filled:
     try:
         if not is_of(journal, task.place.identity):
             raise UnfinishedError(f"{task.place.journal} is of another plan by now; the run of this task was given up")
-        return _fill(task, pixels, journal, flush)
+        return _fill(task, pixels, journal, flush, before_each)
     finally:
         os.close(pixels)
         os.close(journal)
 
 
-def _fill(task: Task, pixels: int, journal: int, flush: bool) -> Filled:
+def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Callable[[], object]) -> Filled:
     count = len(task.paths)
     offset = task.place.offset + task.first * task.place.stride
     block = np.empty((count, *task.shape), np.uint8)
@@ -66,6 +68,7 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool) -> Filled:
         if resumed and _is_kept(earlier[index], path, row):
             kept += 1
             continue
+        before_each()
         try:
             was_copied, recorded = _fill_row(row, path, task.how, old)
             copied += was_copied

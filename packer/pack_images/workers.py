@@ -3,7 +3,8 @@
 A worker process is forked from a server process that has loaded the decoders and nothing else (never from this one:
 it may have threads), and ends when its parent does, however that ends. A worker that dies, of a decoder that crashes
 or for want of memory, takes the whole `ProcessPoolExecutor` with it; so the tasks that were in flight are done again,
-alone, in halves if that kills again, until the file that does it stands alone and is left out.
+alone, in halves if that kills again, until the file that does it stands alone and is left out. A picture that takes
+minutes of processor time, as one made to do so can, ends its worker too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from pack_images.plan import Filled, Task
 
 _IN_FLIGHT = 4  # tasks for each worker: enough that none waits for the parent
-_KILLED = "its worker process died, twice, while decoding it"
+_KILLED = "its worker process died, or took too long, twice, while decoding it"
+_SECONDS = 60  # of processor time that a picture may take, and one more for every million of pixels it may have
 
 
 class Pool(Protocol):
@@ -125,7 +127,7 @@ class LocalPool:
         self.in_flight = _IN_FLIGHT * workers
         self.remote = False
         self._workers = workers
-        self._do = do or _do
+        self._do = do or _do_in_time
         self._processes: _Processes | None = None
         _start_server()
 
@@ -281,6 +283,20 @@ def _do(task: Task) -> Filled:
     from pack_images.fill import fill  # loads decoders, which only workers need
 
     return fill(task)
+
+
+def _do_in_time(task: Task) -> Filled:
+    return do_within(task, _SECONDS + task.how.max_pixels // 1_000_000)
+
+
+def do_within(task: Task, seconds: float) -> Filled:
+    """Do a task in a process that ends when one picture takes more processor time than that."""
+    from pack_images.fill import fill
+
+    try:  # by the signal of a timer that nobody handles: a decoder that is lost in a loop lets no Python run
+        return fill(task, before_each=lambda: signal.setitimer(signal.ITIMER_PROF, seconds))
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _do_nothing() -> None:

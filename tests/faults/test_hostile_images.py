@@ -1,0 +1,104 @@
+"""Pictures made to do harm are pixels or a DecodeError: a short campaign, and the ways that were found."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fuzz_images import DECODED, REFUSED, Judge, campaign
+from image_seeds import bombs, ico_of, many_scans, noise, png_of, saved, seeds, tiff_of
+from pack_images.picture import FORMATS
+from pack_images.plan import Pixels
+from pack_images.scan import EXTENSIONS
+
+HOW = Pixels(size=(8, 8), max_pixels=1_000_000)
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    with Judge() as judge:
+        yield judge
+
+
+def test_a_short_campaign_finds_nothing(tmp_path: Path) -> None:
+    report = campaign(range(1500), seed=0, workers=2, folders=[], keep=tmp_path)
+    assert report["failures"] == {}, sorted(tmp_path.glob("*.json"))[0].read_text()
+    assert report["tried"] == 1500
+    assert min(report["decoded"], report["refused"]) > 300  # type: ignore[call-overload]
+
+
+def test_every_format_has_a_seed_that_is_decoded(judge: Judge) -> None:
+    files = seeds()
+    assert {kind for kind, _ in files} == {"other", *FORMATS} - {"DIB", "MPO"}
+    decoded = {kind for kind, data in files if judge.verdict(data, HOW).kind == DECODED}
+    assert decoded == {kind for kind, _ in files} - {"other"}
+
+
+def test_formats_are_those_that_folders_are_searched_for() -> None:
+    Image.init()
+    known = Image.registered_extensions()
+    assert {known[f".{extension}"] for extension in EXTENSIONS} == FORMATS
+
+
+def test_a_format_that_folders_are_not_searched_for_is_refused(judge: Judge) -> None:
+    others = [judge.verdict(data, HOW) for kind, data in seeds() if kind == "other"]
+    assert len(others) > 3
+    assert {verdict.kind for verdict in others} == {REFUSED}
+    assert "EPS is none of the formats that are packed" in {verdict.detail for verdict in others}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("TIFF tiles", "tiles of 16384x16384 are more than 1048576 pixels; --max-pixels allows more"),
+        ("JPEG 2000 tiles", "65025 tiles are too many for 1048576 pixels; --max-pixels allows more"),
+        ("JPEG 2000 tiles in an icon", "65025 tiles are too many for 1048576 pixels; --max-pixels allows more"),
+        ("JPEG scans", "a JPEG of more than 500 scans"),
+        ("PNG in an icon", "more than 1000000 pixels; --max-pixels allows more"),
+        ("PNG in an Apple icon", "more than 1000000 pixels; --max-pixels allows more"),
+        ("PNG pixels", "more than 1000000 pixels; --max-pixels allows more"),
+    ],
+)
+def test_a_bomb_is_refused(judge: Judge, name: str, message: str) -> None:
+    verdict = judge.verdict(bombs()[name][1], HOW)
+    assert (verdict.kind, verdict.detail) == (REFUSED, message)
+
+
+@pytest.mark.parametrize("name", ["PNG texts", "tags of one place"])
+def test_a_bomb_beside_the_picture_takes_little(judge: Judge, name: str) -> None:
+    verdict = judge.verdict(bombs()[name][1], HOW)
+    assert not verdict.is_failure, verdict
+
+
+def test_the_limit_is_of_the_picture_in_an_icon(judge: Judge) -> None:
+    data = ico_of(saved(noise(1200, 900), "PNG"))
+    verdict = judge.verdict(data, HOW)
+    assert (verdict.kind, verdict.detail) == (REFUSED, "1200x900 is more than 1000000 pixels; --max-pixels allows more")
+    assert judge.verdict(data, Pixels(size=(8, 8))).kind == DECODED
+
+
+@pytest.mark.parametrize("max_pixels", [200 * 200, 1_000_000])
+def test_as_many_scans_as_programs_write_are_decoded(judge: Judge, max_pixels: int) -> None:
+    assert judge.verdict(many_scans(400), Pixels(max_pixels=max_pixels)).kind == DECODED
+
+
+def test_tiles_larger_than_a_small_picture_are_decoded(judge: Judge) -> None:
+    tags = {256: 20, 257: 13, 258: 8, 259: 1, 262: 1, 277: 1, 322: 1024, 323: 1024}
+    assert judge.verdict(tiff_of(tags, bytes(1 << 20)), Pixels(max_pixels=20 * 13)).kind == DECODED
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(tiff_of({256: 8, 257: 8, 258: 8, 259: 1, 262: 2, 277: 30_000}, bytes(64)), id="30,000 samples"),
+        pytest.param(png_of(8, 8, 8, 2, b"") + b"trailing", id="PNG without pixels"),
+        pytest.param(ico_of(saved(noise(16, 16), "PNG"), side=32), id="an icon of another size than it says"),
+        pytest.param(b"II*\0" + struct.pack("<LH", 8, 1) + bytes(16), id="a TIFF of one empty tag"),
+    ],
+)
+def test_nothing_is_printed_of_an_odd_file(judge: Judge, data: bytes) -> None:
+    assert judge.verdict(data, HOW).kind in (DECODED, REFUSED)
