@@ -3,8 +3,8 @@
     python tests/faults/fuzz_packs.py --inputs 100000 --seed 0 --workers 2
     python tests/faults/fuzz_packs.py --only 4711
 
-Input number i is decided by `--seed` + i alone. Each is opened and read in full, through everything that reads packs, in
-a child process that has 5 seconds and 1 GB of memory for it. The last line is JSON; status 1 tells of failures.
+Input number i is decided by `--seed` + i alone. Each is opened and read in full, through everything that reads packs,
+in a child process that has 5 seconds and 1 GB of memory for it. The last line is JSON; status 1 tells of failures.
 """
 
 from __future__ import annotations

@@ -125,13 +125,15 @@ def write_small(
 
 def write_copy(path: Path, libver: str | tuple[str, str], **options: object) -> None:
     """The same arrays in a file that h5py makes with these options."""
-    with h5py.File(write_small(path.with_suffix(".source"), 2), "r") as source:
-        with h5py.File(path, "w", libver=libver, **options) as copy:
-            for name in ("columns", "skipped"):
-                copy.create_group(name, track_order="track_order" in options)
-            for name in _DATA_SETS.split():
-                copy.create_dataset(name, data=source[name])
-            copy.attrs.update(source.attrs)
+    with (
+        h5py.File(write_small(path.with_suffix(".source"), 2), "r") as source,
+        h5py.File(path, "w", libver=libver, **options) as copy,
+    ):
+        for name in ("columns", "skipped"):
+            copy.create_group(name, track_order="track_order" in options)
+        for name in _DATA_SETS.split():
+            copy.create_dataset(name, data=source[name])
+        copy.attrs.update(source.attrs)
 
 
 def changed(change: Callable[[h5py.File], object]) -> Callable[[Path], None]:
