@@ -304,11 +304,12 @@ def _json(file: h5py.File, name: str) -> dict[str, Any]:
 
 def _members(file: h5py.File, group: str) -> list[str]:
     _check_link(file, group)
-    if not isinstance(file[group], h5py.Group):
+    node = file[group]
+    if not isinstance(node, h5py.Group):
         raise FormatError(f"{group}: expected a group")
     names: list[str] = []
     # In the order of the file: to sort them, HDF5 makes a table, and frees what is not there when a link is damaged.
-    file[group].id.links.iter(lambda name: names.append(decode(name)), order=h5py.h5.ITER_NATIVE)
+    node.id.links.iterate(lambda name: names.append(decode(name)), order=h5py.h5.ITER_NATIVE)
     return sorted(names)
 
 
