@@ -99,7 +99,9 @@ def bases() -> dict[str, Base]:
     return found
 
 
-def write_small(path: Path, classes: int = 1, rows: int = 3, columns: int = 0, skipped: int = 0, note: str = "") -> Path:
+def write_small(
+    path: Path, classes: int = 1, rows: int = 3, columns: int = 0, skipped: int = 0, note: str = ""
+) -> Path:
     """A pack of a few kilobytes whose checksums are right."""
     shape = rows, 64, 64, 1  # a page each: HDF5 does not align what is smaller, and the file stays small
     pixels = np.frombuffer(hashlib.shake_256(b"pixels").digest(rows * 4096), np.uint8).reshape(shape)
@@ -300,7 +302,9 @@ def damaged(files: dict[str, Base], seed: int) -> Damaged:
         kind = "sealed"
     content, where = bytearray(base.content), "metadata"
     if kind == "sealed":
-        sealed_again(content, base.pieces, [_write_number(content, base, random_) for _ in range(random_.randint(1, 3))])
+        sealed_again(
+            content, base.pieces, [_write_number(content, base, random_) for _ in range(random_.randint(1, 3))]
+        )
     elif kind == "blind":
         for _ in range(random_.randint(1, 8)):
             content[random_.choice(base.metadata)] = random_.randrange(256)
