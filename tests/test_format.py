@@ -488,7 +488,7 @@ def test_a_pack_with_one_thing_wrong_is_refused(sealed, change, reason):
         pytest.param(b"", "it is not an HDF5 file", id="empty"),
         pytest.param(b"path,label\na.png,cat\n" * 500, "it is not an HDF5 file", id="text"),
         pytest.param(b"\x89HDF\r\n\x1a\n", "cut short", id="signature"),
-        pytest.param(b"\x89HDF\r\n\x1a\n" + bytes(5000), "files before version 1.8", id="signature and zeros"),
+        pytest.param(b"\x89HDF\r\n\x1a\n" + bytes(5000), "another HDF5 file, as they were before version 1.8", id="signature and zeros"),
     ],
 )
 def test_another_file_is_refused(tmp_path, content, reason):

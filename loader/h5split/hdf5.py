@@ -172,7 +172,7 @@ class File:
         """Superblock, II."""
         version = self.read(8, 1)[0]
         if version < 2:
-            raise NoHdf5Error(f"it is as HDF5 wrote files before version 1.8 (superblock version {version})")
+            raise NoHdf5Error("it is another HDF5 file, as they were before version 1.8")
         if version > 3:
             raise Hdf5Error(f"expected a superblock of version 2 or 3, found {version}")
         fields = _Fields(self.sealed(0, 44, _SIGNATURE))

@@ -125,13 +125,14 @@ def write_small(
 
 def write_copy(path: Path, libver: str | tuple[str, str], **options: object) -> None:
     """The same arrays in a file that h5py makes with these options."""
-    with h5py.File(write_small(path.with_suffix(".source"), 2), "r") as source:
-        with h5py.File(path, "w", libver=libver, **options) as copy:
-            for name in ("columns", "skipped"):
-                copy.create_group(name, track_order="track_order" in options)
-            for name in _DATA_SETS.split():
-                copy.create_dataset(name, data=source[name])
-            copy.attrs.update(source.attrs)
+    source = write_small(path.with_suffix(".source"), 2)
+    with h5py.File(source, "r") as source, h5py.File(path, "w", libver=libver, **options) as copy:
+        for name in ("columns", "skipped"):
+            copy.create_group(name, track_order="track_order" in options)
+        for name in _DATA_SETS.split():
+            copy.create_dataset(name, data=source[name])
+        for name, value in source.attrs.items():
+            copy.attrs.create(name, value)
 
 
 def changed(change: Callable[[h5py.File], object]) -> Callable[[Path], None]:
@@ -175,6 +176,14 @@ def _committed(file: h5py.File) -> None:
     file.create_dataset("labels", data=np.zeros(3, "i4"), dtype=file["type"])
 
 
+def _older(path: Path) -> None:
+    """The labels are as an older HDF5 writes them: their header has no checksum."""
+    with h5py.File(write_small(path, 2), "r+", libver="earliest") as file:
+        labels = file["labels"][()]
+        del file["labels"]
+        file["labels"] = labels
+
+
 def _crowded(file: h5py.File) -> None:
     for number in range(40):
         file["columns"].create_dataset(f"a longer name, so that there are more blocks than one {number}", data=_TEXTS)
@@ -193,7 +202,8 @@ _MAKERS: dict[str, Callable[[Path], object]] = {
     "huge attribute": lambda path: write_small(path, note="x" * 66_000),
     "dense attributes": changed(lambda file: file.attrs.update({str(number): number for number in range(9)})),
     "indirect blocks": changed(_crowded),
-    "earliest": lambda path: write_copy(path, "earliest"),
+    "before 1.8": lambda path: write_copy(path, "earliest"),
+    "older labels": _older,
     "latest": lambda path: write_copy(path, "latest"),
     "pages": lambda path: write_copy(path, "latest", fs_strategy="page", fs_persist=True, fs_page_size=512),
     "order": lambda path: write_copy(path, ("v108", "v108"), track_order=True),
