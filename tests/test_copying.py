@@ -117,7 +117,7 @@ def test_an_hdf5_file_that_is_no_pack_is_an_error(here):
 
     with h5py.File("weights.h5", "w") as file:
         file["weights"] = np.zeros(3)
-    with pytest.raises(FormatError, match=r"weights\.h5: expected a pack .* found another HDF5 file"):
+    with pytest.raises(FormatError, match=r"weights\.h5: expected a pack, but it is another HDF5 file"):
         make(["a", "weights.h5"])
 
 

@@ -360,7 +360,7 @@ def overlapping(file: h5py.File) -> None:
 
 SOFT, EXTERNAL = h5py.SoftLink("/elsewhere"), h5py.ExternalLink("other.h5", "/elsewhere")
 LINK = "expected a data set in this file, found a link"
-STORAGE = "images: expected plain bytes in this file, found chunked, filtered, virtual or external storage"
+STORAGE = "images: expected plain bytes in this file, found {} storage; pack again"
 PLACES = {"shape": PIXELS.shape, "dtype": "u1"}  # and no data: nothing is allocated
 VARIABLE = {"data": ["name"] * ROWS, "dtype": h5py.string_dtype()}
 
@@ -368,27 +368,42 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "no attributes": (lambda file: file.attrs.clear(), "expected a pack .*, found another HDF5 file"),
     "no format": (lambda file: file.attrs.pop("format"), "found another HDF5 file"),
     "another format": (attribute("format", "pictures"), "found another HDF5 file"),
-    "format is an integer": (attribute("format", 1), "attribute format: expected text, found int64"),
-    "format is an array": (attribute("format", [b"a", b"b"]), "attribute format: expected text, found ndarray"),
-    "format is empty": (attribute("format", h5py.Empty("S1")), "attribute format: expected text, found Empty"),
-    "format is no UTF-8": (attribute("format", np.bytes_(b"\xff")), "damaged"),
+    "format is an integer": (attribute("format", 1), "found another HDF5 file"),
+    "format is an array": (attribute("format", [b"a", b"b"]), "found another HDF5 file"),
+    "format is empty": (attribute("format", h5py.Empty("S1")), "found another HDF5 file"),
+    "format is no UTF-8": (attribute("format", np.bytes_(b"\xff")), "found another HDF5 file"),
     "no version": (lambda file: file.attrs.pop("version"), "found another HDF5 file"),
     "a newer version": (attribute("version", 2), "expected version 1, found version 2; upgrade with: pip install"),
-    "version is text": (attribute("version", "1"), "attribute version: expected an integer, found str"),
+    "version is text": (
+        attribute("version", "1"),
+        "attribute version: expected an integer, found variable-length data",
+    ),
     "version is a float": (attribute("version", 1.0), "attribute version: expected an integer, found float64"),
-    "version is an array": (attribute("version", [1]), "attribute version: expected an integer, found ndarray"),
-    "no settings": (lambda file: file.attrs.pop("settings"), "damaged .*settings"),
-    "settings are no JSON": (attribute("settings", "{'fit': 1}"), "damaged .*double quotes"),
-    "settings are a list": (attribute("settings", "[1]"), "attribute settings: expected a JSON object, found list"),
-    "settings are nested too deeply": (attribute("settings", "[" * 60_000), "damaged"),
-    "packed_by is no JSON": (attribute("packed_by", ""), "damaged"),
-    "packed_by is an array": (attribute("packed_by", [1, 2]), "attribute packed_by: expected text, found ndarray"),
+    "version is an array": (
+        attribute("version", [1]),
+        r"attribute version: expected an integer, found int64 of shape \(1,\)",
+    ),
+    "no settings": (
+        lambda file: file.attrs.pop("settings"),
+        "attribute settings: expected fixed-length text, found none",
+    ),
+    "settings are no JSON": (attribute("settings", np.bytes_(b"{'fit': 1}")), "damaged.*double quotes"),
+    "settings are a list": (
+        attribute("settings", np.bytes_(b"[1]")),
+        "attribute settings: expected a JSON object, found list",
+    ),
+    "settings are nested too deeply": (attribute("settings", np.bytes_(b"[" * 60_000)), "damaged"),
+    "packed_by is no JSON": (attribute("packed_by", np.bytes_(b"")), "damaged"),
+    "packed_by is an array": (
+        attribute("packed_by", [1, 2]),
+        r"attribute packed_by: expected fixed-length text, found int64 of shape \(2,\)",
+    ),
     "no images": (without("images"), "images is missing"),
-    "images chunked": (replaced("images", data=PIXELS, chunks=True), STORAGE),
-    "images gzipped": (replaced("images", data=PIXELS, compression="gzip"), STORAGE),
-    "images compact": (compact, STORAGE),
-    "images external": (replaced("images", **PLACES, external=[("raw", 0, PIXELS.nbytes)]), STORAGE),
-    "images virtual": (virtual, STORAGE),
+    "images chunked": (replaced("images", data=PIXELS, chunks=True), STORAGE.format("chunked")),
+    "images gzipped": (replaced("images", data=PIXELS, compression="gzip"), STORAGE.format("filtered")),
+    "images compact": (compact, STORAGE.format("compact")),
+    "images external": (replaced("images", **PLACES, external=[("raw", 0, PIXELS.nbytes)]), STORAGE.format("external")),
+    "images virtual": (virtual, STORAGE.format("virtual")),
     "images a soft link": (moved("images", SOFT), f"images: {LINK}"),
     "images an external link": (moved("images", EXTERNAL), f"images: {LINK}"),
     "images a dangling link": (moved("images", h5py.SoftLink("/nowhere")), "images"),
@@ -421,7 +436,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "class_names of rank 0": (replaced("class_names", data=np.bytes_(b"cat")), "class_names: expected 1 dimensions"),
     "no class_name": (replaced("class_names", data=np.empty(0, "S1")), "labels: expected 0 to -1, found 0 to 1"),
     "no filenames": (without("filenames"), "filenames is missing"),
-    "filenames variable": (replaced("filenames", **VARIABLE), "filenames: expected fixed-length text, found object"),
+    "filenames variable": (
+        replaced("filenames", **VARIABLE),
+        "filenames: expected fixed-length text, found variable-length data",
+    ),
     "filenames numbers": (replaced("filenames", data=np.arange(ROWS)), "filenames: expected fixed-length text"),
     "digests narrow": (
         replaced("digests", data=np.zeros((ROWS, 16), "u1")),
@@ -469,8 +487,12 @@ def test_a_pack_with_one_thing_wrong_is_refused(sealed, change, reason):
     [
         pytest.param(b"", "it is not an HDF5 file", id="empty"),
         pytest.param(b"path,label\na.png,cat\n" * 500, "it is not an HDF5 file", id="text"),
-        pytest.param(b"\x89HDF\r\n\x1a\n", "HDF5 cannot open it|cut short", id="signature"),
-        pytest.param(b"\x89HDF\r\n\x1a\n" + bytes(5000), "HDF5 cannot open it|cut short", id="signature and zeros"),
+        pytest.param(b"\x89HDF\r\n\x1a\n", "cut short", id="signature"),
+        pytest.param(
+            b"\x89HDF\r\n\x1a\n" + bytes(5000),
+            "another HDF5 file, as they were before version 1.8",
+            id="signature and zeros",
+        ),
     ],
 )
 def test_another_file_is_refused(tmp_path, content, reason):
@@ -497,12 +519,11 @@ def test_a_file_that_may_not_be_read_is_a_permission_error(sealed):
         PackedImages(sealed)
 
 
-def test_a_superblock_of_another_version_is_not_taken_for_a_lock(sealed):
-    """HDF5's reason is "bad superblock version number", which has "lock" in it."""
+def test_a_superblock_of_another_version_is_refused(sealed):
     content = bytearray(sealed.read_bytes())
     content[8] = 99
     sealed.write_bytes(content)
-    assert_refused(sealed, "HDF5 cannot open it")
+    assert_refused(sealed, "expected a superblock of version 2 or 3, found 99")
 
 
 @pytest.mark.parametrize(
@@ -531,7 +552,7 @@ def test_a_superblock_of_another_version_is_not_taken_for_a_lock(sealed):
 )
 def test_a_file_cut_short_is_refused(sealed, length):
     sealed.write_bytes(sealed.read_bytes()[:length])
-    assert_refused(sealed, "cut short|not an HDF5 file|HDF5 cannot open it")
+    assert_refused(sealed, "cut short|not an HDF5 file")
 
 
 def test_a_file_with_bytes_after_its_end_is_read(sealed):
@@ -542,7 +563,7 @@ def test_a_file_with_bytes_after_its_end_is_read(sealed):
 
 def test_a_user_block_moves_the_pixels(sealed, tmp_path):
     path = tmp_path / "user.h5"
-    with h5py.File(sealed) as source, h5py.File(path, "w", userblock_size=512) as copy:
+    with h5py.File(sealed) as source, h5py.File(path, "w", userblock_size=512, libver="v108") as copy:
         for name in source:
             source.copy(name, copy, name)
         copy.attrs.update(source.attrs)
@@ -581,12 +602,12 @@ def test_a_file_that_another_process_writes_is_refused_until_it_ends(sealed):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> dict[str, tuple[bytes, list[int]]]:
-    """Packs with and without checksums of their metadata: their bytes, and where there is something but pixels."""
+    """Packs as this and as the newest HDF5 writes them: their bytes, and where there is something but pixels."""
     folder = tmp_path_factory.mktemp("whole")
-    with h5py.File(write(folder / "sealed"), "r") as source, h5py.File(folder / "old", "w", libver="earliest") as copy:
+    with h5py.File(write(folder / "sealed"), "r") as source, h5py.File(folder / "new", "w", libver="latest") as copy:
         source.visititems(partial(_copy, copy))
         copy.attrs.update(source.attrs)
-    return {name: _metadata(folder / name) for name in ("sealed", "old")}
+    return {name: _metadata(folder / name) for name in ("sealed", "new")}
 
 
 def _copy(copy: h5py.File, name: str, item: h5py.Dataset | h5py.Group) -> None:
@@ -600,7 +621,7 @@ def _metadata(path: Path) -> tuple[bytes, list[int]]:
     return content, [at for at in range(len(content)) if at not in pixels and any(content[max(0, at - 8) : at + 9])]
 
 
-@pytest.mark.parametrize("kind", ["sealed", "old"])
+@pytest.mark.parametrize("kind", ["sealed", "new"])
 @given(
     flips=st.lists(st.tuples(st.integers(0, 2**32), st.integers(0, 255)), max_size=8),
     length=st.none() | st.integers(0, 2**32),

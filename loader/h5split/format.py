@@ -39,6 +39,7 @@ import io
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -50,12 +51,14 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from h5split import hdf5
+
 FORMAT = "packed-images"
 VERSION = 1
 DIGEST_SIZE = 32
 
 _ALIGNMENT = 4096
-_TEXT = "fixed UTF-8"  # stands where a numpy dtype does in the tables below
+_TEXT = np.dtype("S")  # of any length
 
 
 class FormatError(ValueError):
@@ -153,75 +156,81 @@ def read(path: str | os.PathLike[str]) -> tuple[int, Header]:
     """Check a pack and return a descriptor of it, for the caller to map and close, with its header.
 
     The header was read through that very descriptor, and every block of it lies within the size the descriptor has.
+    Where there are locks, writers are kept off as long as the descriptor or a map of it is open.
 
     Raises:
         FileNotFoundError: There is no such file.
         FormatError: It is no pack, is damaged, or is of a newer version; the message says which.
     """
     path = os.fspath(path)
-    with _open(path) as file, _errors_name(path):
-        descriptor = os.dup(file.id.get_vfd_handle())
-        try:
-            header = _header(file, os.fstat(descriptor).st_size)
-        except BaseException:
-            os.close(descriptor)
-            raise
+    descriptor = _open(path)
+    try:
+        with _errors_name(path):
+            _lock(descriptor)
+            header = _header(hdf5.File(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor, header
 
 
-def _open(path: str) -> h5py.File:
+def _open(path: str) -> int:
     try:
-        return h5py.File(path, "r", driver="sec2", locking="best-effort")
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+            if os.path.isdir(path):
+                found = f"a folder; pack-images {path} -o OUT.h5 packs it"
+            else:
+                found = "something that is no file; copy it into one"
+            raise FormatError(f"{path}: expected a pack, found {found}")
+        return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file; pack-images SOURCE... -o {path} makes one") from None
-    except IsADirectoryError:
-        raise FormatError(f"{path}: expected a pack, found a folder; pack-images {path} -o OUT.h5 packs it") from None
-    except OSError as error:
-        if os.path.isdir(path):
+
+
+def _lock(descriptor: int) -> None:
+    """Share the file with readers; HDF5, while it writes, shares it with nobody."""
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
             raise FormatError(
-                f"{path}: expected a pack, found a folder; pack-images {path} -o OUT.h5 packs it"
-            ) from None
-        if isinstance(error, PermissionError):
-            raise
-        text = str(error)
-        if "truncated" in text:
-            found = f"the file is cut short ({os.path.getsize(path)} bytes); copy it again, or pack again"
-        elif "unable to lock file" in text:
-            found = "another process is writing to it; try again when it has finished"
-        elif "signature" in text:
-            raise NotAPackError(
-                f"{path}: expected a pack, but it is not an HDF5 file; packs are made by pack-images"
+                "expected a pack, but another process is writing to it; try again when it has finished"
             ) from error
-        else:
-            found = f"HDF5 cannot open it ({text}); copy it again, or pack again"
-        raise FormatError(f"{path}: expected a pack, but {found}") from error
 
 
 @contextlib.contextmanager
 def _errors_name(path: str) -> Iterator[None]:
-    """Say which file it was, once, and turn what HDF5 raises on damaged metadata into a FormatError."""
+    """Say which file it was, once, and turn what is raised on damaged metadata into a FormatError."""
     try:
         yield
     except FormatError as error:
         raise type(error)(f"{path}: {_line(error)}") from None
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, UnicodeError) as error:
-        raise FormatError(f"{path}: damaged ({_line(error)}); copy it again, or pack again") from error
+    except hdf5.NoHdf5Error as error:
+        raise NotAPackError(f"{path}: expected a pack, but {_line(error)}; packs are made by pack-images") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise FormatError(
+            f"{path}: damaged, or not as pack-images makes it ({_line(error)}); copy it again, or pack again"
+        ) from error
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """What it says, as one line that a terminal shows: names in it come from the file."""
+    line = " ".join(str(error).split())
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
-def _header(file: h5py.File, size: int) -> Header:
-    version = _version(file)
+def _header(file: hdf5.File) -> Header:
+    version = _version(file.root)
     if version != VERSION:
         raise FormatError(
             f"expected version {VERSION}, found version {version}; upgrade with: pip install --upgrade pack-images"
         )
-    images = _block(file, "images", np.dtype("u1"), 4, size)
+    images = _block(file, "images", np.dtype("u1"), 4)
     if 0 in images.shape:
         raise FormatError(f"images: expected pixels, found shape {images.shape}")
-    tables = _tables(file, images.shape[0], size)
+    tables = _tables(file, images.shape[0])
     header = Header(
         images=images,
         labels=tables["labels"],
@@ -235,12 +244,12 @@ def _header(file: h5py.File, size: int) -> Header:
         },
         skipped_filenames=tables["skipped/filenames"],
         skipped_reasons=tables["skipped/reasons"],
-        class_names=tuple(decode(bytes(name)) for name in file["class_names"][()]),
-        settings=_json(file, "settings"),
-        packed_by=_json(file, "packed_by"),
+        class_names=tuple(decode(name) for name in _array(file, tables["class_names"]).tolist()),
+        settings=_json(file.root, "settings"),
+        packed_by=_json(file.root, "packed_by"),
         tables=tables,
-        tables_checksum=_tables_checksum(file),
-        size=size,
+        tables_checksum=_tables_checksum(file.root),
+        size=file.size,
     )
     if header.digests.shape[1] != DIGEST_SIZE:
         raise FormatError(f"digests: expected {DIGEST_SIZE} bytes a row, found {header.digests.shape[1]}")
@@ -250,117 +259,128 @@ def _header(file: h5py.File, size: int) -> Header:
     return header
 
 
-def _tables(file: h5py.File, rows: int, size: int) -> dict[str, Block]:
+def _tables(file: hdf5.File, rows: int) -> dict[str, Block]:
     """Every data set but `images`, in the order in which their bytes are summed."""
     return {
-        "labels": _block(file, "labels", np.dtype("<i4"), 1, size, rows),
-        "class_names": _block(file, "class_names", _TEXT, 1, size),
-        "filenames": _block(file, "filenames", _TEXT, 1, size, rows),
-        **{
-            f"columns/{name}": _block(file, f"columns/{name}", _TEXT, 1, size, rows)
-            for name in _members(file, "columns")
-        },
-        "digests": _block(file, "digests", np.dtype("u1"), 2, size, rows),
-        "checksums": _block(file, "checksums", np.dtype("<u8"), 1, size, rows),
-        "skipped/filenames": _block(file, "skipped/filenames", _TEXT, 1, size),
-        "skipped/reasons": _block(file, "skipped/reasons", _TEXT, 1, size),
+        "labels": _block(file, "labels", np.dtype("<i4"), 1, rows),
+        "class_names": _block(file, "class_names", _TEXT, 1),
+        "filenames": _block(file, "filenames", _TEXT, 1, rows),
+        **{f"columns/{name}": _block(file, f"columns/{name}", _TEXT, 1, rows) for name in _members(file, "columns")},
+        "digests": _block(file, "digests", np.dtype("u1"), 2, rows),
+        "checksums": _block(file, "checksums", np.dtype("<u8"), 1, rows),
+        "skipped/filenames": _block(file, "skipped/filenames", _TEXT, 1),
+        "skipped/reasons": _block(file, "skipped/reasons", _TEXT, 1),
     }
 
 
-def _tables_checksum(file: h5py.File) -> int | None:
-    value = file.attrs.get("tables_checksum")
-    if value is None:
-        return None
-    if not isinstance(value, np.integer):
-        raise FormatError(f"attribute tables_checksum: expected an integer, found {type(value).__name__}")
-    return int(value)
+def _tables_checksum(root: hdf5.Object) -> int | None:
+    return _integer(root, "tables_checksum") if b"tables_checksum" in root.attributes else None
 
 
-def _version(file: h5py.File) -> int:
-    missing = {"format", "version"} - set(file.attrs)
-    if missing or _text(file, "format") != FORMAT:
+def _version(root: hdf5.Object) -> int:
+    if b"version" not in root.attributes or _value(root, "format") != FORMAT.encode():
         raise NotAPackError(
             f"expected a pack (attribute format = {FORMAT!r}), found another HDF5 file; packs are made by pack-images"
         )
-    version = file.attrs["version"]
-    if not isinstance(version, np.integer):
-        raise FormatError(f"attribute version: expected an integer, found {type(version).__name__}")
-    return int(version)
+    return _integer(root, "version")
 
 
-def _text(file: h5py.File, name: str) -> str:
-    value = file.attrs[name]
-    if not isinstance(value, (bytes, str)):
-        raise FormatError(f"attribute {name}: expected text, found {type(value).__name__}")
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _integer(root: hdf5.Object, name: str) -> int:
+    value = _value(root, name)
+    if not isinstance(value, int):
+        raise FormatError(f"attribute {name}: expected an integer, found {_found(root, name)}")
+    return value
 
 
-def _json(file: h5py.File, name: str) -> dict[str, Any]:
-    value = json.loads(_text(file, name))
+def _text(root: hdf5.Object, name: str) -> str:
+    value = _value(root, name)
+    if not isinstance(value, bytes):
+        raise FormatError(f"attribute {name}: expected fixed-length text, found {_found(root, name)}")
+    return value.decode()
+
+
+def _value(root: hdf5.Object, name: str) -> int | bytes | None:
+    """An attribute that is one integer or one text; None if it is something else."""
+    attribute = root.attributes.get(name.encode())
+    if attribute is None or attribute.shape != () or attribute.type.dtype.kind not in "iuS":
+        return None
+    value: int | bytes = np.frombuffer(attribute.data, attribute.type.dtype, 1).tolist()[0]
+    return value
+
+
+def _found(root: hdf5.Object, name: str) -> str:
+    attribute = root.attributes.get(name.encode())
+    if attribute is None:
+        return "none"
+    return attribute.type.name if attribute.shape == () else f"{attribute.type.name} of shape {attribute.shape}"
+
+
+def _json(root: hdf5.Object, name: str) -> dict[str, Any]:
+    value = json.loads(_text(root, name))
     if not isinstance(value, dict):
         raise FormatError(f"attribute {name}: expected a JSON object, found {type(value).__name__}")
     return value
 
 
-def _members(file: h5py.File, group: str) -> list[str]:
-    _check_link(file, group)
-    node = file[group]
-    if not isinstance(node, h5py.Group):
+def _members(file: hdf5.File, group: str) -> list[str]:
+    if not (member := _member(file, group)).is_group:
         raise FormatError(f"{group}: expected a group")
-    names: list[str] = []
-    # In the order of the file: to sort them, HDF5 makes a table, and frees what is not there when a link is damaged.
-    node.id.links.iterate(lambda name: names.append(decode(name)), order=h5py.h5.ITER_NATIVE)
-    return sorted(names)
+    return [decode(name) for name in sorted(member.links)]
 
 
-def _check_link(file: h5py.File, name: str) -> None:
-    """Only hard links: a soft or external one could lead anywhere, another file included."""
+def _member(file: hdf5.File, name: str) -> hdf5.Object:
+    """A group or data set by its path, and by hard links only: others could lead anywhere, out of the file included."""
     head, _, tail = name.rpartition("/")
-    if head:
-        _check_link(file, head)
-    group = file[head] if head else file
-    if not isinstance(group, h5py.Group) or not group.id.links.exists(encode(tail)):
+    group = _member(file, head) if head else file.root
+    if not group.is_group:
+        raise FormatError(f"{head}: expected a group")
+    if encode(tail) not in group.links:
         raise FormatError(f"{name} is missing; copy the file again, or pack again")
-    if group.id.links.get_info(encode(tail)).type != h5py.h5l.TYPE_HARD:
+    address = group.links[encode(tail)]
+    if address is None:
         raise FormatError(f"{name}: expected a data set in this file, found a link that leads elsewhere")
+    return file.object(address)
 
 
-def _block(
-    file: h5py.File, name: str, dtype: np.dtype[Any] | str, rank: int, size: int, rows: int | None = None
-) -> Block:
+def _block(file: hdf5.File, name: str, dtype: np.dtype[Any], rank: int, rows: int | None = None) -> Block:
     """The place of one data set, or a FormatError where it is not plain bytes inside this file."""
-    _check_link(file, name)
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset):
-        raise FormatError(f"{name}: expected a data set, found a group")
-    layout = dataset.id.get_create_plist()
-    if layout.get_layout() != h5py.h5d.CONTIGUOUS or layout.get_nfilters() or layout.get_external_count():
+    member = _member(file, name)
+    if not member.is_data_set:
+        raise FormatError(f"{name}: expected a data set, found {'a group' if member.is_group else 'something else'}")
+    found = member.data_set
+    if found.storage != "contiguous":
         raise FormatError(
-            f"{name}: expected plain bytes in this file, found chunked, filtered, virtual or external storage; "
-            "pack again with pack-images"
+            f"{name}: expected plain bytes in this file, found {found.storage} storage; pack again with pack-images"
         )
-    _check_type(name, dataset, dtype)
-    if dataset.ndim != rank or (rows is not None and dataset.shape[0] != rows):
+    if found.type.dtype != dtype and not (dtype == _TEXT and found.type.dtype.kind == "S"):
+        raise FormatError(
+            f"{name}: expected {dtype if dtype != _TEXT else 'fixed-length text'}, found {found.type.name}"
+        )
+    if found.shape is None or len(found.shape) != rank or (rows is not None and found.shape[0] != rows):
         expected = f"{rank} dimensions" if rows is None else f"{rows} rows, as images has"
-        raise FormatError(f"{name}: expected {expected}, found shape {dataset.shape}")
-    block = Block(dataset.id.get_offset() or 0, dataset.dtype, tuple(int(n) for n in dataset.shape))
-    if block.nbytes and not block.offset:
+        raise FormatError(f"{name}: expected {expected}, found shape {found.shape}")
+    block = Block(found.offset or 0, found.type.dtype, found.shape)
+    _check_place(name, block, found, file.size)
+    return block
+
+
+def _check_place(name: str, block: Block, found: hdf5.DataSet, size: int) -> None:
+    if block.nbytes and found.offset is None:
         raise FormatError(f"{name}: its storage was never allocated; pack again")
     if block.offset + block.nbytes > size:
         raise FormatError(
             f"{name}: expected bytes up to {block.offset + block.nbytes}, but the file is cut short at {size}; "
             "copy it again, or pack again"
         )
-    return block
+    if block.nbytes != found.nbytes:
+        raise FormatError(
+            f"{name}: expected {block.nbytes} bytes, found {found.nbytes}; copy the file again, or pack again"
+        )
 
 
-def _check_type(name: str, dataset: h5py.Dataset, dtype: np.dtype[Any] | str) -> None:
-    if dtype is _TEXT or dtype == _TEXT:
-        text = h5py.check_string_dtype(dataset.dtype)
-        if text is None or text.length is None:
-            raise FormatError(f"{name}: expected fixed-length text, found {dataset.dtype}")
-    elif dataset.dtype != dtype:
-        raise FormatError(f"{name}: expected {dtype}, found {dataset.dtype}")
+def _array(file: hdf5.File, block: Block) -> NDArray[Any]:
+    data = file.data(block.offset, block.nbytes)
+    return np.frombuffer(data, block.dtype, block.nbytes // block.dtype.itemsize).reshape(block.shape)
 
 
 def _check_apart(blocks: Sequence[Block]) -> None:

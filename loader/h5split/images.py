@@ -292,9 +292,5 @@ class PackedImages:
 
 
 def _map(descriptor: int, header: Header) -> mmap.mmap:
-    """Map the file that the header was read from, and keep writers off it with a shared lock where there are locks."""
-    with contextlib.suppress(ImportError, OSError):
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    """Map the file that the header was read from; the lock that keeps writers off it lasts as long as the map."""
     return mmap.mmap(descriptor, header.size, access=mmap.ACCESS_READ)

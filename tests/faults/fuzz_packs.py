@@ -3,8 +3,9 @@
     python tests/faults/fuzz_packs.py --inputs 100000 --seed 0 --workers 2
     python tests/faults/fuzz_packs.py --only 4711
 
-Input number i is decided by `--seed` + i alone. Each is opened and read in full, through everything that reads packs,
-in a child process that has 5 seconds and 1 GB of memory for it. The last line is JSON; status 1 tells of failures.
+Each input is decided by its seed alone, which is that of the one before and 1. It is opened and read in full, through
+everything that reads packs, in a child process that has 5 seconds and 1 GB of memory for it. What fails is kept, and
+named on stderr. The last line is JSON; status 1 tells of failures.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -34,7 +34,10 @@ from h5split.verify import verify
 
 SECONDS = 5
 MEMORY = 1 << 30  # bytes
-_A_LIFE = 2000  # inputs of a child, so that what HDF5 leaks is not taken for the fault of one
+A_LIFE = 2000  # inputs of a child, so that what HDF5 leaks is not taken for the fault of one
+
+
+Look = Callable[[str, str], str]  # (path, where) -> outcome
 
 
 class Wrong(Exception):  # noqa: N818  # what it is called in the report
@@ -96,125 +99,140 @@ def read_everything(path: str, where: str = "metadata") -> None:
 # --- many, in children -----------------------------------------------------------------------------------------------
 
 
-def _serve(connection: Connection, files: dict[str, Base], folder: str) -> None:
+def _serve(connection: Connection, files: dict[str, Base], folder: str, look: Look) -> None:
     """Examine inputs whose seeds come in, until there are no more."""
-    limit = _resident() + MEMORY
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (16 * MEMORY, 16 * MEMORY))  # the machine is not to suffer
+    limit = _most_memory() + MEMORY
     path = os.path.join(folder, f"{os.getpid()}.h5")
     with suppress(EOFError):
         while True:
             case = damaged(files, connection.recv())
             Path(path).write_bytes(case.content)
-            outcome = examine(path, case.where)
-            if _resident() > limit:
-                outcome = f"memory: {outcome}"
-            connection.send(outcome)
+            outcome = look(path, case.where)
+            connection.send(outcome if _most_memory() < limit else f"memory: {outcome}")
 
 
-def _resident() -> int:
-    """The most memory that this process ever had, in bytes."""
+def _most_memory() -> int:
+    """That this process ever had, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-@dataclass
 class Child:
-    """A process that examines inputs, and one that takes its place when it dies."""
+    """A process that examines inputs one by one, and the next one when it has died of one.
 
-    files: dict[str, Base]
-    folder: str
-    seed: int | None = None
-    since: float = 0.0
-    served: int = 0
-    _process: multiprocessing.Process = field(init=False)
-    connection: Connection = field(init=False)
+    Args:
+        arguments: files, folder and look, as of `_serve`.
+        seconds: For an input.
+    """
 
-    def __post_init__(self) -> None:
-        context = multiprocessing.get_context("fork")
-        self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self.files, self.folder), daemon=True)
-        self._process.start()
-        theirs.close()
-        self.served = 0
+    def __init__(self, arguments: tuple[dict[str, Base], str, Look], seconds: float) -> None:
+        self.seed = 0
+        self._arguments = arguments
+        self._seconds = seconds
+        self._start()
 
     def examine(self, seed: int) -> None:
-        if self.served == _A_LIFE:
-            self.replace()
-        self.served += 1
-        self.seed, self.since = seed, time.monotonic()
+        """Begin with an input."""
+        if self._done == A_LIFE:
+            self._restart()
+        self._done += 1
+        self.seed = seed
+        self._deadline = time.monotonic() + self._seconds
         self.connection.send(seed)
 
     def answer(self) -> str | None:
-        """What became of the input; None while it is being examined."""
+        """What became of it; None as long as nothing has."""
         if self.connection.poll():
-            with suppress(EOFError, ConnectionResetError):
-                outcome = self.connection.recv()
-                if outcome.startswith("memory"):
-                    self.replace()
-                return outcome
-            self._process.join()
-            code = self._process.exitcode or 0
-            self.replace()
-            return f"crash: {signal.Signals(-code).name if code < 0 else code}"
-        if time.monotonic() - self.since > SECONDS:
-            self.replace()
-            return "hang"
-        return None
-
-    def replace(self) -> None:
-        self.end()
-        self.__post_init__()
+            try:
+                outcome: str = self.connection.recv()
+            except (EOFError, ConnectionResetError):
+                self._process.join()
+                outcome = f"crash: {_name_of(self._process.exitcode)}"
+        elif time.monotonic() > self._deadline:
+            outcome = "hang"
+        else:
+            return None
+        if outcome.startswith(("crash", "hang", "memory")):
+            self._restart()
+        return outcome
 
     def end(self) -> None:
         self._process.kill()
         self._process.join()
         self.connection.close()
 
+    def _start(self) -> None:
+        context = multiprocessing.get_context("fork")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._done = 0
 
-def outcomes(seeds: range, workers: int, files: dict[str, Base]) -> Iterator[tuple[int, str]]:
-    """What becomes of each input: (seed, outcome), in no order."""
+    def _restart(self) -> None:
+        self.end()
+        self._start()
+
+
+def _name_of(code: int | None) -> str:
+    return signal.Signals(-code).name if code is not None and code < 0 else f"status {code}"
+
+
+def outcomes(
+    seeds: range, workers: int, files: dict[str, Base], look: Look = examine, seconds: float = SECONDS
+) -> Iterator[tuple[int, str]]:
+    """What becomes of each input, as it does: (seed, outcome)."""
     ahead = iter(seeds)
     with tempfile.TemporaryDirectory() as folder:
-        children = [Child(files, folder) for _ in range(workers)]
-        for child, seed in zip(children, ahead, strict=False):
-            child.examine(seed)
-        busy = [child for child in children if child.seed is not None]
-        while busy:
-            wait([child.connection for child in busy], timeout=0.2)
-            for child in list(busy):
-                outcome = child.answer()
-                if outcome is None:
-                    continue
-                yield child.seed or 0, outcome
-                seed = next(ahead, None)
-                if seed is None:
-                    busy.remove(child)
-                else:
-                    child.examine(seed)
-        for child in children:
-            child.end()
+        children = [Child((files, folder, look), seconds) for _ in range(min(workers, len(seeds)))]
+        try:
+            busy = list(children)
+            for child in busy:
+                child.examine(next(ahead))
+            while busy:
+                wait([child.connection for child in busy], timeout=0.2)
+                for child in list(busy):
+                    if (outcome := child.answer()) is None:
+                        continue
+                    yield child.seed, outcome
+                    if (seed := next(ahead, None)) is None:
+                        busy.remove(child)
+                    else:
+                        child.examine(seed)
+        finally:
+            for child in children:
+                child.end()
 
 
-def campaign(seeds: range, workers: int, keep: str, report: Callable[[str], object]) -> dict[str, object]:
-    """Examine inputs and sum up; those that fail are kept in a folder.
+def campaign(
+    seeds: range, workers: int, keep: str, look: Look = examine, seconds: float = SECONDS
+) -> dict[str, object]:
+    """Examine inputs and sum up: campaign, tried, opened, refused, and failures by their kind.
 
-    Returns:
-        campaign, tried, opened, refused, and failures by their kind.
+    Args:
+        seeds: Of the inputs.
+        workers: Children at a time.
+        keep: A folder for the inputs that fail.
+        look: What examines one.
+        seconds: It has for that.
     """
     files = bases()
     counts: Counter[str] = Counter()
-    for seed, outcome in outcomes(seeds, workers, files):
+    for seed, outcome in outcomes(seeds, workers, files, look, seconds):
         counts[outcome] += 1
-        if outcome in ("opened", "refused"):
-            continue
-        case = damaged(files, seed)
-        os.makedirs(keep, exist_ok=True)
-        path = Path(keep, f"{seed}.h5")
-        path.write_bytes(case.content)
-        report(f"{outcome}; seed {seed}: {case.how}; {path}")
+        if outcome not in ("opened", "refused"):
+            print(f"{outcome}; {_kept(damaged(files, seed), seed, keep)}", file=sys.stderr)
     opened, refused = counts.pop("opened", 0), counts.pop("refused", 0)
     failures = dict(sorted(counts.items()))
     return {"campaign": "packs", "tried": len(seeds), "opened": opened, "refused": refused, "failures": failures}
+
+
+def _kept(case: Damaged, seed: int, folder: str) -> str:
+    os.makedirs(folder, exist_ok=True)
+    path = Path(folder, f"{seed}.h5")
+    path.write_bytes(case.content)
+    return f"--only {seed}: {case.how}; {path}"
 
 
 # --- argv ------------------------------------------------------------------------------------------------------------
@@ -231,22 +249,20 @@ def main() -> int:
     options = parser.parse_args()
     if options.only is not None:
         return _only(options.only, options.keep)
-    seeds = range(options.seed, options.seed + options.inputs)
-    result = campaign(seeds, options.workers, options.keep, lambda line: print(line, file=sys.stderr))
+    result = campaign(range(options.seed, options.seed + options.inputs), options.workers, options.keep)
     print(json.dumps(result))
     return 1 if result["failures"] else 0
 
 
 def _only(seed: int, keep: str) -> int:
-    case: Damaged = damaged(bases(), seed)
-    os.makedirs(keep, exist_ok=True)
-    path = os.path.join(keep, f"{seed}.h5")
-    Path(path).write_bytes(case.content)
-    print(f"{path}: {case.how}", flush=True)
+    case = damaged(bases(), seed)
+    print(_kept(case, seed, keep), flush=True)  # before what may be a crash
     try:
-        read_everything(path, case.where)
+        read_everything(os.path.join(keep, f"{seed}.h5"), case.where)
     except FormatError as error:
         print(f"refused: {error}")
+    else:
+        print("opened")
     return 0
 
 

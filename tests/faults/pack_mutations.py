@@ -21,11 +21,11 @@ import xxhash
 
 from h5split import FormatError, PackedImages
 from h5split.format import Tables, images_offset, seal
+from h5split.hdf5 import lookup3
 
 _SIGNATURE = re.compile(rb"\x89HDF\r\n\x1a\n|OHDR|OCHK|FRHP|FHDB|FHIB|BTHD|BTLF|BTIN|SMTB|SMLI|FSHD|FSSE")
 _LONGEST = 1200  # bytes of a piece whose end is found by trying
 _NUMBERS = [0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**63]
-_MASK = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Piece:
         if self.checksum_at < self.stop:
             at = self.checksum_at - self.start
             data[at : at + 4] = bytes(4)
-        return lookup3(data).to_bytes(4, "little")
+        return lookup3(bytes(data)).to_bytes(4, "little")
 
     def is_sealed(self, content: bytes | bytearray) -> bool:
         return content[self.checksum_at : self.checksum_at + 4] == self.checksum(content)
@@ -95,8 +95,21 @@ def bases() -> dict[str, Base]:
         for name, make in _MAKERS.items():
             path = Path(folder, f"{len(found)}.h5")
             make(path)
-            found[name] = _base(path)
+            found[name] = base_of(path)
     return found
+
+
+def base_of(path: Path) -> Base:
+    """A file, and what is where in it."""
+    content = path.read_bytes()
+    pixels, tables = range(0), ()
+    with suppress(FormatError):
+        header = PackedImages(path).header
+        pixels = range(header.images.offset, header.images.offset + header.images.nbytes)
+        tables = tuple(range(at.offset, at.offset + at.nbytes) for at in header.tables.values() if at.nbytes)
+    plain = {at for part in (pixels, *tables) for at in part}
+    metadata = [at for at in range(len(content)) if at not in plain and any(content[max(0, at - 8) : at + 9])]
+    return Base(content, tuple(_pieces(content)), pixels, tables, tuple(metadata))
 
 
 def write_small(
@@ -125,22 +138,23 @@ def write_small(
 
 def write_copy(path: Path, libver: str | tuple[str, str], **options: object) -> None:
     """The same arrays in a file that h5py makes with these options."""
-    with (
-        h5py.File(write_small(path.with_suffix(".source"), 2), "r") as source,
-        h5py.File(path, "w", libver=libver, **options) as copy,
-    ):
+    source = write_small(path.with_suffix(".source"), 2)
+    with h5py.File(source, "r") as source, h5py.File(path, "w", libver=libver, **options) as copy:
         for name in ("columns", "skipped"):
             copy.create_group(name, track_order="track_order" in options)
         for name in _DATA_SETS.split():
             copy.create_dataset(name, data=source[name])
-        copy.attrs.update(source.attrs)
+        for name, value in source.attrs.items():
+            copy.attrs.create(name, value)
 
 
-def changed(change: Callable[[h5py.File], object]) -> Callable[[Path], None]:
+def changed(
+    change: Callable[[h5py.File], object], libver: str | tuple[str, str] = ("v108", "v110")
+) -> Callable[[Path], None]:
     """A pack in which something was changed through HDF5."""
 
     def make(path: Path) -> None:
-        with h5py.File(write_small(path, 2, columns=1, skipped=1), "r+", libver=("v108", "v110")) as file:
+        with h5py.File(write_small(path, 2, columns=1, skipped=1), "r+", libver=libver) as file:
             change(file)
 
     return make
@@ -177,6 +191,12 @@ def _committed(file: h5py.File) -> None:
     file.create_dataset("labels", data=np.zeros(3, "i4"), dtype=file["type"])
 
 
+def _again(file: h5py.File) -> None:
+    labels = file["labels"][()]
+    del file["labels"]
+    file["labels"] = labels
+
+
 def _crowded(file: h5py.File) -> None:
     for number in range(40):
         file["columns"].create_dataset(f"a longer name, so that there are more blocks than one {number}", data=_TEXTS)
@@ -195,7 +215,8 @@ _MAKERS: dict[str, Callable[[Path], object]] = {
     "huge attribute": lambda path: write_small(path, note="x" * 66_000),
     "dense attributes": changed(lambda file: file.attrs.update({str(number): number for number in range(9)})),
     "indirect blocks": changed(_crowded),
-    "earliest": lambda path: write_copy(path, "earliest"),
+    "before 1.8": lambda path: write_copy(path, "earliest"),
+    "older labels": changed(_again, "earliest"),
     "latest": lambda path: write_copy(path, "latest"),
     "pages": lambda path: write_copy(path, "latest", fs_strategy="page", fs_persist=True, fs_page_size=512),
     "order": lambda path: write_copy(path, ("v108", "v108"), track_order=True),
@@ -214,40 +235,7 @@ _MAKERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _base(path: Path) -> Base:
-    content = path.read_bytes()
-    pixels, tables = range(0), ()
-    with suppress(FormatError):
-        header = PackedImages(path).header
-        pixels = range(header.images.offset, header.images.offset + header.images.nbytes)
-        tables = tuple(range(at.offset, at.offset + at.nbytes) for at in header.tables.values() if at.nbytes)
-    plain = {at for part in (pixels, *tables) for at in part}
-    metadata = [at for at in range(len(content)) if at not in plain and any(content[max(0, at - 8) : at + 9])]
-    return Base(content, tuple(_pieces(content)), pixels, tables, tuple(metadata))
-
-
 # --- its structure ---------------------------------------------------------------------------------------------------
-
-
-def lookup3(data: bytes | bytearray) -> int:
-    """Bob Jenkins' hash of 2006, with which HDF5 seals its metadata."""
-    x = [(0xDEADBEEF + len(data)) & _MASK] * 3
-    if not data:
-        return x[2]
-    words = np.frombuffer(bytes(data) + bytes(-len(data) % 12), "<u4").tolist()
-    for at in range(0, len(words), 3):
-        x = [(value + word) & _MASK for value, word in zip(x, words[at : at + 3], strict=True)]
-        if at < len(words) - 3:
-            for to, turn in ((0, 4), (1, 6), (2, 8), (0, 16), (1, 19), (2, 4)):
-                x[to] = (x[to] - x[to - 1] & _MASK) ^ _turned(x[to - 1], turn)
-                x[to - 1] = x[to - 1] + x[to - 2] & _MASK
-    for to, turn in ((2, 14), (0, 11), (1, 25), (2, 16), (0, 4), (1, 14), (2, 24)):
-        x[to] = (x[to] ^ x[to - 1]) - _turned(x[to - 1], turn) & _MASK
-    return x[2]
-
-
-def _turned(word: int, turn: int) -> int:
-    return word << turn & _MASK | word >> 32 - turn
 
 
 def _pieces(content: bytes) -> Iterator[Piece]:
