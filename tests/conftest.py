@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ hypothesis.settings.load_profile("here")
 SIDE = 8
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
+needs_keras = pytest.mark.skipif(
+    find_spec("keras") is None, reason="needs Keras: pip install 'pack-images[tensorflow]'"
+)
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real images in ../shared/data")
 
 

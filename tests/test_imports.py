@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from conftest import needs_keras
+
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -66,6 +68,7 @@ def test_an_import_brings_only_what_it_needs(code, forbidden):
     assert done.stdout.strip() == "", done.stderr
 
 
+@needs_keras
 def test_public_names_are_there():
     done = python(
         "import h5split, pack_images\n"

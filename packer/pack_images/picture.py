@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 import re
-import struct
-import threading
-import warnings
-from collections.abc import Iterator
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pack_images import MAX_PIXELS
 from pack_images.decode import jpeg_header, jpeg_outline
 from pack_images.errors import DecodeError
+from pack_images.guards import check_opened, check_pixels, check_scans, check_tags, limits
 from pack_images.plan import Pixels
 
-# Those that `scan.EXTENSIONS` are of. Pillow opens more: what it hands to other programs (EPS, to Ghostscript), wraps
-# unseen (IPTC) or knows by name alone.
-_NAMES = """
-    AVIF BMP CUR DCX DDS DIB FLI FTEX GIF ICNS ICO IM JPEG JPEG2000 MPO MSP PCX PNG PPM PSD QOI SGI SUN TGA TIFF WEBP
-    XBM XPM
-"""
-FORMATS = frozenset(_NAMES.split())
 _MODES = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}
 _EIGHTHS = (1, 2, 3, 4)  # of the whole size: libjpeg's scaled decodings that are faster than a whole one
 _OVERSAMPLING = 3  # times the stored size that scaled decoding leaves to the filter
@@ -41,11 +29,6 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112  # the EXIF tag
-_MOST_SCANS = 500  # of a JPEG; progressive ones have about ten
-_TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
-_CODESTREAM = re.compile(rb"\xff\x4f\xff\x51.{4}(.{32})(..)", re.DOTALL)  # JPEG 2000: its geometry and components
-_PIXELS_PER_TILE = 128  # so many cost the memory that one tile of one component does
-_LEAST_LIMIT = 1 << 20  # pixels that tiles may cost, however few a picture may have
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong with a file, its DecodeError says
 
@@ -57,8 +40,8 @@ def decoded(data: bytes, how: Pixels) -> NDArray[np.uint8]:
         DecodeError: It cannot be decoded.
     """
     try:
-        with _limits(how):
-            _check_scans(data)
+        with limits(how):
+            check_scans(data)
             image = _jpeg(data, how) or _upright(data, how)
             return _array(_fitted(_colored(image, how.color), how))
     except DecodeError:
@@ -71,34 +54,13 @@ def decoded(data: bytes, how: Pixels) -> NDArray[np.uint8]:
         raise DecodeError(_one_line(error)) from error
 
 
-@contextlib.contextmanager
-def _limits(how: Pixels) -> Iterator[None]:
-    """Pillow without warnings, of what is odd in a file and yet decoded, and with the limit asked for, not its own.
-
-    Its limit is what guards the picture in a picture, as in an icon. It is of the whole process, as warnings are: only
-    the main thread may set and restore them.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        if how.max_pixels > MAX_PIXELS:
-            Image.MAX_IMAGE_PIXELS = None
-        yield
-        return
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = how.max_pixels  # an error from twice as many on
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
-
-
 def _jpeg(data: bytes, how: Pixels) -> Image.Image | None:
     """A JPEG through simplejpeg, or None for Pillow to try."""
     header = jpeg_header(data)
     if header is None:
         return None
     height, width, space = header
-    _check_pixels(width, height, how)
+    check_pixels(width, height, how)
     has_app1, _ = jpeg_outline(data)
     orientation = _orientation(Image.open(io.BytesIO(data))) if has_app1 else 1
     eighths = _eighths(width, height, orientation, how)
@@ -112,23 +74,22 @@ def _jpeg(data: bytes, how: Pixels) -> Image.Image | None:
 
 def _upright(data: bytes, how: Pixels) -> Image.Image:
     """Any file through Pillow: its first frame, as the camera was held."""
+    check_tags(data)
     image: Image.Image = Image.open(io.BytesIO(data))
-    if image.format not in FORMATS:
-        raise DecodeError(f"{image.format} is none of the formats that are packed")
+    check_opened(image, data, how)
     width, height = image.size
-    _check_pixels(width, height, how)
-    _check_tiles(image, data, how)
     if image.format in ("JPEG", "MPO"):
         eighths = _eighths(width, height, _orientation(image), how)
         if eighths < 8:
             image.draft(image.mode, (width * eighths // 8, height * eighths // 8))
     image.load()
-    _check_pixels(*image.size, how)  # an icon's is that of the picture in it
+    check_pixels(*image.size, how)  # an icon's is that of the picture in it
     return _turned(image, _orientation(image))  # now, because loading turns a TIFF, and asking earlier loads a PNG
 
 
 def _orientation(image: Image.Image) -> int:
     try:
+        check_tags(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # a picture is not lost for a broken note beside it, and the parser raises anything
         return 1
@@ -147,32 +108,6 @@ def _eighths(width: int, height: int, orientation: int, how: Pixels) -> int:
     if orientation >= 5:  # turned by 90 degrees
         wide, high = high, wide
     return next((n for n in _EIGHTHS if width * n >= 8 * wide and height * n >= 8 * high), 8)
-
-
-def _check_pixels(width: int, height: int, how: Pixels) -> None:
-    if width * height > how.max_pixels:
-        raise DecodeError(f"{width}x{height} is more than {how.max_pixels} pixels; --max-pixels allows more")
-
-
-def _check_scans(data: bytes) -> None:
-    """Refuse a JPEG of very many scans, each of which goes over the whole picture: its few bytes would take hours."""
-    if data.startswith(b"\xff\xd8") and jpeg_outline(data)[1] and data.count(b"\xff\xda") > _MOST_SCANS:
-        raise DecodeError(f"a JPEG of more than {_MOST_SCANS} scans")
-
-
-def _check_tiles(image: Image.Image, data: bytes, how: Pixels) -> None:
-    """Refuse a small picture of tiles that cost far more memory than it has pixels."""
-    limit = max(how.max_pixels, _LEAST_LIMIT)
-    if image.format == "TIFF":
-        width, height = (getattr(image, "tag_v2", {}).get(tag, 0) for tag in (_TILE_WIDTH, _TILE_LENGTH))
-        if width * height > limit:
-            raise DecodeError(f"tiles of {width}x{height} are more than {limit} pixels; --max-pixels allows more")
-    elif image.format in ("JPEG2000", "ICNS"):
-        for geometry, components in _CODESTREAM.findall(data):
-            right, bottom, _, _, width, height, left, top = struct.unpack(">8L", geometry)
-            tiles = -(-(right - left) // max(1, width)) * -(-(bottom - top) // max(1, height))
-            if tiles * int.from_bytes(components) * _PIXELS_PER_TILE > limit:
-                raise DecodeError(f"{tiles} tiles are too many for {limit} pixels; --max-pixels allows more")
 
 
 def _colored(image: Image.Image, color: str) -> Image.Image:

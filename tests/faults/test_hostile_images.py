@@ -11,7 +11,7 @@ from PIL import Image
 
 from fuzz_images import DECODED, REFUSED, Judge, campaign
 from image_seeds import bombs, ico_of, many_scans, noise, png_of, saved, seeds, tiff_of
-from pack_images.picture import FORMATS
+from pack_images.guards import FORMATS
 from pack_images.plan import Pixels
 from pack_images.scan import EXTENSIONS
 
@@ -60,6 +60,7 @@ def test_a_format_that_folders_are_not_searched_for_is_refused(judge: Judge) -> 
         ("JPEG scans", "a JPEG of more than 500 scans"),
         ("PNG in an icon", "more than 1000000 pixels; --max-pixels allows more"),
         ("PNG in an Apple icon", "more than 1000000 pixels; --max-pixels allows more"),
+        ("tags of one place", "a TIFF of tags that lie over each other"),
         ("PNG pixels", "more than 1000000 pixels; --max-pixels allows more"),
     ],
 )
@@ -68,10 +69,40 @@ def test_a_bomb_is_refused(judge: Judge, name: str, message: str) -> None:
     assert (verdict.kind, verdict.detail) == (REFUSED, message)
 
 
-@pytest.mark.parametrize("name", ["PNG texts", "tags of one place"])
-def test_a_bomb_beside_the_picture_takes_little(judge: Judge, name: str) -> None:
-    verdict = judge.verdict(bombs()[name][1], HOW)
-    assert not verdict.is_failure, verdict
+TILED = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 277: 1, 322: 16, 323: 16}
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind"),
+    [
+        pytest.param(322, 17, id="of a type that only libtiff reads"),
+        pytest.param(323, 17, id="of a type that only libtiff reads, the length"),
+    ],
+)
+def test_tiles_of_a_size_that_pillow_does_not_read_are_refused(judge: Judge, tag: int, kind: int) -> None:
+    data = bytearray(tiff_of(TILED, bytes(256)))
+    assert judge.verdict(bytes(data), HOW).kind == DECODED
+    struct.pack_into("<H", data, data.index(struct.pack("<HH", tag, 4)) + 2, kind)
+    verdict = judge.verdict(bytes(data), HOW)
+    assert (verdict.kind, verdict.detail) == (REFUSED, "a TIFF of tiles whose size is not clear")
+
+
+def test_tiles_of_two_sizes_are_refused(judge: Judge) -> None:
+    data = tiff_of(TILED, bytes(256)).replace(struct.pack("<HH", 277, 4), struct.pack("<HH", 322, 4))
+    verdict = judge.verdict(data, HOW)
+    assert (verdict.kind, verdict.detail) == (REFUSED, "a TIFF of tiles whose size is not clear")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_exif_of_tags_that_lie_over_each_other_does_not_lose_the_picture(judge: Judge, kind: str) -> None:
+    data = saved(noise(16, 16), kind, exif=b"Exif\0\0" + bombs()["tags of one place"][1])
+    verdict = judge.verdict(data, HOW)
+    assert verdict.kind == DECODED
+    assert verdict.grown < 20_000_000
+
+
+def test_texts_beside_the_pixels_take_little(judge: Judge) -> None:
+    assert not judge.verdict(bombs()["PNG texts"][1], HOW).is_failure
 
 
 def test_the_limit_is_of_the_picture_in_an_icon(judge: Judge) -> None:

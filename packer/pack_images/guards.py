@@ -1,0 +1,120 @@
+"""What a picture may cost: files that would take far more memory or time than their pixels are refused unseen."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+
+from PIL import Image
+
+from pack_images import MAX_PIXELS
+from pack_images.decode import jpeg_outline
+from pack_images.errors import DecodeError
+from pack_images.plan import Pixels
+
+# Those that `scan.EXTENSIONS` are of. Pillow opens more: what it hands to other programs (EPS, to Ghostscript), wraps
+# unseen (IPTC) or knows by name alone.
+_NAMES = """
+    AVIF BMP CUR DCX DDS DIB FLI FTEX GIF ICNS ICO IM JPEG JPEG2000 MPO MSP PCX PNG PPM PSD QOI SGI SUN TGA TIFF WEBP
+    XBM XPM
+"""
+FORMATS = frozenset(_NAMES.split())
+_MOST_SCANS = 500  # of a JPEG; progressive ones have about ten
+_CODESTREAM = re.compile(rb"\xff\x4f\xff\x51.{4}(.{32})(..)", re.DOTALL)  # JPEG 2000: its geometry and components
+_PIXELS_PER_TILE = 128  # so many cost the memory that one tile of one component does
+_LEAST_LIMIT = 1 << 20  # pixels that tiles may cost, however few a picture may have
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
+_VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # by TIFF type
+
+
+@contextlib.contextmanager
+def limits(how: Pixels) -> Iterator[None]:
+    """Pillow without warnings, of what is odd in a file and yet decoded, and with the limit asked for, not its own.
+
+    Its limit is what guards the picture in a picture, as in an icon. It is of the whole process, as warnings are: only
+    the main thread may set and restore them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        if how.max_pixels > MAX_PIXELS:
+            Image.MAX_IMAGE_PIXELS = None
+        yield
+        return
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = how.max_pixels  # an error from twice as many on
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def check_pixels(width: int, height: int, how: Pixels) -> None:
+    """Refuse a picture of more pixels than were asked for."""
+    if width * height > how.max_pixels:
+        raise DecodeError(f"{width}x{height} is more than {how.max_pixels} pixels; --max-pixels allows more")
+
+
+def check_scans(data: bytes) -> None:
+    """Refuse a JPEG of very many scans, each of which goes over the whole picture: its few bytes would take hours."""
+    if data.startswith(b"\xff\xd8") and jpeg_outline(data)[1] and data.count(b"\xff\xda") > _MOST_SCANS:
+        raise DecodeError(f"a JPEG of more than {_MOST_SCANS} scans")
+
+
+def check_tags(data: bytes) -> None:
+    """Refuse a TIFF whose tags lie over each other, each of which is read: together they are far more than the file."""
+    if sum(size for _, size in _tags(data) if size <= len(data)) > 2 * len(data):
+        raise DecodeError("a TIFF of tags that lie over each other")
+
+
+def check_opened(image: Image.Image, data: bytes, how: Pixels) -> None:
+    """Refuse what Pillow has opened and should not load."""
+    if image.format not in FORMATS:
+        raise DecodeError(f"{image.format} is none of the formats that are packed")
+    check_pixels(*image.size, how)
+    if image.format == "TIFF":
+        _check_tile(image, data, max(how.max_pixels, _LEAST_LIMIT))
+    elif image.format in ("JPEG2000", "ICNS"):
+        _check_tiles(data, max(how.max_pixels, _LEAST_LIMIT))
+
+
+def _check_tile(image: Image.Image, data: bytes, limit: int) -> None:
+    """Refuse a TIFF of a tile that is larger than a picture may be: libtiff decodes all of it."""
+    known = getattr(image, "tag_v2", {})
+    there = [tag for tag, _ in _tags(data) if tag in (_TILE_WIDTH, _TILE_LENGTH)]
+    if len(there) > len(set(there)) or not known.keys() >= set(there):
+        raise DecodeError("a TIFF of tiles whose size is not clear")  # libtiff may read another than Pillow
+    width, height = (known.get(tag, 0) for tag in (_TILE_WIDTH, _TILE_LENGTH))
+    if width * height > limit:
+        raise DecodeError(f"tiles of {width}x{height} are more than {limit} pixels; --max-pixels allows more")
+
+
+def _check_tiles(data: bytes, limit: int) -> None:
+    """Refuse a JPEG 2000 of very many tiles: OpenJPEG keeps kilobytes for each, however small."""
+    for geometry, components in _CODESTREAM.findall(data):
+        right, bottom, _, _, width, height, left, top = struct.unpack(">8L", geometry)
+        tiles = -(-(right - left) // max(1, width)) * -(-(bottom - top) // max(1, height))
+        if tiles * int.from_bytes(components) * _PIXELS_PER_TILE > limit:
+            raise DecodeError(f"{tiles} tiles are too many for {limit} pixels; --max-pixels allows more")
+
+
+def _tags(data: bytes) -> list[tuple[int, int]]:
+    """(tag, bytes of its value) of the first directory of a TIFF, or of EXIF; as much as there is."""
+    if data[:2] not in (b"II", b"MM"):
+        return []
+    order = "<" if data[:2] == b"II" else ">"
+    is_big = struct.unpack_from(order + "H", data.ljust(4), 2)[0] == 43
+    place, number, entry = (8, "Q", "HHQ8x") if is_big else (4, "L", "HHL4x")
+    try:
+        start = struct.unpack_from(order + number, data, place)[0]
+        count = struct.unpack_from(order + ("Q" if is_big else "H"), data, start)[0]
+    except struct.error:
+        return []
+    size = struct.calcsize("=" + entry)
+    first = start + (8 if is_big else 2)
+    whole = data[first : first + count * size]
+    whole = whole[: len(whole) // size * size]
+    return [(tag, _VALUE_BYTES.get(kind, 0) * values) for tag, kind, values in struct.iter_unpack(order + entry, whole)]
