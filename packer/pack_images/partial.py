@@ -44,7 +44,7 @@ _FLUSH_SECONDS = 0.05
 # A write of megabytes makes Linux look for megabytes of contiguous memory: 17 us a row of 12 KB at 4 MB a call, 2 to 3
 # at 256 KB.
 _WRITE_BYTES = 256 << 10
-_COPY_BYTES = 64 << 20  # no call reads 2 GB or more
+_COPY_BYTES = 64 << 20
 
 
 class Partial:
@@ -138,7 +138,7 @@ class Partial:
             source, target = (place.offset + at * place.stride for at in (int(rows[row]), row))
             for start in range(0, place.stride, _COPY_BYTES):
                 count = min(_COPY_BYTES, place.stride - start)
-                write_all(self._pixels, os.pread(self._pixels, count, source + start), target + start)
+                write_all(self._pixels, _read_all(self._pixels, count, source + start), target + start)
 
     def publish(self) -> None:
         """Give the finished file its name, whole, and remove the journal."""
@@ -211,7 +211,7 @@ def _heading(identity: str) -> bytes:
 def read_records(journal: int, first: int, count: int) -> bytearray:
     """The bytes of `count` RECORDs from row `first` on."""
     size = count * RECORD.itemsize
-    return bytearray(os.pread(journal, size, HEADING + first * RECORD.itemsize).ljust(size, b"\0"))
+    return _read_all(journal, size, HEADING + first * RECORD.itemsize).ljust(size, b"\0")
 
 
 def pack_record(records: bytearray, index: int, checksum: int = 0, stamp: int = 0, digest: bytes = b"") -> None:
@@ -230,6 +230,14 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview, offset: int
     while view:
         count = os.pwrite(descriptor, view[:_WRITE_BYTES], offset)
         view, offset = view[count:], offset + count
+
+
+def _read_all(descriptor: int, count: int, offset: int) -> bytearray:
+    """`count` bytes from `offset` on, or up to the end of the file; a call may give less, and never gives 2 GB."""
+    data = bytearray()
+    while len(data) < count and (more := os.pread(descriptor, count - len(data), offset + len(data))):
+        data += more
+    return data
 
 
 def _locked(path: str, output: str) -> int:
