@@ -20,7 +20,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +79,7 @@ def run(
     seed: int = 0,
     first: int = 0,
     jobs: int = 1,
-    only: str | None = None,
+    only: Collection[str] = (),
 ) -> Result:
     """Have faults happen, of every kind in turn.
 
@@ -91,9 +91,15 @@ def run(
         seed: Of them all.
         first: The number of the first.
         jobs: How many at a time.
-        only: The one kind to try; all when None.
+        only: The kinds to try; all when there are none.
+
+    Raises:
+        SystemExit: There is no such kind.
     """
-    names = [name for name in kinds if only in (None, name)]
+    for name in only:
+        if name not in kinds:
+            raise SystemExit(f"--only: expected some of {', '.join(kinds)}, found {name}")
+    names = list(only or kinds)
     lock = threading.Lock()
 
     def one(number: int) -> None:
@@ -110,7 +116,7 @@ def run(
             with lock:
                 result.missed[name] += 1
         except Exception as error:
-            repeat = f"--seed {seed} --first {number} --faults 1" + (f" --only {name!r}" if only else "")
+            repeat = f"--seed {seed} --first {number} --faults 1" + "".join(f" --only {name!r}" for name in only)
             with lock:
                 result.failures.setdefault(name, []).append(f"{repeat}: {type(error).__name__}: {error}"[:2000])
             print(f"{name} ({repeat}), in {place}", file=sys.stderr)
@@ -129,7 +135,7 @@ def parser(text: str, faults: int) -> argparse.ArgumentParser:
     made.add_argument("--faults", type=int, default=faults, help="how many (%(default)s)")
     made.add_argument("--seed", type=int, default=0, help="of them (%(default)s)")
     made.add_argument("--first", type=int, default=0, help="the number of the first, to repeat one (%(default)s)")
-    made.add_argument("--only", metavar="KIND", help="one kind of fault")
+    made.add_argument("--only", metavar="KIND", action="append", default=[], help="a kind of fault; may be repeated")
     made.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="faults at a time (%(default)s)")
     return made
 
