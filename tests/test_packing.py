@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import multiprocessing
@@ -14,14 +13,13 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xxhash
 from PIL import Image
 
-from conftest import assert_rows_are_who_they_say, pixels_of, write_classes, write_image
+from conftest import assert_rows_are_who_they_say, pixels_of, processes_of, write_classes, write_image
 from h5split import PackedImages
 from h5split.format import images_offset
 from pack_images import PackError, UnfinishedError, pack, preview
@@ -475,14 +473,3 @@ def test_workers_end_with_a_parent_that_is_killed(many, tmp_path):
     while processes_of(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes_of(process.pid) == []
-
-
-def processes_of(group):
-    """The processes of a group that still run."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, member_of = status.read_text().rpartition(")")[2].split()[:3]
-            if int(member_of) == group and state != "Z":
-                found.append(status)
-    return found

@@ -90,7 +90,7 @@ def test_the_limits_of_a_pack_of_many_rows_are_printed(tmp_path):
     assert "1,200,000 rows, 15 GB, most of it a hole" in done.stdout
 
 
-@pytest.mark.parametrize("script", ["test.sh", "quickstart.sh"])
+@pytest.mark.parametrize("script", ["test.sh", "quickstart.sh", "faults.sh"])
 def test_an_install_that_fails_says_so_and_ends_there(tmp_path, script):
     project = tmp_path / "project"
     (project / "tools").mkdir(parents=True)

@@ -17,7 +17,6 @@ import os
 import struct
 import threading
 from collections.abc import Iterator
-from io import FileIO
 
 import numpy as np
 import xxhash
@@ -47,7 +46,7 @@ _FLUSH_SECONDS = 0.05
 # at 256 KB.
 _WRITE_BYTES = 256 << 10
 _CHECK_BYTES = 4 << 20
-_COPY_BYTES = 64 << 20  # no call reads 2 GB or more
+_COPY_BYTES = 64 << 20
 
 
 class Partial:
@@ -140,8 +139,9 @@ class Partial:
         for row in np.flatnonzero(rows != np.arange(len(rows))).tolist():
             source, target = (place.offset + at * place.stride for at in (int(rows[row]), row))
             for start in range(0, place.stride, _COPY_BYTES):
-                count = min(_COPY_BYTES, place.stride - start)
-                write_all(self._pixels, os.pread(self._pixels, count, source + start), target + start)
+                data = bytearray(min(_COPY_BYTES, place.stride - start))
+                _read_into(self._pixels, data, source + start)
+                write_all(self._pixels, data, target + start)
 
     def damaged(self) -> Rows:
         """Rows whose pixels, read back, are not what the journal says, or that it does not have: int64, ascending.
@@ -154,12 +154,10 @@ class Partial:
         together = max(1, _CHECK_BYTES // place.stride)
         rows = np.empty((together, place.stride), np.uint8)
         with open(place.journal, "rb", buffering=0) as journal, open(place.pixels, "rb", buffering=0) as pixels:
-            journal.seek(HEADING)
-            _read_all(journal, records.view(np.uint8).data)
-            pixels.seek(place.offset)
+            _read_into(journal.fileno(), records.view(np.uint8).data, HEADING)
             for first in range(0, self._rows, together):
                 block = rows[: self._rows - first]
-                _read_all(pixels, block.reshape(-1).data)
+                _read_into(pixels.fileno(), block.reshape(-1).data, place.offset + first * place.stride)
                 found = np.fromiter(map(xxhash.xxh3_64_intdigest, block), np.uint64, len(block))
                 wrong[first : first + together] = found != records["checksum"][first : first + together]
         wrong |= records["done"] == 0
@@ -235,8 +233,9 @@ def _heading(identity: str) -> bytes:
 
 def read_records(journal: int, first: int, count: int) -> bytearray:
     """The bytes of `count` RECORDs from row `first` on."""
-    size = count * RECORD.itemsize
-    return bytearray(os.pread(journal, size, HEADING + first * RECORD.itemsize).ljust(size, b"\0"))
+    records = bytearray(count * RECORD.itemsize)
+    _read_into(journal, records, HEADING + first * RECORD.itemsize)
+    return records
 
 
 def pack_record(records: bytearray, index: int, checksum: int = 0, stamp: int = 0, digest: bytes = b"") -> None:
@@ -257,10 +256,11 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview, offset: int
         view, offset = view[count:], offset + count
 
 
-def _read_all(file: FileIO, out: memoryview) -> None:
-    """Fill `out`; what the file is too short for stays as it is."""
-    while out and (count := file.readinto(out)):
-        out = out[count:]
+def _read_into(descriptor: int, out: bytearray | memoryview, offset: int) -> None:
+    """Fill `out` from `offset` on; a call may give less. What the file is too short for stays as it is."""
+    view = memoryview(out)
+    while view and (count := os.preadv(descriptor, [view], offset)):
+        view, offset = view[count:], offset + count
 
 
 def _locked(path: str, output: str) -> int:

@@ -156,8 +156,7 @@ class LocalPool:
     def recover(self, lost: list[Task]) -> Iterator[Filled]:
         """Do the tasks that were in flight when a worker died, one at a time, then go on with new workers."""
         if self._processes is not None:
-            self._processes.close()
-            self._processes.check_started()
+            self._processes.close()  # whether or not they had started: one may have been killed before
             self._processes = None
         for task in lost:
             yield from _alone(task, self._do)

@@ -1,0 +1,124 @@
+"""A Keras model that tells which rows arrive in it; the part of soak.py that imports Keras."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from h5split import H5SplitSequence
+
+Check = Callable[[list[str], NDArray[Any], NDArray[Any], NDArray[Any]], int]
+
+
+class Arrivals(keras.metrics.Metric):
+    """How often each row arrived, and how many had pixels or a label that are not theirs.
+
+    Args:
+        labels: int (N,), of every row.
+        sums: int (N,), of every row's pixels.
+        classes: How many.
+    """
+
+    def __init__(self, labels: NDArray[Any], sums: NDArray[Any], classes: int) -> None:
+        super().__init__(name="arrivals")
+        self._rows, self._classes = len(labels), classes
+        self._labels = ops.convert_to_tensor(labels.astype(np.int32))
+        self._sums = ops.convert_to_tensor(sums.astype(np.int32))
+        self.times = self.add_weight(shape=(len(labels),), initializer="zeros", dtype="int32", name="times")
+        self.wrong = self.add_weight(shape=(), initializer="zeros", dtype="int32", name="wrong")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        said = ops.cast(y_pred[:, self._classes :], "int32")
+        numbers, labels, sums = said[:, 0], said[:, 1], said[:, 2]
+        given = ops.cast(ops.argmax(y_true, axis=1), "int32")
+        right = (labels == given) & (ops.take(self._labels, numbers) == given) & (ops.take(self._sums, numbers) == sums)
+        self.times.assign_add(ops.cast(ops.bincount(numbers, minlength=self._rows), "int32"))
+        self.wrong.assign_add(ops.sum(ops.cast(~right, "int32")))
+
+    def result(self) -> Any:
+        return ops.sum(self.times)
+
+
+class Look(keras.callbacks.Callback):
+    """Compares, after each pass, what arrived with the rows that a part has.
+
+    Args:
+        arrivals: The metric.
+    """
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        super().__init__()
+        self._arrivals = arrivals
+        self.training: H5SplitSequence | None = None
+        self.testing: H5SplitSequence | None = None
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self._compare(self.training)  # validation begins, and starts the metrics anew
+        self.training = None
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self._compare(self.testing)
+
+    def _compare(self, part: H5SplitSequence | None) -> None:
+        if part is None:
+            return
+        times = ops.convert_to_numpy(self._arrivals.times)
+        expected = np.bincount(part.rows, minlength=len(times))
+        assert np.array_equal(times, expected), f"{(times != expected).sum()} rows did not arrive once"
+        assert int(ops.convert_to_numpy(self._arrivals.wrong)) == 0, "rows with pixels or labels that are not theirs"
+
+
+def rounds(path: Path, labels: NDArray[Any], sums: NDArray[Any], weights: NDArray[Any], check: Check) -> Iterator[int]:
+    """Fit, evaluate and predict, with one order and one door in turn; how many rows each went by.
+
+    Args:
+        path: The pack.
+        labels: int (N,), of every row.
+        sums: int (N,), of every row: its pixels times `weights`.
+        weights: int (M,), of the pixels of an image.
+        check: Compares names with the number, the label and the sum that arrived for each.
+    """
+    orders = [False, True, "block"]
+    parts = [H5SplitSequence(path, batch_size=64, auto_shuffle=order).split(0.2, 0.4) for order in orders]
+    arrivals = Arrivals(labels, sums, parts[0][0].num_classes)
+    model, look = _model(parts[0][0], weights, arrivals), Look(arrivals)
+    doors = [(split, split) for split in parts] + [(split, [part.as_tf_dataset() for part in split]) for split in parts]
+    for (test, val, train), (test_data, val_data, train_data) in itertools.cycle(doors):
+        look.training, look.testing = train, val
+        model.fit(train_data, validation_data=val_data, shuffle=train_data is train, verbose=0, callbacks=[look])
+        look.testing = test
+        model.evaluate(test_data, verbose=0, callbacks=[look])
+        predictions = model.predict(test_data, verbose=0)
+        numbers, said, found = predictions[:, test.num_classes :].astype(np.int64).T
+        names = test.get_filenames(range(len(predictions)))
+        mistakes = test.mistakes(predictions[:, : test.num_classes])
+        wrong = predictions[:, : test.num_classes].argmax(axis=1) != labels[numbers]
+        assert {mistake.filename for mistake in mistakes} == {names[at] for at in np.flatnonzero(wrong)}, "mistakes"
+        yield check(names, numbers, said, found) + len(test.rows) + len(val.rows) + len(train.rows)
+
+
+def _model(part: H5SplitSequence, weights: NDArray[Any], arrivals: Arrivals) -> keras.Model:
+    """A small network; behind the probabilities it hands through the number, the label and the sum of each image."""
+    classes, size = part.num_classes, int(np.prod(part.shape))
+    coder = np.zeros((size, 3), np.float32)
+    coder[:3, 0], coder[3, 1], coder[:, 2] = (1 << 16, 1 << 8, 1), 1, weights
+    image = keras.Input(part.shape)
+    hidden = keras.layers.Conv2D(8, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(image))
+    probabilities = keras.layers.Dense(classes, activation="softmax")(keras.layers.GlobalMaxPooling2D()(hidden))
+    said = keras.layers.Dense(3, use_bias=False, trainable=False, name="said")
+    both = keras.layers.Concatenate()([probabilities, said(keras.layers.Flatten()(image))])
+    model = keras.Model(image, both)
+    said.set_weights([coder])  # whole numbers below 2 ** 24, which float32 holds and adds exactly
+
+    def loss(y_true: Any, y_pred: Any) -> Any:
+        return keras.losses.categorical_crossentropy(y_true, y_pred[:, :classes])
+
+    model.compile("adam", loss, metrics=[arrivals])
+    return model
