@@ -82,11 +82,15 @@ def check_opened(image: Image.Image, data: bytes, how: Pixels) -> None:
 
 
 def _check_tile(image: Image.Image, data: bytes, limit: int) -> None:
-    """Refuse a TIFF of a tile that is larger than a picture may be: libtiff decodes all of it."""
+    """Refuse a TIFF of a tile that is larger than a picture may be: libtiff decodes all of it.
+
+    Only whole numbers that are there once are sure to be what libtiff reads. It knows two types that Pillow leaves out
+    (SLONG8, IFD8), and of two entries it may take the other; Pillow also has texts and fractions.
+    """
     known = getattr(image, "tag_v2", {})
     there = [tag for tag, _ in _tags(data) if tag in (_TILE_WIDTH, _TILE_LENGTH)]
-    if len(there) > len(set(there)) or not known.keys() >= set(there):
-        raise DecodeError("a TIFF of tiles whose size is not clear")  # libtiff may read another than Pillow
+    if len(there) > len(set(there)) or not all(isinstance(known.get(tag), int) for tag in there):
+        raise DecodeError("a TIFF of tiles whose size is not clear")
     width, height = (known.get(tag, 0) for tag in (_TILE_WIDTH, _TILE_LENGTH))
     if width * height > limit:
         raise DecodeError(f"tiles of {width}x{height} are more than {limit} pixels; --max-pixels allows more")
@@ -106,7 +110,7 @@ def _tags(data: bytes) -> list[tuple[int, int]]:
     if data[:2] not in (b"II", b"MM"):
         return []
     order = "<" if data[:2] == b"II" else ">"
-    is_big = struct.unpack_from(order + "H", data.ljust(4), 2)[0] == 43
+    is_big = data[2:3] == b"+"  # as Pillow has it, to which a big-endian BigTIFF is a plain one
     place, number, entry = (8, "Q", "HHQ8x") if is_big else (4, "L", "HHL4x")
     try:
         start = struct.unpack_from(order + number, data, place)[0]

@@ -41,7 +41,7 @@ def bombs() -> dict[str, Seed]:
         "PNG in an Apple icon": ("ICNS", icns_of(b"ic07", _zeros(3000, 3000))),
         "PNG texts": ("PNG", plain[:33] + text * 100 + plain[33:]),
         "PNG pixels": ("PNG", _zeros(30000, 30000, lines=300)),
-        "tags of one place": ("TIFF", _overlapping_tags(500, 100_000)),
+        "tags of one place": ("TIFF", overlapping_tags(500, 100_000)),
     }
 
 
@@ -56,13 +56,14 @@ def _zeros(width: int, height: int, lines: int | None = None) -> bytes:
     return png_of(width, height, 8, 0, zlib.compress(bytes((width + 1) * (lines or height)), 9))
 
 
-def _overlapping_tags(count: int, size: int) -> bytes:
+def overlapping_tags(count: int, size: int, order: str = "<") -> bytes:
     """A TIFF of many tags that all have the same bytes behind the directory for their value."""
     at = 8 + 2 + 12 * (count + 8) + 4
     tags = [(256, 8), (257, 8), (258, 8), (259, 1), (262, 1), (273, at), (277, 1), (279, 64)]
-    entries = [struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags]
-    entries += [struct.pack("<HHLL", 1000 + index, 1, size, at) for index in range(count)]
-    return b"II*\0" + struct.pack("<LH", 8, len(entries)) + b"".join(entries) + bytes(4 + size)
+    entries = [struct.pack(order + "HHLL", tag, 4, 1, value) for tag, value in tags]
+    entries += [struct.pack(order + "HHLL", 1000 + index, 1, size, at) for index in range(count)]
+    start = struct.pack(order + "2sHLH", b"II" if order == "<" else b"MM", 42, 8, len(entries))
+    return start + b"".join(entries) + bytes(4 + size)
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fuzz_images import DECODED, REFUSED, Judge, campaign
-from image_seeds import bombs, ico_of, many_scans, noise, png_of, saved, seeds, tiff_of
+from image_seeds import bombs, ico_of, many_scans, noise, overlapping_tags, png_of, saved, seeds, tiff_of
 from pack_images.guards import FORMATS
 from pack_images.plan import Pixels
 from pack_images.scan import EXTENSIONS
@@ -69,28 +70,37 @@ def test_a_bomb_is_refused(judge: Judge, name: str, message: str) -> None:
     assert (verdict.kind, verdict.detail) == (REFUSED, message)
 
 
-TILED = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 277: 1, 322: 16, 323: 16}
+UNCLEAR = "a TIFF of tiles whose size is not clear"
+TILED = {256: 8, 257: 8, 258: 8, 259: 8, 262: 1, 277: 1, 322: 16, 323: 16}
+TILE = zlib.compress(bytes(256))
 
 
-@pytest.mark.parametrize(
-    ("tag", "kind"),
-    [
-        pytest.param(322, 17, id="of a type that only libtiff reads"),
-        pytest.param(323, 17, id="of a type that only libtiff reads, the length"),
-    ],
-)
-def test_tiles_of_a_size_that_pillow_does_not_read_are_refused(judge: Judge, tag: int, kind: int) -> None:
-    data = bytearray(tiff_of(TILED, bytes(256)))
+@pytest.mark.parametrize("kind", [pytest.param(17, id="SLONG8"), pytest.param(18, id="IFD8")])
+@pytest.mark.parametrize("tag", [pytest.param(322, id="width"), pytest.param(323, id="length")])
+def test_tiles_of_a_size_that_only_libtiff_reads_are_refused(judge: Judge, tag: int, kind: int) -> None:
+    data = bytearray(tiff_of(TILED, TILE))
     assert judge.verdict(bytes(data), HOW).kind == DECODED
-    struct.pack_into("<H", data, data.index(struct.pack("<HH", tag, 4)) + 2, kind)
+    struct.pack_into("<HLL", data, data.index(struct.pack("<HH", tag, 4)) + 2, kind, 1, len(data))
+    verdict = judge.verdict(bytes(data) + struct.pack("<Q", 16), HOW)
+    assert (verdict.kind, verdict.detail) == (REFUSED, UNCLEAR)
+
+
+def test_a_text_is_no_size_of_tiles(judge: Judge) -> None:
+    data = bytearray(tiff_of({**TILED, 323: 1 << 29}, TILE))
+    struct.pack_into("<HL", data, data.index(struct.pack("<HH", 322, 4)) + 2, 2, 4)
     verdict = judge.verdict(bytes(data), HOW)
-    assert (verdict.kind, verdict.detail) == (REFUSED, "a TIFF of tiles whose size is not clear")
+    assert (verdict.kind, verdict.detail) == (REFUSED, UNCLEAR)
 
 
 def test_tiles_of_two_sizes_are_refused(judge: Judge) -> None:
-    data = tiff_of(TILED, bytes(256)).replace(struct.pack("<HH", 277, 4), struct.pack("<HH", 322, 4))
+    data = tiff_of(TILED, TILE).replace(struct.pack("<HH", 277, 4), struct.pack("<HH", 322, 4))
     verdict = judge.verdict(data, HOW)
-    assert (verdict.kind, verdict.detail) == (REFUSED, "a TIFF of tiles whose size is not clear")
+    assert (verdict.kind, verdict.detail) == (REFUSED, UNCLEAR)
+
+
+def test_a_bigtiff_that_pillow_takes_for_a_plain_one_is_read_as_pillow_does(judge: Judge) -> None:
+    verdict = judge.verdict(b"MM\0+" + overlapping_tags(500, 100_000, order=">")[4:], HOW)
+    assert (verdict.kind, verdict.detail) == (REFUSED, "a TIFF of tags that lie over each other")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
