@@ -24,6 +24,10 @@ _NAMES = """
 """
 FORMATS = frozenset(_NAMES.split())
 _MOST_SCANS = 500  # of a JPEG; progressive ones have about ten
+_MOST_PIECES = 100  # of the EXIF of a JPEG; one has 64 KiB
+_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+_EXIF = b"Exif\0\0"
+_NO_LENGTH = frozenset((0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)))  # JPEG markers that Pillow reads none after
 _CODESTREAM = re.compile(rb"\xff\x4f\xff\x51.{4}(.{32})(..)", re.DOTALL)  # JPEG 2000: its geometry and components
 _PIXELS_PER_TILE = 128  # so many cost the memory that one tile of one component does
 _LEAST_LIMIT = 1 << 20  # pixels that tiles may cost, however few a picture may have
@@ -65,9 +69,28 @@ def check_scans(data: bytes) -> None:
 
 
 def check_tags(data: bytes) -> None:
-    """Refuse a TIFF whose tags lie over each other, each of which is read: together they are far more than the file."""
+    """Refuse a TIFF, or EXIF, whose tags lie over each other and are read each: together they are far more than it."""
     if sum(size for _, size in _tags(data) if size <= len(data)) > 2 * len(data):
-        raise DecodeError("a TIFF of tags that lie over each other")
+        raise DecodeError("tags that lie over each other")
+
+
+def check_exif(data: bytes) -> None:
+    """Refuse a JPEG whose EXIF is in very many pieces, or of tags that lie over each other.
+
+    Pillow joins the pieces one by one, and before version 13 reads every tag, as soon as it opens the file.
+    """
+    pieces = list(_exif_pieces(data)) if data.startswith(b"\xff\xd8") else []
+    if len(pieces) > _MOST_PIECES:
+        raise DecodeError(f"a JPEG whose EXIF is in more than {_MOST_PIECES} pieces")
+    check_tags(b"".join(pieces))
+
+
+def check_profile(image: Image.Image) -> None:
+    """Refuse EXIF, as Pillow finds it beside a picture, of tags that lie over each other."""
+    exif = image.info.get("exif")
+    if exif is None:  # ImageMagick's way, in hexadecimal digits behind three lines
+        exif = bytes.fromhex("".join(image.info.get("Raw profile type exif", "").split("\n")[3:]))
+    check_tags(exif.removeprefix(_EXIF))
 
 
 def check_opened(image: Image.Image, data: bytes, how: Pixels) -> None:
@@ -103,6 +126,18 @@ def _check_tiles(data: bytes, limit: int) -> None:
         tiles = -(-(right - left) // max(1, width)) * -(-(bottom - top) // max(1, height))
         if tiles * int.from_bytes(components) * _PIXELS_PER_TILE > limit:
             raise DecodeError(f"{tiles} tiles are too many for {limit} pixels; --max-pixels allows more")
+
+
+def _exif_pieces(data: bytes) -> Iterator[bytes]:
+    """What Pillow joins to the EXIF of a JPEG: it goes from marker to marker, over whatever else is between them."""
+    at = 2
+    while (found := _MARKER.search(data, at)) and found[1] != b"\xda":
+        at = found.end()
+        if found[1][0] not in _NO_LENGTH:
+            end = at + max(2, int.from_bytes(data[at : at + 2]))
+            if found[1] == b"\xe1" and data.startswith(_EXIF, at + 2, end):
+                yield data[at + 2 + len(_EXIF) : end]
+            at = end
 
 
 def _tags(data: bytes) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pack_images.decode import jpeg_header, jpeg_outline
 from pack_images.errors import DecodeError
-from pack_images.guards import check_opened, check_pixels, check_scans, check_tags, limits
+from pack_images.guards import check_exif, check_opened, check_pixels, check_profile, check_scans, check_tags, limits
 from pack_images.plan import Pixels
 
 _MODES = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}
@@ -42,6 +42,7 @@ def decoded(data: bytes, how: Pixels) -> NDArray[np.uint8]:
     try:
         with limits(how):
             check_scans(data)
+            check_exif(data)
             image = _jpeg(data, how) or _upright(data, how)
             return _array(_fitted(_colored(image, how.color), how))
     except DecodeError:
@@ -89,7 +90,7 @@ def _upright(data: bytes, how: Pixels) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        check_tags(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
+        check_profile(image)
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # a picture is not lost for a broken note beside it, and the parser raises anything
         return 1

@@ -11,12 +11,24 @@ import pytest
 from PIL import Image
 
 from fuzz_images import DECODED, REFUSED, Judge, campaign
-from image_seeds import bombs, ico_of, many_scans, noise, overlapping_tags, png_of, saved, seeds, tiff_of
+from image_seeds import bombs, ico_of, many_scans, noise, overlapping_tags, png_chunk, png_of, saved, seeds, tiff_of
 from pack_images.guards import FORMATS
 from pack_images.plan import Pixels
 from pack_images.scan import EXTENSIONS
 
+OVERLAPPING = "tags that lie over each other"
 HOW = Pixels(size=(8, 8), max_pixels=1_000_000)
+
+
+def halves(data: bytes) -> list[bytes]:
+    return [data[: len(data) // 2], data[len(data) // 2 :]]
+
+
+def jpeg_of(exif: list[bytes], between: bytes) -> bytes:
+    """A JPEG whose EXIF is in these pieces."""
+    segments = (b"\xff\xe1" + struct.pack(">H", 8 + len(piece)) + b"Exif\0\0" + piece + between for piece in exif)
+    plain = saved(noise(16, 16), "JPEG")
+    return plain[:2] + b"".join(segments) + plain[2:]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +73,7 @@ def test_a_format_that_folders_are_not_searched_for_is_refused(judge: Judge) -> 
         ("JPEG scans", "a JPEG of more than 500 scans"),
         ("PNG in an icon", "more than 1000000 pixels; --max-pixels allows more"),
         ("PNG in an Apple icon", "more than 1000000 pixels; --max-pixels allows more"),
-        ("tags of one place", "a TIFF of tags that lie over each other"),
+        ("tags of one place", OVERLAPPING),
         ("PNG pixels", "more than 1000000 pixels; --max-pixels allows more"),
     ],
 )
@@ -100,7 +112,7 @@ def test_tiles_of_two_sizes_are_refused(judge: Judge) -> None:
 
 def test_a_bigtiff_that_pillow_takes_for_a_plain_one_is_read_as_pillow_does(judge: Judge) -> None:
     verdict = judge.verdict(b"MM\0+" + overlapping_tags(500, 100_000, order=">")[4:], HOW)
-    assert (verdict.kind, verdict.detail) == (REFUSED, "a TIFF of tags that lie over each other")
+    assert (verdict.kind, verdict.detail) == (REFUSED, OVERLAPPING)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
@@ -109,6 +121,36 @@ def test_exif_of_tags_that_lie_over_each_other_does_not_lose_the_picture(judge: 
     verdict = judge.verdict(data, HOW)
     assert verdict.kind == DECODED
     assert verdict.grown < 20_000_000
+
+
+def test_exif_in_hexadecimal_digits_does_not_lose_the_picture(judge: Judge) -> None:
+    digits = b"\nexif\n1\n" + overlapping_tags(500, 100_000).hex().encode()
+    chunk = png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(digits))
+    plain = saved(noise(16, 16), "PNG")
+    verdict = judge.verdict(plain[:33] + chunk + plain[33:], HOW)
+    assert verdict.kind == DECODED
+    assert verdict.grown < 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("pieces", "between", "message"),
+    [
+        pytest.param([overlapping_tags(20, 40_000)], b"", OVERLAPPING, id="of tags"),
+        pytest.param(halves(overlapping_tags(500, 100_000)), b"", OVERLAPPING, id="in two pieces"),
+        pytest.param(
+            halves(overlapping_tags(500, 100_000)), b"a\xff\0\xff\xd8\xff", OVERLAPPING, id="odd bytes between"
+        ),
+        pytest.param([b"a"] * 101, b"", "a JPEG whose EXIF is in more than 100 pieces", id="in many pieces"),
+    ],
+)
+def test_exif_of_a_jpeg_is_refused(judge: Judge, pieces: list[bytes], between: bytes, message: str) -> None:
+    verdict = judge.verdict(jpeg_of(pieces, between), HOW)
+    assert (verdict.kind, verdict.detail) == (REFUSED, message)
+
+
+def test_exif_in_pieces_is_decoded(judge: Judge) -> None:
+    pieces = [piece for half in halves(overlapping_tags(1, 100_000)) for piece in halves(half)]
+    assert judge.verdict(jpeg_of(pieces, b""), HOW).kind == DECODED
 
 
 def test_texts_beside_the_pixels_take_little(judge: Judge) -> None:
