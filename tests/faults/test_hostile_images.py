@@ -31,6 +31,12 @@ def jpeg_of(exif: list[bytes], between: bytes) -> bytes:
     return plain[:2] + b"".join(segments) + plain[2:]
 
 
+def missing() -> set[str]:
+    """Formats that this Pillow lacks: AVIF, before 11.3."""
+    Image.init()
+    return {"AVIF"} - set(Image.OPEN)
+
+
 @pytest.fixture(scope="module")
 def judge() -> Iterator[Judge]:
     with Judge() as judge:
@@ -46,14 +52,14 @@ def test_a_short_campaign_finds_nothing(tmp_path: Path) -> None:
 
 def test_every_format_has_a_seed_that_is_decoded(judge: Judge) -> None:
     files = seeds()
-    assert {kind for kind, _ in files} == {"other", *FORMATS} - {"DIB", "MPO"}
+    assert {kind for kind, _ in files} == {"other", *FORMATS} - {"DIB", "MPO"} - missing()
     decoded = {kind for kind, data in files if judge.verdict(data, HOW).kind == DECODED}
     assert decoded == {kind for kind, _ in files} - {"other"}
 
 
 def test_formats_are_those_that_folders_are_searched_for() -> None:
     Image.init()
-    known = Image.registered_extensions()
+    known = {".avif": "AVIF", ".avifs": "AVIF", **Image.registered_extensions()}  # before 11.3, Pillow has no AVIF
     assert {known[f".{extension}"] for extension in EXTENSIONS} == FORMATS
 
 
