@@ -63,7 +63,7 @@ class SplitSequence:
         self._passes = 0
         self._told_of_passes = False
         self._holds_pass = False  # whether a change waits for the next pass to be begun; else for the next batch
-        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}  # of this process, and of those it was forked from
         self._use(None, self._rows)
         self.add_file(*paths)
 
@@ -527,7 +527,8 @@ class SplitSequence:
             yield self._fetch(current.order, batch, 1, writable)
 
     def _start_pass(self) -> None:
-        with self._lock:
+        # A fork may come while another thread holds the lock and leave that thread behind: a child has its own lock.
+        with self._locks.setdefault(os.getpid(), threading.Lock()):
             if self._next is not None or self._coming is not self._pass:
                 if self._packs is not None:
                     self._packs.check_unchanged()

@@ -8,7 +8,7 @@ this process can read; in the end the pixels are read back and compared with the
 from __future__ import annotations
 
 import os
-import socket
+import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Executor, Future, wait
@@ -90,12 +90,12 @@ def fill_elsewhere(task: Task, versions: Mapping[str, str]) -> Filled:
     """
     from pack_images.fill import fill  # loads decoders, which only workers need
 
-    check_versions(versions, packed_by(), f"the worker on {socket.gethostname()}")
+    check_versions(versions, packed_by(), f"the worker on {platform.node()}")
     try:
         return fill(task, flush=True)
     except FileNotFoundError as error:
         raise UnfinishedError(
-            f"expected a worker on {socket.gethostname()} that shares the file system of the output, found no "
+            f"expected a worker on {platform.node()} that shares the file system of the output, found no "
             f"{error.filename} there"
         ) from None
 

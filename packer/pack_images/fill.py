@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from pack_images.decode import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
-from pack_images.partial import RECORD, is_of, pack_record, read_records, sync_data, write_all, write_records
+from pack_images.partial import (
+    RECORD,
+    is_of,
+    pack_record,
+    read_into,
+    read_records,
+    sync_data,
+    write_all,
+    write_records,
+)
 from pack_images.plan import Filled, Pixels, Task
 from pack_images.sources import PackedRow, PackFile, pack_file, stamp
 
@@ -59,7 +68,7 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Calla
     earlier = np.frombuffer(records, RECORD)
     resumed = bool(earlier["done"].any())
     if resumed:
-        os.preadv(pixels, [block.reshape(-1).data], offset)
+        read_into(pixels, block.reshape(-1).data, offset)
     old = None if task.reuse is None or _has_changed(task.reuse) else _opened(task.reuse)
     kept = copied = 0
     failures = []

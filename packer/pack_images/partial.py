@@ -77,7 +77,9 @@ class Partial:
         self._journal = _locked(self.place.journal, output)
         self._pixels = -1
         try:
-            if os.pread(self._journal, len(_MAGIC), 0).rstrip(b"\0") not in (b"", _MAGIC):
+            magic = bytearray(len(_MAGIC))
+            read_into(self._journal, magic, 0)
+            if magic.rstrip(b"\0") not in (b"", _MAGIC):
                 raise UnfinishedError(
                     f"{output}: expected no {self.place.journal}, or a journal of pack-images, found something else; "
                     "remove it, or give another --output"
@@ -140,7 +142,7 @@ class Partial:
             source, target = (place.offset + at * place.stride for at in (int(rows[row]), row))
             for start in range(0, place.stride, _COPY_BYTES):
                 data = bytearray(min(_COPY_BYTES, place.stride - start))
-                _read_into(self._pixels, data, source + start)
+                read_into(self._pixels, data, source + start)
                 write_all(self._pixels, data, target + start)
 
     def damaged(self) -> Rows:
@@ -154,10 +156,10 @@ class Partial:
         together = max(1, _CHECK_BYTES // place.stride)
         rows = np.empty((together, place.stride), np.uint8)
         with open(place.journal, "rb", buffering=0) as journal, open(place.pixels, "rb", buffering=0) as pixels:
-            _read_into(journal.fileno(), records.view(np.uint8).data, HEADING)
+            read_into(journal.fileno(), records.view(np.uint8).data, HEADING)
             for first in range(0, self._rows, together):
                 block = rows[: self._rows - first]
-                _read_into(pixels.fileno(), block.reshape(-1).data, place.offset + first * place.stride)
+                read_into(pixels.fileno(), block.reshape(-1).data, place.offset + first * place.stride)
                 found = np.fromiter(map(xxhash.xxh3_64_intdigest, block), np.uint64, len(block))
                 wrong[first : first + together] = found != records["checksum"][first : first + together]
         wrong |= records["done"] == 0
@@ -224,7 +226,9 @@ class Partial:
 def is_of(journal: int, identity: str) -> bool:
     """Whether a journal is that of the plan with this identity."""
     heading = _heading(identity)
-    return os.pread(journal, len(heading), 0) == heading
+    found = bytearray(len(heading))
+    read_into(journal, found, 0)
+    return found == heading
 
 
 def _heading(identity: str) -> bytes:
@@ -234,7 +238,7 @@ def _heading(identity: str) -> bytes:
 def read_records(journal: int, first: int, count: int) -> bytearray:
     """The bytes of `count` RECORDs from row `first` on."""
     records = bytearray(count * RECORD.itemsize)
-    _read_into(journal, records, HEADING + first * RECORD.itemsize)
+    read_into(journal, records, HEADING + first * RECORD.itemsize)
     return records
 
 
@@ -256,7 +260,7 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview, offset: int
         view, offset = view[count:], offset + count
 
 
-def _read_into(descriptor: int, out: bytearray | memoryview, offset: int) -> None:
+def read_into(descriptor: int, out: bytearray | memoryview, offset: int) -> None:
     """Fill `out` from `offset` on; a call may give less. What the file is too short for stays as it is."""
     view = memoryview(out)
     while view and (count := os.preadv(descriptor, [view], offset)):

@@ -234,7 +234,11 @@ class Command:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it did not end in {PATIENCE:.0f} s: {self.processes()}; {self.err}") from None
         finally:
-            if self._process.poll() is None or processes_of(self.pid):
-                self.send(signal.SIGKILL, everyone=True)
-                self._process.wait()
+            self.end()
         return status
+
+    def end(self) -> None:
+        """Kill what is left of it."""
+        if self._process.poll() is None or processes_of(self.pid):
+            self.send(signal.SIGKILL, everyone=True)
+            self._process.wait()

@@ -107,7 +107,9 @@ class Reader:
         """Wait until it has gone over the pack once."""
         deadline = time.monotonic() + PATIENCE
         while "ready" not in self.command.out and self.command.running:
-            assert time.monotonic() < deadline, f"it did not begin in {PATIENCE:.0f} s: {self.command.err}"
+            if time.monotonic() > deadline:
+                self.command.end()
+                raise AssertionError(f"it did not begin in {PATIENCE:.0f} s: {self.command.err}")
             time.sleep(0.002)
 
     def end(self) -> int:

@@ -248,7 +248,7 @@ def hang(path: str, where: str) -> str:
 
 
 def takes_much(path: str, where: str) -> str:
-    return "opened" if len(b"x" * (5 << 30 >> 2)) else ""
+    return "opened" if len(b"x" * (5 << 28)) else ""  # 1.25 GiB
 
 
 def raises(path: str, where: str) -> str:
@@ -256,15 +256,15 @@ def raises(path: str, where: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("look", "failure"),
+    ("look", "failure", "seconds"),
     [
-        (crash, "crash: SIGKILL"),
-        (hang, "hang"),
-        (takes_much, "memory: opened"),
-        (raises, "exception: NotADirectoryError in _open"),
+        (crash, "crash: SIGKILL", 30),
+        (hang, "hang", 1),
+        (takes_much, "memory: opened", 30),
+        (raises, "exception: NotADirectoryError in _open", 30),
     ],
 )
-def test_what_the_campaign_looks_for_is_found(tmp_path, look, failure):
-    said = campaign(range(2), 1, str(tmp_path), look, seconds=1)
+def test_what_the_campaign_looks_for_is_found(tmp_path, look, failure, seconds):
+    said = campaign(range(2), 1, str(tmp_path), look, seconds=seconds)
     assert said["failures"] == {failure: 2}
     assert len(list(tmp_path.iterdir())) == 2
