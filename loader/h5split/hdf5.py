@@ -13,10 +13,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
+
+from h5split.lazy import lazy
 
 _T = TypeVar("_T")
 
@@ -210,7 +211,7 @@ class Object:
         """Whether it is an array."""
         return bool(self._bodies(_LAYOUT))
 
-    @cached_property
+    @lazy
     def links(self) -> Mapping[bytes, int | None]:
         """Name -> address of an object; None for a link that is a path, here or in another file."""
         if self._bodies(_SYMBOL_TABLE):
@@ -220,7 +221,7 @@ class Object:
             bodies += _dense(self._file, info, index_width=8, identifier=slice(4, 11))
         return _by_name([_link(body) for body in bodies])
 
-    @cached_property
+    @lazy
     def attributes(self) -> Mapping[bytes, Attribute]:
         """Name -> value."""
         bodies = self._bodies(_ATTRIBUTE)
@@ -228,7 +229,7 @@ class Object:
             bodies += _dense(self._file, info, index_width=2, identifier=slice(0, 8))
         return _by_name([_attribute(body) for body in bodies])
 
-    @cached_property
+    @lazy
     def data_set(self) -> DataSet:
         """What there is of a data set but its elements."""
         storage, address, nbytes = _layout(self._body(_LAYOUT))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -13,6 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from h5split.images import Joined, PackedImages, Texts
+from h5split.lazy import lazy
 from h5split.rows import Rows, located
 
 
@@ -54,7 +54,7 @@ class Packs:
     def __repr__(self) -> str:
         return ", ".join(repr(pack.path) for pack in self.packs)
 
-    @cached_property
+    @lazy
     def fingerprint(self) -> str:
         """Of the labels and pixels of all rows: hexadecimal. 12 bytes a row are read for it, once."""
         digest = xxhash.xxh3_64(repr(self.class_names).encode(errors="surrogateescape"))

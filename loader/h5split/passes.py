@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from h5split import rows as row_math
+from h5split.lazy import lazy
 from h5split.rows import Rows
 from h5split.settings import Settings
 
@@ -46,7 +46,7 @@ class Order:
         """Batches, one that is not full included."""
         return -(-len(self.rows) // self.size)
 
-    @cached_property
+    @lazy
     def runs(self) -> bytes:
         """For each batch, whether its rows are consecutive."""
         return row_math.runs(self.rows, self.size).tobytes()

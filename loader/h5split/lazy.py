@@ -1,0 +1,27 @@
+"""Attributes that are made when they are first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class lazy(Generic[Value]):  # noqa: N801
+    """`functools.cached_property` without the lock it has up to Python 3.11: a fork may leave that one locked for ever.
+
+    Threads may each make the value, so it must be the same every time.
+
+    Args:
+        function: Of the object; makes the value.
+    """
+
+    def __init__(self, function: Callable[[Any], Value]) -> None:
+        self.__doc__ = function.__doc__
+        self._function = function
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Value:
+        value = self._function(instance)
+        instance.__dict__[self._function.__name__] = value  # and is found there from now on
+        return value
