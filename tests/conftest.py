@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from h5split import PackedImages, SplitSequence
-from h5split.format import Tables, seal
+from h5split.sealing import Tables, seal
 from pack_images import Summary, pack
 
 hypothesis.settings.register_profile("here", deadline=None)  # a slow machine is no failure

@@ -36,9 +36,9 @@ def test_packing_needs_no_keras(tmp_path):
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
 
 
-def test_reading_needs_no_keras_no_pillow_and_no_packer(packed):
+def test_reading_needs_no_keras_no_h5py_no_pillow_and_no_packer(packed):
     done = python(
-        without("keras", "tensorflow", "PIL", "simplejpeg", "pack_images")
+        without("keras", "tensorflow", "h5py", "PIL", "simplejpeg", "pack_images")
         + f"from h5split import SplitSequence\nprint(sum(len(x) for x, y in SplitSequence({str(packed)!r})))"
     )
     assert (done.returncode, done.stdout) == (0, "100\n"), done.stderr
@@ -59,7 +59,7 @@ def test_without_keras_the_sequence_says_what_to_install():
         ("import pack_images.cli", ("numpy", "h5py", "PIL", "tqdm", "multiprocessing")),
         ("import h5split.cli", ("numpy", "h5py", "PIL", "tqdm", "jinja2")),
         ("from h5split.view import report", ("keras", "tensorflow", "jinja2", "pack_images")),
-        ("from h5split import PackedImages", ("keras", "tensorflow", "PIL", "simplejpeg", "pack_images")),
+        ("from h5split import PackedImages", ("h5py", "keras", "tensorflow", "PIL", "simplejpeg", "pack_images")),
         ("import pack_images.packing", ("keras", "tensorflow")),
     ],
 )

@@ -21,7 +21,7 @@ from PIL import Image
 
 from conftest import assert_rows_are_who_they_say, pixels_of, processes_of, write_classes, write_image
 from h5split import PackedImages
-from h5split.format import images_offset
+from h5split.sealing import images_offset
 from pack_images import PackError, UnfinishedError, pack, preview
 from pack_images.fill import fill
 from pack_images.partial import Partial

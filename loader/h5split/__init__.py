@@ -41,7 +41,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first used: Keras takes seconds, and h5py longer than all else here."""
+    """Import a name when it is first used: Keras takes seconds, and numpy longer than all else here."""
     if name not in _HOME:
         raise AttributeError(f"module 'h5split' has no attribute {name!r}")
     from importlib import import_module

@@ -27,28 +27,23 @@ flag behind. Nothing in the file tells the time, so the same contents are the sa
 
 Names that are not UTF-8 are stored as the bytes they are; Python reads them with ``surrogateescape``.
 
-Reading (`read`) checks all of this before a pixel is touched and closes HDF5 at once: what remains is a header of
-offsets, and a descriptor to map. Writing (`seal`) lays the HDF5 structure around pixels that are already in place:
-`images` is allocated early and never filled, so HDF5 itself writes no byte of it.
+Reading (`read`) checks all of this before a pixel is touched; what remains is a header of offsets, and a descriptor to
+map. sealing.py writes it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
-import h5py
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from h5split import hdf5
@@ -57,7 +52,6 @@ FORMAT = "packed-images"
 VERSION = 1
 DIGEST_SIZE = 32
 
-_ALIGNMENT = 4096
 _TEXT = np.dtype("S")  # of any length
 
 
@@ -112,33 +106,6 @@ class Header:
     size: int
 
 
-@dataclass(frozen=True)
-class Tables:
-    """What `seal` writes around the pixels; row *i* of each array belongs to image *i*.
-
-    Attributes:
-        labels: int32 (N,).
-        class_names: K names; bytes that are not UTF-8 as surrogate escapes, here and below.
-        filenames: N paths.
-        columns: N texts for each name; `source` is always there.
-        digests: uint8 (N, 32).
-        checksums: uint64 (N,).
-        skipped: (filename, reason) of each file left out.
-        settings: JSON-able.
-        packed_by: program or library -> version.
-    """
-
-    labels: NDArray[np.int32]
-    class_names: Sequence[str]
-    filenames: Sequence[str]
-    columns: Mapping[str, Sequence[str]]
-    digests: NDArray[np.uint8]
-    checksums: NDArray[np.uint64]
-    settings: Mapping[str, Any]
-    packed_by: Mapping[str, str]
-    skipped: Sequence[tuple[str, str]] = field(default=())
-
-
 def encode(text: str) -> bytes:
     """Text as the file holds it: UTF-8, with surrogate escapes back to the bytes they came from."""
     return text.encode("utf-8", "surrogateescape")
@@ -147,9 +114,6 @@ def encode(text: str) -> bytes:
 def decode(raw: bytes) -> str:
     """The inverse of `encode`."""
     return raw.decode("utf-8", "surrogateescape")
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 def read(path: str | os.PathLike[str]) -> tuple[int, Header]:
@@ -388,175 +352,3 @@ def _check_apart(blocks: Sequence[Block]) -> None:
     for (_, end), (start, _) in pairwise(spans):
         if start < end:
             raise FormatError(f"damaged: two data sets overlap at byte {start}")
-
-
-# --- writing ---------------------------------------------------------------------------------------------------------
-
-
-def images_offset(stride: int) -> int:
-    """The byte where pixels begin in a file of rows of `stride` bytes, however many.
-
-    It is a multiple of 4096, and 4096 itself where a row is a page or more. HDF5 aligns what is large enough; to have
-    shorter rows aligned too, metadata of their size must be, so what then comes before the pixels is found by trying.
-    """
-    if stride >= _ALIGNMENT:
-        return _ALIGNMENT
-    with h5py.File(_create(io.BytesIO(), stride)) as file:
-        return _write_images(file, (1, 1, 1, stride))
-
-
-def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> None:
-    """Make a file that holds pixels from `images_offset` on a pack.
-
-    The file is cut to the end of the pixels and the HDF5 structure is written before and after them. Sealing again
-    gives the same bytes, so it can be repeated after a crash.
-
-    Args:
-        descriptor: Open for reading and writing; stays open.
-        shape: (N, H, W, C) of the pixels in place.
-        tables: N rows each.
-
-    Raises:
-        OSError: The disk is full, or another error of the file system.
-    """
-    rows, height, width, channels = shape
-    stride = height * width * channels
-    offset = images_offset(stride)
-    os.ftruncate(descriptor, offset + rows * stride)
-    os.pwrite(descriptor, bytes(offset), 0)
-    blank = _BlankFile(descriptor)
-    try:
-        _lay_around(blank, shape, offset, tables)
-    except Exception as error:
-        raise blank.error or error from None
-    if blank.error is not None:
-        raise blank.error
-
-
-def _lay_around(blank: _BlankFile, shape: tuple[int, int, int, int], offset: int, tables: Tables) -> None:
-    _, height, width, channels = shape
-    with h5py.File(_create(blank, height * width * channels)) as file:
-        if _write_images(file, shape) != offset:
-            raise RuntimeError(f"HDF5 placed images elsewhere than at byte {offset}")
-        checksum = xxhash.xxh3_64()
-        for name, data in _arrays(tables):
-            _write(file, name, data)
-            checksum.update(np.ascontiguousarray(data).view(np.uint8).data)
-        file.attrs["format"] = np.bytes_(FORMAT.encode())
-        file.attrs["version"] = np.int32(VERSION)
-        file.attrs["settings"] = np.bytes_(json.dumps(dict(tables.settings), sort_keys=True).encode())
-        file.attrs["packed_by"] = np.bytes_(json.dumps(dict(tables.packed_by), sort_keys=True).encode())
-        file.attrs["tables_checksum"] = np.uint64(checksum.intdigest())
-
-
-def _arrays(tables: Tables) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Each data set but `images`, in the order in which their bytes are summed."""
-    yield "labels", np.asarray(tables.labels, "<i4")
-    yield "class_names", _fixed(tables.class_names)
-    yield "filenames", _fixed(tables.filenames)
-    columns = {_quoted(name): column for name, column in tables.columns.items()}
-    for name in sorted(columns, key=encode):
-        yield f"columns/{name}", _fixed(columns[name])
-    yield "digests", np.asarray(tables.digests, "u1")
-    yield "checksums", np.asarray(tables.checksums, "<u8")
-    yield "skipped/filenames", _fixed([name for name, _ in tables.skipped])
-    yield "skipped/reasons", _fixed([reason for _, reason in tables.skipped])
-
-
-class _BlankFile(io.RawIOBase):
-    """A descriptor that looks empty to HDF5, so that it lays a new file around the bytes already there.
-
-    Attributes:
-        error: The first of writing, which HDF5 itself would not pass on.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self.error: OSError | None = None
-        self._descriptor = descriptor
-        self._position = 0
-        self._end = 0
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        count = os.preadv(self._descriptor, [buffer], self._position)
-        self._position += count
-        return count
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        try:
-            while view:
-                count = os.pwrite(self._descriptor, view, self._position)
-                self._position += count
-                view = view[count:]
-        except OSError as error:
-            self.error = self.error or error
-            raise
-        self._end = max(self._end, self._position)
-        return len(memoryview(data).cast("B"))
-
-    def truncate(self, size: int | None = None) -> int:
-        self._end = self._position if size is None else size
-        try:
-            os.ftruncate(self._descriptor, self._end)
-        except OSError as error:
-            self.error = self.error or error
-            raise
-        return self._end
-
-
-def _create(file: io.RawIOBase | io.BytesIO, stride: int) -> h5py.h5f.FileID:
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, file)
-    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
-    access.set_alignment(min(_ALIGNMENT, stride), _ALIGNMENT)
-    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
-    creation.set_obj_track_times(False)
-    return h5py.h5f.create(b"pack", h5py.h5f.ACC_TRUNC, creation, access)
-
-
-def _write_images(file: h5py.File, shape: tuple[int, int, int, int]) -> int:
-    """Create `images` without touching a byte of it; its offset."""
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    layout.set_layout(h5py.h5d.CONTIGUOUS)
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    layout.set_obj_track_times(False)
-    space = h5py.h5s.create_simple(shape)
-    images = h5py.Dataset(h5py.h5d.create(file.id, b"images", h5py.h5t.STD_U8LE, space, layout))
-    for axis, label in enumerate("NHWC"):
-        images.dims[axis].label = label
-    return int(images.id.get_offset())
-
-
-def _write(file: h5py.File, name: str, data: NDArray[Any]) -> None:
-    head, _, tail = name.rpartition("/")
-    group = file
-    if head:
-        if head not in file:
-            creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
-            creation.set_obj_track_times(False)
-            h5py.h5g.create(file.id, head.encode(), gcpl=creation)
-        group = file[head]
-    group.create_dataset(encode(tail), data=data, track_times=False)
-
-
-def _quoted(name: str) -> str:
-    """A column's name as HDF5 can hold it: without what has a meaning there, percent-encoded as in an address."""
-    if not name:
-        raise ValueError("columns: expected a name, found an empty one")
-    if name == ".":
-        return "%2E"
-    return re.sub("[/%\0\udc80-\udcff]", lambda found: quote(found[0], safe="", errors="surrogateescape"), name)
-
-
-def _fixed(texts: Sequence[str]) -> NDArray[np.bytes_]:
-    """Texts as a fixed-length array, tagged as UTF-8: bytes_ (N,)."""
-    array = np.array([encode(text) for text in texts], dtype=np.bytes_) if texts else np.empty(0, "S1")
-    return array.astype(h5py.string_dtype("utf-8", max(1, array.dtype.itemsize)))

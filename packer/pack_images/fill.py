@@ -210,7 +210,7 @@ class _OldPack:
 @lru_cache(maxsize=4)
 def _opened(pack: PackFile) -> _OldPack:
     """A pack, opened and indexed once by each worker: sorting a million digests takes longer than a task."""
-    from h5split.images import PackedImages  # h5py, which few tasks need
+    from h5split.images import PackedImages  # which few tasks need
 
     _check_same(pack)
     old = _OldPack(PackedImages(pack.path))

@@ -25,7 +25,8 @@ from pack_images.versions import packed_by
 from pack_images.workers import Pool, run
 
 if TYPE_CHECKING:
-    from h5split.format import Header, Tables
+    from h5split.format import Header
+    from h5split.sealing import Tables
 
 
 def settings_of(size: int | tuple[int, int] | None, *, labels: Any, order: Any, seed: int, **pixels: Any) -> Settings:
@@ -99,12 +100,12 @@ def _shape(paths: Sequence[str | PackedRow], how: Pixels) -> Shape:
 
 
 def _images_offset(stride: int) -> int:
-    return PAGE if stride >= PAGE else int(_file_format().images_offset(stride))  # checked where the file is sealed
+    return PAGE if stride >= PAGE else int(_sealing().images_offset(stride))  # checked where the file is sealed
 
 
-def _file_format() -> Any:
-    """The module `h5split.format`, which takes 40 ms to load, h5py and all, and is wanted only in the end."""
-    return importlib.import_module("h5split.format")
+def _sealing() -> Any:
+    """The module `h5split.sealing`, which takes 40 ms to load, h5py and all, and is wanted only in the end."""
+    return importlib.import_module("h5split.sealing")
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class Job:
             rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)
             partial.move(rows)
             tables = self._tables(partial, rows, failures, versions)
-            _file_format().seal(partial.descriptor, (len(rows), *self.plan.shape), tables)
+            _sealing().seal(partial.descriptor, (len(rows), *self.plan.shape), tables)
             partial.publish()
         except UnfinishedError:
             if not partial.records()["done"].any():
@@ -176,10 +177,12 @@ class Job:
             return None
         if not os.path.isfile(self.output):
             raise PackError(f"{self.output}: expected a file to write, found a device; give a name such as images.h5")
+        from h5split.format import NotAPackError, read
+
         try:
             file = pack_file(self.output)  # first: what another run publishes now is then another one
-            descriptor, header = _file_format().read(self.output)
-        except _file_format().NotAPackError:
+            descriptor, header = read(self.output)
+        except NotAPackError:
             raise PackError(
                 f"{self.output}: expected no file, or a pack to replace, found something else; "
                 "remove it, or give another --output"
@@ -203,7 +206,7 @@ class Job:
         done = kept = copied = 0
         failures: list[tuple[int, str]] = []
         for filled in run(self.plan.tasks(partial.place, reuse, remote=pool.remote), pool):
-            _file_format()  # now, while workers are busy
+            _sealing()  # now, while workers are busy
             done, kept, copied = done + filled.rows, kept + filled.kept, copied + filled.copied
             failures.extend(filled.failures)
             if self.strict and failures:
@@ -235,7 +238,7 @@ class Job:
     ) -> Tables:
         records = partial.records()[rows]
         sources = self.plan.sources if not failures else self.plan.sources.take(rows.tolist())
-        tables: Tables = _file_format().Tables(
+        tables: Tables = _sealing().Tables(
             labels=self.plan.labels[rows],
             class_names=self.plan.class_names,
             filenames=sources.filenames,

@@ -125,7 +125,7 @@ def _is_hdf5(path: str) -> bool:
 
 def _read_pack(path: str) -> Sources:
     """The rows of a pack, with the file names, labels and columns they have there."""
-    from h5split.images import PackedImages  # takes h5py to load, for few runs
+    from h5split.images import PackedImages  # which few runs need
 
     file = pack_file(path)  # first: a pack that takes its place now is then another one
     pack = PackedImages(path)
