@@ -121,9 +121,9 @@ def interrupted(proof: Proof, until: Until) -> None:
     rng = random.Random(0)
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     for _ in until:
-        signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 2e-3))
         try:
-            for _ in range(100):
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 2e-3))
+            while True:
                 for _ in sequence:
                     pass
         except KeyboardInterrupt:
