@@ -66,9 +66,9 @@ class BufferPool:
         return array, buffer.items[:count]
 
     def _return(self, reference: weakref.ref[NDArray[Any]]) -> None:
-        _, buffer = self._lent.pop(id(reference))
-        if len(buffer.items) == self._count and len(self._free) < _MOST_FREE:
-            self._free.append(buffer)
+        lent = self._lent.pop(id(reference), None)  # None: Ctrl-C came before it was noted
+        if lent is not None and len(lent[1].items) == self._count and len(self._free) < _MOST_FREE:
+            self._free.append(lent[1])
 
     def _new(self) -> _Buffer:
         stride = int(np.prod(self._shape)) * self._dtype.itemsize

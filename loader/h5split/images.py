@@ -151,13 +151,13 @@ class PackedImages:
         return len(self.labels)
 
     def __getitem__(self, row: int) -> tuple[NDArray[np.uint8], int]:
-        self.check_whole()
+        self.check_unchanged()
         return self.images[row], int(self.labels[row])
 
     def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[np.uint8], int]]:
         """The rows of a batch, as `(uint8 (H, W, C), label)` each, gathered in one go."""
         at = np.asarray(rows, np.int64)
-        self.check_whole()
+        self.check_unchanged()
         return list(zip(self.images[at], self.labels[at].tolist(), strict=True))
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], int]]:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -103,13 +104,17 @@ class Reader:
         script = str(Path(__file__).with_name("reading.py"))
         self.command = Command([*prefix, sys.executable, script, way, str(path), str(self._stop)], folder)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.command.end()
+
     def await_ready(self) -> None:
         """Wait until it has gone over the pack once."""
         deadline = time.monotonic() + PATIENCE
         while "ready" not in self.command.out and self.command.running:
-            if time.monotonic() > deadline:
-                self.command.end()
-                raise AssertionError(f"it did not begin in {PATIENCE:.0f} s: {self.command.err}")
+            assert time.monotonic() < deadline, f"it did not begin in {PATIENCE:.0f} s: {self.command.err}"
             time.sleep(0.002)
 
     def end(self) -> int:
@@ -144,12 +149,12 @@ def renamed(packs: Packs, folder: Path, rng: random.Random, *, act: Callable[[Pa
     """Readers go on with the rows that they opened."""
     path = own(packs, folder)
     way = rng.choice(sorted(WAYS))
-    reader = Reader(way, path, folder / "reader")
-    reader.await_ready()
-    for _ in range(rng.randint(1, 3)):
-        time.sleep(rng.uniform(0, 0.05))
-        act(path, packs)
-    status = reader.end()
+    with Reader(way, path, folder / "reader") as reader:
+        reader.await_ready()
+        for _ in range(rng.randint(1, 3)):
+            time.sleep(rng.uniform(0, 0.05))
+            act(path, packs)
+        status = reader.end()
     assert status == 0, f"{way}: status {status}: {reader.command.err}"
 
 
@@ -191,11 +196,11 @@ def written(
     """Readers are told, at the next batch or the next pass."""
     path = own(packs, folder)
     way = rng.choice(OF_ONE_THREAD)
-    reader = Reader(way, path, folder / "reader")
-    reader.await_ready()
-    time.sleep(rng.uniform(0, 0.05))
-    act(path, packs, rng)
-    status = reader.end()
+    with Reader(way, path, folder / "reader") as reader:
+        reader.await_ready()
+        time.sleep(rng.uniform(0, 0.05))
+        act(path, packs, rng)
+        status = reader.end()
     told = {TOLD: "told at once", TOLD_LATE: "told by the next pass", -signal.SIGBUS: "SIGBUS"}
     assert status in told, f"{way}: status {status}: {reader.command.err}"
     assert status == -signal.SIGBUS or "FormatError" in reader.command.err.splitlines()[-1]
@@ -209,20 +214,24 @@ def written(
 
 def at_once(packs: Packs, folder: Path, rng: random.Random) -> None:
     """Many processes read one pack, each in a way of its own."""
-    readers = [Reader(rng.choice(sorted(WAYS)), packs.one, folder / str(number)) for number in range(READERS)]
-    for reader in readers:
-        reader.await_ready()
-    for reader in readers:
-        status = reader.end()
-        assert status == 0, f"status {status}: {reader.command.err}"
+    with contextlib.ExitStack() as stack:
+        readers = [
+            stack.enter_context(Reader(rng.choice(sorted(WAYS)), packs.one, folder / str(number)))
+            for number in range(READERS)
+        ]
+        for reader in readers:
+            reader.await_ready()
+        for reader in readers:
+            status = reader.end()
+            assert status == 0, f"status {status}: {reader.command.err}"
 
 
 def in_one_way(packs: Packs, folder: Path, rng: random.Random, *, way: str, large: bool = False) -> None:
     """A reader in a difficult way."""
-    reader = Reader(way, packs.large if large else packs.one, folder / "reader")
-    reader.await_ready()
-    time.sleep(rng.uniform(0, 0.3))
-    status = reader.end()
+    with Reader(way, packs.large if large else packs.one, folder / "reader") as reader:
+        reader.await_ready()
+        time.sleep(rng.uniform(0, 0.3))
+        status = reader.end()
     assert status == 0, f"status {status}: {reader.command.err}"
 
 
@@ -259,9 +268,9 @@ def little_memory(packs: Packs, folder: Path, rng: random.Random) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     with memory_group(LITTLE_MEMORY) as group:
         enter = ("sh", "-c", f'echo $$ >{group}/cgroup.procs; exec "$@"', "sh")
-        reader = Reader(way, path, folder / "reader", enter)
-        reader.await_ready()
-        status = reader.end()
+        with Reader(way, path, folder / "reader", enter) as reader:
+            reader.await_ready()
+            status = reader.end()
     assert status == 0, f"{way}: status {status}: {reader.command.err}"
 
 

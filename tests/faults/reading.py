@@ -112,7 +112,11 @@ def items(proof: Proof, until: Until) -> None:
             rows = order[start : start + 16].tolist()
             found += [(xxhash.xxh3_64_intdigest(image), label) for image, label in pack.__getitems__(rows)]
         labels = [(checksum, pack.class_names[label]) for checksum, label in found]
-        proof.of_rows([pack.filenames[row] for row in order.tolist()], labels)
+        try:
+            proof.of_rows([pack.filenames[row] for row in order.tolist()], labels)
+        except AssertionError:
+            pack[0]  # says what the rows before could not know
+            raise
 
 
 def interrupted(proof: Proof, until: Until) -> None:
@@ -123,7 +127,7 @@ def interrupted(proof: Proof, until: Until) -> None:
     for _ in until:
         try:
             signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 2e-3))
-            while True:
+            for _ in range(100):  # Python drops an interrupt that comes while a weak reference is called back
                 for _ in sequence:
                     pass
         except KeyboardInterrupt:
