@@ -221,17 +221,18 @@ def test_a_pack_that_is_cut_short_is_an_error_and_not_the_end_of_the_process(own
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be written to while they are mapped")
-def test_a_pack_that_another_is_written_into_is_an_error_in_the_next_pass(tmp_path):
+def test_a_pack_that_another_is_written_into_is_an_error_in_the_next_pass_and_the_next_item(tmp_path):
     names = names_in("data", {"cat": 5, "dog": 5})
     path = write_pack(tmp_path / "own.h5", names)
     other = write_pack(tmp_path / "other.h5", names[::-1])
-    sequence = SplitSequence(path)
+    sequence, pack = SplitSequence(path), PackedImages(path)
     assert names_of(sequence) == names
     with open(path, "r+b") as file:  # as `rsync --inplace` does
         file.write(other.read_bytes())
     os.utime(path, ns=(1, 1))
-    with pytest.raises(FormatError, match=r"own\.h5: another program wrote to it while it was read; open it again"):
-        names_of(sequence)
+    for reading in (lambda: names_of(sequence), lambda: pack[0], lambda: pack.__getitems__([3, 1])):
+        with pytest.raises(FormatError, match=r"own\.h5: another program wrote to it while it was read; open it again"):
+            reading()
     assert names_of(SplitSequence(path)) == names[::-1]
 
 
