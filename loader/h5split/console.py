@@ -24,6 +24,12 @@ def prepare() -> None:
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
+def end_quietly() -> None:
+    """After an interrupt: let another one not disturb what the process still cleans up."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def complain(program: str, text: str) -> None:
     """One line on stderr."""
     print(f"{program}: {text}", file=sys.stderr)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -82,10 +83,13 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
     stride = height * width * channels
     offset = images_offset(stride)
     os.ftruncate(descriptor, offset + rows * stride)
-    os.pwrite(descriptor, bytes(offset), 0)
+    zeros = memoryview(bytes(offset))
+    while zeros:
+        zeros = zeros[os.pwrite(descriptor, zeros, offset - len(zeros)) :]
     blank = _BlankFile(descriptor)
     try:
-        _lay_around(blank, shape, offset, tables)
+        with ThreadPoolExecutor(1) as thread:  # where no Ctrl-C comes between HDF5 and what it calls back
+            thread.submit(_lay_around, blank, shape, offset, tables).result()
     except Exception as error:
         raise blank.error or error from None
     if blank.error is not None:

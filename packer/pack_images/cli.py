@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.prepare()
         return _run(arguments, bar)
     except KeyboardInterrupt:
+        console.end_quietly()
         bar.close()
         kept = os.path.exists(f"{arguments.output}.partial")
         where = f"; what is done is kept in {arguments.output}.partial, and the same command continues" if kept else ""

@@ -91,7 +91,7 @@ class Partial:
                 self._begin_anew()
             self._pixels = os.open(self.place.pixels, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             self._reserve(offset + rows * stride + extra)
-            os.pwrite(self._journal, _heading(identity), 0)
+            write_all(self._journal, _heading(identity), 0)
         except BaseException:
             self.close()
             raise

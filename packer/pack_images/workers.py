@@ -20,7 +20,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from dataclasses import replace
 from itertools import chain, islice
 from multiprocessing import forkserver, resource_tracker
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from h5split.machine import cores
 from pack_images.errors import PackError, UnfinishedError
@@ -211,12 +211,19 @@ class _Processes:
             raise SystemExit(1)  # a worker that imports a main script without a guard; the parent says so
         self._do = do
         self._executor = ProcessPoolExecutor(workers, _start_server(), _prepare)
-        with _interrupts_held():
-            self._ready = self._executor.submit(_do_nothing)
+        self._ready = self._submit(_do_nothing)
 
     def submit(self, task: Task) -> Future[Filled]:
+        return self._submit(self._do, task)
+
+    def _submit(self, do: Callable[..., Any], *given: object) -> Future[Any]:
         with _interrupts_held():
-            return self._executor.submit(self._do, task)
+            try:
+                return self._executor.submit(do, *given)
+            except (EOFError, ConnectionError) as error:  # the server of workers was killed
+                broken: Future[Any] = Future()
+                broken.set_exception(BrokenExecutor(str(error)))
+                return broken
 
     def close(self) -> None:
         with _interrupts_held():
