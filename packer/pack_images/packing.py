@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pack_images import MAX_PIXELS
-from pack_images.workers import open_pool
+from pack_images.workers import interrupts_held, open_pool
 
 if TYPE_CHECKING:
     from pack_images.manifest import Manifest
@@ -117,7 +117,8 @@ def pack(
     """
     started = time.monotonic()
     with open_pool(workers, executor) as pool:
-        from pack_images.job import Job, make_plan, settings_of
+        with interrupts_held():  # which make an ImportError of a library in C that is half loaded
+            from pack_images.job import Job, make_plan, settings_of
 
         settings = settings_of(
             size,

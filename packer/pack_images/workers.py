@@ -217,7 +217,7 @@ class _Processes:
         return self._submit(self._do, task)
 
     def _submit(self, do: Callable[..., Any], *given: object) -> Future[Any]:
-        with _interrupts_held():
+        with interrupts_held():
             try:
                 return self._executor.submit(do, *given)
             except (EOFError, ConnectionError) as error:  # the server of workers was killed
@@ -226,7 +226,7 @@ class _Processes:
                 return broken
 
     def close(self) -> None:
-        with _interrupts_held():
+        with interrupts_held():
             self._executor.shutdown(wait=True, cancel_futures=True)
 
     def check_started(self) -> None:
@@ -243,13 +243,13 @@ def _start_server() -> multiprocessing.context.BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pack_images.fill", "pack_images.workers"])
     resource_tracker.ensure_running()  # first, because starting it lets interrupts through again
-    with _interrupts_held():
+    with interrupts_held():
         forkserver.ensure_running()
     return context
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Let Ctrl-C wait: an executor that is interrupted while it starts or stops never ends.
 
     Processes started here do not see Ctrl-C at all; the parent does, when it is through.
