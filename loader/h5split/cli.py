@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
+        console.end_quietly()
         console.complain("h5split", "interrupted")
         return 130
     except BrokenPipeError:  # whoever reads, such as head, has seen enough

@@ -22,6 +22,8 @@ class lazy(Generic[Value]):  # noqa: N801
         self._function = function
 
     def __get__(self, instance: Any, owner: type | None = None) -> Value:
+        if instance is None:  # asked of the class, as help() does
+            return self  # type: ignore[return-value]
         value = self._function(instance)
         instance.__dict__[self._function.__name__] = value  # and is found there from now on
         return value

@@ -83,9 +83,7 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
     stride = height * width * channels
     offset = images_offset(stride)
     os.ftruncate(descriptor, offset + rows * stride)
-    zeros = memoryview(bytes(offset))
-    while zeros:
-        zeros = zeros[os.pwrite(descriptor, zeros, offset - len(zeros)) :]
+    _write_at(descriptor, memoryview(bytes(offset)), 0)
     blank = _BlankFile(descriptor)
     try:
         with ThreadPoolExecutor(1) as thread:  # where no Ctrl-C comes between HDF5 and what it calls back
@@ -154,15 +152,13 @@ class _BlankFile(io.RawIOBase):
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
         try:
-            while view:
-                count = os.pwrite(self._descriptor, view, self._position)
-                self._position += count
-                view = view[count:]
+            _write_at(self._descriptor, view, self._position)
         except OSError as error:
             self.error = self.error or error
             raise
+        self._position += len(view)
         self._end = max(self._end, self._position)
-        return len(memoryview(data).cast("B"))
+        return len(view)
 
     def truncate(self, size: int | None = None) -> int:
         self._end = self._position if size is None else size
@@ -172,6 +168,13 @@ class _BlankFile(io.RawIOBase):
             self.error = self.error or error
             raise
         return self._end
+
+
+def _write_at(descriptor: int, view: memoryview, offset: int) -> None:
+    """Write all of it: a call may take less."""
+    while view:
+        count = os.pwrite(descriptor, view, offset)
+        view, offset = view[count:], offset + count
 
 
 def _create(file: io.RawIOBase | io.BytesIO, stride: int) -> h5py.h5f.FileID:
