@@ -11,6 +11,7 @@ import json
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # loaded by the model, after init_process_group, it would keep the process group for good
 from torch import nn
 
 from h5split import SplitSequence
@@ -52,4 +53,5 @@ for epoch in range(2):
 
 weights = sum(weight.double().square().sum().item() for weight in model.parameters())
 print(f"rank {rank} of {count}: weights {weights:.9f}")  # the same on every rank
+del model  # the last to hold the process group, whose threads must end before Python does
 dist.destroy_process_group()
