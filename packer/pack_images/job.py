@@ -22,7 +22,7 @@ from pack_images.plan import PAGE, Filled, Pixels, Plan, Settings, Shape, plan, 
 from pack_images.scan import Reader, scan
 from pack_images.sources import PackedRow, PackFile, pack_file
 from pack_images.versions import packed_by
-from pack_images.workers import Pool, run
+from pack_images.workers import Pool, interrupts_held, run
 
 if TYPE_CHECKING:
     from h5split.format import Header
@@ -105,7 +105,8 @@ def _images_offset(stride: int) -> int:
 
 def _sealing() -> Any:
     """The module `h5split.sealing`, which takes 40 ms to load, h5py and all, and is wanted only in the end."""
-    return importlib.import_module("h5split.sealing")
+    with interrupts_held():  # which make an ImportError of a library in C that is half loaded
+        return importlib.import_module("h5split.sealing")
 
 
 @dataclass(frozen=True)
