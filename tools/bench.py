@@ -62,9 +62,12 @@ def compare(arguments: argparse.Namespace) -> None:
     unknown = [name for name in names if name not in peers or arguments.command not in peers[name].commands]
     if unknown:
         raise SystemExit(f"{arguments.command} knows no {', '.join(unknown)}: expected some of {', '.join(usual)}")
-    data = files.look_at(arguments.data)
-    kind = "cold" if getattr(arguments, "cold", False) else arguments.command
     setup = make_setup(arguments)
+    folder = os.path.join(setup.environments, "images", f"{arguments.copies}-times")
+    data = files.look_at(
+        arguments.data if arguments.copies == 1 else files.multiplied(arguments.data, folder, arguments.copies)
+    )
+    kind = "cold" if getattr(arguments, "cold", False) else arguments.command
     rows = run_rounds(kind, [peers[name] for name in names], data, setup)
     heading = HEADINGS[kind].format(name=data.name, **vars(setup))
     finish(arguments, kind, f"{kind}-{data.name}-{setup.size}", f"{heading}: {data.rows:,} images", rows)
@@ -107,6 +110,7 @@ def main() -> None:
         command = commands.add_parser(name, help=about)
         command.add_argument("data", help="a folder of class folders")
         command.add_argument("--peers", help="some of them, with commas between (all)")
+        command.add_argument("--copies", type=int, default=1, help="each file under so many names (%(default)s)")
         common(command)
         command.set_defaults(run=compare)
         if name != "pack":

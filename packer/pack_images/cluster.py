@@ -60,7 +60,8 @@ def connect(address: str) -> Iterator[Executor]:
 
 def quieten() -> None:
     """Keep Dask from writing to stderr what an error will say; for commands."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+    for name in ("distributed", "tornado.application"):  # the latter speaks of what is called off in the end
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import stat
 from collections.abc import Callable
@@ -26,13 +27,14 @@ from pack_images.partial import (
     write_all,
     write_records,
 )
-from pack_images.plan import Filled, Pixels, Task
+from pack_images.plan import Filled, Pixels, Shape, Task
 from pack_images.sources import PackedRow, PackFile, pack_file, stamp
 
 if TYPE_CHECKING:
     from h5split.images import PackedImages
 
 _PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)  # faults that are not the file's
+_AROUND_CACHES = 32  # bytes: of the vectors that libjpeg-turbo writes
 _Recorded = tuple[int, int, bytes]  # checksum, stamp, digest: as `pack_record` takes them
 
 
@@ -63,7 +65,7 @@ def fill(task: Task, *, flush: bool = False, before_each: Callable[[], object] =
 def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Callable[[], object]) -> Filled:
     count = len(task.paths)
     offset = task.place.offset + task.first * task.place.stride
-    block = np.empty((count, *task.shape), np.uint8)
+    block = _empty_rows(count, task.shape)
     records = read_records(journal, task.first, count)
     earlier = np.frombuffer(records, RECORD)
     resumed = bool(earlier["done"].any())
@@ -98,6 +100,18 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Calla
         sync_data(pixels)
         sync_data(journal)
     return Filled(count, kept, copied, tuple(failures))
+
+
+def _empty_rows(count: int, shape: Shape) -> NDArray[np.uint8]:
+    """Memory for rows that begins between two multiples of 32 bytes.
+
+    From a multiple of 32 on, libjpeg-turbo writes past the caches, and the checksum and the system have to fetch the
+    row from memory: 6 us more for 12 KB, a sixth of its decoding.
+    """
+    size = count * math.prod(shape)
+    memory = np.empty(size + _AROUND_CACHES, np.uint8)
+    start = (_AROUND_CACHES // 2 - memory.__array_interface__["data"][0]) % _AROUND_CACHES
+    return memory[start : start + size].reshape(count, *shape)
 
 
 def _fill_row(

@@ -46,12 +46,33 @@ class Outcome:
         return max(self.memory.values(), key=lambda memory: memory["Pss"], default=dict.fromkeys(KINDS, 0))
 
 
-def measure(python: str, command: str, peer: Peer, job: Mapping[str, object], limit: float, check: bool) -> Outcome:
-    """Run one peer; whatever it leaves running is ended, and it ends within `limit` seconds."""
-    started = time.monotonic()
-    line = [python, os.path.join(PEERS, "run.py"), command, peer.module, json.dumps(job), "--started", str(started)]
+def measure(
+    python: str,
+    command: str,
+    peer: Peer,
+    job: Mapping[str, object],
+    limit: float,
+    *,
+    check: bool = False,
+    sampled: bool = True,
+) -> Outcome:
+    """Run one peer; whatever it leaves running is ended, and it ends within `limit` seconds.
+
+    Args:
+        python: The peer's.
+        command: pack, load or fit.
+        peer: Whom to measure.
+        job: What it is asked to do.
+        limit: Seconds.
+        check: Have it compare the pixels of an epoch too.
+        sampled: Look at its memory meanwhile, which takes time from it where it has all cores.
+    """
     paths = os.pathsep.join(os.path.join(ROOT, name) for name in ("packer", "loader"))
     environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PYTHONPYCACHEPREFIX"] = os.path.join(os.path.dirname(str(job["folder"])), "bytecode")
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # whoever installs a program has it compiled once
+    started = time.monotonic()
+    line = [python, os.path.join(PEERS, "run.py"), command, peer.module, json.dumps(job), "--started", str(started)]
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             line + ["--check"] * check,
@@ -61,14 +82,14 @@ def measure(python: str, command: str, peer: Peer, job: Mapping[str, object], li
             env=environment,
             start_new_session=True,
         )
-        outcome = watch(process, started, limit)
+        outcome = watch(process, started, limit, sampled)
         if not outcome.result and not outcome.failed:
             errors.seek(0)
             outcome.failed = last_line(errors.read()) or f"ended with status {process.returncode} and no result"
     return outcome
 
 
-def watch(process: subprocess.Popen[bytes], started: float, limit: float) -> Outcome:
+def watch(process: subprocess.Popen[bytes], started: float, limit: float, sampled: bool) -> Outcome:
     """Read what the child says, look at its memory between timed phases, end it when its time is over."""
     outcome = Outcome()
     phase = ["start"]
@@ -76,7 +97,7 @@ def watch(process: subprocess.Popen[bytes], started: float, limit: float) -> Out
     listener.start()
     deadline = started + limit
     while process.poll() is None:
-        if phase[0] not in ("timed", "check"):
+        if sampled and phase[0] not in ("timed", "check"):
             sample(process.pid, phase[0], outcome.memory)
         if phase[0] == "done":
             deadline = min(deadline, time.monotonic() + GRACE_SECONDS)

@@ -59,6 +59,27 @@ def below(path: str) -> Iterator[str]:
             yield os.path.join(folder, name)
 
 
+def multiplied(path: str, folder: str, times: int) -> str:
+    """A folder beside others in `folder` that has every file of `path` under so many names."""
+    many = os.path.join(folder, os.path.basename(os.path.abspath(path)))
+    if not os.path.isdir(many):
+        link_many(path, f"{many}.partial", times * sum(1 for _ in below(path)))
+        os.rename(f"{many}.partial", many)
+    return many
+
+
+def link_many(single: str, many: str, count: int) -> None:
+    """So many hard links to the files of a folder, in turns: a million names take the room of some thousands."""
+    names = [os.path.relpath(path, single) for path in sorted(below(single))]
+    for folder in {os.path.dirname(name) for name in names}:
+        os.makedirs(os.path.join(many, folder), exist_ok=True)
+    for number in range(count):
+        name, end = os.path.splitext(names[number % len(names)])
+        target = os.path.join(many, f"{name}-{number // len(names):04}{end}")
+        if not os.path.exists(target):
+            os.link(os.path.realpath(os.path.join(single, name + end)), target)
+
+
 def bytes_below(path: str) -> int:
     """On disk, holes not counted."""
     return sum(os.stat(file).st_blocks * 512 for file in below(path))

@@ -54,8 +54,8 @@ def lines(results: Row) -> plt.Figure:
         if not row["failed"]:
             groups[str(row["title"]), row["workers"], row["batch"]].append(row)
     figure, panels = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for (title, workers, batch), rows in groups.items():
-        label = f"{title}, batch {batch}" if batch else f"{title}, {workers} workers"
+    for (_, workers, batch), rows in groups.items():
+        label = f"{workers} worker{'s' * (workers > 1)}" + (f", batch {batch}" if batch else "")
         costs = [statistics.median(row["values"]["cost"]) * 1e6 for row in rows]
         panels[int(batch > 0)].plot([row["images"] for row in rows], costs, marker="o", label=label)
     for axes, about in zip(panels, ("packing", "a warm shuffled epoch"), strict=True):

@@ -87,6 +87,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("us an image", of("cost", 2, 1e6)),
         ("ms to the first batch", of("first_batch", 0, 1e3)),
         *MEMORY,
+        ("rows", lambda row: str(row["faults"] or "each once") if row["batch"] else ""),
     ],
 }
 

@@ -56,12 +56,12 @@ def attempt(kind: str, peer: Peer, data: Data, setup: Setup, check: bool) -> Out
     command = "load" if kind == "cold" else kind
     try:
         if command == "pack":
-            return pack(peer, data, setup)
+            return pack(peer, data, setup, watched=check)
         prepare(peer, data, setup)
         job = job_of(peer, data, setup) | ({"epochs": 0} if kind == "cold" else {})
         path = str(job["folder"]) if os.path.isdir(str(job["folder"])) else data.path
         (files.drop if kind == "cold" else files.warm)(path)
-        return measure(interpreter(peer, setup), command, peer, job, setup.limit, check)
+        return measure(interpreter(peer, setup), command, peer, job, setup.limit, check=check)
     except (NotInstalledError, NotPackedError) as error:
         return Outcome(failed=str(error))
 
@@ -70,13 +70,12 @@ class NotPackedError(Exception):
     """What a peer reads could not be packed."""
 
 
-def pack(peer: Peer, data: Data, setup: Setup) -> Outcome:
-    """Into a new folder, which stays for `load`."""
-    job = job_of(peer, data, setup)
-    folder = str(job["folder"])
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder)
-    outcome = measure(interpreter(peer, setup), "pack", peer, job, setup.limit, check=False)
+def pack(peer: Peer, data: Data, setup: Setup, watched: bool = False) -> Outcome:
+    """Into a new folder, which stays for `load`; `watched`: twice, the first time for its memory alone."""
+    memory = pack_once(peer, data, setup, sampled=True).memory if watched else {}
+    outcome = pack_once(peer, data, setup, sampled=False)
+    outcome.memory = memory
+    folder = folder_of(peer, data, setup)
     if outcome.failed:
         shutil.rmtree(folder, ignore_errors=True)
         return outcome
@@ -84,6 +83,14 @@ def pack(peer: Peer, data: Data, setup: Setup) -> Outcome:
     with open(f"{folder}.json", "w", encoding="utf-8") as file:
         file.write(made_of(peer, data, setup))
     return outcome
+
+
+def pack_once(peer: Peer, data: Data, setup: Setup, sampled: bool) -> Outcome:
+    job = job_of(peer, data, setup)
+    shutil.rmtree(str(job["folder"]), ignore_errors=True)
+    os.makedirs(str(job["folder"]))
+    os.sync()  # what the one before wrote is not written while this one is timed
+    return measure(interpreter(peer, setup), "pack", peer, job, setup.limit, sampled=sampled)
 
 
 def made_of(peer: Peer, data: Data, setup: Setup) -> str:
@@ -154,11 +161,11 @@ def row_of(kind: str, peer: Peer, outcomes: Sequence[Outcome], data: Data, setup
 def values_of(kind: str, outcomes: Sequence[Outcome], rows: int) -> dict[str, list[float]]:
     """Numbers of every repeat; of load and fit, of every epoch."""
     results = [outcome.result for outcome in outcomes]
-    memories = [outcome.memory.get("memory", outcome.peak) for outcome in outcomes]
+    memories = [outcome.memory.get("memory", outcome.peak) for outcome in outcomes if outcome.memory]
     values = {
         "memory": [memory["Pss"] for memory in memories],
         "memory_files": [memory["Pss_File"] for memory in memories],
-        "memory_peak": [outcome.peak["Pss"] for outcome in outcomes],
+        "memory_peak": [outcome.peak["Pss"] for outcome in outcomes if outcome.memory],
     }
     if kind == "pack":
         values["rate"] = [rows / outcome.wall for outcome in outcomes]

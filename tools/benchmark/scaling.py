@@ -18,16 +18,18 @@ DISTINCT = 5000
 
 
 def run_scale(setup: Setup, counts: Sequence[int], batches: Sequence[int]) -> list[Row]:
-    """Pack with 1 and 2 workers, then load in each batch size; for every number of images."""
+    """With 1 and 2 workers, pack, then load in each batch size; for every number of images."""
     peer = read_versions()[0]["ours"]
     rows: list[Row] = []
     for count in counts:
         data = files.look_at(make_many(setup, count))
-        runs = [("pack", replace(setup, workers=workers)) for workers in (1, 2)]
-        runs += [("load", replace(setup, batch=batch)) for batch in batches]
+        runs = []
+        for workers in (1, 2):
+            runs.append(("pack", replace(setup, workers=workers)))
+            runs += [("load", replace(setup, workers=workers, batch=batch)) for batch in batches]
         for kind, one in runs:
-            found = [attempt(kind, peer, data, one, check=False) for _ in range(setup.repeats)]
-            rows.append(scale_row(kind, count, one, found))
+            found = [attempt(kind, peer, data, one, check=repeat == 0) for repeat in range(setup.repeats)]
+            rows.append(scale_row(kind, data, one, found))
             print(f"  {count:,} images, {kind}: {rows[-1]['failed'] or 'done'}", file=sys.stderr)
     return rows
 
@@ -44,36 +46,25 @@ def make_many(setup: Setup, count: int) -> str:
         return single
     many = os.path.join(setup.environments, "images", f"made-{setup.size}-{count}")
     if not os.path.isdir(many):
-        link_many(single, f"{many}.partial", count)
+        files.link_many(single, f"{many}.partial", count)
         os.rename(f"{many}.partial", many)
     return many
 
 
-def link_many(single: str, many: str, count: int) -> None:
-    """Hard links, so that a million files take the room of some thousands."""
-    names = [os.path.relpath(path, single) for path in sorted(files.below(single))]
-    for folder in {os.path.dirname(name) for name in names}:
-        os.makedirs(os.path.join(many, folder), exist_ok=True)
-    for number in range(count):
-        name, end = os.path.splitext(names[number % len(names)])
-        target = os.path.join(many, f"{name}-{number // len(names):04}{end}")
-        if not os.path.exists(target):
-            os.link(os.path.join(single, name + end), target)
-
-
-def scale_row(kind: str, count: int, setup: Setup, found: Sequence[Outcome]) -> Row:
+def scale_row(kind: str, data: files.Data, setup: Setup, found: Sequence[Outcome]) -> Row:
     failed = next((outcome.failed for outcome in found if outcome.failed), "")
     row: Row = {"name": "ours", "title": f"pack-images, {kind}", "limit": False, "ours": True, "failed": failed}
-    row |= {"images": count, "workers": setup.workers if kind == "pack" else 1, "batch": 0, "values": {}, "faults": ""}
+    row |= {"images": data.rows, "workers": setup.workers, "batch": 0, "values": {}, "faults": ""}
     if failed:
         return row
-    memories = [outcome.memory.get("memory", outcome.peak) for outcome in found]
+    memories = [outcome.memory.get("memory", outcome.peak) for outcome in found if outcome.memory]
     row["values"] = {name: [memory[kind] for memory in memories] for name, kind in KINDS.items()}
     if kind == "pack":
-        row["values"]["cost"] = [outcome.wall / count for outcome in found]
+        row["values"]["cost"] = [outcome.wall / data.rows for outcome in found]
         return row
     row["batch"] = setup.batch
-    row["values"]["cost"] = [seconds / count for outcome in found for seconds in outcome.result["epochs"]]
+    row["faults"] = files.faults([outcome.result for outcome in found], data, setup.batch)
+    row["values"]["cost"] = [seconds / data.rows for outcome in found for seconds in outcome.result["epochs"]]
     row["values"]["first_batch"] = [outcome.result["first_batch"] for outcome in found]
     return row
 

@@ -7,7 +7,7 @@ A peer is a module with up to three functions of one Job:
                                                  batches (images, labels)
     fit_data(job) -> (data, options)             what `model.fit` is given
 
-Labels are numbers of the class folders in sorted order. This imports no more than numpy and Pillow.
+Labels are numbers of the class folders in sorted order. numpy and Pillow are loaded by whoever decodes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-Decoded = tuple[NDArray[np.uint8], int]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ def shares(job: Job) -> list[list[tuple[str, int]]]:
 
 def read_image(path: str, size: int) -> Image.Image:
     """With Pillow, as RGB and of the size wanted."""
+    from PIL import Image
+
     with Image.open(path) as image:
         whole = image.convert("RGB")
     return whole if whole.size == (size, size) else whole.resize((size, size), Image.Resampling.BILINEAR)
@@ -72,16 +74,18 @@ def read_image(path: str, size: int) -> Image.Image:
 
 def read_pixels(path: str, size: int) -> NDArray[np.uint8]:
     """The same as an array, uint8 (size, size, 3)."""
+    import numpy as np
+
     return np.array(read_image(path, size))
 
 
-def decode_one(task: tuple[str, int, int]) -> Decoded:
+def decode_one(task: tuple[str, int, int]) -> tuple[NDArray[np.uint8], int]:
     """For a pool: path, label, size -> pixels, label."""
     path, label, size = task
     return read_pixels(path, size), label
 
 
-def decoded(job: Job) -> Iterator[Decoded]:
+def decoded(job: Job) -> Iterator[tuple[NDArray[np.uint8], int]]:
     """Every file in turn, decoded in worker processes and handed over."""
     tasks = [(path, label, job.size) for path, label in listing(job.data)]
     with multiprocessing.get_context("spawn").Pool(job.workers) as pool:

@@ -7,16 +7,21 @@ from collections.abc import Callable, Iterable
 
 from job import Job
 
-from h5split import SplitSequence
-
 
 def pack(job: Job) -> None:
-    from pack_images import pack as pack_images
+    """The command itself."""
+    from pack_images.cli import main
 
-    pack_images([job.data], packed(job), size=job.size, workers=job.workers)
+    options = ["--size", str(job.size), "--workers", str(job.workers), "--quiet"]
+    if main([job.data, "-o", packed(job), *options]) != 0:
+        raise SystemExit("pack-images failed")
 
 
 def load(job: Job) -> Callable[[int], Iterable[object]]:
+    """It has no workers but threads that gather, one for each core it may run on."""
+    from h5split import SplitSequence
+
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.workers])
     sequence = SplitSequence(packed(job), batch_size=job.batch, label_mode="int", auto_shuffle=shuffle(job))
     return lambda epoch: sequence
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import hashlib
 import importlib
 import json
 import os
@@ -16,9 +15,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import numpy as np
 from job import Job
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TIMED_SECONDS = 1.0
 MEMORY_SECONDS = 1.0
@@ -54,6 +56,8 @@ class Tally:
 
     def add(self, images: np.ndarray, labels: np.ndarray, whole: bool = False) -> None:
         """Look at a batch, a little; or at all its pixels."""
+        import numpy as np
+
         if whole:
             images.max()
         self.rows += len(images)
@@ -65,6 +69,8 @@ class Tally:
 
 
 def run_epoch(load: Load, number: int, whole: bool = False) -> Tally:
+    import numpy as np
+
     tally = Tally()
     for images, labels in load(number):
         tally.add(np.asarray(images), np.asarray(labels), whole)
@@ -73,6 +79,10 @@ def run_epoch(load: Load, number: int, whole: bool = False) -> Tally:
 
 def distinct(load: Load, number: int) -> dict[str, int]:
     """How many images came once, twice and so on: their pixels are compared, by digest."""
+    import hashlib
+
+    import numpy as np
+
     seen: collections.Counter[bytes] = collections.Counter()
     for images, _ in load(number):
         for row in np.ascontiguousarray(images):
