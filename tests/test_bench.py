@@ -50,6 +50,22 @@ def test_every_row_of_an_epoch_is_counted(images: Path, tmp_path: Path, options:
     assert all(not row["failed"] and not row["faults"] for row in rows.values())
 
 
+def test_files_are_measured_under_several_names(images: Path, tmp_path: Path) -> None:
+    printed, rows = bench("load", images, tmp_path, "--batch", "7", "--peers", "ours", "--copies", "3")
+    assert "180 images" in printed
+    assert (rows["ours"]["failed"], rows["ours"]["faults"]) == ("", "")
+    assert set(rows["ours"]["raw"][0]["result"]["multiplicities"]) == {"3"}
+
+
+def test_the_cost_of_an_image_is_measured_with_one_worker_and_with_two(tmp_path: Path) -> None:
+    options = ["--size", "16", "--here", "--repeats", "1", "--environments", tmp_path]
+    line = [sys.executable, TOOLS / "bench.py", "scale", "--counts", "70", "--batches", "8", *options]
+    printed = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+    rows = json.loads((tmp_path / "results" / "scale-16.json").read_text())["rows"]
+    assert [(row["workers"], row["batch"]) for row in rows] == [(1, 0), (1, 8), (2, 0), (2, 8)]
+    assert printed.count("| each once |") == 2
+
+
 def test_a_peer_that_loses_rows_is_told_so(images: Path, tmp_path: Path) -> None:
     _, rows = bench("load", images, tmp_path, "--batch", "7", "--peers", "lossy")
     assert rows["lossy"]["faults"] == "drops the last batch: 56 of 60"

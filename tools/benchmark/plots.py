@@ -60,9 +60,9 @@ def lines(results: Row) -> plt.Figure:
         panels[int(batch > 0)].plot([row["images"] for row in rows], costs, marker="o", label=label)
     for axes, about in zip(panels, ("packing", "a warm shuffled epoch"), strict=True):
         axes.set(xscale="log", xlabel="images", ylabel="us an image", title=about)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.35)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.lines:
-            axes.legend(fontsize=8, frameon=False)
+            axes.legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
     figure.suptitle(str(results["heading"]), fontsize=11)
     return figure

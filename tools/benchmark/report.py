@@ -141,15 +141,23 @@ def section(results: Row) -> str:
     )
 
 
+def runs(folder: str) -> list[Row]:
+    """The results of all runs that were written to a folder."""
+    found = []
+    for name in os.listdir(folder):
+        if name.endswith(".json"):
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                found.append(json.load(file))
+    return found
+
+
 def page(folder: str, output: str) -> None:
     """All runs of a folder as one page behind introduction.md, with the pictures beside it."""
     from benchmark.plots import draw
 
     with open(os.path.join(os.path.dirname(__file__), "introduction.md"), encoding="utf-8") as file:
         parts = [file.read()]
-    for name in sorted(name for name in os.listdir(folder) if name.endswith(".json")):
-        with open(os.path.join(folder, name), encoding="utf-8") as file:
-            results = json.load(file)
+    for results in sorted(runs(folder), key=lambda results: (list(COLUMNS).index(results["kind"]), results["name"])):
         results["name"] = f"benchmark-{results['name']}"
         draw(results, os.path.join(os.path.dirname(os.path.abspath(output)), f"{results['name']}.png"))
         parts.append(section(results))
