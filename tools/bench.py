@@ -18,6 +18,7 @@ import os
 import shlex
 import shutil
 import sys
+from importlib.util import find_spec
 
 from benchmark import files, report, scaling
 from benchmark.children import ROOT
@@ -80,9 +81,8 @@ def scale(arguments: argparse.Namespace) -> None:
 
 def finish(arguments: argparse.Namespace, kind: str, name: str, heading: str, rows: list[report.Row]) -> None:
     """Write what was found, and print the table."""
-    words = [
-        f"data/{os.path.basename(os.path.abspath(word))}" if os.path.isdir(word) else word for word in sys.argv[1:]
-    ]
+    data = getattr(arguments, "data", None)
+    words = [f"data/{os.path.basename(os.path.abspath(word))}" if word == data else word for word in sys.argv[1:]]
     line = shlex.join(["python", "tools/bench.py", *words])
     results = {"kind": kind, "name": name, "heading": heading, "line": line, "machine": machine(), "rows": rows}
     results["versions"] = frozen_versions(arguments.environments)
@@ -129,7 +129,12 @@ def main() -> None:
     command.add_argument("--environments", default=os.path.join(ROOT, ".bench"))
     command.set_defaults(run=lambda arguments: report.page(f"{arguments.environments}/results", arguments.output))
     arguments = parser.parse_args()
-    arguments.run(arguments)
+    if find_spec("matplotlib") is None:
+        parser.error("pictures need matplotlib: run it with .venv/bin/python, or pip install matplotlib")
+    try:
+        arguments.run(arguments)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

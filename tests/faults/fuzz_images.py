@@ -110,7 +110,10 @@ class Judge:
             self._stop()
             return Verdict("crash", signal.Signals(-code).name if code < 0 else f"exit status {code}")
         if answer.is_failure:
+            others = self._judged - 1
             self._stop()  # whatever it left behind must not blame the next
+            if answer.kind == "memory" and others:  # nor what others did it
+                return self.verdict(data, how)
         return answer
 
     def _start(self) -> None:

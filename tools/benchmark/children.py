@@ -82,7 +82,12 @@ def measure(
             env=environment,
             start_new_session=True,
         )
-        outcome = watch(process, started, limit, sampled)
+        try:
+            outcome = watch(process, started, limit, sampled)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         if not outcome.result and not outcome.failed:
             errors.seek(0)
             outcome.failed = last_line(errors.read()) or f"ended with status {process.returncode} and no result"
@@ -90,10 +95,10 @@ def measure(
 
 
 def watch(process: subprocess.Popen[bytes], started: float, limit: float, sampled: bool) -> Outcome:
-    """Read what the child says, look at its memory between timed phases, end it when its time is over."""
+    """Read what the child says, look at its memory but while warm epochs are timed, until its time is over."""
     outcome = Outcome()
     phase = ["start"]
-    listener = threading.Thread(target=listen, args=(process, phase, outcome))
+    listener = threading.Thread(target=listen, args=(process, phase, outcome), daemon=True)
     listener.start()
     deadline = started + limit
     while process.poll() is None:
@@ -109,7 +114,6 @@ def watch(process: subprocess.Popen[bytes], started: float, limit: float, sample
     outcome.wall = time.monotonic() - started
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
     listener.join(GRACE_SECONDS)
     return outcome
 

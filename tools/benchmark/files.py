@@ -34,9 +34,11 @@ def look_at(path: str) -> Data:
     Raises:
         SystemExit: If it is no folder of class folders that hold files and nothing else.
     """
+    if not os.path.isdir(path):
+        raise SystemExit(f"{path}: expected a folder of class folders, found none there")
     folders = sorted(entry.path for entry in os.scandir(path) if entry.is_dir())
     seen: collections.Counter[bytes] = collections.Counter()
-    labels = {}
+    labels: dict[str, int] = {}
     for label, folder in enumerate(folders):
         entries = list(os.scandir(folder))
         if any(entry.is_dir() for entry in entries):
