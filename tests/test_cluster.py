@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,7 @@ import pytest
 from conftest import assert_rows_are_who_they_say, names_in, write_classes
 from h5split import PackedImages
 from pack_images import UnfinishedError, pack
+from pack_images.fill import fill
 
 pytest.importorskip("distributed")
 
@@ -172,6 +174,7 @@ SCRIPT = """
 import os, signal, sys
 from distributed import Client
 from pack_images import UnfinishedError, pack
+from pack_images.fill import fill
 
 address, victim, source, output = sys.argv[1:]
 
@@ -389,3 +392,46 @@ def test_an_executor_that_is_shut_down_leaves_a_run_that_continues(tmp_path):
     with pytest.raises(UnfinishedError, match="the executor takes no more tasks"):
         pack([root], tmp_path / "out.h5", executor=executor)
     assert sorted(os.listdir(tmp_path)) == ["data"]
+
+
+class Doubled(ThreadPoolExecutor):
+    """Does each task, while another worker that has begun with it stands still until the run is over."""
+
+    def __init__(self):
+        super().__init__(1)
+        self.over = threading.Event()
+        self.said = []
+        self._stragglers = []
+
+    def submit(self, function, task, *rest):
+        begun = threading.Event()
+
+        def straggle():
+            try:
+                fill(task, before_each=lambda: (begun.set(), self.over.wait(START_SECONDS)))
+            except UnfinishedError as error:
+                self.said.append(str(error))
+
+        straggler = threading.Thread(target=straggle)
+        straggler.start()
+        self._stragglers.append(straggler)
+        assert begun.wait(START_SECONDS)
+        return super().submit(function, task, *rest)
+
+    def end(self):
+        self.over.set()
+        for straggler in self._stragglers:
+            straggler.join()
+
+
+def test_a_worker_that_was_left_behind_writes_nothing_to_what_is_published(tmp_path):
+    root = write_classes(tmp_path / "data", {"cat": 6})
+    (root / "cat" / "data-cat-1.png").write_bytes(b"broken")  # rows behind it move up
+    output = tmp_path / "out.h5"
+    with Doubled() as executor:
+        pack([root], output, executor=executor, **SETTINGS)
+        published = digest_of(output)
+        executor.end()
+    assert len(executor.said) == 6
+    assert "is another file by now" in executor.said[0]
+    assert digest_of(output) == published

@@ -19,6 +19,7 @@ from pack_images.decode import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
 from pack_images.partial import (
     RECORD,
+    hold,
     is_of,
     pack_record,
     read_into,
@@ -93,6 +94,9 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Calla
                 f"{path} is {error}, other images are {width}x{height}; give --size to scale them"
             ) from None
     _check_unchanged(task, copied)
+    hold(pixels, shared=True)  # or a worker that was left behind would write to what is published meanwhile
+    if not _is_there(pixels, task.place.pixels):
+        raise UnfinishedError(f"{task.place.pixels} is another file by now; the run of this task has ended")
     if kept < count:
         write_all(pixels, block.data, offset)
         write_records(journal, task.first, records)
@@ -100,6 +104,14 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Calla
         sync_data(pixels)
         sync_data(journal)
     return Filled(count, kept, copied, tuple(failures))
+
+
+def _is_there(descriptor: int, path: str) -> bool:
+    """Whether a file that is open still has its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _empty_rows(count: int, shape: Shape) -> NDArray[np.uint8]:

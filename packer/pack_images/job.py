@@ -17,7 +17,7 @@ from h5split.rows import Rows, duplicates
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.manifest import Manifest
 from pack_images.packing import Progress, Summary
-from pack_images.partial import Partial
+from pack_images.partial import Partial, hold
 from pack_images.plan import PAGE, Filled, Pixels, Plan, Settings, Shape, plan, survivors
 from pack_images.scan import Reader, scan
 from pack_images.sources import PackedRow, PackFile, pack_file
@@ -144,6 +144,7 @@ class Job:
             with contextlib.nullcontext() if pool.remote else partial.flushed_behind():
                 filled = self._fill(partial, pool, progress, self._reused(old, versions))
             failures = sorted(filled.failures)
+            hold(partial.descriptor, shared=False)
             if pool.remote:
                 self._check_written(partial, failures)
             rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)

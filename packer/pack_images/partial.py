@@ -223,6 +223,15 @@ class Partial:
             ) from error
 
 
+def hold(pixels: int, *, shared: bool) -> None:
+    """Lock the pixels until they are closed: shared, to write rows; else to move, seal and publish them."""
+    try:
+        fcntl.flock(pixels, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
 def is_of(journal: int, identity: str) -> bool:
     """Whether a journal is that of the plan with this identity."""
     heading = _heading(identity)
