@@ -60,6 +60,8 @@ def connect(address: str) -> Iterator[Executor]:
 
 def quieten() -> None:
     """Keep Dask from writing to stderr what an error will say; for commands."""
+    with contextlib.suppress(ImportError):
+        import distributed  # noqa: F401 - which sets these levels itself when it is loaded
     for name in ("distributed", "tornado.application"):  # the latter speaks of what is called off in the end
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
