@@ -13,8 +13,10 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from conftest import assert_rows_are_who_they_say, names_in, write_classes
 from h5split import PackedImages
@@ -435,3 +437,95 @@ def test_a_worker_that_was_left_behind_writes_nothing_to_what_is_published(tmp_p
     assert len(executor.said) == 6
     assert "is another file by now" in executor.said[0]
     assert digest_of(output) == published
+
+
+class Wrong(ThreadPoolExecutor):
+    """Does each task, and has something else to say of it."""
+
+    def __init__(self, outcome):
+        super().__init__(1)
+        self._outcome = outcome
+
+    def submit(self, function, task, *rest):
+        return super().submit(lambda: self._outcome(task, function(task, *rest)))
+
+
+def without_first(task, filled):
+    """As a worker with too little memory, or an old copy of the file."""
+    return replace(filled, failures=((task.first, "MemoryError"),))
+
+
+def killed(task, filled):
+    """As Dask has it of tasks that were beside one that kills workers."""
+    from distributed import KilledWorker
+
+    raise KilledWorker(task.first, None, 3)
+
+
+@pytest.mark.parametrize("outcome", [without_first, killed])
+def test_what_a_worker_leaves_out_or_dies_of_is_tried_again_here(tmp_path, outcome):
+    root = write_classes(tmp_path / "data", {"cat": 5})
+    (root / "cat" / "data-cat-1.png").write_bytes(b"broken")
+    pack([root], tmp_path / "here.h5", workers=1)
+
+    with Wrong(outcome) as executor:
+        summary = pack([root], tmp_path / "there.h5", executor=executor)
+    assert (summary.rows, [name for name, _ in summary.skipped]) == (4, [f"{root}/cat/data-cat-1.png"])
+    assert digest_of(tmp_path / "there.h5") == digest_of(tmp_path / "here.h5")
+
+
+def raising(error):
+    def outcome(task, filled):
+        raise error
+
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (lambda task, filled: None, "found a result of NoneType"),
+        (raising(ValueError("no worker")), "found ValueError no worker"),
+        (raising(TimeoutError()), "found TimeoutError"),
+    ],
+)
+def test_an_executor_with_something_else_to_say_is_an_error_that_names_a_file(tmp_path, outcome, said):
+    root = write_classes(tmp_path / "data", {"cat": 5})
+    with (
+        Wrong(outcome) as executor,
+        pytest.raises(UnfinishedError, match=rf"cat-\d.png .*{said}; what is done is kept"),
+    ):
+        pack([root], tmp_path / "out.h5", executor=executor, **SETTINGS)
+    assert pack([root], tmp_path / "out.h5", **SETTINGS).rows == 5
+
+
+def test_threads_leave_out_the_same_pictures_for_the_same_reasons(tmp_path):
+    """The limits of Pillow are of a process, and set by its main thread."""
+    root = write_classes(tmp_path / "data", {"cat": 5})
+    Image.new("RGB", (60, 50)).save(root / "cat" / "large.png")
+    pack([root], tmp_path / "here.h5", workers=1, size=8, max_pixels=1000)
+    with ThreadPoolExecutor(2) as executor:
+        pack([root], tmp_path / "there.h5", executor=executor, size=8, max_pixels=1000)
+    assert PackedImages(tmp_path / "here.h5").skipped
+    assert digest_of(tmp_path / "here.h5") == digest_of(tmp_path / "there.h5")
+
+
+def test_a_picture_that_kills_every_worker_of_a_cluster_hangs_nothing_and_loses_no_row(many, expected, tmp_path):
+    """It kills them, and not this machine's process: here it is a name that they die of."""
+    (tmp_path / "deadly").mkdir()
+    (tmp_path / "deadly" / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "sys.addaudithook(lambda event, values: event == 'open' and str(values[0]).endswith('data-dog-777.png')"
+        " and os._exit(9))\n"
+    )
+    paths = os.pathsep.join([str(tmp_path / "deadly"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    (tmp_path / "cluster").mkdir()
+    with cluster(tmp_path / "cluster", workers=0) as made:
+        for _ in range(2):
+            made.add_worker(environment={"PYTHONPATH": paths})
+        done = command(many, "-o", tmp_path / "out.h5", "--dask", made.address, "--quiet", folder=tmp_path)
+        by_hand = disturbed(made.address, "nobody", many, tmp_path / "again.h5")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert digest_of(tmp_path / "out.h5") == expected
+    assert by_hand == "packed 2700 True\n"
+    assert digest_of(tmp_path / "again.h5") == expected

@@ -7,8 +7,9 @@ import logging
 import platform
 import re
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pack_images.errors import PackError, UnfinishedError
@@ -18,6 +19,7 @@ from pack_images.versions import packed_by
 if TYPE_CHECKING:
     from distributed import Client
 
+_ADDRESS = re.compile(r"((tcp|tls|ucx|wss?)://)?[^/\s]+:\d{1,5}")
 _CONNECT_SECONDS = 10
 _WORKERS_SECONDS = 60
 
@@ -42,20 +44,54 @@ def connect(address: str) -> Iterator[Executor]:
             'python -m pip install "pack-images[dask]"'
         ) from error
     with contextlib.ExitStack() as stack:
-        if not address.startswith("local:") and not re.fullmatch(r"(\w+://)?.+:\d+", address):
+        if not address.startswith("local:") and not _ADDRESS.fullmatch(address):
             raise PackError(
                 f"--dask {address}: expected a scheduler's address, such as tcp://10.0.0.1:8786, or local:N"
             )
         scheduler = stack.enter_context(_local_cluster(address)) if address.startswith("local:") else address
         try:
             client = distributed.Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # of a kind that depends on the scheme, and on what answers
             raise PackError(
                 f"--dask {address}: expected a scheduler there, found none that answers ({error})"
             ) from error
         stack.callback(_close, client)
         _check_workers(client, address)
-        yield client.get_executor(pure=False)
+        yield ClusterExecutor(client)
+
+
+class ClusterExecutor(Executor):
+    """Tasks done by the cluster of a client.
+
+    `Client.get_executor` is not enough: a future of its is never resolved when the worker that holds a result dies, and
+    doing the task again kills others.
+    """
+
+    def __init__(self, client: Client) -> None:
+        from distributed.comm import CommClosedError
+
+        self._client = client
+        self._closed = CommClosedError
+
+    def submit(self, function: Callable[..., Any], /, *given: object, **named: object) -> Future[Any]:
+        """Have something done; futures can be called off until they are done."""
+        asked = self._client.submit(function, *given, pure=False, **named)
+        outcome: Future[Any] = Future()
+        outcome.add_done_callback(lambda outcome: asked.cancel() if outcome.cancelled() and not asked.done() else None)
+        asked.add_done_callback(partial(self._pass_on, outcome))
+        return outcome
+
+    def _pass_on(self, outcome: Future[Any], asked: Any) -> None:
+        """Resolve a future as Dask's was; not if it was called off meanwhile."""
+        with contextlib.suppress(InvalidStateError):
+            try:
+                result = asked.result()
+            except self._closed as error:  # the scheduler is gone, which calls off what is not done, too
+                outcome.set_exception(CancelledError(str(error)))
+            except BaseException as error:
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(result)
 
 
 def quieten() -> None:

@@ -1,8 +1,9 @@
 """Tasks done by an executor that somebody else made: threads, MPI, a Dask cluster; maybe on other machines.
 
 Its workers share a file system with this process, or claim to. So every worker says first that its versions are those
-of this process, flushes what it wrote before it reports it done, and is not believed when it cannot read a source that
-this process can read; in the end the pixels are read back and compared with their checksums (`Partial.damaged`).
+of this process, and flushes what it wrote before it reports it done; what it leaves out, or dies of, is tried again by
+a process of this machine, whose word counts: a worker may have less memory, stale files, or a thread's limits. In the
+end the pixels are read back and compared with their checksums (`Partial.damaged`).
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import CancelledError, Executor, Future, wait
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, wait
+from dataclasses import replace
+from typing import Self
 
-from pack_images.errors import DecodeError, UnfinishedError
+from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.plan import Filled, Task
 from pack_images.sources import PackedRow
 from pack_images.versions import packed_by
+from pack_images.workers import LocalPool, run
 
 _IN_FLIGHT = 256  # tasks: four for each of 64 workers; they hold paths, not pixels
 
@@ -32,20 +36,24 @@ class ExecutorPool:
     remote = True
 
     def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+        self._executor = _trusted(executor)
         self._folder = os.getcwd()
         self._versions = packed_by()
+        self._here: LocalPool | None = None
 
-    @property
-    def deadly(self) -> tuple[type[Exception], ...]:
-        """What the future of a task raises that killed every worker which tried it: Dask's own, if Dask is there."""
-        distributed = sys.modules.get("distributed")
-        return (distributed.KilledWorker,) if distributed is not None else ()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._here is not None:
+            self._here.__exit__(*error)
 
     def submit(self, task: Task) -> Future[Filled]:
         """Have a task done."""
         try:
             return self._executor.submit(fill_elsewhere, task.absolute(self._folder), self._versions)
+        except BrokenExecutor:
+            raise
         except RuntimeError as error:  # shut down
             raise UnfinishedError(f"the executor takes no more tasks ({error}); what is done is kept") from error
 
@@ -54,6 +62,7 @@ class ExecutorPool:
 
         Raises:
             UnfinishedError: The executor was lost, or a worker cannot read what this process can.
+            BrokenExecutor: `recover` is to be asked.
         """
         try:
             filled = future.result()
@@ -62,9 +71,33 @@ class ExecutorPool:
                 "the executor, or the scheduler behind it, gave up tasks that it had; what is done is kept: "
                 "the same call continues"
             ) from error
+        except (BrokenExecutor, PackError):
+            raise
+        except Exception as error:
+            if isinstance(error, _deadly()):
+                return self._again(task)
+            if isinstance(error, OSError) and error.errno is not None:  # of the output, or of a whole machine
+                raise
+            raise UnfinishedError(_unexpected(task, f"{type(error).__name__} {error}".strip())) from error
+        if not isinstance(filled, Filled):
+            raise UnfinishedError(_unexpected(task, f"a result of {type(filled).__name__}"))
+        if not filled.failures:
+            return filled
         for row, reason in filled.failures:
             _check_unreadable(task.paths[row - task.first], reason)
-        return filled
+        return replace(filled, failures=self._again(task).failures)
+
+    def _again(self, task: Task) -> Filled:
+        """What becomes of a task in a process of this machine, which keeps the rows that are done."""
+        if self._here is None:
+            self._here = LocalPool(1)
+        parts = list(run([task], self._here))
+        return Filled(
+            sum(part.rows for part in parts),
+            sum(part.kept for part in parts),
+            sum(part.copied for part in parts),
+            tuple(failure for part in parts for failure in part.failures),
+        )
 
     def recover(self, lost: list[Task]) -> Iterator[Filled]:
         """An executor that is broken cannot be mended from here."""
@@ -76,6 +109,31 @@ class ExecutorPool:
     def give_up(self, pending: Iterable[Future[Filled]]) -> None:
         """Call off what has not begun, and wait for what has."""
         wait([future for future in pending if not future.cancel()])
+
+
+def _trusted(executor: Executor) -> Executor:
+    """The same, unless it is Dask's: its futures may stay unresolved for ever when workers die."""
+    if "distributed" in sys.modules:
+        from distributed.cfexecutor import ClientExecutor
+
+        if isinstance(executor, ClientExecutor):
+            from pack_images.cluster import ClusterExecutor
+
+            return ClusterExecutor(executor._client)
+    return executor
+
+
+def _deadly() -> tuple[type[Exception], ...]:
+    """What the future of a task raises that killed every worker which tried it: Dask's own, if Dask is there."""
+    distributed = sys.modules.get("distributed")
+    return (distributed.KilledWorker,) if distributed is not None else ()
+
+
+def _unexpected(task: Task, found: str) -> str:
+    return (
+        f"{task.paths[0]} and the {len(task.paths) - 1} after it: expected the executor to do them, found {found}; "
+        "what is done is kept: the same call continues"
+    )
 
 
 def fill_elsewhere(task: Task, versions: Mapping[str, str]) -> Filled:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from pack_images import MAX_PIXELS
 from pack_images.decode import jpeg_outline
 from pack_images.errors import DecodeError
 from pack_images.plan import Pixels
@@ -40,11 +39,9 @@ def limits(how: Pixels) -> Iterator[None]:
     """Pillow without warnings, of what is odd in a file and yet decoded, and with the limit asked for, not its own.
 
     Its limit is what guards the picture in a picture, as in an icon. It is of the whole process, as warnings are: only
-    the main thread may set and restore them.
+    the main thread may set and restore them. (What another thread leaves out is tried again: `ExecutorPool.result`.)
     """
     if threading.current_thread() is not threading.main_thread():
-        if how.max_pixels > MAX_PIXELS:
-            Image.MAX_IMAGE_PIXELS = None
         yield
         return
     before = Image.MAX_IMAGE_PIXELS

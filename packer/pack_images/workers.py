@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import islice
 from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -38,10 +38,6 @@ class Pool(Protocol):
 
     in_flight: int
     remote: bool  # workers may be on other machines
-
-    @property
-    def deadly(self) -> tuple[type[Exception], ...]:
-        """What the future of a task raises when that task kills workers, and others go on."""
 
     def submit(self, task: Task) -> Future[Filled]:
         """Have a task done."""
@@ -63,7 +59,7 @@ def run(tasks: Iterable[Task], pool: Pool) -> Iterator[Filled]:
         PackError: As `fill` does, or the workers are gone for good.
         OSError: The output cannot be written.
     """
-    remaining: Iterator[Task] = iter(tasks)
+    remaining = iter(tasks)
     pending: dict[Future[Filled], Task] = {}
     try:
         while True:
@@ -81,11 +77,6 @@ def run(tasks: Iterable[Task], pool: Pool) -> Iterator[Filled]:
                     yield pool.result(task, future)
                 except BrokenExecutor:
                     lost.append(task)
-                except pool.deadly:
-                    smaller = _halves(task)
-                    remaining = chain(smaller, remaining)
-                    if not smaller:
-                        yield _left_out(task)
             if lost:
                 lost.extend(pending.values())
                 pending.clear()
@@ -104,7 +95,8 @@ def open_pool(workers: int | None, executor: Executor | None) -> Iterator[Pool]:
     if executor is not None:
         from pack_images.executors import ExecutorPool
 
-        yield ExecutorPool(executor)
+        with ExecutorPool(executor) as elsewhere:
+            yield elsewhere
         return
     count = cores() if workers is None else workers
     if count < 1:
@@ -143,11 +135,6 @@ class LocalPool:
         if self._processes is None:
             self._processes = _Processes(self._workers, self._do)
         return self._processes.submit(task)
-
-    @property
-    def deadly(self) -> tuple[type[Exception], ...]:
-        """Nothing: when one worker dies here, all do."""
-        return ()
 
     def result(self, task: Task, future: Future[Filled]) -> Filled:
         """What became of a task."""
