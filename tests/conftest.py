@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,8 @@ from PIL import Image
 from h5split import PackedImages, SplitSequence
 from h5split.sealing import Tables, seal
 from pack_images import Summary, pack
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored by what runs in the background
 
 hypothesis.settings.register_profile("here", deadline=None)  # a slow machine is no failure
 hypothesis.settings.load_profile("here")

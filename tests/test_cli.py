@@ -173,6 +173,20 @@ def test_ctrl_c_says_how_to_continue(tmp_path):
     assert len(PackedImages(tmp_path / "out.h5")) == 3000
 
 
+@pytest.mark.parametrize(("ignored", "sent", "status"), [("INT", "TERM", 130), ("HUP", "HUP", 0), ("TERM", "TERM", 0)])
+def test_signals_that_a_script_has_ignored_stay_so_and_sigterm_is_none_of_them(tmp_path, ignored, sent, status):
+    write_classes(tmp_path / "data", {"cat": 3000})
+    line = f"trap '' {ignored}; exec {sys.executable} -m pack_images.cli data -o out.h5 --workers 2 --quiet"
+    process = subprocess.Popen(["sh", "-c", line], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "out.h5.partial").exists():
+        time.sleep(0.001)
+    process.send_signal(getattr(signal, f"SIG{sent}"))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status, errors
+    assert "Traceback" not in errors
+    assert (tmp_path / "out.h5").exists() == (status == 0)
+
+
 def test_modules_that_lie_here_are_left_alone_and_a_closed_stderr_is_no_reason_to_fail(here):
     for name in ("random.py", "signal.py", "xxhash.py", "queue.py"):
         (here / name).write_text("raise SystemExit('not me')")

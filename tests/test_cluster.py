@@ -330,6 +330,11 @@ def test_workers_with_addresses_of_their_own_make_the_same_bytes(networks, many,
     ("address", "said"),
     [
         ("tcp://127.0.0.1:9", "--dask tcp://127.0.0.1:9: expected a scheduler there, found none that answers"),
+        ("tls://127.0.0.1:9", "--dask tls://127.0.0.1:9: expected certificates in Dask's configuration, found none"),
+        (
+            "http://a.b:9",
+            "--dask http://a.b:9: expected a scheduler's address, such as tcp://10.0.0.1:8786, or local:N",
+        ),
         ("nonsense", "--dask nonsense: expected a scheduler's address, such as tcp://10.0.0.1:8786, or local:N"),
         ("local:0", "--dask local:0: expected local:N with a number of processes, such as local:4"),
         ("local:", "--dask local:: expected local:N with a number of processes, such as local:4"),

@@ -14,14 +14,15 @@ SHOWN = 10  # of a list that may be long
 
 
 def prepare() -> None:
-    """Have the process behave as a command: any name can be printed, and SIGTERM is as Ctrl-C."""
+    """Have the process behave as a command: any name can be printed, and SIGTERM is as Ctrl-C, unless it is ignored."""
     for descriptor in range(3):
         _open_if_closed(descriptor)
     sys.stdout, sys.stderr = _there(sys.stdout), _there(sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name is no reason to fail
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+        if signal.getsignal(number) != signal.SIG_IGN:  # as SIGHUP is under nohup
+            signal.signal(number, signal.default_int_handler)
 
 
 def end_quietly() -> None:

@@ -19,7 +19,7 @@ from pack_images.versions import packed_by
 if TYPE_CHECKING:
     from distributed import Client
 
-_ADDRESS = re.compile(r"((tcp|tls|ucx|wss?)://)?[^/\s]+:\d{1,5}")
+_ADDRESS = re.compile(r"((tcp|tls|wss?)://)?[^/\s]+:\d{1,5}")  # others by `pack(executor=client.get_executor())`
 _CONNECT_SECONDS = 10
 _WORKERS_SECONDS = 60
 
@@ -47,6 +47,14 @@ def connect(address: str) -> Iterator[Executor]:
         if not address.startswith("local:") and not _ADDRESS.fullmatch(address):
             raise PackError(
                 f"--dask {address}: expected a scheduler's address, such as tcp://10.0.0.1:8786, or local:N"
+            )
+        if (
+            address.startswith(("tls:", "wss:"))
+            and distributed.Security().get_tls_config_for_role("client").get("ssl_context") is None
+        ):
+            raise PackError(
+                f"--dask {address}: expected certificates in Dask's configuration, found none; "
+                "see distributed.comm.tls in its documentation"
             )
         scheduler = stack.enter_context(_local_cluster(address)) if address.startswith("local:") else address
         try:

@@ -28,6 +28,7 @@ from pack_images.errors import PackError, UnfinishedError
 if TYPE_CHECKING:
     from pack_images.plan import Filled, Task
 
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _IN_FLIGHT = 4  # tasks for each worker: enough that none waits for the parent
 _KILLED = "its worker process died, or took too long, twice, while decoding it"
 _SECONDS = 60  # of processor time that a picture may take, and one more for every million of pixels it may have
@@ -237,23 +238,27 @@ def _start_server() -> multiprocessing.context.BaseContext:
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C wait: an executor that is interrupted while it starts or stops never ends.
+    """Let Ctrl-C, and what a command takes for it, wait: an executor interrupted while it starts or stops never ends.
 
     Processes started here do not see Ctrl-C at all; the parent does, when it is through.
     """
     caught: list[int] = []
-    in_main = threading.current_thread() is threading.main_thread()
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in _INTERRUPTS}
     # A blocked signal still comes through another thread, and then interrupts the main one: hence both.
-    handler = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number)) if in_main else None
+    handled = [number for number, handler in handlers.items() if callable(handler)]
+    for number in handled:
+        signal.signal(number, lambda number, frame: caught.append(number))
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        if in_main:
-            signal.signal(signal.SIGINT, handler)
-    if caught:
-        raise KeyboardInterrupt
+        for number in handled:
+            signal.signal(number, handlers[number])
+    for number in caught:
+        signal.raise_signal(number)  # to whoever handles it
 
 
 def _prepare() -> None:
