@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 2 examples/torch_ddp.py eurosat.h5
 
-torchrun tells rank, count and address in the environment. All ranks have equally many rows of a batch, the last one
-included, so that the mean of their gradients is the gradient of the global batch.
+torchrun tells rank, count and address in the environment. All ranks have equally many rows of a batch, so that
+the mean of their gradients is the gradient of the global batch; for it the last one may lack up to COUNT - 1 rows.
 """
 
 import argparse

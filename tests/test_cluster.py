@@ -163,6 +163,21 @@ def test_a_cluster_of_this_machine_is_made_and_ended(many, expected, tmp_path):
     assert os.listdir(tmp_path) == ["out.h5"]
 
 
+@pytest.mark.parametrize("moment", ["cluster starts", "rows are made"])
+def test_ctrl_c_to_a_cluster_of_this_machine_is_one_line(many, tmp_path, moment):
+    line = [sys.executable, "-m", "pack_images.cli", str(many), "-o", "out.h5", "--dask", "local:2", "--quiet"]
+    process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    if moment == "cluster starts":
+        time.sleep(1.2)
+    while moment == "rows are made" and not (tmp_path / "out.h5.partial").exists():
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.startswith("pack-images: interrupted")
+    assert errors.count("\n") == 1, errors
+
+
 def test_broken_images_are_left_out_by_a_cluster_too(running, tmp_path):
     root = write_classes(tmp_path / "data", {"cat": 20, "dog": 9})
     (root / "cat" / "data-cat-3.png").write_bytes(b"broken")

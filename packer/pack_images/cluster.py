@@ -10,11 +10,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
 from functools import partial
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from pack_images.errors import PackError, UnfinishedError
 from pack_images.executors import check_versions
 from pack_images.versions import packed_by
+from pack_images.workers import interrupts_held
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -117,19 +119,25 @@ def _local_cluster(address: str) -> Iterator[Any]:
     count = address.removeprefix("local:")
     if not (count.isascii() and count.isdigit() and int(count) > 0):
         raise PackError(f"--dask {address}: expected local:N with a number of processes, such as local:4")
-    with (
-        tempfile.TemporaryDirectory(prefix="pack-images-dask-") as folder,
-        LocalCluster(
-            n_workers=int(count),
-            threads_per_worker=2,  # one decodes while the other waits for the disk
-            dashboard_address="127.0.0.1:0",
-            local_directory=folder,
-            memory_limit=0,
-            config={"distributed.worker.profile.enabled": False},  # a tenth of the time
-            silence_logs=logging.CRITICAL + 1,
-        ) as cluster,
-    ):
-        yield cluster
+    resource_tracker.ensure_running()  # first, because starting it lets interrupts through again
+    with contextlib.ExitStack() as stack:
+        with interrupts_held():  # also in what is started here: this process ends it
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pack-images-dask-"))
+            cluster = LocalCluster(
+                n_workers=int(count),
+                threads_per_worker=2,  # one decodes while the other waits for the disk
+                dashboard_address="127.0.0.1:0",
+                local_directory=folder,
+                memory_limit=0,
+                config={"distributed.worker.profile.enabled": False},  # a tenth of the time
+                silence_logs=logging.CRITICAL + 1,
+            )
+            stack.enter_context(cluster)
+        try:
+            yield cluster
+        finally:
+            with interrupts_held():
+                stack.close()
 
 
 def _check_workers(client: Client, address: str) -> None:

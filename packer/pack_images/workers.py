@@ -257,8 +257,8 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
         for number in handled:
             signal.signal(number, handlers[number])
-    for number in caught:
-        signal.raise_signal(number)  # to whoever handles it
+    for each in caught:
+        signal.raise_signal(each)  # to whoever handles it
 
 
 def _prepare() -> None:
