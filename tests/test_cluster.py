@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -457,6 +458,15 @@ def test_a_worker_that_was_left_behind_writes_nothing_to_what_is_published(tmp_p
     assert len(executor.said) == 6
     assert "is another file by now" in executor.said[0]
     assert digest_of(output) == published
+
+
+def test_what_processes_that_were_forked_have_made_can_be_read_while_they_live(tmp_path):
+    """They have the descriptors of the process that they were forked from, and so its locks."""
+    root = write_classes(tmp_path / "data", {"cat": 5})
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as executor:
+        for size in (8, 16):
+            pack([root], tmp_path / "out.h5", executor=executor, size=size)
+            assert PackedImages(tmp_path / "out.h5").shape == (size, size, 3)
 
 
 class Wrong(ThreadPoolExecutor):

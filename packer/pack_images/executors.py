@@ -113,7 +113,7 @@ class ExecutorPool:
 
 def _trusted(executor: Executor) -> Executor:
     """The same, unless it is Dask's: its futures may stay unresolved for ever when workers die."""
-    if "distributed" in sys.modules:
+    if sys.modules.get("distributed") is not None:
         from distributed.cfexecutor import ClientExecutor
 
         if isinstance(executor, ClientExecutor):

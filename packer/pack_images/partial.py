@@ -182,11 +182,10 @@ class Partial:
 
     def close(self) -> None:
         """Let go of the files; another run may continue them."""
-        if self._journal >= 0:
-            with contextlib.suppress(OSError):
-                fcntl.flock(self._journal, fcntl.LOCK_UN)  # processes that were forked hold it too, and may live on
         for descriptor in (self._pixels, self._journal):
             if descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)  # processes that were forked hold it too, and may live on
                 os.close(descriptor)
         self._pixels = self._journal = -1
 
