@@ -10,6 +10,7 @@ minutes of processor time, as one made to do so can, ends its worker too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import multiprocessing.context
 import os
@@ -134,7 +135,8 @@ class LocalPool:
     def submit(self, task: Task) -> Future[Filled]:
         """Have a task done."""
         if self._processes is None:
-            self._processes = _Processes(self._workers, self._do)
+            with interrupts_held():  # or semaphores are left that nobody knows
+                self._processes = _Processes(self._workers, self._do)
         return self._processes.submit(task)
 
     def result(self, task: Task, future: Future[Filled]) -> Filled:
@@ -158,7 +160,8 @@ class LocalPool:
 
 def _alone(task: Task, do: Callable[[Task], Filled], deaths: int = 0) -> Iterator[Filled]:
     """Do one task in a process of its own; in halves if that dies, down to one file that is left out."""
-    processes = _Processes(1, do)
+    with interrupts_held():
+        processes = _Processes(1, do)
     try:
         yield processes.submit(task).result()
         return
@@ -208,7 +211,9 @@ class _Processes:
         with interrupts_held():
             try:
                 return self._executor.submit(do, *given)
-            except (EOFError, ConnectionError) as error:  # the server of workers was killed
+            except (EOFError, OSError) as error:  # the server of workers was killed, or it closes as a worker was
+                if not isinstance(error, (EOFError, ConnectionError)) and error.errno != errno.EBADF:
+                    raise
                 broken: Future[Any] = Future()
                 broken.set_exception(BrokenExecutor(str(error)))
                 return broken
