@@ -1,42 +1,48 @@
-"""Grain reading an ArrayRecord file: raw pixels with the label before them, shuffled globally, read in threads.
+"""Grain reading ArrayRecord files: raw pixels with the label before them, shuffled globally, read in threads.
 
+Numbers of rows are shuffled and put in batches, then each batch is read as a whole: row by row it takes 3 times as long.
 Workers are threads, as records need no decoding: with as many processes (mp_prefetch, or DataLoader) it is slower.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import grain.python as grain
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
-from job import Job, decoded
+from job import Job, in_workers, read_pixels, shares
 from numpy.typing import NDArray
 
 
-def pack(job: Job) -> None:
-    writer = ArrayRecordWriter(packed(job), "group_size:1,uncompressed")
-    for pixels, label in decoded(job):
-        writer.write(label.to_bytes(4, "little") + pixels.tobytes())
+def write(task: tuple[str, list[tuple[str, int]], int]) -> None:
+    name, files, size = task
+    writer = ArrayRecordWriter(name, "group_size:1,uncompressed")
+    for path, label in files:
+        writer.write(label.to_bytes(4, "little") + read_pixels(path, size).tobytes())
     writer.close()
 
 
-def load(job: Job) -> Callable[[int], Iterable[object]]:
-    source = grain.ArrayRecordDataSource([packed(job)])
-    shape = (job.size, job.size, 3)
-    options = grain.ReadOptions(num_threads=job.workers, prefetch_buffer_size=4 * job.workers)
+def pack(job: Job) -> None:
+    in_workers(write, [(name, part, job.size) for name, part in zip(names(job), shares(job), strict=True)], job)
 
-    def parse(record: bytes) -> tuple[NDArray[np.uint8], int]:
-        pixels = np.frombuffer(record, np.uint8, offset=4).reshape(shape)
-        return pixels, int.from_bytes(record[:4], "little")
+
+def load(job: Job) -> Callable[[int], Iterable[object]]:
+    source = grain.ArrayRecordDataSource(names(job))
+    record = np.dtype([("label", "<i4"), ("image", "u1", (job.size, job.size, 3))])
+    options = grain.ReadOptions(num_threads=job.workers, prefetch_buffer_size=2 * job.workers)
+
+    def read(rows: Sequence[int]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        records = np.frombuffer(b"".join(source.__getitems__(rows)), record)
+        return records["image"], records["label"]
 
     def epoch_of(epoch: int) -> Iterable[object]:
-        data = grain.MapDataset.source(source).shuffle(seed=epoch).map(parse)
-        return data.batch(job.batch).to_iter_dataset(options)
+        rows = grain.MapDataset.range(len(source)).shuffle(seed=epoch)
+        return rows.batch(job.batch).map(read).to_iter_dataset(options)
 
     return epoch_of
 
 
-def packed(job: Job) -> str:
-    return os.path.join(job.folder, "packed.array_record")
+def names(job: Job) -> list[str]:
+    return [os.path.join(job.folder, f"{worker}.array_record") for worker in range(job.workers)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,7 @@ def read_image(path: str, size: int) -> Image.Image:
     from PIL import Image
 
     with Image.open(path) as image:
+        image.draft("RGB", (3 * size, 3 * size))  # a large JPEG at 1/2 to 1/8, by the rule of pack-images
         whole = image.convert("RGB")
     return whole if whole.size == (size, size) else whole.resize((size, size), Image.Resampling.BILINEAR)
 
@@ -88,5 +89,11 @@ def decode_one(task: tuple[str, int, int]) -> tuple[NDArray[np.uint8], int]:
 def decoded(job: Job) -> Iterator[tuple[NDArray[np.uint8], int]]:
     """Every file in turn, decoded in worker processes and handed over."""
     tasks = [(path, label, job.size) for path, label in listing(job.data)]
-    with multiprocessing.get_context("spawn").Pool(job.workers) as pool:
+    with multiprocessing.get_context("fork").Pool(job.workers) as pool:
         yield from pool.imap(decode_one, tasks, chunksize=64)
+
+
+def in_workers(write: Callable[..., None], tasks: Sequence[object], job: Job) -> None:
+    """Every task in a worker process: what it decodes it also writes. Forked, so that nothing is imported again."""
+    with multiprocessing.get_context("fork").Pool(job.workers) as pool:
+        pool.map(write, tasks, chunksize=1)

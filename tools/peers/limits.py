@@ -9,12 +9,11 @@ ram:    for fit: tf.data on an array in memory.
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-from job import Job, listing, shares
+from job import Job, in_workers, listing, shares
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -28,8 +27,7 @@ def pack(job: Job) -> None:
         np.lib.format.open_memmap(pixels, "w+", np.uint8, shape)
         np.save(os.path.join(job.folder, "labels.npy"), np.array([label for _, label in files]))
     tasks = [(share, job.size, pixels, worker, job.workers) for worker, share in enumerate(shares(job))]
-    with multiprocessing.get_context("spawn").Pool(job.workers) as pool:
-        pool.map(decode, tasks, chunksize=1)
+    in_workers(decode, tasks, job)
 
 
 def decode(task: tuple[list[tuple[str, int]], int, str | None, int, int]) -> None:

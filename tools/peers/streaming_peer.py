@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable
 
 import cpu_torchvision  # noqa: F401 - before torchvision, which streaming imports
-from job import Job, read_pixels, shares
+from job import Job, in_workers, read_pixels, shares
 from streaming import MDSWriter, StreamingDataset
 from streaming.base.util import clean_stale_shared_memory, merge_index
 from torch.utils.data import DataLoader
@@ -23,8 +22,7 @@ def write(task: tuple[str, list[tuple[str, int]], int]) -> None:
 
 def pack(job: Job) -> None:
     tasks = [(os.path.join(job.folder, str(number)), part, job.size) for number, part in enumerate(shares(job))]
-    with multiprocessing.get_context("spawn").Pool(job.workers) as pool:
-        pool.map(write, tasks, chunksize=1)
+    in_workers(write, tasks, job)
     merge_index(job.folder, keep_local=True)
 
 

@@ -9,18 +9,21 @@ import os
 from collections.abc import Callable, Iterable
 
 import tensorflow as tf
-from job import Job, decoded, listing
+from job import Job, in_workers, listing, read_pixels, shares
+
+
+def write(task: tuple[str, list[tuple[str, int]], int]) -> None:
+    name, files, size = task
+    with tf.io.TFRecordWriter(name) as writer:
+        for path, label in files:
+            pixels = tf.train.BytesList(value=[read_pixels(path, size).tobytes()])
+            number = tf.train.Int64List(value=[label])
+            feature = {"image": tf.train.Feature(bytes_list=pixels), "label": tf.train.Feature(int64_list=number)}
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
 
 
 def pack(job: Job) -> None:
-    writers = [tf.io.TFRecordWriter(name) for name in names(job)]
-    for row, (pixels, label) in enumerate(decoded(job)):
-        image = tf.train.Feature(bytes_list=tf.train.BytesList(value=[pixels.tobytes()]))
-        number = tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))
-        example = tf.train.Example(features=tf.train.Features(feature={"image": image, "label": number}))
-        writers[row % len(writers)].write(example.SerializeToString())
-    for writer in writers:
-        writer.close()
+    in_workers(write, [(name, part, job.size) for name, part in zip(names(job), shares(job), strict=True)], job)
 
 
 def dataset(job: Job) -> tf.data.Dataset:
