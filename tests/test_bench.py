@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,14 +23,26 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "root-1"
 
 
-def bench(command: str, data: Path, folder: Path, *options: str) -> tuple[str, dict[str, dict[str, object]]]:
-    """What is printed, and the rows of the results by the name of the peer."""
+def run(command: str, data: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, TOOLS / "bench.py", command, data, "--size", "16", "--here", "--repeats", "1"]
-    done = subprocess.run([*line, "--environments", folder, *options], check=True, capture_output=True, text=True)
-    kind = "cold" if "--cold" in options else command
-    results = json.loads((folder / "results" / f"{kind}-{data.name}-16.json").read_text())
-    assert (folder / "results" / f"{kind}-{data.name}-16.png").exists()
+    return subprocess.run([*line, "--environments", folder, *options], capture_output=True, text=True)
+
+
+def bench(
+    command: str, data: Path, folder: Path, *options: str, name: str = ""
+) -> tuple[str, dict[str, dict[str, object]]]:
+    """What is printed, and the rows of the results by the name of the peer."""
+    done = run(command, data, folder, *options)
+    assert done.returncode == 0, done.stderr
+    stem = folder / "results" / (name or f"{command}-{data.name}-16")
+    assert stem.with_suffix(".png").exists()
+    results = json.loads(stem.with_suffix(".json").read_text())
+    assert "(--here)" in results["machine"]
     return done.stdout, {row["name"]: row for row in results["rows"]}
+
+
+def copy_of(images: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(images, folder / "copy"))
 
 
 def test_packing_is_measured_beside_its_limit(images: Path, tmp_path: Path) -> None:
@@ -39,22 +52,27 @@ def test_packing_is_measured_beside_its_limit(images: Path, tmp_path: Path) -> N
     for row in rows.values():
         assert not row["failed"]
         assert row["values"]["memory"][0] > 10e6
+    assert printed.count("| each once |") == 2
     assert rows["ours"]["values"]["disk"][0] >= 60 * 16 * 16 * 3
 
 
 @pytest.mark.parametrize("options", [(), ("--cold",)], ids=["warm", "cold"])
 def test_every_row_of_an_epoch_is_counted(images: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
     names = "ours,plain-h5py,original-post,limit-take,limit-read"
-    printed, rows = bench("load", images, tmp_path, "--batch", "7", "--peers", names, *options)
+    name = f"{'cold' if options else 'load'}-root-1-16-b7"
+    printed, rows = bench("load", images, tmp_path, "--batch", "7", "--peers", names, *options, name=name)
     assert printed.count("| each once |") == 5
+    assert printed.count("| full |") == 4
     assert all(not row["failed"] and not row["faults"] for row in rows.values())
 
 
 def test_files_are_measured_under_several_names(images: Path, tmp_path: Path) -> None:
-    printed, rows = bench("load", images, tmp_path, "--batch", "7", "--peers", "ours", "--copies", "3")
+    printed, rows = bench(
+        "load", images, tmp_path, "--batch", "7", "--peers", "ours", "--copies", "3", name="load-root-1-16-b7-x3"
+    )
     assert "180 images" in printed
     assert (rows["ours"]["failed"], rows["ours"]["faults"]) == ("", "")
-    assert set(rows["ours"]["raw"][0]["result"]["multiplicities"]) == {"3"}
+    assert set(rows["ours"]["raw"][0]["seen"]["multiplicities"]) == {"3"}
 
 
 def test_the_cost_of_an_image_is_measured_with_one_worker_and_with_two(tmp_path: Path) -> None:
@@ -63,13 +81,13 @@ def test_the_cost_of_an_image_is_measured_with_one_worker_and_with_two(tmp_path:
     printed = subprocess.run(line, check=True, capture_output=True, text=True).stdout
     rows = json.loads((tmp_path / "results" / "scale-16.json").read_text())["rows"]
     assert [(row["workers"], row["batch"]) for row in rows] == [(1, 0), (1, 8), (2, 0), (2, 8)]
-    assert printed.count("| each once |") == 2
+    assert printed.count("| each once |") == 4
 
 
 def test_a_peer_that_loses_rows_is_told_so(images: Path, tmp_path: Path) -> None:
-    _, rows = bench("load", images, tmp_path, "--batch", "7", "--peers", "lossy")
+    _, rows = bench("load", images, tmp_path, "--batch", "7", "--peers", "lossy", name="load-root-1-16-b7")
     assert rows["lossy"]["faults"] == "drops the last batch: 56 of 60"
-    _, rows = bench("load", images, tmp_path, "--batch", "10", "--peers", "lossy")
+    _, rows = bench("load", images, tmp_path, "--batch", "10", "--peers", "lossy", name="load-root-1-16-b10")
     assert rows["lossy"]["faults"] == "labels in other numbers"
 
 
@@ -80,8 +98,84 @@ def test_a_peer_that_fails_is_a_row_with_the_reason(images: Path, tmp_path: Path
 
 
 def test_a_peer_that_hangs_is_stopped(images: Path, tmp_path: Path) -> None:
-    _, rows = bench("load", images, tmp_path, "--peers", "ours", "--limit", "0.01")
-    assert "stopped after 0 s" in rows["ours"]["failed"]
+    done = run("load", images, tmp_path, "--peers", "ours", "--limit", "0.01")
+    assert "stopped after 0 s" in done.stdout
+
+
+def test_results_stay_where_every_peer_fails(images: Path, tmp_path: Path) -> None:
+    bench("load", images, tmp_path, "--peers", "original-post")
+    results = tmp_path / "results" / "load-root-1-16.json"
+    before = results.read_text()
+    done = run("load", images, tmp_path, "--peers", "original-post", "--limit", "0.01")
+    assert (done.returncode, results.read_text()) == (1, before)
+    assert "every peer failed" in done.stderr
+
+
+def test_pictures_that_are_there_twice_are_expected_twice(images: Path, tmp_path: Path) -> None:
+    data = copy_of(images, tmp_path)
+    file = min(data.glob("*/*"))
+    file.with_name("other" + file.suffix).write_bytes(file.read_bytes() + b"other bytes, the same pixels")
+    _, rows = bench("load", data, tmp_path, "--peers", "ours,original-post")
+    assert [row["faults"] for row in rows.values()] == ["", ""]
+    assert rows["ours"]["raw"][0]["seen"]["multiplicities"] == {"1": 59, "2": 1}
+
+
+def test_what_was_packed_and_kept_is_packed_again_when_a_file_changes(images: Path, tmp_path: Path) -> None:
+    data = copy_of(images, tmp_path)
+    first, second = sorted(data.glob("*/*"))[:2]
+    bench("load", data, tmp_path, "--peers", "plain-h5py", "--keep")
+    shutil.copyfile(second, first)
+    _, rows = bench("load", data, tmp_path, "--peers", "plain-h5py", "--keep")
+    assert rows["plain-h5py"]["faults"] == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--size", "0"], "expected a whole number, 1 or more, got '0'"),
+        (["--repeats", "-1"], "expected a whole number, 1 or more, got '-1'"),
+        (["--workers", "two"], "expected a whole number, 1 or more, got 'two'"),
+        (["--batch", "1.5"], "expected a whole number, 1 or more, got '1.5'"),
+        (["--epochs", "0"], "expected a whole number, 1 or more, got '0'"),
+        (["--copies", "0"], "expected a whole number, 1 or more, got '0'"),
+        (["--limit", "nan"], "expected a number of seconds above 0, got 'nan'"),
+        (["--peers", "ours,"], "load knows no ''"),
+        (["--peers", "ours, ffcv"], "load knows no ' ffcv'"),
+        (["--peers", "ours,ours"], "expected each name once"),
+    ],
+    ids=lambda value: "-".join(value).strip("-") if isinstance(value, list) else "",
+)
+def test_what_cannot_be_asked_for_is_refused_in_one_line(
+    images: Path, tmp_path: Path, options: list[str], expected: str
+) -> None:
+    assert expected in refusal(run("load", images, tmp_path, *options))
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    return done.stderr.strip()
+
+
+def test_folders_with_other_than_images_are_refused(images: Path, tmp_path: Path) -> None:
+    data = copy_of(images, tmp_path)
+    file = min(data.glob("*/*"))
+    whole = file.read_bytes()
+    for path, content in [
+        (file, whole[: len(whole) // 2]),
+        (file.with_name("notes.txt"), b"a text"),
+        (data / "labels.csv", b"a table"),
+    ]:
+        path.write_bytes(content)
+        assert str(path) in refusal(run("load", data, tmp_path))
+        path.write_bytes(whole) if path == file else path.unlink()
+    (data / "no-images").mkdir()
+    assert str(data / "no-images") in refusal(run("load", data, tmp_path))
+    assert "expected a folder of class folders" in refusal(run("load", data / "none", tmp_path, "--copies", "2"))
+
+
+def test_a_page_of_no_results_is_refused(tmp_path: Path) -> None:
+    line = [sys.executable, TOOLS / "bench.py", "report", tmp_path / "page.md", "--environments", tmp_path]
+    assert "found none" in refusal(subprocess.run(line, capture_output=True, text=True))
 
 
 def test_all_runs_become_one_page(images: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class Outcome:
         result: What the child reports.
         failed: Why it reports nothing.
         wall: Seconds from start to exit, imports and all.
+        seen: What the watched run before it delivered.
         memory: Phase -> the bytes there were when most were used: Pss is all; Pss_Anon and Pss_Shmem are memory that is
             taken, Pss_File pages of files (of libraries and of mapped data, which the system takes back at will).
     """
@@ -38,6 +39,7 @@ class Outcome:
     result: dict[str, object] = field(default_factory=dict)
     failed: str = ""
     wall: float = 0.0
+    seen: dict[str, object] = field(default_factory=dict)
     memory: dict[str, Memory] = field(default_factory=dict)
 
     @property
@@ -53,8 +55,7 @@ def measure(
     job: Mapping[str, object],
     limit: float,
     *,
-    check: bool = False,
-    sampled: bool = True,
+    watched: bool,
 ) -> Outcome:
     """Run one peer; whatever it leaves running is ended, and it ends within `limit` seconds.
 
@@ -64,8 +65,8 @@ def measure(
         peer: Whom to measure.
         job: What it is asked to do.
         limit: Seconds.
-        check: Have it compare the pixels of an epoch too.
-        sampled: Look at its memory meanwhile, which takes time from it where it has all cores.
+        watched: Look at its memory, and have it compare the pixels of an epoch, which takes time from it; else it is
+            timed and left alone.
     """
     paths = os.pathsep.join(os.path.join(ROOT, name) for name in ("packer", "loader"))
     environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
@@ -73,9 +74,11 @@ def measure(
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # whoever installs a program has it compiled once
     started = time.monotonic()
     line = [python, os.path.join(PEERS, "run.py"), command, peer.module, json.dumps(job), "--started", str(started)]
-    with tempfile.TemporaryFile() as errors:
+    own = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)  # some leave files there behind
+    environment["TMPDIR"] = own.name
+    with own, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            line + ["--check"] * check,
+            line + ["--watched"] * watched,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -83,7 +86,7 @@ def measure(
             start_new_session=True,
         )
         try:
-            outcome = watch(process, started, limit, sampled)
+            outcome = watch(process, started, limit, watched)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -94,15 +97,15 @@ def measure(
     return outcome
 
 
-def watch(process: subprocess.Popen[bytes], started: float, limit: float, sampled: bool) -> Outcome:
-    """Read what the child says, look at its memory but while warm epochs are timed, until its time is over."""
+def watch(process: subprocess.Popen[bytes], started: float, limit: float, watched: bool) -> Outcome:
+    """Read what the child says, look at its memory where that is wanted, until its time is over."""
     outcome = Outcome()
     phase = ["start"]
     listener = threading.Thread(target=listen, args=(process, phase, outcome), daemon=True)
     listener.start()
     deadline = started + limit
     while process.poll() is None:
-        if sampled and phase[0] not in ("timed", "check"):
+        if watched and phase[0] != "check":
             sample(process.pid, phase[0], outcome.memory)
         if phase[0] == "done":
             deadline = min(deadline, time.monotonic() + GRACE_SECONDS)

@@ -48,6 +48,7 @@ class Peer:
         commands: Those of pack, load and fit that it takes part in.
         variant: Which of the ways the module knows.
         pack_of: The peer whose packed files it reads.
+        order: How rows are shuffled.
         limit: No peer but a bound.
         hidden: Measured only when it is named.
     """
@@ -59,6 +60,7 @@ class Peer:
     commands: tuple[str, ...] = field(default=("pack", "load"))
     variant: str = ""
     pack_of: str = ""
+    order: str = "full"
     limit: bool = False
     hidden: bool = False
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import multiprocessing
 import os
+import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from peers.job import listing, read_pixels
+
+
+class RefusedError(Exception):
+    """What cannot be measured; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +27,8 @@ class Data:
         name: Of it.
         rows: Files.
         labels: How many of each class; classes are folders in sorted order.
-        multiplicities: How many different files there are once, twice and so on.
+        multiplicities: How many different pictures there are once, twice and so on, of the size wanted.
+        state: A digest of the names, sizes and times of all files.
     """
 
     path: str
@@ -26,33 +36,70 @@ class Data:
     rows: int
     labels: dict[str, int]
     multiplicities: dict[str, int]
+    state: str
+
+    @property
+    def key(self) -> str:
+        """A name that no other folder has."""
+        return f"{self.name}-{short(self.path)}"
 
 
-def look_at(path: str) -> Data:
-    """Read every file, which also brings it into the page cache.
+def short(path: str) -> str:
+    """Some letters for a path."""
+    return hashlib.sha256(os.path.abspath(path).encode()).hexdigest()[:8]
+
+
+def look_at(path: str, size: int) -> Data:
+    """Decode every file, which also brings it into the page cache.
 
     Raises:
-        SystemExit: If it is no folder of class folders that hold files and nothing else.
+        RefusedError: If it is no folder of class folders that hold images and nothing else.
     """
     if not os.path.isdir(path):
-        raise SystemExit(f"{path}: expected a folder of class folders, found none there")
-    folders = sorted(entry.path for entry in os.scandir(path) if entry.is_dir())
-    seen: collections.Counter[bytes] = collections.Counter()
-    labels: dict[str, int] = {}
-    for label, folder in enumerate(folders):
-        entries = list(os.scandir(folder))
-        if any(entry.is_dir() for entry in entries):
-            raise SystemExit(f"{folder} holds folders: expected {path}/CLASS/FILE and nothing else")
-        labels[str(label)] = len(entries)
-        for entry in entries:
-            with open(entry.path, "rb") as file:
-                seen[hashlib.file_digest(file, "sha256").digest()] += 1
-    rows = sum(labels.values())
-    if not rows:
-        raise SystemExit(f"{path} holds no class folders with images")
-    times = collections.Counter(seen.values())
-    multiplicities = {str(count): number for count, number in sorted(times.items())}
-    return Data(os.path.abspath(path), os.path.basename(os.path.abspath(path)), rows, labels, multiplicities)
+        raise RefusedError(f"{path}: expected a folder of class folders, found none there")
+    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+        if not entry.is_dir():
+            raise RefusedError(f"{entry.path}: expected folders of images in {path} and nothing else; move it away")
+        if not any(os.scandir(entry)):
+            raise RefusedError(
+                f"{entry.path}: no images in this folder, which only some peers count as a class; delete it"
+            )
+    found = listing(path)
+    if not found:
+        raise RefusedError(f"{path}: expected folders of images in it, found none")
+    state = hashlib.sha256()
+    identities = {}
+    for file, _ in found:
+        status = os.stat(file)
+        identities[file] = status.st_dev, status.st_ino
+        state.update(repr((os.path.relpath(file, path), status.st_size, status.st_mtime_ns)).encode())
+    labels = collections.Counter(str(label) for _, label in found)
+    pictures = digests({identity: file for file, identity in identities.items()}, size)
+    times = collections.Counter(collections.Counter(pictures[identity] for identity in identities.values()).values())
+    return Data(
+        path=os.path.abspath(path),
+        name=os.path.basename(os.path.abspath(path)),
+        rows=len(found),
+        labels=dict(labels),
+        multiplicities={str(count): number for count, number in sorted(times.items())},
+        state=state.hexdigest(),
+    )
+
+
+def digests(distinct: dict[tuple[int, int], str], size: int) -> dict[tuple[int, int], bytes]:
+    """Of the pixels of files, each of which may have more names."""
+    tasks = [(path, size) for path in distinct.values()]
+    ignored = (signal.SIGINT, signal.SIG_IGN)  # this process ends them
+    with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0)), signal.signal, ignored) as pool:
+        return dict(zip(distinct, pool.imap(digest, tasks, chunksize=64), strict=True))
+
+
+def digest(task: tuple[str, int]) -> bytes:
+    path, size = task
+    try:
+        return hashlib.blake2b(read_pixels(path, size).tobytes(), digest_size=16).digest()
+    except Exception as error:  # Pillow raises many
+        raise RefusedError(f"{path}: no image, or a damaged one ({error}); move it away") from None
 
 
 def below(path: str) -> Iterator[str]:
@@ -62,11 +109,12 @@ def below(path: str) -> Iterator[str]:
 
 
 def multiplied(path: str, folder: str, times: int) -> str:
-    """A folder beside others in `folder` that has every file of `path` under so many names."""
-    many = os.path.join(folder, os.path.basename(os.path.abspath(path)))
-    if not os.path.isdir(many):
-        link_many(path, f"{many}.partial", times * sum(1 for _ in below(path)))
-        os.rename(f"{many}.partial", many)
+    """A new folder below `folder` that has every file of `path` under so many names."""
+    if not os.path.isdir(path):
+        raise RefusedError(f"{path}: expected a folder of class folders, found none there")
+    many = os.path.join(folder, f"{times}-times-{short(path)}", os.path.basename(os.path.abspath(path)))
+    shutil.rmtree(many, ignore_errors=True)
+    link_many(path, many, times * sum(1 for _ in below(path)))
     return many
 
 
@@ -79,12 +127,21 @@ def link_many(single: str, many: str, count: int) -> None:
         name, end = os.path.splitext(names[number % len(names)])
         target = os.path.join(many, f"{name}-{number // len(names):04}{end}")
         if not os.path.exists(target):
-            os.link(os.path.realpath(os.path.join(single, name + end)), target)
+            link(os.path.realpath(os.path.join(single, name + end)), target)
+
+
+def link(source: str, target: str) -> None:
+    """A hard link, or a symbolic one from another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        os.symlink(source, target)
 
 
 def bytes_below(path: str) -> int:
-    """On disk, holes not counted."""
-    return sum(os.stat(file).st_blocks * 512 for file in below(path))
+    """On disk; holes are not counted, and what has several names is counted once."""
+    found = [os.stat(file) for file in below(path)]
+    return sum({(one.st_dev, one.st_ino): one.st_blocks * 512 for one in found}.values())
 
 
 def warm(path: str) -> None:
@@ -115,7 +172,9 @@ def faults(results: list[dict[str, object]], data: Data, batch: int) -> str:
                 return f"{rows:,} rows of {data.rows:,}"
             if {label: count for label, count in labels.items() if count} != data.labels:
                 return "labels in other numbers"
-        found = result["multiplicities"]
+        found = result.get("multiplicities")
         if found is not None and found != data.multiplicities:
-            return f"not each once: {found.get('1', 0):,} rows came once, {data.multiplicities.get('1', 0):,} should"
+            return (
+                f"not each once: {found.get('1', 0):,} pictures came once, {data.multiplicities.get('1', 0):,} should"
+            )
     return ""

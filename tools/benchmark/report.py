@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import statistics
 from collections.abc import Callable, Sequence
+
+from benchmark.files import RefusedError
 
 MB = 1e6
 Row = dict[str, object]
@@ -38,7 +41,8 @@ def taken(row: Row) -> list[float]:
 
 
 NAME: Column = ("", lambda row: f"*{row['title']}*" if row["limit"] else str(row["title"]))
-ROWS: Column = ("rows", lambda row: str(row["faults"] or "each once"))
+ROWS: Column = ("rows", lambda row: str(row["faults"] or ("each once" if "corner" in row else "")))
+ORDER: Column = ("shuffle", lambda row: str(row.get("order", "")))
 MEMORY: list[Column] = [
     ("memory taken, MB", lambda row: spread(taken(row), 0, 1 / MB)),
     ("pages of files beside it, MB", of("memory_files", 0, 1 / MB)),
@@ -51,6 +55,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("images/s without start and imports", of("rate_inside")),
         *MEMORY,
         ("MB on disk", of("disk", 0, 1 / MB)),
+        ROWS,
     ],
     "load": [
         NAME,
@@ -61,6 +66,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("open and first epoch, s", of("first_epoch", 2)),
         *MEMORY,
         ("batches are", lambda row: str(row.get("kind", ""))),
+        ORDER,
         ROWS,
     ],
     "cold": [
@@ -69,6 +75,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("ms to the first batch", of("first_batch", 0, 1e3)),
         ("with start and imports, s", of("first_batch_with_imports", 2)),
         ("MB on disk", of("disk", 0, 1 / MB)),
+        ORDER,
         ROWS,
     ],
     "fit": [
@@ -77,6 +84,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("ms a step", of("step", 2, 1e3)),
         ("open and first epoch, s", of("first_epoch", 2)),
         *MEMORY,
+        ORDER,
         ("batches", lambda row: str(row["faults"] or "all")),
     ],
     "scale": [
@@ -87,7 +95,7 @@ COLUMNS: dict[str, list[Column]] = {
         ("us an image", of("cost", 2, 1e6)),
         ("ms to the first batch", of("first_batch", 0, 1e3)),
         *MEMORY,
-        ("rows", lambda row: str(row["faults"] or "each once") if row["batch"] else ""),
+        ("rows", lambda row: str(row["faults"] or "each once")),
     ],
 }
 
@@ -142,12 +150,19 @@ def section(results: Row) -> str:
 
 
 def runs(folder: str) -> list[Row]:
-    """The results of all runs that were written to a folder."""
+    """The results of all runs that were written to a folder.
+
+    Raises:
+        RefusedError: There are none.
+    """
     found = []
-    for name in os.listdir(folder):
-        if name.endswith(".json"):
-            with open(os.path.join(folder, name), encoding="utf-8") as file:
-                found.append(json.load(file))
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.json"))):
+        with open(path, encoding="utf-8") as file:
+            found.append(json.load(file))
+    if not found:
+        raise RefusedError(
+            f"{folder}: expected results of pack, load, fit or scale, found none; measure something first"
+        )
     return found
 
 
@@ -155,9 +170,10 @@ def page(folder: str, output: str) -> None:
     """All runs of a folder as one page behind introduction.md, with the pictures beside it."""
     from benchmark.plots import draw
 
+    found = sorted(runs(folder), key=lambda results: (list(COLUMNS).index(results["kind"]), results["name"]))
     with open(os.path.join(os.path.dirname(__file__), "introduction.md"), encoding="utf-8") as file:
         parts = [file.read()]
-    for results in sorted(runs(folder), key=lambda results: (list(COLUMNS).index(results["kind"]), results["name"])):
+    for results in found:
         results["name"] = f"benchmark-{results['name']}"
         draw(results, os.path.join(os.path.dirname(os.path.abspath(output)), f"{results['name']}.png"))
         parts.append(section(results))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from benchmark import files
 from benchmark.children import Outcome, measure
@@ -43,7 +44,7 @@ def run_rounds(kind: str, peers: Sequence[Peer], data: Data, setup: Setup) -> li
     for repeat in range(setup.repeats):
         for peer in peers:
             if not any(outcome.failed for outcome in outcomes[peer.name]):
-                outcome = attempt(kind, peer, data, setup, check=repeat == 0)
+                outcome = attempt(kind, peer, data, setup, first=repeat == 0)
                 outcomes[peer.name].append(outcome)
                 print(f"  {repeat + 1}/{setup.repeats} {peer.name}: {outcome.failed or 'done'}", file=sys.stderr)
     rows = [row_of(kind, peer, outcomes[peer.name], data, setup) for peer in peers]
@@ -51,19 +52,30 @@ def run_rounds(kind: str, peers: Sequence[Peer], data: Data, setup: Setup) -> li
     return rows
 
 
-def attempt(kind: str, peer: Peer, data: Data, setup: Setup, check: bool) -> Outcome:
-    """Make the environment and the packed files if they are missing, then measure once."""
-    command = "load" if kind == "cold" else kind
+def attempt(kind: str, peer: Peer, data: Data, setup: Setup, first: bool) -> Outcome:
+    """Make the environment and the packed files if they are missing, then measure once.
+
+    The first time there is a run before, for memory and rows alone: looking at them takes time.
+    """
     try:
-        if command == "pack":
-            return pack(peer, data, setup, watched=check)
-        prepare(peer, data, setup)
-        job = job_of(peer, data, setup) | ({"epochs": 0} if kind == "cold" else {})
-        path = str(job["folder"]) if os.path.isdir(str(job["folder"])) else data.path
-        (files.drop if kind == "cold" else files.warm)(path)
-        return measure(interpreter(peer, setup), command, peer, job, setup.limit, check=check)
+        if kind != "pack":
+            prepare(peer, data, setup)
+        watched = run_once(kind, peer, data, setup, watched=True) if first else Outcome()
+        if watched.failed:
+            return watched
+        outcome = run_once(kind, peer, data, setup, watched=False)
     except (NotInstalledError, NotPackedError) as error:
         return Outcome(failed=str(error))
+    return replace(outcome, memory=watched.memory, seen=watched.result)
+
+
+def run_once(kind: str, peer: Peer, data: Data, setup: Setup, watched: bool) -> Outcome:
+    if kind == "pack":
+        return pack(peer, data, setup, watched)
+    command = "load" if kind == "cold" else kind
+    job = job_of(peer, data, setup) | ({"epochs": 0} if kind == "cold" else {})
+    (files.drop if kind == "cold" else files.warm)(read_by(peer, data, setup))
+    return measure(interpreter(peer, setup), command, peer, job, setup.limit, watched=watched)
 
 
 class NotPackedError(Exception):
@@ -71,11 +83,19 @@ class NotPackedError(Exception):
 
 
 def pack(peer: Peer, data: Data, setup: Setup, watched: bool = False) -> Outcome:
-    """Into a new folder, which stays for `load`; `watched`: twice, the first time for its memory alone."""
-    memory = pack_once(peer, data, setup, sampled=True).memory if watched else {}
-    outcome = pack_once(peer, data, setup, sampled=False)
-    outcome.memory = memory
-    folder = folder_of(peer, data, setup)
+    """Into a new folder, which stays for `load`; `watched`: an epoch of it is looked at too."""
+    job, folder = job_of(peer, data, setup), folder_of(peer, data, setup)
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(f"{folder}.json")
+    os.makedirs(folder)
+    os.sync()  # what the one before wrote is not written while this one is timed
+    outcome = measure(interpreter(peer, setup), "pack", peer, job, setup.limit, watched=watched)
+    if watched and "load" in peer.commands and not outcome.failed:
+        job = job | {"epochs": 0}
+        epoch = measure(interpreter(peer, setup), "load", peer, job, setup.limit, watched=True)
+        outcome.result |= epoch.result
+        outcome.failed = f"what it packed cannot be read: {epoch.failed}" if epoch.failed else ""
     if outcome.failed:
         shutil.rmtree(folder, ignore_errors=True)
         return outcome
@@ -85,19 +105,14 @@ def pack(peer: Peer, data: Data, setup: Setup, watched: bool = False) -> Outcome
     return outcome
 
 
-def pack_once(peer: Peer, data: Data, setup: Setup, sampled: bool) -> Outcome:
-    job = job_of(peer, data, setup)
-    shutil.rmtree(str(job["folder"]), ignore_errors=True)
-    os.makedirs(str(job["folder"]))
-    os.sync()  # what the one before wrote is not written while this one is timed
-    return measure(interpreter(peer, setup), "pack", peer, job, setup.limit, sampled=sampled)
-
-
 def made_of(peer: Peer, data: Data, setup: Setup) -> str:
     """What decides packed files; where it is another, they are packed again."""
-    with open(os.path.join(PEERS, f"{peer.module}.py"), encoding="utf-8") as file:
-        source = file.read()
-    return json.dumps([asdict(data), asdict(peer), setup.workers, source])
+    sources = []
+    for name in (peer.module, "job"):
+        with open(os.path.join(PEERS, f"{name}.py"), encoding="utf-8") as file:
+            sources.append(file.read())
+    pins = read_versions()[1][peer.environment]
+    return json.dumps([asdict(data), asdict(peer), asdict(pins), sys.version, setup.here, setup.workers, sources])
 
 
 def prepare(peer: Peer, data: Data, setup: Setup) -> None:
@@ -118,7 +133,14 @@ def prepare(peer: Peer, data: Data, setup: Setup) -> None:
 
 
 def folder_of(peer: Peer, data: Data, setup: Setup) -> str:
-    return os.path.join(setup.environments, "packed", f"{data.name}-{setup.size}", peer.packed)
+    """For what it packs, which is other files for other workers."""
+    return os.path.join(setup.environments, "packed", f"{data.key}-{setup.size}-w{setup.workers}", peer.packed)
+
+
+def read_by(peer: Peer, data: Data, setup: Setup) -> str:
+    """The folder that epochs of a peer read: what was packed, or the images."""
+    folder = folder_of(peer, data, setup)
+    return folder if os.path.isdir(folder) else data.path
 
 
 def job_of(peer: Peer, data: Data, setup: Setup) -> dict[str, object]:
@@ -143,16 +165,19 @@ def row_of(kind: str, peer: Peer, outcomes: Sequence[Outcome], data: Data, setup
     """One line of a table, from all repeats of a peer."""
     failed = next((outcome.failed for outcome in outcomes if outcome.failed), "")
     row: Row = {"name": peer.name, "title": peer.title, "limit": peer.limit, "ours": peer.module == "ours"}
-    row |= {"failed": failed, "faults": "", "values": {}, "raw": [asdict(outcome) for outcome in outcomes]}
+    row |= {"order": peer.order, "failed": failed, "faults": "", "values": {}}
+    row["raw"] = [asdict(outcome) for outcome in outcomes]
     if failed:
         return row
-    results = [outcome.result for outcome in outcomes]
+    results, seen = [outcome.result for outcome in outcomes], outcomes[0].seen
     row["values"] = values_of(kind, outcomes, data.rows)
-    if kind in ("load", "cold"):
-        row["faults"] = files.faults(results, data, setup.batch)
-        row["kind"] = str(results[0]["dtype"]) + ("" if results[0]["shape"][-1] == 3 else ", channels first")
-        row["corner"] = results[0]["corner"]
-        row["values"]["disk"] = [float(files.bytes_below(folder_of(peer, data, setup)))]
+    if "corner" in seen:
+        epochs = [seen] if kind == "pack" else [seen, *results]
+        row["faults"] = files.faults(epochs, data, setup.batch)
+        row["kind"] = str(seen["dtype"]) + ("" if seen["shape"][-1] == 3 else ", channels first")
+        row["corner"] = seen["corner"]
+    if kind == "cold":
+        row["values"]["disk"] = [float(files.bytes_below(read_by(peer, data, setup)))]
     if kind == "fit" and any(result["steps"] != -(-data.rows // setup.batch) for result in results):
         row["faults"] = f"{results[0]['steps']} steps an epoch"
     return row

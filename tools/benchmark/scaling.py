@@ -22,13 +22,13 @@ def run_scale(setup: Setup, counts: Sequence[int], batches: Sequence[int]) -> li
     peer = read_versions()[0]["ours"]
     rows: list[Row] = []
     for count in counts:
-        data = files.look_at(make_many(setup, count))
+        data = files.look_at(make_many(setup, count), setup.size)
         runs = []
         for workers in (1, 2):
             runs.append(("pack", replace(setup, workers=workers)))
             runs += [("load", replace(setup, workers=workers, batch=batch)) for batch in batches]
         for kind, one in runs:
-            found = [attempt(kind, peer, data, one, check=repeat == 0) for repeat in range(setup.repeats)]
+            found = [attempt(kind, peer, data, one, first=repeat == 0) for repeat in range(setup.repeats)]
             rows.append(scale_row(kind, data, one, found))
             print(f"  {count:,} images, {kind}: {rows[-1]['failed'] or 'done'}", file=sys.stderr)
     return rows
@@ -59,11 +59,12 @@ def scale_row(kind: str, data: files.Data, setup: Setup, found: Sequence[Outcome
         return row
     memories = [outcome.memory.get("memory", outcome.peak) for outcome in found if outcome.memory]
     row["values"] = {name: [memory[kind] for memory in memories] for name, kind in KINDS.items()}
+    epochs = [found[0].seen] + [outcome.result for outcome in found if kind == "load"]
+    row["faults"] = files.faults(epochs, data, setup.batch)
     if kind == "pack":
         row["values"]["cost"] = [outcome.wall / data.rows for outcome in found]
         return row
     row["batch"] = setup.batch
-    row["faults"] = files.faults([outcome.result for outcome in found], data, setup.batch)
     row["values"]["cost"] = [seconds / data.rows for outcome in found for seconds in outcome.result["epochs"]]
     row["values"]["first_batch"] = [outcome.result["first_batch"] for outcome in found]
     return row

@@ -48,14 +48,15 @@ def model_for(size: int, classes: int, dtype: str) -> keras.Model:
     return model
 
 
-def fit(data: object, options: dict[str, object], job: Job, watched: Callable[[], None]) -> dict[str, object]:
-    """A first epoch, timed ones, and one whose memory is looked at."""
+def fit(data: object, options: dict[str, object], job: Job, watched: Callable[[], None] | None) -> dict[str, object]:
+    """A first epoch, then timed ones; or, once `watched` has said so, one whose memory is looked at."""
     dtype = data.element_spec[0].dtype.name if hasattr(data, "element_spec") else "uint8"
     model = model_for(job.size, max(label for _, label in listing(job.data)) + 1, dtype)
     clock, opening = Clock(), time.monotonic()
-    model.fit(data, epochs=job.epochs + 1, verbose=0, callbacks=[clock], **options)
-    watched()
-    model.fit(data, epochs=1, verbose=0, callbacks=[Clock()], **options)
+    model.fit(data, epochs=1 if watched else job.epochs + 1, verbose=0, callbacks=[clock], **options)
+    if watched:
+        watched()
+        model.fit(data, epochs=1, verbose=0, callbacks=[Clock()], **options)
     return {
         "first_batch": clock.first - opening,
         "first_epoch": clock.ends[0] - opening,

@@ -1,6 +1,6 @@
 """Grain reading ArrayRecord files: raw pixels with the label before them, shuffled globally, read in threads.
 
-Numbers of rows are shuffled and put in batches, then each batch is read as a whole: row by row it takes 3 times as long.
+Numbers of rows are shuffled and put in batches, then each batch is read as a whole: one by one it takes 3 times longer.
 Workers are threads, as records need no decoding: with as many processes (mp_prefetch, or DataLoader) it is slower.
 """
 

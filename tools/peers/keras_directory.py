@@ -1,6 +1,7 @@
 """Keras' image_dataset_from_directory, with and without .cache(): nothing is packed, pixels are float32, 0 to 255.
 
-Its decoder gives uint8 and its resizing float32; `cache-uint8` casts back, which keeps a quarter of the bytes. tf.data chooses its threads by itself. With the cache, batches keep their members and the order of them is shuffled.
+`cache-uint8` casts them before they are cached, to a quarter of the bytes. tf.data chooses its threads by itself. With
+a cache, batches keep their members and the order of them is shuffled.
 """
 
 from __future__ import annotations

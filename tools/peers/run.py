@@ -1,7 +1,8 @@
 """One measurement of one peer, run by the peer's own Python; tools/bench.py starts it.
 
-Lines on standard output are for bench.py: `phase NAME` where another part begins, and `result JSON` at the end. Between
-`phase timed` and the next nobody looks at the memory of this process, as that takes time.
+Lines on standard output are for bench.py: `phase NAME` where another part begins, and `result JSON` at the end. A run
+is either timed or `--watched`: then bench.py looks at the memory of this process, which takes time from it, and the
+pixels of an epoch are compared.
 """
 
 from __future__ import annotations
@@ -90,15 +91,21 @@ def distinct(load: Load, number: int) -> dict[str, int]:
     return {str(times): count for times, count in sorted(collections.Counter(seen.values()).items())}
 
 
-def measure_load(module: ModuleType, job: Job, started: float, check: bool) -> dict[str, object]:
-    """Open, a first epoch, timed epochs, epochs whose memory is watched, and one whose pixels are compared."""
+def measure_load(module: ModuleType, job: Job, started: float, watched: bool) -> dict[str, object]:
+    """Open and a first epoch; then timed epochs, or those whose memory is watched and one whose pixels are compared."""
     tell("phase open")
     opening = time.monotonic()
     load: Load = module.load(job)
     first = run_epoch(load, 0)
     opened = time.monotonic()
     tallies = [first]
-    seconds, read_seconds = warm_epochs(load, job.epochs, tallies) if job.epochs else ([], [])
+    seconds: list[float] = []
+    read_seconds: list[float] = []
+    if watched and job.epochs:
+        watched_epochs(load, tallies)
+    elif job.epochs:
+        seconds = timed_epochs(load, job.epochs, tallies, whole=False)
+        read_seconds = timed_epochs(load, 1, tallies, whole=True)
     tell("phase check")
     return {
         "imports": opening - started,
@@ -112,21 +119,17 @@ def measure_load(module: ModuleType, job: Job, started: float, check: bool) -> d
         "corner": first.corner / max(first.rows, 1),
         "shape": first.shape,
         "dtype": first.dtype,
-        "multiplicities": distinct(load, len(tallies)) if check else None,
+        "multiplicities": distinct(load, len(tallies)) if watched else None,
     }
 
 
-def warm_epochs(load: Load, least: int, tallies: list[Tally]) -> tuple[list[float], list[float]]:
-    """The seconds that epochs take, and those where all pixels are read; then more, at whose memory bench.py looks."""
-    tell("phase timed")
-    seconds = timed_epochs(load, least, tallies, whole=False)
-    read_seconds = timed_epochs(load, 1, tallies, whole=True)
+def watched_epochs(load: Load, tallies: list[Tally]) -> None:
+    """Long enough for bench.py to look at the memory some times."""
     tell("phase memory")
     begin = time.monotonic()
     before = len(tallies)
     while len(tallies) == before or time.monotonic() - begin < MEMORY_SECONDS:
         tallies.append(run_epoch(load, len(tallies)))
-    return seconds, read_seconds
 
 
 def timed_epochs(load: Load, least: int, tallies: list[Tally], whole: bool) -> list[float]:
@@ -145,13 +148,13 @@ def measure_pack(module: ModuleType, job: Job, started: float) -> dict[str, obje
     return {"imports": begin - started, "seconds": time.monotonic() - begin}
 
 
-def measure_fit(module: ModuleType, job: Job, started: float) -> dict[str, object]:
+def measure_fit(module: ModuleType, job: Job, started: float, watched: bool) -> dict[str, object]:
     from fitting import fit
 
     tell("phase open")
     begin = time.monotonic()
     data, options = module.fit_data(job)
-    return {"imports": begin - started, **fit(data, options, job, lambda: tell("phase memory"))}
+    return {"imports": begin - started, **fit(data, options, job, (lambda: tell("phase memory")) if watched else None)}
 
 
 def main() -> None:
@@ -160,7 +163,7 @@ def main() -> None:
     parser.add_argument("module")
     parser.add_argument("job", help="the fields of a Job as JSON")
     parser.add_argument("--started", type=float, required=True, help="time.monotonic() when this process was started")
-    parser.add_argument("--check", action="store_true", help="load: compare the pixels of an epoch too")
+    parser.add_argument("--watched", action="store_true", help="nothing is timed: memory and pixels are looked at")
     arguments = parser.parse_args()
     os.dup2(2, 1)  # what libraries print is not for bench.py
     job = Job(**json.loads(arguments.job))
@@ -168,9 +171,9 @@ def main() -> None:
     if arguments.command == "pack":
         found = measure_pack(module, job, arguments.started)
     elif arguments.command == "load":
-        found = measure_load(module, job, arguments.started, arguments.check)
+        found = measure_load(module, job, arguments.started, arguments.watched)
     else:
-        found = measure_fit(module, job, arguments.started)
+        found = measure_fit(module, job, arguments.started, arguments.watched)
     tell("result", json.dumps(found))
 
 
