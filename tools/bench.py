@@ -78,27 +78,24 @@ def chosen(command: str, text: str | None) -> list[Peer]:
 
 def compare(arguments: argparse.Namespace) -> int:
     """pack, load and fit: all peers, in turns."""
-    peers, setup, path = chosen(arguments.command, arguments.peers), make_setup(arguments), arguments.data
+    peers, setup = chosen(arguments.command, arguments.peers), make_setup(arguments)
     if arguments.command == "fit" and setup.size < 8:
         raise RefusedError(f"--size {setup.size}: expected 8 or more, as the model of fit looks at 8x8 pixels")
+    data = files.look_at(arguments.data, setup.size)
     if arguments.copies > 1:
-        path = files.multiplied(path, os.path.join(setup.environments, "images"), arguments.copies)
-    data = files.look_at(path, setup.size)
+        many = files.multiplied(data.path, os.path.join(setup.environments, "images"), arguments.copies)
+        data = files.look_at(many, setup.size)
     kind = "cold" if getattr(arguments, "cold", False) else arguments.command
     rows = run_rounds(kind, peers, data, setup)
-    heading = HEADINGS[kind].format(name=data.name, **vars(setup))
-    unusual = "".join(
-        f"-{letter}{value}"
-        for letter, value, default in (
-            ("b", setup.batch, BATCH),
-            ("w", setup.workers, WORKERS),
-            ("x", arguments.copies, 1),
-        )
-        if value != default
-    )
-    return finish(
-        arguments, kind, f"{kind}-{data.name}-{setup.size}{unusual}", f"{heading}: {data.rows:,} images", rows
-    )
+    heading = f"{HEADINGS[kind].format(name=data.name, **vars(setup))}: {data.rows:,} images"
+    return finish(arguments, kind, name_of(kind, data, setup, arguments.copies), heading, rows)
+
+
+def name_of(kind: str, data: files.Data, setup: Setup, copies: int) -> str:
+    """Of the results: short, for pictures bear it; options are in it where they are not what they are by default."""
+    options = (("b", setup.batch, BATCH), ("w", setup.workers, WORKERS), ("x", copies, 1))
+    unusual = [f"{letter}{value}" for letter, value, default in options if value != default]
+    return "-".join([kind, data.name, str(setup.size), *unusual])
 
 
 def scale(arguments: argparse.Namespace) -> int:

@@ -110,8 +110,6 @@ def below(path: str) -> Iterator[str]:
 
 def multiplied(path: str, folder: str, times: int) -> str:
     """A new folder below `folder` that has every file of `path` under so many names."""
-    if not os.path.isdir(path):
-        raise RefusedError(f"{path}: expected a folder of class folders, found none there")
     many = os.path.join(folder, f"{times}-times-{short(path)}", os.path.basename(os.path.abspath(path)))
     shutil.rmtree(many, ignore_errors=True)
     link_many(path, many, times * sum(1 for _ in below(path)))

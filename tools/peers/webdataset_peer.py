@@ -1,14 +1,16 @@
 """WebDataset: tar files of raw pixels, some for each worker, read by processes; order by shards and a shuffle buffer.
 
-Pixels are .npy, which its decoder knows: nothing has to be decoded. Every shard goes to one worker, so that an epoch is
-each row once; the shuffle is not a full one. Batches are made in the workers: the last of each may be a short one.
+Pixels are bytes, and those of a batch are joined: as .npy files, which its decoder knows, it takes 1.5 times as long.
+Every shard goes to one worker, so that an epoch is each row once; the shuffle is not a full one. Batches are made in
+the workers: the last of each may be a short one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+import torch
 import webdataset as wds
 from job import Job, in_workers, read_pixels, shares
 
@@ -19,7 +21,7 @@ def write(task: tuple[str, list[tuple[str, int]], int]) -> None:
     path, files, size = task
     with wds.TarWriter(path) as writer:
         for row, (name, label) in enumerate(files):
-            writer.write({"__key__": f"{row:09}", "npy": read_pixels(name, size), "cls": label})
+            writer.write({"__key__": f"{row:09}", "bin": read_pixels(name, size).tobytes(), "cls": label})
 
 
 def pack(job: Job) -> None:
@@ -29,8 +31,12 @@ def pack(job: Job) -> None:
 
 
 def load(job: Job) -> Callable[[int], Iterable[object]]:
+    def together(samples: Sequence[tuple[bytes, bytes]]) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels = torch.frombuffer(bytearray().join(image for image, _ in samples), dtype=torch.uint8)
+        return pixels.reshape(-1, job.size, job.size, 3), torch.tensor([int(label) for _, label in samples])
+
     shards = [os.path.join(job.folder, f"{number:03}.tar") for number in range(job.workers * SHARDS_A_WORKER)]
     data = wds.WebDataset(shards, shardshuffle=len(shards), nodesplitter=None).shuffle(1000)
-    data = data.decode().to_tuple("npy", "cls").batched(job.batch)
+    data = data.to_tuple("bin", "cls").batched(job.batch, collation_fn=together)
     loader = wds.WebLoader(data, batch_size=None, num_workers=job.workers, persistent_workers=True)
     return lambda epoch: loader
