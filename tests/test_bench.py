@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,14 @@ def test_files_are_measured_under_several_names(images: Path, tmp_path: Path) ->
     assert "180 images" in printed
     assert (rows["ours"]["failed"], rows["ours"]["faults"]) == ("", "")
     assert set(rows["ours"]["raw"][0]["seen"]["multiplicities"]) == {"3"}
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a second file system")
+def test_files_of_another_file_system_are_measured_under_several_names(images: Path, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        data = copy_of(images, Path(folder))
+        _, rows = bench("load", data, tmp_path, "--peers", "ours", "--copies", "2", name="load-copy-16-x2")
+    assert set(rows["ours"]["raw"][0]["seen"]["multiplicities"]) == {"2"}
 
 
 def test_the_cost_of_an_image_is_measured_with_one_worker_and_with_two(tmp_path: Path) -> None:
@@ -163,10 +173,11 @@ def test_folders_with_other_than_images_are_refused(images: Path, tmp_path: Path
     for path, content in [
         (file, whole[: len(whole) // 2]),
         (file.with_name("notes.txt"), b"a text"),
+        (file.with_suffix(""), None),
         (data / "labels.csv", b"a table"),
     ]:
-        path.write_bytes(content)
-        assert str(path) in refusal(run("load", data, tmp_path))
+        path.symlink_to("nowhere") if content is None else path.write_bytes(content)
+        assert refusal(run("load", data, tmp_path)).startswith(f"bench.py: {path}: ")
         path.write_bytes(whole) if path == file else path.unlink()
     (data / "no-images").mkdir()
     assert str(data / "no-images") in refusal(run("load", data, tmp_path))

@@ -55,35 +55,41 @@ def look_at(path: str, size: int) -> Data:
     Raises:
         RefusedError: If it is no folder of class folders that hold images and nothing else.
     """
-    if not os.path.isdir(path):
-        raise RefusedError(f"{path}: expected a folder of class folders, found none there")
-    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
-        if not entry.is_dir():
-            raise RefusedError(f"{entry.path}: expected folders of images in {path} and nothing else; move it away")
-        if not any(os.scandir(entry)):
-            raise RefusedError(
-                f"{entry.path}: no images in this folder, which only some peers count as a class; delete it"
-            )
-    found = listing(path)
-    if not found:
-        raise RefusedError(f"{path}: expected folders of images in it, found none")
+    found = images(path)
     state = hashlib.sha256()
     identities = {}
     for file, _ in found:
         status = os.stat(file)
         identities[file] = status.st_dev, status.st_ino
         state.update(repr((os.path.relpath(file, path), status.st_size, status.st_mtime_ns)).encode())
-    labels = collections.Counter(str(label) for _, label in found)
     pictures = digests({identity: file for file, identity in identities.items()}, size)
     times = collections.Counter(collections.Counter(pictures[identity] for identity in identities.values()).values())
     return Data(
         path=os.path.abspath(path),
         name=os.path.basename(os.path.abspath(path)),
         rows=len(found),
-        labels=dict(labels),
+        labels=dict(collections.Counter(str(label) for _, label in found)),
         multiplicities={str(count): number for count, number in sorted(times.items())},
         state=state.hexdigest(),
     )
+
+
+def images(path: str) -> list[tuple[str, int]]:
+    """Every file with the number of its class folder, where there is nothing else."""
+    if not os.path.isdir(path):
+        raise RefusedError(f"{path}: expected a folder of class folders, found none there")
+    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+        if not entry.is_dir():
+            raise RefusedError(f"{entry.path}: expected folders of images in {path} and nothing else; move it away")
+        if not any(os.scandir(entry)):
+            raise RefusedError(f"{entry.path}: empty, which only some peers count as a class; delete it")
+    found = listing(path)
+    if not found:
+        raise RefusedError(f"{path}: expected folders of images in it, found none")
+    for file, _ in found:
+        if not os.path.isfile(file):
+            raise RefusedError(f"{file}: expected images in {os.path.dirname(file)} and nothing else; move it away")
+    return found
 
 
 def digests(distinct: dict[tuple[int, int], str], size: int) -> dict[tuple[int, int], bytes]:

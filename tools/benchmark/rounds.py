@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from benchmark import files
-from benchmark.children import Outcome, measure
+from benchmark.children import ROOT, Outcome, measure
 from benchmark.environments import PEERS, NotInstalledError, Peer, python_of, read_versions
 from benchmark.files import Data
 from benchmark.report import Row
@@ -107,9 +108,12 @@ def pack(peer: Peer, data: Data, setup: Setup, watched: bool = False) -> Outcome
 
 def made_of(peer: Peer, data: Data, setup: Setup) -> str:
     """What decides packed files; where it is another, they are packed again."""
+    names = [os.path.join(PEERS, f"{name}.py") for name in (peer.module, "job")]
+    if peer.module == "ours":
+        names += sorted(glob.glob(os.path.join(ROOT, "packer", "pack_images", "*.py")))
     sources = []
-    for name in (peer.module, "job"):
-        with open(os.path.join(PEERS, f"{name}.py"), encoding="utf-8") as file:
+    for name in names:
+        with open(name, encoding="utf-8") as file:
             sources.append(file.read())
     pins = read_versions()[1][peer.environment]
     return json.dumps([asdict(data), asdict(peer), asdict(pins), sys.version, setup.here, setup.workers, sources])
