@@ -84,6 +84,21 @@ def test_speeds_are_printed_as_ratios_to_limits(tmp_path):
         assert said in done.stdout
 
 
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision, for its networks")
+def test_training_from_a_pack_is_printed_beside_training_on_a_batch_that_is_there(tmp_path):
+    run(sys.executable, TOOLS / "make_images.py", tmp_path / "data", "--count", "60", "--roots", "1", check=True)
+    folder = tmp_path / "data" / "root-1"
+    run(sys.executable, "-m", "pack_images.cli", folder, "-o", tmp_path / "made.h5", "--size", "32", check=True)
+    options = ["--folder", folder, "--network", "resnet18", "--batch", "8", "--seconds", "0.1", "--workers", "1"]
+    done = run(sys.executable, TOOLS / "accelerator.py", tmp_path / "made.h5", *options)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^  (.*?)  +[\d,]+ images/s", done.stdout, re.MULTILINE) == [
+        "a batch that is there",
+        "pack-images",
+        "ImageFolder",
+    ]
+
+
 def test_the_limits_of_a_pack_of_many_rows_are_printed(tmp_path):
     done = run(sys.executable, TOOLS / "loading.py", "large", "--rows", "1200000", "--folder", tmp_path)
     assert done.returncode == 0, done.stderr

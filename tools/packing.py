@@ -1,6 +1,7 @@
 """How near packing comes to its limit, measured beside it in one run.
 
     python tools/packing.py ../shared/data/eurosat --size 64
+    python tools/packing.py ../shared/data/photos --size 224 --copies 19
 
 The whole command (start, scan, digests, checksums, sync to disk and all) is timed against as many processes that do
 nothing but read and decode the same files, and against a plain Pillow loop. Runs are interleaved; medians, and their
@@ -23,6 +24,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import simplejpeg
+from benchmark.files import multiplied
 from PIL import Image
 
 from pack_images.scan import scan
@@ -75,11 +77,11 @@ def timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def compare_packing(arguments: argparse.Namespace) -> None:
-    paths = scan([arguments.data]).filenames
+def compare_packing(arguments: argparse.Namespace, data: str) -> None:
+    paths = scan([data]).filenames
     shares = [paths[worker :: arguments.workers] for worker in range(arguments.workers)]
     sizes = [arguments.size] * arguments.workers
-    command = [sys.executable, "-m", "pack_images.cli", arguments.data, "--size", str(arguments.size), "--quiet"]
+    command = [sys.executable, "-m", "pack_images.cli", data, "--size", str(arguments.size), "--quiet"]
 
     def pack(*options: str) -> float:
         """A run into an empty folder: no old output to replace."""
@@ -129,10 +131,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time pack-images against bare decoding.")
     parser.add_argument("data", help="a folder of class folders")
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--copies", type=int, default=1, help="each file under so many names")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", default=None, help="where packs are made (the folder for temporary files)")
-    compare_packing(parser.parse_args())
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        many = arguments.data if arguments.copies == 1 else multiplied(arguments.data, folder, arguments.copies)
+        compare_packing(arguments, many)
 
 
 if __name__ == "__main__":

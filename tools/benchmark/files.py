@@ -157,11 +157,19 @@ def warm(path: str) -> None:
                 pass
 
 
-def drop(path: str) -> None:
-    """Out of the page cache, after they are on the disk."""
+def flush(path: str) -> None:
+    """On to the disk."""
     for name in below(path):
         descriptor = os.open(name, os.O_RDONLY)
         os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def drop(path: str) -> None:
+    """Out of the page cache, after they are on the disk."""
+    flush(path)
+    for name in below(path):
+        descriptor = os.open(name, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
 

@@ -52,6 +52,7 @@ COLUMNS: dict[str, list[Column]] = {
         NAME,
         ("images/s, the whole command", of("rate")),
         ("seconds", of("seconds", 2)),
+        ("until it is on the disk", of("on_disk", 2)),
         ("images/s without start and imports", of("rate_inside")),
         *MEMORY,
         ("MB on disk", of("disk", 0, 1 / MB)),

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -92,6 +93,9 @@ def pack(peer: Peer, data: Data, setup: Setup, watched: bool = False) -> Outcome
     os.makedirs(folder)
     os.sync()  # what the one before wrote is not written while this one is timed
     outcome = measure(interpreter(peer, setup), "pack", peer, job, setup.limit, watched=watched)
+    begin = time.monotonic()
+    files.flush(folder)
+    outcome.result["flush"] = time.monotonic() - begin
     if watched and "load" in peer.commands and not outcome.failed:
         job = job | {"epochs": 0}
         epoch = measure(interpreter(peer, setup), "load", peer, job, setup.limit, watched=True)
@@ -199,6 +203,7 @@ def values_of(kind: str, outcomes: Sequence[Outcome], rows: int) -> dict[str, li
     if kind == "pack":
         values["rate"] = [rows / outcome.wall for outcome in outcomes]
         values["seconds"] = [outcome.wall for outcome in outcomes]
+        values["on_disk"] = [outcome.wall + result["flush"] for outcome, result in zip(outcomes, results, strict=True)]
         values["rate_inside"] = [rows / result["seconds"] for result in results]
         values["disk"] = [result["disk"] for result in results]
         return values

@@ -93,6 +93,7 @@ def distinct(load: Load, number: int) -> dict[str, int]:
 
 def measure_load(module: ModuleType, job: Job, started: float, watched: bool) -> dict[str, object]:
     """Open and a first epoch; then timed epochs, or those whose memory is watched and one whose pixels are compared."""
+    importlib.import_module("numpy")  # batches are looked at with it: its loading is not part of anybody's first one
     tell("phase open")
     opening = time.monotonic()
     load: Load = module.load(job)
