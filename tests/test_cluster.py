@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,9 +24,10 @@ from PIL import Image
 from conftest import assert_rows_are_who_they_say, names_in, write_classes
 from h5split import PackedImages
 from pack_images import UnfinishedError, pack
+from pack_images.cluster import connect
 from pack_images.fill import fill
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 
 START_SECONDS = 60
 SETTINGS = {"order": "sorted"}
@@ -140,6 +143,14 @@ def assert_one_line(done, *parts):
         assert part in done.stderr
 
 
+def assert_interrupted(process):
+    """It ends by the interrupt it was sent, with one line."""
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.startswith("pack-images: interrupted")
+    assert errors.count("\n") == 1, errors
+
+
 def test_a_cluster_makes_the_same_bytes(running, many, expected, tmp_path):
     done = command(many, "-o", tmp_path / "out.h5", "--dask", running.address, "--quiet", folder=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -164,19 +175,24 @@ def test_a_cluster_of_this_machine_is_made_and_ended(many, expected, tmp_path):
     assert os.listdir(tmp_path) == ["out.h5"]
 
 
-@pytest.mark.parametrize("moment", ["cluster starts", "rows are made"])
-def test_ctrl_c_to_a_cluster_of_this_machine_is_one_line(many, tmp_path, moment):
-    line = [sys.executable, "-m", "pack_images.cli", str(many), "-o", "out.h5", "--dask", "local:2", "--quiet"]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])  # of Ctrl-C, and of a terminal that is closed
+@pytest.mark.parametrize(
+    ("where", "moment"),
+    [
+        (("--dask", "local:2"), "cluster starts"),
+        (("--dask", "local:2"), "rows are made"),
+        (("--workers", "2"), "rows are made"),
+    ],
+)
+def test_an_interrupt_of_all_processes_is_one_line(many, tmp_path, where, moment, number):
+    line = [sys.executable, "-m", "pack_images.cli", str(many), "-o", "out.h5", *where, "--quiet"]
     process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
     if moment == "cluster starts":
-        time.sleep(1.2)
+        time.sleep(0.6)
     while moment == "rows are made" and not (tmp_path / "out.h5.partial").exists():
         time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.startswith("pack-images: interrupted")
-    assert errors.count("\n") == 1, errors
+    os.killpg(process.pid, number)
+    assert_interrupted(process)
 
 
 def test_broken_images_are_left_out_by_a_cluster_too(running, tmp_path):
@@ -192,6 +208,7 @@ SCRIPT = """
 import os, signal, sys
 from distributed import Client
 from pack_images import UnfinishedError, pack
+from pack_images.cluster import connect
 from pack_images.fill import fill
 
 address, victim, source, output = sys.argv[1:]
@@ -352,12 +369,36 @@ def test_workers_with_addresses_of_their_own_make_the_same_bytes(networks, many,
             "--dask http://a.b:9: expected a scheduler's address, such as tcp://10.0.0.1:8786, or local:N",
         ),
         ("nonsense", "--dask nonsense: expected a scheduler's address, such as tcp://10.0.0.1:8786, or local:N"),
+        ("tcp://127.0.0.1:1:2", "--dask tcp://127.0.0.1:1:2: expected a scheduler there, found none that answers"),
         ("local:0", "--dask local:0: expected local:N with a number of processes, such as local:4"),
         ("local:", "--dask local:: expected local:N with a number of processes, such as local:4"),
     ],
 )
 def test_an_address_where_no_cluster_is_is_one_line(many, tmp_path, address, said):
     assert_one_line(command(many, "-o", "out.h5", "--dask", address, folder=tmp_path), said)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_address_of_a_worker_is_told_from_a_scheduler_s(running, many, tmp_path):
+    with distributed.Client(running.address) as client:
+        client.wait_for_workers(1, timeout=START_SECONDS)
+        worker = next(iter(client.scheduler_info()["workers"]))
+    began = time.monotonic()
+    done = command(many, "-o", "out.h5", "--dask", worker, folder=tmp_path)
+    assert time.monotonic() - began < 15  # and not after Dask's 20 seconds
+    assert_one_line(done, f"--dask {worker}: expected a scheduler there, found a worker")
+
+
+def test_whoever_accepts_and_says_nothing_is_no_scheduler(many, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        line = [sys.executable, "-m", "pack_images.cli", str(many), "-o", "out.h5", "--dask", address]
+        interrupted = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        with silent.accept()[0]:
+            interrupted.send_signal(signal.SIGINT)
+            assert_interrupted(interrupted)
+        done = command(many, "-o", "out.h5", "--dask", address, folder=tmp_path)
+    assert_one_line(done, f"--dask {address}: expected a scheduler there, found none that answers in 10 seconds")
     assert os.listdir(tmp_path) == []
 
 
@@ -460,6 +501,26 @@ def test_a_worker_that_was_left_behind_writes_nothing_to_what_is_published(tmp_p
     assert digest_of(output) == published
 
 
+def test_a_worker_that_is_stopped_while_it_writes_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("pack_images.partial._HOLD_SECONDS", 0.5)
+    root = write_classes(tmp_path / "data", {"cat": 6})
+    output = tmp_path / "out.h5"
+
+    class Holding(ThreadPoolExecutor):
+        """Its worker is at the pixels for good."""
+
+        def submit(self, function, task, *rest):
+            held = open(task.place.pixels, "rb")  # noqa: SIM115
+            fcntl.flock(held, fcntl.LOCK_SH)
+            stack.callback(held.close)
+            return super().submit(function, task, *rest)
+
+    said = r"expected workers to be through, found one that still has .*out\.h5\.partial after 0\.5 seconds"
+    with contextlib.ExitStack() as stack, Holding(1) as executor, pytest.raises(UnfinishedError, match=said):
+        pack([root], output, executor=executor, **SETTINGS)
+    assert pack([root], output, workers=1, **SETTINGS).continued == 6
+
+
 def test_what_processes_that_were_forked_have_made_can_be_read_while_they_live(tmp_path):
     """They have the descriptors of the process that they were forked from, and so its locks."""
     root = write_classes(tmp_path / "data", {"cat": 5})
@@ -559,3 +620,27 @@ def test_a_picture_that_kills_every_worker_of_a_cluster_hangs_nothing_and_loses_
     assert digest_of(tmp_path / "out.h5") == expected
     assert by_hand == "packed 2700 True\n"
     assert digest_of(tmp_path / "again.h5") == expected
+
+
+def test_a_program_ends_though_results_come_when_the_client_is_closed(running):
+    """They are passed on by a thread that could wait for ever; it did after one of a hundred clients."""
+    program = """
+import sys
+from pack_images.cluster import connect
+
+for _ in range(60):
+    with connect(sys.argv[1]) as executor:
+        futures = [executor.submit(int, number) for number in range(20)]
+        assert futures[0].result() == 0
+        for future in futures:
+            future.cancel()
+"""
+    subprocess.run([sys.executable, "-c", program, running.address], check=True, timeout=60)
+
+
+def test_an_error_of_a_task_is_told_from_one_of_waiting_for_it(running):
+    with connect(running.address) as executor:
+        assert (
+            repr(executor.submit(exec, "raise TimeoutError('of its own')").exception(timeout=30))
+            == "TimeoutError('of its own')"
+        )

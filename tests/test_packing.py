@@ -132,6 +132,23 @@ def test_no_image_that_decodes_is_an_error(tmp_path, packing):
     assert os.listdir(tmp_path) == ["data"]
 
 
+def test_one_source_needs_no_list(root, tmp_path):
+    for number, sources in enumerate(([root], root, str(root))):
+        pack(sources, tmp_path / f"{number}.h5", workers=1)
+        assert len(preview(sources)) == 40
+    assert len({(tmp_path / f"{number}.h5").read_bytes() for number in range(3)}) == 1
+
+
+@pytest.mark.parametrize("size", [8.5, "64x64", (8, 8, 3), (8, None), [8, "8"]])
+def test_a_size_that_is_none_is_an_error_that_says_so(root, packing, size):
+    with pytest.raises(PackError, match="size: expected a whole number, or a tuple of width and height, found"):
+        packing(root, size=size)
+
+
+def test_a_size_may_be_of_numpy(root, packing):
+    assert packing(root, size=np.int64(12)).shape == (12, 12, 3)
+
+
 def test_sizes_that_differ_want_a_size(root, packing, tmp_path):
     write_image(root / "cat" / "wide.png", (8, 9, 3))
     with pytest.raises(PackError, match=r"\.png is \d+x8, other images are \d+x8; give --size"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import platform
@@ -10,20 +11,21 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
 from functools import partial
-from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
+from h5split.interrupts import interrupts_held
 from pack_images.errors import PackError, UnfinishedError
 from pack_images.executors import check_versions
 from pack_images.versions import packed_by
-from pack_images.workers import interrupts_held
+from pack_images.workers import start_tracker
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Security
 
 _ADDRESS = re.compile(r"((tcp|tls|wss?)://)?[^/\s]+:\d{1,5}")  # others by `pack(executor=client.get_executor())`
 _CONNECT_SECONDS = 10
 _WORKERS_SECONDS = 60
+_RESULT_SECONDS = 5
 
 
 @contextlib.contextmanager
@@ -46,25 +48,15 @@ def connect(address: str) -> Iterator[Executor]:
             'python -m pip install "pack-images[dask]"'
         ) from error
     with contextlib.ExitStack() as stack:
-        if not address.startswith("local:") and not _ADDRESS.fullmatch(address):
-            raise PackError(
-                f"--dask {address}: expected a scheduler's address, such as tcp://10.0.0.1:8786, or local:N"
-            )
-        if (
-            address.startswith(("tls:", "wss:"))
-            and distributed.Security().get_tls_config_for_role("client").get("ssl_context") is None
-        ):
-            raise PackError(
-                f"--dask {address}: expected certificates in Dask's configuration, found none; "
-                "see distributed.comm.tls in its documentation"
-            )
-        scheduler = stack.enter_context(_local_cluster(address)) if address.startswith("local:") else address
+        if address.startswith("local:"):
+            scheduler = stack.enter_context(_local_cluster(address))
+        else:
+            _check_scheduler(address)
+            scheduler = address
         try:
             client = distributed.Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
-        except Exception as error:  # of a kind that depends on the scheme, and on what answers
-            raise PackError(
-                f"--dask {address}: expected a scheduler there, found none that answers ({error})"
-            ) from error
+        except Exception as error:  # it is gone again
+            raise PackError(_no_scheduler(address, f"none that answers ({error})")) from error
         stack.callback(_close, client)
         _check_workers(client, address)
         yield ClusterExecutor(client)
@@ -92,23 +84,29 @@ class ClusterExecutor(Executor):
         return outcome
 
     def _pass_on(self, outcome: Future[Any], asked: Any) -> None:
-        """Resolve a future as Dask's was; not if it was called off meanwhile."""
+        """Resolve a future as Dask's was; not if it was called off meanwhile.
+
+        That is looked at every few seconds, as a wait by a client that was closed meanwhile would never end.
+        """
         with contextlib.suppress(InvalidStateError):
-            try:
-                result = asked.result()
-            except self._closed as error:  # the scheduler is gone, which calls off what is not done, too
-                outcome.set_exception(CancelledError(str(error)))
-            except BaseException as error:
-                outcome.set_exception(error)
-            else:
-                outcome.set_result(result)
+            while not outcome.done():
+                try:
+                    result = asked.result(timeout=_RESULT_SECONDS)
+                except self._closed as error:  # the scheduler is gone, which calls off what is not done, too
+                    outcome.set_exception(CancelledError(str(error)))
+                except BaseException as error:
+                    waited = isinstance(error, TimeoutError) and asked.status != "error"  # or the task's own
+                    if not waited or self._client.status == "closed":
+                        outcome.set_exception(error)
+                else:
+                    outcome.set_result(result)
 
 
 def quieten() -> None:
     """Keep Dask from writing to stderr what an error will say; for commands."""
     with contextlib.suppress(ImportError):
         import distributed  # noqa: F401 - which sets these levels itself when it is loaded
-    for name in ("distributed", "tornado.application"):  # the latter speaks of what is called off in the end
+    for name in ("distributed", "distributed.client", "tornado.application"):  # the last speaks of what is called off
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
@@ -119,7 +117,7 @@ def _local_cluster(address: str) -> Iterator[Any]:
     count = address.removeprefix("local:")
     if not (count.isascii() and count.isdigit() and int(count) > 0):
         raise PackError(f"--dask {address}: expected local:N with a number of processes, such as local:4")
-    resource_tracker.ensure_running()  # first, because starting it lets interrupts through again
+    start_tracker()
     with contextlib.ExitStack() as stack:
         with interrupts_held():  # also in what is started here: this process ends it
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pack-images-dask-"))
@@ -138,6 +136,45 @@ def _local_cluster(address: str) -> Iterator[Any]:
         finally:
             with interrupts_held():
                 stack.close()
+
+
+def _check_scheduler(address: str) -> None:
+    """See to it that a scheduler answers; a client would wait for one without limit, and not give up at once."""
+    from distributed import Security
+
+    if not _ADDRESS.fullmatch(address):
+        raise PackError(f"--dask {address}: expected a scheduler's address, such as tcp://10.0.0.1:8786, or local:N")
+    security = Security()
+    if address.startswith(("tls:", "wss:")) and security.get_tls_config_for_role("client").get("ssl_context") is None:
+        raise PackError(
+            f"--dask {address}: expected certificates in Dask's configuration, found none; "
+            "see distributed.comm.tls in its documentation"
+        )
+    try:
+        kind = asyncio.run(_identity(address, security))["type"]
+    except TimeoutError as error:
+        raise PackError(_no_scheduler(address, f"none that answers in {_CONNECT_SECONDS} seconds")) from error
+    except Exception as error:  # of a kind that depends on the scheme, and on what answers
+        raise PackError(_no_scheduler(address, f"none that answers ({error})")) from error
+    if kind != "Scheduler":
+        raise PackError(_no_scheduler(address, f"a {kind.lower()}"))
+
+
+def _no_scheduler(address: str, found: str) -> str:
+    return f"--dask {address}: expected a scheduler there, found {found}"
+
+
+async def _identity(address: str, security: Security) -> dict[str, Any]:
+    """What a part of a cluster says of itself."""
+    from distributed.core import connect, send_recv
+
+    async with asyncio.timeout(_CONNECT_SECONDS):
+        comm = await connect(address, timeout=_CONNECT_SECONDS, **security.get_connection_args("client"))
+        try:
+            found: dict[str, Any] = await send_recv(comm, op="identity")
+        finally:
+            comm.abort()
+    return found
 
 
 def _check_workers(client: Client, address: str) -> None:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from h5split.interrupts import interrupts_held
 from h5split.rows import Rows, duplicates
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.manifest import Manifest
 from pack_images.packing import Progress, Summary
-from pack_images.partial import Partial, hold
+from pack_images.partial import Partial
 from pack_images.plan import PAGE, Filled, Pixels, Plan, Settings, Shape, plan, survivors
 from pack_images.scan import Reader, scan
 from pack_images.sources import PackedRow, PackFile, pack_file
 from pack_images.versions import packed_by
-from pack_images.workers import Pool, interrupts_held, run
+from pack_images.workers import Pool, run
 
 if TYPE_CHECKING:
     from h5split.format import Header
@@ -35,9 +38,16 @@ def settings_of(size: int | tuple[int, int] | None, *, labels: Any, order: Any, 
     Raises:
         PackError: One of them makes no sense.
     """
-    if size is None or isinstance(size, tuple):
-        return Settings(Pixels(size, **pixels), labels, order, seed)
-    return Settings(Pixels((int(size), int(size)), **pixels), labels, order, seed)
+    return Settings(Pixels(None if size is None else _sides(size), **pixels), labels, order, seed)
+
+
+def _sides(size: object) -> tuple[int, int]:
+    """(width, height) of a size as it was given, also by numpy's integers."""
+    try:
+        width, height = map(index, size if isinstance(size, tuple | list) else (size, size))
+    except (TypeError, ValueError):
+        raise PackError(f"size: expected a whole number, or a tuple of width and height, found {size!r}") from None
+    return width, height
 
 
 def make_plan(
@@ -92,11 +102,19 @@ def _shape(paths: Sequence[str | PackedRow], how: Pixels) -> Shape:
     from pack_images.decode import shape_of  # loads Pillow, which this process does not need otherwise
     from pack_images.fill import read
 
+    first = ""
     for path in paths:
         assert isinstance(path, str)  # a row of a pack has a shape already
-        with contextlib.suppress(DecodeError):
+        try:
             return shape_of(read(path)[0], how)
-    raise PackError(f"none of {len(paths)} images can be decoded, from {paths[0]} on; are they images?")
+        except DecodeError as error:
+            first = first or f"{path}: {error}"
+    raise PackError(_none_decoded(len(paths), first))
+
+
+def _none_decoded(count: int, first: str) -> str:
+    hint = "; --root says where a manifest's paths start from" if os.strerror(errno.ENOENT) in first else ""
+    return f"none of {count} images can be decoded; the first is {first}{hint}"
 
 
 def _images_offset(stride: int) -> int:
@@ -144,7 +162,7 @@ class Job:
             with contextlib.nullcontext() if pool.remote else partial.flushed_behind():
                 filled = self._fill(partial, pool, progress, self._reused(old, versions))
             failures = sorted(filled.failures)
-            hold(partial.descriptor, shared=False)
+            partial.hold()
             if pool.remote:
                 self._check_written(partial, failures)
             rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)
@@ -219,7 +237,7 @@ class Job:
             if progress is not None:
                 progress(done, len(self.plan), len(failures))
         if len(failures) == len(self.plan):
-            raise PackError(f"none of {len(failures)} images can be decoded; the first is {self._first(failures)}")
+            raise PackError(_none_decoded(len(failures), self._first(failures)))
         return Filled(done, kept, copied, tuple(failures))
 
     def _check_written(self, partial: Partial, failures: Sequence[tuple[int, str]]) -> None:

@@ -12,8 +12,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from h5split.interrupts import interrupts_held
 from pack_images import MAX_PIXELS
-from pack_images.workers import interrupts_held, open_pool
+from pack_images.workers import open_pool
 
 if TYPE_CHECKING:
     from pack_images.manifest import Manifest
@@ -62,7 +63,7 @@ class Summary:
 
 
 def pack(
-    sources: Sequence[str | os.PathLike[str]],
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     *,
     size: int | tuple[int, int] | None = None,
@@ -88,7 +89,8 @@ def pack(
     settings give the same bytes, whoever does the work.
 
     Args:
-        sources: Folders, and packs whose rows are copied; see `scan.scan` for how images are found and labelled.
+        sources: Folders, and packs whose rows are copied, or one of them; `scan.scan` says how images are found and
+            labelled.
         output: The file to make.
         size: Stored (width, height), or one number for both. None: every image has the same size already.
         fit: How another aspect ratio is fitted: `stretch`, `crop` (centred) or `pad` (with black).
@@ -132,12 +134,12 @@ def pack(
             seed=seed,
         )
         target = os.path.realpath(output) if os.path.islink(output) else os.fspath(output)
-        plan = make_plan(sources, settings, manifests=_listed(manifest), reader=reader, output=target)
+        plan = make_plan(_paths(sources), settings, manifests=_listed(manifest), reader=reader, output=target)
         return Job(target, plan, strict, reuse).run(pool, progress, started)
 
 
 def preview(
-    sources: Sequence[str | os.PathLike[str]],
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     size: int | tuple[int, int] | None = None,
     color: Color = "rgb",
@@ -156,7 +158,11 @@ def preview(
     from pack_images.job import make_plan, settings_of
 
     settings = settings_of(size, color=color, labels=labels, order=order, seed=seed)
-    return make_plan(sources, settings, manifests=_listed(manifest), reader=reader)
+    return make_plan(_paths(sources), settings, manifests=_listed(manifest), reader=reader)
+
+
+def _paths(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Sequence[str | os.PathLike[str]]:
+    return [sources] if isinstance(sources, str | os.PathLike) else sources
 
 
 def _listed(manifest: Manifest | Sequence[Manifest]) -> Sequence[Manifest]:
