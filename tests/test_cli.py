@@ -153,14 +153,20 @@ def test_version_and_help(capsys):
     assert "pack-images data/* -o eurosat.h5 --size 64" in capsys.readouterr().out
 
 
+def started(line, awaited):
+    """A command in the folder of a file, in a session of its own, at the moment when that file is there."""
+    process = subprocess.Popen(
+        line, cwd=awaited.parent, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not awaited.exists():
+        time.sleep(0.001)
+    return process
+
+
 def test_ctrl_c_says_how_to_continue(tmp_path):
     write_classes(tmp_path / "data", {"cat": 3000})
     arguments = [sys.executable, "-m", "pack_images.cli", "data", "-o", "out.h5", "--workers", "2"]
-    process = subprocess.Popen(
-        arguments, cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    while not (tmp_path / "out.h5.partial").exists():
-        time.sleep(0.001)
+    process = started(arguments, tmp_path / "out.h5.partial")
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -173,13 +179,32 @@ def test_ctrl_c_says_how_to_continue(tmp_path):
     assert len(PackedImages(tmp_path / "out.h5")) == 3000
 
 
+def test_an_interrupt_within_what_is_executed_is_a_status_too(here):
+    (here / "own.py").write_text("def read(path):\n    exec('raise KeyboardInterrupt')\n")
+    line = [sys.executable, "-m", "pack_images.cli", "data", "-o", "out.h5", "--reader", "own:read"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "pack-images: interrupted\n")
+
+
+@pytest.mark.parametrize("moment", range(8))
+def test_an_interrupt_when_all_is_done_is_one_line_or_none(tmp_path, moment):
+    write_classes(tmp_path / "data", {"cat": 300})
+    line = [sys.executable, "-m", "pack_images.cli", "data", "-o", "out.h5", "--workers", "2"]
+    process = started(line, tmp_path / "out.h5")
+    time.sleep(0.008 * moment)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    said = errors.count("pack-images: interrupted")
+    assert (process.returncode, said) in [(0, 0), (130, 1)]
+    assert "Traceback" not in errors
+    assert len(PackedImages(tmp_path / "out.h5")) == 300
+
+
 @pytest.mark.parametrize(("ignored", "sent", "status"), [("INT", "TERM", 130), ("HUP", "HUP", 0), ("TERM", "TERM", 0)])
 def test_signals_that_a_script_has_ignored_stay_so_and_sigterm_is_none_of_them(tmp_path, ignored, sent, status):
     write_classes(tmp_path / "data", {"cat": 3000})
     line = f"trap '' {ignored}; exec {sys.executable} -m pack_images.cli data -o out.h5 --workers 2 --quiet"
-    process = subprocess.Popen(["sh", "-c", line], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "out.h5.partial").exists():
-        time.sleep(0.001)
+    process = started(["sh", "-c", line], tmp_path / "out.h5.partial")
     process.send_signal(getattr(signal, f"SIG{sent}"))
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status, errors

@@ -505,3 +505,12 @@ def test_a_sequence_gives_the_same_batches_in_a_child_process(packed, method):
     assert found == [
         [order_of(part, epoch), order_of(part, epoch + 1)] for part, epoch in zip(parts, [1, 0] * 3, strict=True)
     ]
+
+
+@pytest.mark.parametrize(("door", "package"), [("as_tf_dataset", "tensorflow"), ("as_torch_loader", "torch")])
+def test_a_door_to_what_is_not_installed_says_what_to_install(packed, monkeypatch, door, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    for module in ("tf_dataset", "torch_loader"):
+        monkeypatch.delitem(sys.modules, f"h5split.{module}", raising=False)
+    with pytest.raises(ImportError, match=rf"^{door} needs .*: pip install .*{package}"):
+        getattr(SplitSequence(packed), door)()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -88,8 +89,8 @@ def trained(lines, folder):
 
 
 def weights_in(output):
-    """The sum of squares of the trained weights, of every rank."""
-    return [float(line.rpartition(" ")[2]) for line in output.splitlines() if ": weights " in line]
+    """The sum of squares of the trained weights, of every rank; what ranks print at once may come out in one line."""
+    return [float(weights) for weights in re.findall(r": weights (\d+\.\d{9})", output)]
 
 
 def global_batches(pack, drop_remainder):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import os
 import re
 import shlex
@@ -19,6 +21,7 @@ from PIL import Image
 from conftest import names_in, pixels_of, write_classes, write_hole, write_pack
 from h5split import PackedImages, SplitSequence, write_split
 from h5split.cli import main
+from h5split.console import Bar
 from pack_images import __version__, pack
 
 NAMES = names_in("a", {"cat": 20, "dog": 50, "emu": 30})
@@ -405,3 +408,20 @@ def test_a_name_of_any_bytes_is_printed_on_one_line(tmp_path, capsys):
     (tmp_path / "a.h5").write_bytes(raw[:offset] + bytes([raw[offset] ^ 1]) + raw[offset + 1 :])
     assert main(["verify", str(tmp_path / "a.h5"), "--quiet"]) == 1
     assert capsys.readouterr().out == "row 0: x/cat/new\\nline\\udcff: not the pixels that were packed\n"
+
+
+def test_an_interrupt_while_a_bar_is_made_is_no_more_than_that(monkeypatch):
+    class Interrupting(io.StringIO):
+        def write(self, text):
+            if not self.getvalue():
+                super().write(text)
+                signal.raise_signal(signal.SIGINT)
+            return super().write(text)
+
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    monkeypatch.setattr(sys, "stderr", Interrupting())
+    with pytest.raises(KeyboardInterrupt):
+        Bar("B", quiet=False).show(1, 2)
+    gc.collect()
+    assert not unraisable

@@ -245,6 +245,22 @@ def test_a_pack_that_gets_another_time_stamp_goes_on(own):
     assert names_of(sequence) == names
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be written to while they are mapped")
+def test_a_write_that_goes_on_after_its_time_stamp_was_seen_is_an_error(tmp_path):
+    """The system sets it when a call to write begins, and once."""
+    names = names_in("data", {"cat": 5, "dog": 5})
+    path = write_pack(tmp_path / "own.h5", names)
+    other = write_pack(tmp_path / "other.h5", names[::-1])
+    pack = PackedImages(path)
+    os.utime(path, ns=(1, 1))
+    pack[0]
+    with open(path, "r+b") as file:
+        file.write(other.read_bytes())
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(FormatError, match="another program wrote to it"):
+        pack[0]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be removed while they are open")
 def test_a_pack_whose_name_is_of_another_file_by_now_or_of_none_goes_on(own):
     sequence = SplitSequence(own)

@@ -492,8 +492,12 @@ class SplitSequence:
             ImportError: There is no TensorFlow.
             ValueError: The sequence is empty.
         """
-        from h5split.tf_dataset import dataset
-
+        try:
+            from h5split.tf_dataset import dataset
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"as_tf_dataset needs TensorFlow ({error}): pip install 'pack-images[tensorflow]'"
+            ) from error
         return dataset(self)
 
     def as_torch_loader(self, *, pin_memory: bool = False, channels_first: bool = True) -> Any:
@@ -509,8 +513,10 @@ class SplitSequence:
         Raises:
             ImportError: There is no torch.
         """
-        from h5split.torch_loader import loader
-
+        try:
+            from h5split.torch_loader import loader
+        except ModuleNotFoundError as error:
+            raise ImportError(f"as_torch_loader needs torch ({error}): pip install torch") from error
         return loader(self, pin_memory=pin_memory, channels_first=channels_first)
 
     def on_epoch_end(self) -> None:

@@ -7,14 +7,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from h5split import console
-from h5split.console import count, shown, whole
+from h5split.console import Bar, count, shown, whole
 
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence
@@ -72,14 +72,14 @@ def _verify(arguments: argparse.Namespace) -> int:
     from h5split.verify import verify, verify_sources
 
     images = PackedImages(arguments.file)
-    with _bar(arguments.quiet, "B") as progress:
-        found = verify(images, workers=arguments.workers, progress=progress)
+    with closing(Bar("B", quiet=arguments.quiet)) as bar:
+        found = verify(images, workers=arguments.workers, progress=bar.show)
     lines = [f"row {row}: {shown(images.filenames[row])}: not the pixels that were packed" for row in found.bad_rows]
     if found.tables is False:
         lines.insert(0, "labels, names or other tables are not as they were packed; what is named below may be wrong")
     if arguments.sources:
-        with _bar(arguments.quiet, " files") as progress:
-            states = verify_sources(images, root=arguments.root, workers=arguments.workers, progress=progress)
+        with closing(Bar(" files", quiet=arguments.quiet)) as bar:
+            states = verify_sources(images, root=arguments.root, workers=arguments.workers, progress=bar.show)
         lines += [
             f"{shown(name)}: {state}" for name, state in zip(images.filenames, states, strict=True) if state != "same"
         ]
@@ -103,7 +103,7 @@ def _view(arguments: argparse.Namespace) -> int:
     if arguments.part is not None:
         sequence, parts = _part(parts, arguments.part), None
     predictions = None if arguments.predictions is None else _array(arguments.predictions)
-    with _bar(arguments.quiet, " images") as progress:
+    with closing(Bar(" images", quiet=arguments.quiet)) as bar:
         report(
             sequence,
             predictions,
@@ -111,7 +111,7 @@ def _view(arguments: argparse.Namespace) -> int:
             parts=parts,
             seed=arguments.seed,
             every_row=arguments.every_row,
-            progress=progress,
+            progress=bar.show,
         )
     if not arguments.quiet:
         print(f"{shown(arguments.output)}: {os.path.getsize(arguments.output) / 1e6:,.1f} MB; open it in a browser")
@@ -126,8 +126,8 @@ def _export(arguments: argparse.Namespace) -> int:
     parts = _parts(sequence, arguments.split)
     if arguments.rows is not None:
         sequence = sequence.select(_rows(arguments.rows, len(sequence.rows)))
-    with _bar(arguments.quiet, " images") as progress:
-        done = export(sequence, arguments.folder, parts=parts, workers=arguments.workers, progress=progress)
+    with closing(Bar(" images", quiet=arguments.quiet)) as bar:
+        done = export(sequence, arguments.folder, parts=parts, workers=arguments.workers, progress=bar.show)
     if not arguments.quiet:
         table = shlex.quote(os.path.join(arguments.folder, MANIFEST))
         print(f"{shown(arguments.folder)}: {count(done, 'image')}; to have the same rows in a pack again:")
@@ -182,30 +182,6 @@ def _rows(text: str, rows: int) -> Any:
         except (ValueError, TypeError):
             raise ValueError(f"--rows {text}: expected such as 0:100,205 or rows.npy, found {part!r}") from None
     return np.concatenate(found)
-
-
-@contextmanager
-def _bar(quiet: bool, unit: str) -> Iterator[Callable[[int, int], object] | None]:
-    """What shows progress as a tqdm bar, or None."""
-    if quiet:
-        yield None
-        return
-    from tqdm import tqdm
-
-    bars: list[tqdm[Any]] = []
-
-    def show(done: int, total: int) -> None:
-        with suppress(OSError):  # whether anybody reads it decides nothing
-            if not bars:
-                bars.append(tqdm(total=total, unit=unit, unit_scale=True, leave=False))
-            bars[0].update(done - bars[0].n)
-
-    try:
-        yield show
-    finally:
-        for bar in bars:
-            with suppress(OSError):
-                bar.close()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from typing import TextIO
+from contextlib import suppress
+from typing import Any, TextIO
+
+from h5split.interrupts import INTERRUPTS, interrupts_held
 
 SHOWN = 10  # of a list that may be long
 
@@ -23,12 +27,54 @@ def prepare() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as SIGHUP is under nohup
             signal.signal(number, signal.default_int_handler)
+    atexit.register(end_quietly)  # what is done cannot be interrupted
+
+
+class Bar:
+    """Progress as a tqdm bar, made when there is something to show; whether anybody reads it decides nothing.
+
+    Args:
+        unit: What is counted.
+        quiet: Show none.
+        leave: When it is closed, leave it there to read.
+    """
+
+    def __init__(self, unit: str, *, quiet: bool, leave: bool = False) -> None:
+        self._options = {"unit": unit, "leave": leave, "unit_scale": True}
+        self._quiet = quiet
+        self._bar: Any = None
+
+    def show(self, done: int, total: int, left_out: int = 0) -> None:
+        """How much is done of how much, and what of it was left out."""
+        if self._quiet:
+            return
+        with suppress(OSError):
+            if self._bar is None:
+                self._bar = self._start(total)
+            if left_out:
+                self._bar.set_postfix_str(f"{left_out} left out", refresh=False)
+            self._bar.update(done - self._bar.n)
+
+    def _start(self, total: int) -> Any:
+        from tqdm import tqdm  # which pack-images has time for while its workers decode
+
+        with interrupts_held():  # one that is half made prints a traceback when it is collected
+            return tqdm(total=total, **self._options)
+
+    def close(self) -> None:
+        """Have it draw no more."""
+        if self._bar is not None:
+            with suppress(OSError):
+                self._bar.close()
 
 
 def end_quietly() -> None:
-    """After an interrupt: let another one not disturb what the process still cleans up."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    """After an interrupt, or the work: let another one not disturb what the process still cleans up."""
+    for number in INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
+    # One that came within exec(), as where a dataclass is made, Python takes for unhandled though it was handled, and
+    # `python -m` would end by SIGINT, not with a status; until something else is executed.
+    exec("")
 
 
 def complain(program: str, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, overload
@@ -19,6 +20,7 @@ from h5split.rows import located
 
 READ_SIZE = 8 << 20  # bytes; large enough for a disk to stream
 _TEXTS = 1024  # decoded at a time when all are
+_WRITE_SECONDS = 10  # that one call may take to write, which has the time of its beginning
 
 
 class Joined:
@@ -131,6 +133,7 @@ class PackedImages:
             status = os.fstat(descriptor)
             self.inode = status.st_dev, status.st_ino
             self._modified = status.st_mtime_ns
+            self._settling = self._modified, 0.0
         finally:
             os.close(descriptor)
         header = self.header
@@ -219,7 +222,15 @@ class PackedImages:
                         f"{self.path}: another program wrote to it while it was read; open it again, and replace a "
                         "pack in use by renaming, as pack-images does"
                     )
-                self._modified = status.st_mtime_ns
+                self._settle(status.st_mtime_ns)
+
+    def _settle(self, modified: int) -> None:
+        """Take a time stamp for the file's own when it has stood for longer than the write may last that set it."""
+        now = time.monotonic()
+        if modified != self._settling[0]:
+            self._settling = modified, now
+        elif now - self._settling[1] > _WRITE_SECONDS:
+            self._modified = modified
 
     def starts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where rows begin in the file: int64 (M,), in bytes."""

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from h5split import console
-from h5split.console import SHOWN, count, dimensions, shown, whole
+from h5split.console import SHOWN, Bar, count, dimensions, shown, whole
 from pack_images import MAX_PIXELS, __version__
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--workers are processes of this machine: not with --dask")
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers must not import a random.py that lies here
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nobody here multiplies matrices: numpy loads 30 ms sooner
-    bar = _Bar(arguments.quiet)
+    bar = Bar(" images", quiet=arguments.quiet, leave=True)
     try:
         console.prepare()
         return _run(arguments, bar)
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(arguments: argparse.Namespace, bar: _Bar) -> int:
+def _run(arguments: argparse.Namespace, bar: Bar) -> int:
     options = {name: getattr(arguments, name) for name in ("size", "color", "labels", "order", "seed")}
     options["manifest"] = _manifests(arguments)
     options["reader"] = None if arguments.reader is None else _loaded(arguments.reader)
@@ -228,29 +228,6 @@ def _size(text: str) -> int | tuple[int, int]:
             f"expected N or WxH, each from 1 to 65535, such as 64 or 320x240, found {text!r}"
         )
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
-
-
-class _Bar:
-    """A tqdm bar, made when there is something to show."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: Any = None
-
-    def show(self, done: int, total: int, left_out: int) -> None:
-        if self._quiet:
-            return
-        if self._bar is None:
-            from tqdm import tqdm  # while workers decode
-
-            self._bar = tqdm(total=total, unit=" images", unit_scale=True)
-        if left_out:
-            self._bar.set_postfix_str(f"{left_out} left out", refresh=False)
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _complain(text: str) -> None:

@@ -19,11 +19,11 @@ from pack_images.decode import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
 from pack_images.partial import (
     RECORD,
-    hold,
     is_of,
     pack_record,
     read_into,
     read_records,
+    share,
     sync_data,
     write_all,
     write_records,
@@ -94,7 +94,7 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Calla
                 f"{path} is {error}, other images are {width}x{height}; give --size to scale them"
             ) from None
     _check_unchanged(task, copied)
-    hold(pixels, shared=True)  # or a worker that was left behind would write to what is published meanwhile
+    share(pixels)  # or a worker that was left behind would write to what is published meanwhile
     if not _is_there(pixels, task.place.pixels):
         raise UnfinishedError(f"{task.place.pixels} is another file by now; the run of this task has ended")
     if kept < count:

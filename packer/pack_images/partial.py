@@ -16,12 +16,14 @@ import fcntl
 import os
 import struct
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from h5split.interrupts import interrupts_held
 from h5split.rows import Rows
 from pack_images.errors import UnfinishedError
 from pack_images.plan import Place
@@ -42,6 +44,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system t
 _PACKED = struct.Struct("<Qq32s?15x")  # a RECORD
 _MAGIC = b"pack-images journal 1\n"
 _FLUSH_SECONDS = 0.05
+_HOLD_SECONDS = 60
 # A write of megabytes makes Linux look for megabytes of contiguous memory: 17 us a row of 12 KB at 4 MB a call, 2 to 3
 # at 256 KB.
 _WRITE_BYTES = 256 << 10
@@ -135,6 +138,24 @@ class Partial:
         if errors:
             raise errors[0]
 
+    def hold(self) -> None:
+        """Lock the pixels for this process alone, to move, seal and publish them.
+
+        Raises:
+            UnfinishedError: A worker that was left behind still writes rows, or is stopped in the midst of it.
+        """
+        deadline = time.monotonic() + _HOLD_SECONDS
+        while True:
+            try:
+                return _lock(self._pixels, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UnfinishedError(
+                        f"{self._output}: expected workers to be through, found one that still has {self.place.pixels} "
+                        f"after {_HOLD_SECONDS} seconds; end it, and the same call continues"
+                    ) from None
+            time.sleep(0.02)
+
     def move(self, rows: Rows) -> None:
         """Have row *i* hold what row `rows[i]` held: int64 (M,), where `rows[i] >= i`, or row `i` is given up."""
         place = self.place
@@ -182,12 +203,15 @@ class Partial:
 
     def close(self) -> None:
         """Let go of the files; another run may continue them."""
-        for descriptor in (self._pixels, self._journal):
-            if descriptor >= 0:
-                with contextlib.suppress(OSError):
-                    fcntl.flock(descriptor, fcntl.LOCK_UN)  # processes that were forked hold it too, and may live on
-                os.close(descriptor)
-        self._pixels = self._journal = -1
+        with interrupts_held():  # or they are closed twice
+            for descriptor in (self._pixels, self._journal):
+                if descriptor >= 0:
+                    with contextlib.suppress(OSError):
+                        fcntl.flock(
+                            descriptor, fcntl.LOCK_UN
+                        )  # processes that were forked hold it too, and may live on
+                    os.close(descriptor)
+            self._pixels = self._journal = -1
 
     def _begin_anew(self) -> None:
         """New files, not emptied ones: whoever still writes to the old ones writes to nothing."""
@@ -195,8 +219,9 @@ class Partial:
             for path in (self.place.pixels, self.place.journal):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
-            os.close(self._journal)
-            self._journal = -1
+            with interrupts_held():
+                os.close(self._journal)
+                self._journal = -1
             self._journal = _locked(self.place.journal, self._output)
 
     def _reserve(self, size: int) -> None:
@@ -222,10 +247,15 @@ class Partial:
             ) from error
 
 
-def hold(pixels: int, *, shared: bool) -> None:
-    """Lock the pixels until they are closed: shared, to write rows; else to move, seal and publish them."""
+def share(pixels: int) -> None:
+    """Lock the pixels together with all who write rows, until they are closed; whoever publishes them waits for it."""
+    _lock(pixels, fcntl.LOCK_SH)
+
+
+def _lock(descriptor: int, how: int) -> None:
+    """Lock a file, where its file system has locks."""
     try:
-        fcntl.flock(pixels, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        fcntl.flock(descriptor, how)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
@@ -285,16 +315,15 @@ def _locked(path: str, output: str) -> int:
             found = "one that takes no files" if os.path.isdir(folder) else "nothing there"
             raise UnfinishedError(f"{output}: expected a folder {folder} to write to, found {found}") from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             raise UnfinishedError(
                 f"{output}: another run is packing to it ({path} is locked); wait for it, or give another --output"
             ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                os.close(descriptor)
-                raise
+        except OSError:
+            os.close(descriptor)
+            raise
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor

@@ -23,13 +23,13 @@ from itertools import islice
 from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from h5split.interrupts import interrupts_held
 from h5split.machine import cores
 from pack_images.errors import PackError, UnfinishedError
 
 if TYPE_CHECKING:
     from pack_images.plan import Filled, Task
 
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _IN_FLIGHT = 4  # tasks for each worker: enough that none waits for the parent
 _KILLED = "its worker process died, or took too long, twice, while decoding it"
 _SECONDS = 60  # of processor time that a picture may take, and one more for every million of pixels it may have
@@ -235,35 +235,19 @@ def _start_server() -> multiprocessing.context.BaseContext:
     """The server that workers are forked from, loading; it is one for the whole process and needs no stopping."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pack_images.fill", "pack_images.workers"])
-    resource_tracker.ensure_running()  # first, because starting it lets interrupts through again
+    start_tracker()
     with interrupts_held():
         forkserver.ensure_running()
     return context
 
 
-@contextlib.contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C, and what a command takes for it, wait: an executor interrupted while it starts or stops never ends.
+def start_tracker() -> None:
+    """Start multiprocessing's tracker of what processes share, before others that hold interrupts would start it.
 
-    Processes started here do not see Ctrl-C at all; the parent does, when it is through.
+    Held by itself, as starting it lets Ctrl-C through again.
     """
-    caught: list[int] = []
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.getsignal(number) for number in _INTERRUPTS}
-    # A blocked signal still comes through another thread, and then interrupts the main one: hence both.
-    handled = [number for number, handler in handlers.items() if callable(handler)]
-    for number in handled:
-        signal.signal(number, lambda number, frame: caught.append(number))
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        for number in handled:
-            signal.signal(number, handlers[number])
-    for each in caught:
-        signal.raise_signal(each)  # to whoever handles it
+    with interrupts_held():
+        resource_tracker.ensure_running()
 
 
 def _prepare() -> None:

@@ -47,6 +47,10 @@ FORBIDDEN_MODULES = frozenset(
         "yaml",
     ]
 )
+ALLOWED = {
+    ("cluster.py", "asyncio"),  # Dask's coroutines: --dask asks whoever is at the address that a user gives
+    ("console.py", "exec"),  # of nothing, which has Python forget an interrupt
+}
 FORBIDDEN_CALLS = frozenset(
     [
         "eval",
@@ -95,8 +99,8 @@ def call_offences(call: ast.Call) -> Iterator[str]:
 def test_no_module_can_run_what_a_file_contains(folder: str) -> None:
     modules = sorted((ROOT / folder).rglob("*.py"))
     assert len(modules) > 10
-    found = [(path.name, *offence) for path in modules for offence in offences(path.read_text())]
-    assert found == []
+    found = [(path.name, what, line) for path in modules for line, what in offences(path.read_text())]
+    assert [offence for offence in found if offence[:2] not in ALLOWED] == []
 
 
 @pytest.mark.parametrize(
