@@ -382,7 +382,8 @@ class SplitSequence:
         """The file names at these positions of the epoch just delivered.
 
         Args:
-            indices: int (M,): position *i* is row `i % batch_size` of batch `i // batch_size`; or a mask, bool (N,).
+            indices: int (M,): position *i* is row `i % batch_size` of batch `i // batch_size`, negative ones count from
+                the end; or a mask, bool (N,).
 
         Raises:
             IndexError: A position is not in the epoch, or is no whole number, or a mask has another length.
