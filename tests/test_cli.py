@@ -186,6 +186,14 @@ def test_an_interrupt_within_what_is_executed_is_a_status_too(here):
     assert (done.returncode, done.stderr) == (130, "pack-images: interrupted\n")
 
 
+def test_an_interrupt_at_exit_disturbs_nothing(here):
+    at_exit = "import atexit, signal\natexit.register(signal.raise_signal, signal.SIGINT)\n"
+    (here / "own.py").write_text(f"{at_exit}def read(path):\n    raise ValueError('no such table')\n")
+    line = [sys.executable, "-m", "pack_images.cli", "data", "-o", "out.h5", "--reader", "own:read"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "pack-images: no such table\n")
+
+
 @pytest.mark.parametrize("moment", range(8))
 def test_an_interrupt_when_all_is_done_is_one_line_or_none(tmp_path, moment):
     write_classes(tmp_path / "data", {"cat": 300})

@@ -15,8 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, InvalidStateError, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -175,21 +176,39 @@ def test_a_cluster_of_this_machine_is_made_and_ended(many, expected, tmp_path):
     assert os.listdir(tmp_path) == ["out.h5"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])  # of Ctrl-C, and of a terminal that is closed
+def test_workers_of_this_machine_that_do_not_start_are_one_line(many, tmp_path):
+    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": "no_such_module"}
+    done = command(many, "-o", "out.h5", "--dask", "local:2", folder=tmp_path, env=environment)
+    assert_one_line(done, "--dask local:2: expected its processes to start")
+    assert os.listdir(tmp_path) == []
+
+
+def dask_is_imported(process, folder):
+    return "_psutil_linux" in (process / "maps").read_text()  # which it is among the first to import
+
+
+def a_process_starts(process, folder):
+    return bool((process / "task" / process.name / "children").read_text())
+
+
+def rows_are_made(process, folder):
+    return (folder / "out.h5.partial").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])  # the last ends workers at once
 @pytest.mark.parametrize(
     ("where", "moment"),
     [
-        (("--dask", "local:2"), "cluster starts"),
-        (("--dask", "local:2"), "rows are made"),
-        (("--workers", "2"), "rows are made"),
+        (("--dask", "local:2"), dask_is_imported),
+        (("--dask", "local:2"), a_process_starts),
+        (("--dask", "local:2"), rows_are_made),
+        (("--workers", "2"), rows_are_made),
     ],
 )
 def test_an_interrupt_of_all_processes_is_one_line(many, tmp_path, where, moment, number):
     line = [sys.executable, "-m", "pack_images.cli", str(many), "-o", "out.h5", *where, "--quiet"]
     process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    if moment == "cluster starts":
-        time.sleep(0.6)
-    while moment == "rows are made" and not (tmp_path / "out.h5.partial").exists():
+    while not moment(Path("/proc", str(process.pid)), tmp_path):
         time.sleep(0.001)
     os.killpg(process.pid, number)
     assert_interrupted(process)
@@ -456,6 +475,47 @@ def test_an_executor_that_is_shut_down_leaves_a_run_that_continues(tmp_path):
     with pytest.raises(UnfinishedError, match="the executor takes no more tasks"):
         pack([root], tmp_path / "out.h5", executor=executor)
     assert sorted(os.listdir(tmp_path)) == ["data"]
+
+
+class InterruptedLock(threading._PyRLock):
+    """Ctrl-C comes in the moment when the main thread has just got it."""
+
+    def acquire(self, *how, **named):
+        got = super().acquire(*how, **named)
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGINT)
+        return got
+
+    __enter__ = acquire
+
+
+class Interrupted(Executor):
+    """Whose futures are looked at by Ctrl-C's main thread."""
+
+    def __init__(self):
+        self.threads = []
+
+    def submit(self, function, /, *given):
+        future = Future()
+        future._condition = threading.Condition(InterruptedLock())
+
+        def resolve():
+            with contextlib.suppress(InvalidStateError, UnfinishedError):
+                future.set_result(function(*given))
+
+        self.threads.append(threading.Thread(target=resolve, daemon=True))
+        self.threads[-1].start()
+        return future
+
+
+def test_an_interrupt_leaves_no_future_locked_for_ever(many, tmp_path):
+    executor = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        pack([many], tmp_path / "out.h5", executor=executor)
+    for thread in executor.threads:
+        thread.join(START_SECONDS)
+        assert not thread.is_alive()
+    assert len(pack([many], tmp_path / "out.h5", workers=1).classes) == len(os.listdir(many))
 
 
 class Doubled(ThreadPoolExecutor):

@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, IndexError, OSError, ImportError) as error:
         console.complain("h5split", console.error_line(error))
         return 1
+    finally:
+        console.finish()
 
 
 def _info(arguments: argparse.Namespace) -> int:

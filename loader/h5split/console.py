@@ -27,7 +27,6 @@ def prepare() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as SIGHUP is under nohup
             signal.signal(number, signal.default_int_handler)
-    atexit.register(end_quietly)  # what is done cannot be interrupted
 
 
 class Bar:
@@ -48,7 +47,7 @@ class Bar:
         """How much is done of how much, and what of it was left out."""
         if self._quiet:
             return
-        with suppress(OSError):
+        with suppress(OSError), interrupts_held():  # or tqdm's own thread waits for a lock for ever
             if self._bar is None:
                 self._bar = self._start(total)
             if left_out:
@@ -58,14 +57,18 @@ class Bar:
     def _start(self, total: int) -> Any:
         from tqdm import tqdm  # which pack-images has time for while its workers decode
 
-        with interrupts_held():  # one that is half made prints a traceback when it is collected
-            return tqdm(total=total, **self._options)
+        return tqdm(total=total, **self._options)
 
     def close(self) -> None:
         """Have it draw no more."""
         if self._bar is not None:
-            with suppress(OSError):
+            with suppress(OSError), interrupts_held():
                 self._bar.close()
+
+
+def finish() -> None:
+    """When the work is over, well or badly: nothing that is called at exit can be interrupted."""
+    atexit.register(end_quietly)  # the last to be registered is the first to be called
 
 
 def end_quietly() -> None:

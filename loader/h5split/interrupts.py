@@ -32,5 +32,5 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
         for number in handled:
             signal.signal(number, handlers[number])
-    for each in caught:
-        signal.raise_signal(each)  # to whoever handles it
+        for each in caught:
+            signal.raise_signal(each)  # to whoever handles it, also where it made what was done here fail

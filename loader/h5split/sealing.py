@@ -11,7 +11,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +21,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from h5split.format import FORMAT, VERSION, encode
+from h5split.interrupts import interrupts_held
 
 _ALIGNMENT = 4096
 
@@ -86,8 +86,8 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
     _write_at(descriptor, memoryview(bytes(offset)), 0)
     blank = _BlankFile(descriptor)
     try:
-        with ThreadPoolExecutor(1) as thread:  # where no Ctrl-C comes between HDF5 and what it calls back
-            thread.submit(_lay_around, blank, shape, offset, tables).result()
+        with interrupts_held():  # or Ctrl-C comes between HDF5 and what it calls back
+            _lay_around(blank, shape, offset, tables)
     except Exception as error:
         raise blank.error or error from None
     if blank.error is not None:

@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         bar.close()
         _complain(console.error_line(error))
         return 1
+    finally:
+        console.finish()
 
 
 def _run(arguments: argparse.Namespace, bar: Bar) -> int:

@@ -121,15 +121,18 @@ def _local_cluster(address: str) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         with interrupts_held():  # also in what is started here: this process ends it
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pack-images-dask-"))
-            cluster = LocalCluster(
-                n_workers=int(count),
-                threads_per_worker=2,  # one decodes while the other waits for the disk
-                dashboard_address="127.0.0.1:0",
-                local_directory=folder,
-                memory_limit=0,
-                config={"distributed.worker.profile.enabled": False},  # a tenth of the time
-                silence_logs=logging.CRITICAL + 1,
-            )
+            try:
+                cluster = LocalCluster(
+                    n_workers=int(count),
+                    threads_per_worker=2,  # one decodes while the other waits for the disk
+                    dashboard_address="127.0.0.1:0",
+                    local_directory=folder,
+                    memory_limit=0,
+                    config={"distributed.worker.profile.enabled": False},  # a tenth of the time
+                    silence_logs=logging.CRITICAL + 1,
+                )
+            except RuntimeError as error:
+                raise PackError(f"--dask {address}: expected its processes to start, found that {error}") from error
             stack.enter_context(cluster)
         try:
             yield cluster

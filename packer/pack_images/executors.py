@@ -12,15 +12,16 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, wait
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import replace
 from typing import Self
 
+from h5split.interrupts import interrupts_held
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.plan import Filled, Task
 from pack_images.sources import PackedRow
 from pack_images.versions import packed_by
-from pack_images.workers import LocalPool, run
+from pack_images.workers import LocalPool, run, wait_for
 
 _IN_FLIGHT = 256  # tasks: four for each of 64 workers; they hold paths, not pixels
 
@@ -108,7 +109,9 @@ class ExecutorPool:
 
     def give_up(self, pending: Iterable[Future[Filled]]) -> None:
         """Call off what has not begun, and wait for what has."""
-        wait([future for future in pending if not future.cancel()])
+        with interrupts_held():
+            begun = [future for future in pending if not future.cancel()]
+        wait_for(begun)
 
 
 def _trusted(executor: Executor) -> Executor:

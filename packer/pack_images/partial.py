@@ -129,12 +129,14 @@ class Partial:
                 os.close(descriptor)
 
         thread = threading.Thread(target=flush, daemon=True)
-        thread.start()
+        with interrupts_held():
+            thread.start()
         try:
             yield
         finally:
-            stop.set()
-            thread.join()
+            with interrupts_held():
+                stop.set()
+                thread.join()
         if errors:
             raise errors[0]
 

@@ -17,10 +17,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from multiprocessing import forkserver, resource_tracker
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from h5split.interrupts import interrupts_held
@@ -63,17 +64,22 @@ def run(tasks: Iterable[Task], pool: Pool) -> Iterator[Filled]:
     """
     remaining = iter(tasks)
     pending: dict[Future[Filled], Task] = {}
+    done: SimpleQueue[Future[Filled]] = SimpleQueue()
     try:
         while True:
             lost = []
             for task in islice(remaining, pool.in_flight - len(pending)):
                 try:
-                    pending[pool.submit(task)] = task
+                    with interrupts_held():  # or futures are left locked, and semaphores that nobody knows
+                        future = pool.submit(task)
+                        pending[future] = task
+                        future.add_done_callback(done.put)
                 except BrokenExecutor:
                     lost.append(task)
             if not pending and not lost:
                 return
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+            if pending:
+                future = done.get()
                 task = pending.pop(future)
                 try:
                     yield pool.result(task, future)
@@ -82,9 +88,25 @@ def run(tasks: Iterable[Task], pool: Pool) -> Iterator[Filled]:
             if lost:
                 lost.extend(pending.values())
                 pending.clear()
+                done = SimpleQueue()
                 yield from pool.recover(sorted(lost, key=lambda task: task.first))
     finally:
         pool.give_up(pending)
+
+
+def wait_for(futures: Iterable[Future[Any]]) -> None:
+    """Wait until all are done.
+
+    `concurrent.futures.wait` and `Future.result` lock a future; Ctrl-C meanwhile can leave it so, and whoever resolves
+    it waiting for ever.
+    """
+    awaited = list(futures)
+    done: SimpleQueue[Future[Any]] = SimpleQueue()
+    with interrupts_held():
+        for future in awaited:
+            future.add_done_callback(done.put)
+    for _ in awaited:
+        done.get()
 
 
 @contextlib.contextmanager
@@ -135,8 +157,7 @@ class LocalPool:
     def submit(self, task: Task) -> Future[Filled]:
         """Have a task done."""
         if self._processes is None:
-            with interrupts_held():  # or semaphores are left that nobody knows
-                self._processes = _Processes(self._workers, self._do)
+            self._processes = _Processes(self._workers, self._do)
         return self._processes.submit(task)
 
     def result(self, task: Task, future: Future[Filled]) -> Filled:
@@ -163,7 +184,9 @@ def _alone(task: Task, do: Callable[[Task], Filled], deaths: int = 0) -> Iterato
     with interrupts_held():
         processes = _Processes(1, do)
     try:
-        yield processes.submit(task).result()
+        future = processes.submit(task)
+        wait_for([future])
+        yield future.result()
         return
     except BrokenExecutor:
         processes.check_started()
@@ -224,6 +247,7 @@ class _Processes:
 
     def check_started(self) -> None:
         """Tell workers that cannot start from workers that died of a file."""
+        wait_for([self._ready])
         if isinstance(self._ready.exception(), BrokenExecutor):
             raise UnfinishedError(
                 "worker processes cannot start: they import the main script again, "
