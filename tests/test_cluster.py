@@ -518,6 +518,12 @@ def test_an_interrupt_leaves_no_future_locked_for_ever(many, tmp_path):
     assert len(pack([many], tmp_path / "out.h5", workers=1).classes) == len(os.listdir(many))
 
 
+def test_processes_of_an_executor_are_started_with_signals_as_they_are(many, tmp_path):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor:
+        pack([many], tmp_path / "out.h5", executor=executor)
+        assert executor.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()).result() == set()
+
+
 class Doubled(ThreadPoolExecutor):
     """Does each task, while another worker that has begun with it stands still until the run is over."""
 

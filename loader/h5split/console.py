@@ -39,7 +39,7 @@ class Bar:
     """
 
     def __init__(self, unit: str, *, quiet: bool, leave: bool = False) -> None:
-        self._options = {"unit": unit, "leave": leave, "unit_scale": True}
+        self._options = {"unit": unit, "leave": leave, "unit_scale": True, "miniters": 1}
         self._quiet = quiet
         self._bar: Any = None
 
@@ -47,7 +47,7 @@ class Bar:
         """How much is done of how much, and what of it was left out."""
         if self._quiet:
             return
-        with suppress(OSError), interrupts_held():  # or tqdm's own thread waits for a lock for ever
+        with suppress(OSError):
             if self._bar is None:
                 self._bar = self._start(total)
             if left_out:
@@ -57,12 +57,14 @@ class Bar:
     def _start(self, total: int) -> Any:
         from tqdm import tqdm  # which pack-images has time for while its workers decode
 
-        return tqdm(total=total, **self._options)
+        tqdm.monitor_interval = 0  # its thread may wait for ever for a lock that an interrupt has left locked
+        with interrupts_held():  # one that is half made prints a traceback when it is collected
+            return tqdm(total=total, **self._options)
 
     def close(self) -> None:
         """Have it draw no more."""
         if self._bar is not None:
-            with suppress(OSError), interrupts_held():
+            with suppress(OSError):
                 self._bar.close()
 
 

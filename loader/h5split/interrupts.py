@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -14,23 +15,28 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def interrupts_held() -> Iterator[None]:
     """Let Ctrl-C, and what a command takes for it, wait: an executor interrupted while it starts or stops never ends.
 
-    Processes started here do not see Ctrl-C at all, nor that their terminal is closed; the parent does, when it is
-    through, and ends them.
+    Processes and threads started here do not see Ctrl-C at all, nor that their terminal is closed; the parent does,
+    when it is through, and ends them.
     """
-    caught: list[int] = []
     handlers = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {number: signal.getsignal(number) for number in INTERRUPTS}
-    # A blocked signal still comes through another thread, and then interrupts the main one: hence both.
-    handled = [number for number, handler in handlers.items() if callable(handler)]
-    for number in handled:
-        signal.signal(number, lambda number, frame: caught.append(number))
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    try:
+    caught: list[int] = []
+    with contextlib.ExitStack() as stack:  # undone from the last to the first, whatever is raised meanwhile
+        stack.callback(_pass_on, caught, handlers)
+        # A blocked signal still comes through another thread, and then interrupts the main one: hence both. Ctrl-C is
+        # the first to be held and the last to be let through, or it would come while others are half done.
+        for number, handler in handlers.items():
+            if callable(handler):
+                stack.callback(signal.signal, number, handler)
+                signal.signal(number, lambda number, frame: caught.append(number))
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+        stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, blocked)
         yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        for number in handled:
-            signal.signal(number, handlers[number])
-        for each in caught:
-            signal.raise_signal(each)  # to whoever handles it, also where it made what was done here fail
+
+
+def _pass_on(caught: list[int], handlers: dict[signal.Signals, Any]) -> None:
+    """Tell every signal's own handler, though others raise; also where a signal made what was held fail."""
+    with contextlib.ExitStack() as stack:
+        for number in reversed(caught):
+            stack.callback(handlers[signal.Signals(number)], number, None)

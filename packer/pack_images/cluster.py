@@ -90,16 +90,19 @@ class ClusterExecutor(Executor):
         """
         with contextlib.suppress(InvalidStateError):
             while not outcome.done():
+                is_over = asked.status == "error" or self._client.status == "closed"
                 try:
                     result = asked.result(timeout=_RESULT_SECONDS)
                 except self._closed as error:  # the scheduler is gone, which calls off what is not done, too
                     outcome.set_exception(CancelledError(str(error)))
+                    return
                 except BaseException as error:
-                    waited = isinstance(error, TimeoutError) and asked.status != "error"  # or the task's own
-                    if not waited or self._client.status == "closed":
+                    if is_over or not isinstance(error, TimeoutError):  # or the task's own
                         outcome.set_exception(error)
+                        return
                 else:
                     outcome.set_result(result)
+                    return
 
 
 def quieten() -> None:

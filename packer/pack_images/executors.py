@@ -66,7 +66,8 @@ class ExecutorPool:
             BrokenExecutor: `recover` is to be asked.
         """
         try:
-            filled = future.result()
+            with interrupts_held():  # see wait_for
+                filled = future.result()
         except CancelledError as error:
             raise UnfinishedError(
                 "the executor, or the scheduler behind it, gave up tasks that it had; what is done is kept: "

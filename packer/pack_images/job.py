@@ -225,17 +225,19 @@ class Job:
         """Have every row written; what became of them all."""
         done = kept = copied = 0
         failures: list[tuple[int, str]] = []
-        for filled in run(self.plan.tasks(partial.place, reuse, remote=pool.remote), pool):
-            _sealing()  # now, while workers are busy
-            done, kept, copied = done + filled.rows, kept + filled.kept, copied + filled.copied
-            failures.extend(filled.failures)
-            if self.strict and failures:
-                raise UnfinishedError(
-                    f"{self._first(failures)}; what is done is kept: "
-                    "the same call without --strict leaves it out, reports it, and continues"
-                )
-            if progress is not None:
-                progress(done, len(self.plan), len(failures))
+        tasks = self.plan.tasks(partial.place, reuse, remote=pool.remote)
+        with contextlib.closing(run(tasks, pool)) as results:
+            for filled in results:
+                _sealing()  # now, while workers are busy
+                done, kept, copied = done + filled.rows, kept + filled.kept, copied + filled.copied
+                failures.extend(filled.failures)
+                if self.strict and failures:
+                    raise UnfinishedError(
+                        f"{self._first(failures)}; what is done is kept: "
+                        "the same call without --strict leaves it out, reports it, and continues"
+                    )
+                if progress is not None:
+                    progress(done, len(self.plan), len(failures))
         if len(failures) == len(self.plan):
             raise PackError(_none_decoded(len(failures), self._first(failures)))
         return Filled(done, kept, copied, tuple(failures))

@@ -129,14 +129,15 @@ class Partial:
                 os.close(descriptor)
 
         thread = threading.Thread(target=flush, daemon=True)
-        with interrupts_held():
-            thread.start()
         try:
+            with interrupts_held():
+                thread.start()
             yield
         finally:
             with interrupts_held():
                 stop.set()
-                thread.join()
+                if thread.is_alive():
+                    thread.join()
         if errors:
             raise errors[0]
 

@@ -16,7 +16,7 @@ import multiprocessing.context
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -55,7 +55,7 @@ class Pool(Protocol):
         """See to it that what still writes does not meet whatever comes next."""
 
 
-def run(tasks: Iterable[Task], pool: Pool) -> Iterator[Filled]:
+def run(tasks: Iterable[Task], pool: Pool) -> Generator[Filled]:
     """Have all tasks done, a bounded number at a time; results come as they are ready.
 
     Raises:
@@ -70,8 +70,8 @@ def run(tasks: Iterable[Task], pool: Pool) -> Iterator[Filled]:
             lost = []
             for task in islice(remaining, pool.in_flight - len(pending)):
                 try:
-                    with interrupts_held():  # or futures are left locked, and semaphores that nobody knows
-                        future = pool.submit(task)
+                    future = pool.submit(task)
+                    with interrupts_held():  # see wait_for
                         pending[future] = task
                         future.add_done_callback(done.put)
                 except BrokenExecutor:
@@ -157,7 +157,8 @@ class LocalPool:
     def submit(self, task: Task) -> Future[Filled]:
         """Have a task done."""
         if self._processes is None:
-            self._processes = _Processes(self._workers, self._do)
+            with interrupts_held():  # or semaphores are left that nobody knows
+                self._processes = _Processes(self._workers, self._do)
         return self._processes.submit(task)
 
     def result(self, task: Task, future: Future[Filled]) -> Filled:
