@@ -34,7 +34,6 @@ def own():
 
 @pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)])
 def test_each_handler_is_told_though_one_raises(own, numbers):
-    seen = []
     with pytest.raises(KeyboardInterrupt), interrupts_held():  # noqa: PT012 - what is held is what is tested
         for number in numbers:
             os.kill(os.getpid(), number)

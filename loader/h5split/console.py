@@ -39,7 +39,7 @@ class Bar:
     """
 
     def __init__(self, unit: str, *, quiet: bool, leave: bool = False) -> None:
-        self._options = {"unit": unit, "leave": leave, "unit_scale": True, "miniters": 1}
+        self._options = {"unit": unit, "leave": leave, "unit_scale": True}
         self._quiet = quiet
         self._bar: Any = None
 
@@ -57,9 +57,11 @@ class Bar:
     def _start(self, total: int) -> Any:
         from tqdm import tqdm  # which pack-images has time for while its workers decode
 
-        tqdm.monitor_interval = 0  # its thread may wait for ever for a lock that an interrupt has left locked
+        # Its thread may wait for ever for a lock that an interrupt has left locked. Without it nobody notices that
+        # updates have become rare: each is looked at.
+        tqdm.monitor_interval = 0
         with interrupts_held():  # one that is half made prints a traceback when it is collected
-            return tqdm(total=total, **self._options)
+            return tqdm(total=total, miniters=1, **self._options)
 
     def close(self) -> None:
         """Have it draw no more."""

@@ -18,7 +18,7 @@ def interrupts_held() -> Iterator[None]:
     Processes and threads started here do not see Ctrl-C at all, nor that their terminal is closed; the parent does,
     when it is through, and ends them.
     """
-    handlers = {}
+    handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {number: signal.getsignal(number) for number in INTERRUPTS}
     caught: list[int] = []
@@ -35,8 +35,8 @@ def interrupts_held() -> Iterator[None]:
         yield
 
 
-def _pass_on(caught: list[int], handlers: dict[signal.Signals, Any]) -> None:
+def _pass_on(caught: list[int], handlers: dict[int, Any]) -> None:
     """Tell every signal's own handler, though others raise; also where a signal made what was held fail."""
     with contextlib.ExitStack() as stack:
         for number in reversed(caught):
-            stack.callback(handlers[signal.Signals(number)], number, None)
+            stack.callback(handlers[number], number, None)

@@ -110,7 +110,7 @@ class ExecutorPool:
 
     def give_up(self, pending: Iterable[Future[Filled]]) -> None:
         """Call off what has not begun, and wait for what has."""
-        with interrupts_held():
+        with interrupts_held():  # see wait_for
             begun = [future for future in pending if not future.cancel()]
         wait_for(begun)
 
