@@ -106,12 +106,6 @@ def test_a_damaged_row_of_a_pack_is_left_out_and_reported(here):
     assert_whole("out.h5", 24)
 
 
-def test_a_source_that_is_the_output_itself_is_passed_over(here):
-    make(["a"])
-    summary = make(["a", "out.h5"])
-    assert (summary.rows, list(summary.passed_over)) == (25, [("out.h5", "the output itself")])
-
-
 def test_an_hdf5_file_that_is_no_pack_is_an_error(here):
     import h5py
 
@@ -182,14 +176,6 @@ def test_damaged_rows_of_the_old_output_are_decoded_again(here):
     assert (here / "out.h5").read_bytes() == (here / "fresh.h5").read_bytes()
 
 
-def test_a_damaged_output_and_an_empty_file_are_replaced(here):
-    make(["a"])
-    for size in (20_000, 0):
-        os.truncate("out.h5", size)
-        assert make(["a"]).decoded == 25
-        assert_whole("out.h5", 25)
-
-
 class Meanwhile(ThreadPoolExecutor):
     """An executor that does something before its first task."""
 
@@ -234,19 +220,6 @@ def test_a_source_that_is_replaced_while_rows_are_copied_ends_the_run_and_the_sa
         make(["a.h5"], progress=replace)
     make(["a.h5"])
     assert_whole("out.h5", 25)
-
-
-def test_an_output_that_is_something_else_is_left_alone(here):
-    import h5py
-
-    with h5py.File("weights.h5", "w") as file:
-        file["weights"] = np.zeros(3)
-    for name in ("weights.h5", "a/cat/a-cat-0.png"):
-        before = (here / name).read_bytes()
-        with pytest.raises(PackError, match="expected no file, or a pack to replace, found something else; remove it"):
-            make(["a"], name)
-        assert (here / name).read_bytes() == before
-    assert sorted(os.listdir(here)) == ["a", "b", "weights.h5"]
 
 
 # --- the user's own reader -------------------------------------------------------------------------------------------

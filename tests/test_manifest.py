@@ -92,7 +92,7 @@ def test_a_file_that_is_missing_is_left_out_and_reported(here):
 def test_where_no_file_is_there_the_error_names_the_option_for_it(here):
     table(here, "path,label\ncat/data-cat-0.png,cat\ndog/data-dog-0.png,dog\n")
     for size in (None, 8):
-        with pytest.raises(PackError, match=r"none of 2 images can be decoded.*; --root says where"):
+        with pytest.raises(PackError, match=r"expected its 2 files, found that 2 are not there.*; --root says where"):
             pack([], "out.h5", manifest=Manifest("table.csv"), size=size, workers=1)
 
 

@@ -40,7 +40,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 import numpy as np
@@ -131,11 +131,38 @@ def read(path: str | os.PathLike[str]) -> tuple[int, Header]:
     try:
         with _errors_name(path):
             _lock(descriptor)
-            header = _header(hdf5.File(descriptor))
+        header = header_of(descriptor, path)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor, header
+
+
+def header_of(descriptor: int, path: str) -> Header:
+    """Check a pack that is open for reading; errors name `path`.
+
+    Raises:
+        FormatError: It is no pack, is damaged, or is of a newer version.
+    """
+    with _errors_name(path):
+        return _header(hdf5.File(descriptor))
+
+
+def is_pack(file: BinaryIO) -> bool:
+    """Whether an open file is a pack, whole and not being written to: what `writing.check_replaceable` asks.
+
+    Raises:
+        ValueError: It is damaged, or something else that cannot be told from a damaged pack.
+        OSError: It cannot be read.
+    """
+    try:
+        _lock(file.fileno())
+        _header(hdf5.File(file.fileno()))
+    except (NotAPackError, hdf5.NoHdf5Error):
+        return False
+    except RecursionError as error:
+        raise FormatError("nested too deeply") from error
+    return True
 
 
 def _open(path: str) -> int:

@@ -68,8 +68,9 @@ def images_offset(stride: int) -> int:
 def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> None:
     """Make a file that holds pixels from `images_offset` on a pack.
 
-    The file is cut to the end of the pixels and the HDF5 structure is written before and after them. Sealing again
-    gives the same bytes, so it can be repeated after a crash.
+    The file is cut to the end of the pixels and the HDF5 structure is written before and after them. What comes before
+    the pixels is written last, when all else is on disk: a file that begins as HDF5 is whole. Sealing again gives the
+    same bytes, so it can be repeated after a crash.
 
     Args:
         descriptor: Open for reading and writing; stays open.
@@ -83,8 +84,7 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
     stride = height * width * channels
     offset = images_offset(stride)
     os.ftruncate(descriptor, offset + rows * stride)
-    _write_at(descriptor, memoryview(bytes(offset)), 0)
-    blank = _BlankFile(descriptor)
+    blank = _BlankFile(descriptor, offset)
     try:
         with interrupts_held():  # or Ctrl-C comes between HDF5 and what it calls back
             _lay_around(blank, shape, offset, tables)
@@ -92,6 +92,8 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
         raise blank.error or error from None
     if blank.error is not None:
         raise blank.error
+    os.fsync(descriptor)
+    _write_at(descriptor, memoryview(blank.head), 0)
 
 
 def _lay_around(blank: _BlankFile, shape: tuple[int, int, int, int], offset: int, tables: Tables) -> None:
@@ -127,11 +129,17 @@ def _arrays(tables: Tables) -> Iterator[tuple[str, NDArray[Any]]]:
 class _BlankFile(io.RawIOBase):
     """A descriptor that looks empty to HDF5, so that it lays a new file around the bytes already there.
 
+    Args:
+        descriptor: Of the file.
+        head: How many bytes at its beginning are kept in memory.
+
     Attributes:
+        head: Those bytes.
         error: The first of writing, which HDF5 itself would not pass on.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, head: int) -> None:
+        self.head = bytearray(head)
         self.error: OSError | None = None
         self._descriptor = descriptor
         self._position = 0
@@ -145,14 +153,19 @@ class _BlankFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        count = os.preadv(self._descriptor, [buffer], self._position)
+        view = memoryview(buffer).cast("B")
+        kept = self.head[self._position : self._position + len(view)]
+        view[: len(kept)] = kept
+        count = len(kept) + os.preadv(self._descriptor, [view[len(kept) :]], self._position + len(kept))
         self._position += count
         return count
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
+        kept = max(0, min(len(view), len(self.head) - self._position))
+        self.head[self._position : self._position + kept] = view[:kept]
         try:
-            _write_at(self._descriptor, view, self._position)
+            _write_at(self._descriptor, view[kept:], self._position + kept)
         except OSError as error:
             self.error = self.error or error
             raise

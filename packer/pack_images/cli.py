@@ -74,7 +74,7 @@ def _run(arguments: argparse.Namespace, bar: Bar) -> int:
     if arguments.dry_run:
         from pack_images.packing import preview
 
-        planned = preview(arguments.sources, **options)
+        planned = preview(arguments.sources, output=arguments.output, **options)
         _warn(planned.sources.passed_over)
         print(_described(planned, arguments.output))
         return 0
@@ -250,9 +250,14 @@ def _described(planned: Plan, output: str) -> str:
             f"would pack {count(len(planned), 'image')}, {dimensions(planned.shape)}, {size / 1e6:,.1f} MB, "
             f"into {output}"
             + ("" if planned.settings.pixels.size else ", if all have this size; otherwise give --size"),
+            *([_missing_line(planned.missing)] if planned.missing else []),
             *console.class_lines(planned.counts),
         ]
     )
+
+
+def _missing_line(missing: Sequence[str]) -> str:
+    return f"not there, and left out: {count(len(missing), 'file')}, such as {shown(missing[0])}"
 
 
 def _summarised(summary: Summary) -> str:

@@ -7,9 +7,10 @@ import hashlib
 import math
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xxhash
@@ -19,6 +20,7 @@ from pack_images.decode import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
 from pack_images.partial import (
     RECORD,
+    has_name,
     is_of,
     pack_record,
     read_into,
@@ -29,7 +31,7 @@ from pack_images.partial import (
     write_records,
 )
 from pack_images.plan import Filled, Pixels, Shape, Task
-from pack_images.sources import PackedRow, PackFile, pack_file, stamp
+from pack_images.sources import PackedRow, PackFile, file_stamp, pack_file
 
 if TYPE_CHECKING:
     from h5split.images import PackedImages
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)  # faults that are not the file's
 _AROUND_CACHES = 32  # bytes: of the vectors that libjpeg-turbo writes
 _Recorded = tuple[int, int, bytes]  # checksum, stamp, digest: as `pack_record` takes them
+_How = Literal["decoded", "copied", "kept"]
 
 
 def fill(task: Task, *, flush: bool = False, before_each: Callable[[], object] = lambda: None) -> Filled:
@@ -52,8 +55,9 @@ def fill(task: Task, *, flush: bool = False, before_each: Callable[[], object] =
         UnfinishedError: The run that this task is of was given up, or a pack has changed since it was found.
         OSError: The output cannot be written, as on a full disk, or the system is out of descriptors or memory.
     """
-    pixels = os.open(task.place.pixels, os.O_RDWR)  # first: where these are of another run, so is the journal
-    journal = os.open(task.place.journal, os.O_RDWR)
+    how = os.O_RDWR | os.O_NOFOLLOW
+    pixels = os.open(task.place.pixels, how)  # first: where these are of another run, so is the journal
+    journal = os.open(task.place.journal, how)
     try:
         if not is_of(journal, task.place.identity):
             raise UnfinishedError(f"{task.place.journal} is of another plan by now; the run of this task was given up")
@@ -68,22 +72,23 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Calla
     offset = task.place.offset + task.first * task.place.stride
     block = _empty_rows(count, task.shape)
     records = read_records(journal, task.first, count)
-    earlier = np.frombuffer(records, RECORD)
+    earlier = np.frombuffer(bytes(records), RECORD)
     resumed = bool(earlier["done"].any())
     if resumed:
         read_into(pixels, block.reshape(-1).data, offset)
     old = None if task.reuse is None or _has_changed(task.reuse) else _opened(task.reuse)
-    kept = copied = 0
+    became = Counter[_How]()
     failures = []
     for index, path in enumerate(task.paths):
         row = block[index]
-        if resumed and _is_kept(earlier[index], path, row):
-            kept += 1
+        is_whole = resumed and _is_whole(earlier[index], row)
+        if is_whole and _is_of(earlier[index], path):
+            became["kept"] += 1
             continue
         before_each()
         try:
-            was_copied, recorded = _fill_row(row, path, task.how, old)
-            copied += was_copied
+            how, recorded = _fill_row(row, path, task.how, old, earlier[index]["digest"].tobytes() if is_whole else b"")
+            became[how] += 1
             pack_record(records, index, *recorded)
         except DecodeError as error:
             pack_record(records, index)
@@ -93,25 +98,17 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Calla
             raise SizeError(
                 f"{path} is {error}, other images are {width}x{height}; give --size to scale them"
             ) from None
-    _check_unchanged(task, copied)
+    _check_unchanged(task, became["copied"])
     share(pixels)  # or a worker that was left behind would write to what is published meanwhile
-    if not _is_there(pixels, task.place.pixels):
+    if not has_name(pixels, task.place.pixels):
         raise UnfinishedError(f"{task.place.pixels} is another file by now; the run of this task has ended")
-    if kept < count:
+    if became["kept"] < count:
         write_all(pixels, block.data, offset)
         write_records(journal, task.first, records)
     if flush:
         sync_data(pixels)
         sync_data(journal)
-    return Filled(count, kept, copied, tuple(failures))
-
-
-def _is_there(descriptor: int, path: str) -> bool:
-    """Whether a file that is open still has its name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
+    return Filled(count, became["kept"], became["copied"], tuple(failures))
 
 
 def _empty_rows(count: int, shape: Shape) -> NDArray[np.uint8]:
@@ -127,17 +124,27 @@ def _empty_rows(count: int, shape: Shape) -> NDArray[np.uint8]:
 
 
 def _fill_row(
-    row: NDArray[np.uint8], path: str | PackedRow, how: Pixels, old: _OldPack | None
-) -> tuple[bool, _Recorded]:
-    """Make a row of its source; whether it came out of a pack, and what is recorded of it."""
+    row: NDArray[np.uint8], path: str | PackedRow, how: Pixels, old: _OldPack | None, known: bytes
+) -> tuple[_How, _Recorded]:
+    """Make a row of its source; what was done for it, and what is recorded of it.
+
+    Args:
+        row: uint8 (H, W, C), to write to.
+        path: The source.
+        how: How a picture becomes a row.
+        old: A pack with rows of the same settings.
+        known: The digest of the source that the row is of as it is, so that it can be kept; none when empty.
+    """
     if isinstance(path, PackedRow):
-        return True, _copy(row, path)
+        return "copied", _copy(row, path)
     data, status = read(path)
     digest = hashlib.sha256(data).digest()
-    was_copied = old is not None and old.copy(digest, row)
-    if not was_copied:
+    became: _How = "kept"
+    if digest != known:
+        became = "copied" if old is not None and old.copy(digest, row) else "decoded"
+    if became == "decoded":
         decode(data, how, row)
-    return was_copied, (xxhash.xxh3_64_intdigest(row.data), stamp(status), digest)
+    return became, (xxhash.xxh3_64_intdigest(row.data), file_stamp(status), digest)
 
 
 def read(path: str) -> tuple[bytes, os.stat_result]:
@@ -170,22 +177,29 @@ def read(path: str) -> tuple[bytes, os.stat_result]:
     return data, status
 
 
-def _is_kept(record: Any, path: str | PackedRow, row: NDArray[np.uint8]) -> bool:
-    """Whether a row is what the journal says, of a source that has not changed since."""
-    if not record["done"]:
-        return False
+def _is_whole(record: Any, row: NDArray[np.uint8]) -> bool:
+    """Whether a row is what the journal says."""
+    return bool(record["done"] and record["checksum"] == xxhash.xxh3_64_intdigest(row.data))
+
+
+def _is_of(record: Any, path: str | PackedRow) -> bool:
+    """Whether a row that is what the journal says is of this source as it is now, as far as can be told unread."""
+    if isinstance(path, PackedRow):
+        images = _opened(path.pack).images
+        digest, checksum = images.digests[path.row], images.checksums[path.row]
+        return bool(record["checksum"] == checksum and (record["digest"] == digest).all())
     try:
-        now = path.pack.stamp if isinstance(path, PackedRow) else stamp(os.stat(path))
+        now = file_stamp(os.stat(path))
     except (OSError, ValueError):
         return False
-    return bool(record["stamp"] == now and record["checksum"] == xxhash.xxh3_64_intdigest(row.data))
+    return bool(now and record["stamp"] == now)
 
 
 def _copy(row: NDArray[np.uint8], source: PackedRow) -> _Recorded:
     old = _opened(source.pack)
     if not old.copy_row(source.row, row):
         raise DecodeError(f"row {source.row} of {source.pack.path} is damaged: its checksum does not agree")
-    return xxhash.xxh3_64_intdigest(row.data), source.pack.stamp, old.images.digests[source.row].tobytes()
+    return xxhash.xxh3_64_intdigest(row.data), 0, old.images.digests[source.row].tobytes()
 
 
 def _check_unchanged(task: Task, copied: int) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +17,16 @@ from h5split.interrupts import interrupts_held
 from h5split.rows import Rows, duplicates
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.manifest import Manifest
+from pack_images.output import Old, check_decoders, check_names, find_old, missing, without_known
 from pack_images.packing import Progress, Summary
 from pack_images.partial import Partial
 from pack_images.plan import PAGE, Filled, Pixels, Plan, Settings, Shape, plan, survivors
 from pack_images.scan import Reader, scan
-from pack_images.sources import PackedRow, PackFile, pack_file
+from pack_images.sources import PackedRow, PackFile
 from pack_images.versions import packed_by
 from pack_images.workers import Pool, run
 
 if TYPE_CHECKING:
-    from h5split.format import Header
     from h5split.sealing import Tables
 
 
@@ -64,12 +62,16 @@ def make_plan(
         PackError: There is nothing to pack, or it is not clear how.
         OSError: A folder cannot be read.
     """
-    found = scan(sources, settings.labels, manifests=manifests, reader=reader, output=output)
+    found = scan(sources, settings.labels, manifests=manifests, reader=reader)
+    found = without_known(found, output)
+    check_names(found)
+    read_by_others = [os.fspath(source) for source in sources] if reader else []
+    gone = missing(found, [*(manifest.path for manifest in manifests), *read_by_others])
     packs = sorted({path.pack.path for path in found.paths if isinstance(path, PackedRow)})
     shapes = {_agreed(pack, settings.pixels) for pack in packs}
     if len(shapes) > 1:
         raise PackError(f"expected packs of one image shape, found {', '.join(map(str, shapes))} in {', '.join(packs)}")
-    return plan(found, settings, shapes.pop() if shapes else _shape(found.paths, settings.pixels))
+    return plan(found, settings, shapes.pop() if shapes else _shape(found.paths, settings.pixels), gone)
 
 
 def _agreed(path: str, how: Pixels) -> Shape:
@@ -79,6 +81,7 @@ def _agreed(path: str, how: Pixels) -> Shape:
     pack = PackedImages(path)
     height, width, channels = pack.shape
     there = pack.header.settings
+    check_decoders(path, pack.header.packed_by)
     wanted = {"color": how.color, "fit": how.fit, "interpolation": how.interpolation, "exact": how.exact}
     if how.size is not None and how.size != (width, height):
         raise PackError(_disagreement(path, "size", f"{width}x{height}", f"{how.size[0]}x{how.size[1]}"))
@@ -113,8 +116,7 @@ def _shape(paths: Sequence[str | PackedRow], how: Pixels) -> Shape:
 
 
 def _none_decoded(count: int, first: str) -> str:
-    hint = "; --root says where a manifest's paths start from" if os.strerror(errno.ENOENT) in first else ""
-    return f"none of {count} images can be decoded; the first is {first}{hint}"
+    return f"none of {count} images can be decoded; the first is {first}"
 
 
 def _images_offset(stride: int) -> int:
@@ -148,8 +150,7 @@ class Job:
             PackError: The output is something else, sizes differ, or nothing can be decoded; nothing is left behind.
             UnfinishedError: The disk is full, or another run is at this output. What is done is kept.
         """
-        old = self._old()
-        versions = packed_by()
+        old, versions = find_old(self.output), packed_by()
         partial = Partial(
             self.output,
             self.plan.identity(versions),
@@ -159,17 +160,10 @@ class Job:
             self.plan.table_bytes,
         )
         try:
+            reused = old.file if self.reuse and old is not None and old.reusable(self.plan, versions) else None
             with contextlib.nullcontext() if pool.remote else partial.flushed_behind():
-                filled = self._fill(partial, pool, progress, self._reused(old, versions))
-            failures = sorted(filled.failures)
-            partial.hold()
-            if pool.remote:
-                self._check_written(partial, failures)
-            rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)
-            partial.move(rows)
-            tables = self._tables(partial, rows, failures, versions)
-            _sealing().seal(partial.descriptor, (len(rows), *self.plan.shape), tables)
-            partial.publish()
+                filled = self._fill(partial, pool, progress, reused)
+            tables = self._finish(partial, pool.remote, old, sorted(filled.failures), versions)
         except UnfinishedError:
             if not partial.records()["done"].any():
                 partial.discard()
@@ -185,41 +179,26 @@ class Job:
             partial.close()
         return self._summary(tables, filled, partial.restarts, time.monotonic() - started)
 
-    def _old(self) -> tuple[PackFile, Header] | None:
-        """The output that is there, unless it is damaged.
-
-        Raises:
-            PackError: Something is there that is no pack, and would be lost.
-        """
-        if os.path.isdir(self.output) or not self.output:
-            raise PackError(f"{self.output}: expected a file to write, found a folder; give a name such as images.h5")
-        if not os.path.exists(self.output) or (os.path.isfile(self.output) and os.path.getsize(self.output) == 0):
-            return None
-        if not os.path.isfile(self.output):
-            raise PackError(f"{self.output}: expected a file to write, found a device; give a name such as images.h5")
-        from h5split.format import NotAPackError, read
-
-        try:
-            file = pack_file(self.output)  # first: what another run publishes now is then another one
-            descriptor, header = read(self.output)
-        except NotAPackError:
-            raise PackError(
-                f"{self.output}: expected no file, or a pack to replace, found something else; "
-                "remove it, or give another --output"
-            ) from None
-        except (OSError, ValueError):
-            return None
-        os.close(descriptor)
-        return file, header
-
-    def _reused(self, old: tuple[PackFile, Header] | None, versions: Mapping[str, str]) -> PackFile | None:
-        """The output that is there, if its rows are what this run would make of the same files."""
-        if old is None or not self.reuse:
-            return None
-        file, header = old
-        now = json.loads(json.dumps(asdict(self.plan.settings.pixels)))
-        same = header.images.shape[1:] == self.plan.shape and header.packed_by == versions
-        return file if same and all(header.settings.get(name) == value for name, value in now.items()) else None
+    def _finish(
+        self,
+        partial: Partial,
+        remote: bool,
+        old: Old | None,
+        failures: Sequence[tuple[int, str]],
+        versions: Mapping[str, str],
+    ) -> Tables:
+        """Close gaps, seal and publish."""
+        partial.hold()
+        if remote:
+            self._check_written(partial, failures)
+        rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)
+        tables = self._tables(partial, rows, failures, versions)
+        if old is not None:
+            old.check_kept(self.plan, tables.digests, failures)
+        partial.move(rows)
+        _sealing().seal(partial.descriptor, (len(rows), *self.plan.shape), tables)
+        partial.publish()
+        return tables
 
     def _fill(self, partial: Partial, pool: Pool, progress: Progress | None, reuse: PackFile | None) -> Filled:
         """Have every row written; what became of them all."""

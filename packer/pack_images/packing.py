@@ -121,6 +121,7 @@ def pack(
     with open_pool(workers, executor) as pool:
         with interrupts_held():  # which make an ImportError of a library in C that is half loaded
             from pack_images.job import Job, make_plan, settings_of
+            from pack_images.output import output_path
 
         settings = settings_of(
             size,
@@ -133,9 +134,9 @@ def pack(
             order=order,
             seed=seed,
         )
-        target = os.path.realpath(output) if os.path.islink(output) else os.fspath(output)
-        plan = make_plan(_paths(sources), settings, manifests=_listed(manifest), reader=reader, output=target)
-        return Job(target, plan, strict, reuse).run(pool, progress, started)
+        path = output_path(output)
+        plan = make_plan(_paths(sources), settings, manifests=_listed(manifest), reader=reader, output=path)
+        return Job(path, plan, strict, reuse).run(pool, progress, started)
 
 
 def preview(
@@ -148,17 +149,22 @@ def preview(
     seed: int = 0,
     manifest: Manifest | Sequence[Manifest] = (),
     reader: Reader | None = None,
+    output: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """The plan that `pack` would follow with these arguments; nothing is written.
+
+    Without `output`, nothing is said of what is there already.
 
     Raises:
         PackError: As `pack` does.
         OSError: A folder cannot be read.
     """
     from pack_images.job import make_plan, settings_of
+    from pack_images.output import output_path
 
     settings = settings_of(size, color=color, labels=labels, order=order, seed=seed)
-    return make_plan(_paths(sources), settings, manifests=_listed(manifest), reader=reader)
+    path = None if output is None else output_path(output)
+    return make_plan(_paths(sources), settings, manifests=_listed(manifest), reader=reader, output=path)
 
 
 def _paths(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Sequence[str | os.PathLike[str]]:

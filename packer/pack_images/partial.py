@@ -5,7 +5,9 @@ which plan it follows and, for each row, what was written: 64 bytes a row behind
 is given a range of rows writes its pixels and then its records, at offsets of its own, so nothing is shared but the
 two files, and a run that ends early is continued by one that verifies what the journal claims.
 
-The journal is locked while a run uses it, so a second run at the same output is refused.
+Both begin with a mark. Where the pixels' mark is, HDF5's own will be: it is written last of all, so the file is marked
+or a whole pack at any time. A file at one of these paths that is neither is somebody else's: it is left alone, and the
+run refused. The journal is locked while a run uses it, so a second run at the same output is refused too.
 """
 
 from __future__ import annotations
@@ -17,15 +19,18 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from h5split.format import header_of, is_pack
 from h5split.interrupts import interrupts_held
 from h5split.rows import Rows
-from pack_images.errors import UnfinishedError
+from h5split.writing import check_replaceable, sync_folder
+from pack_images.errors import PackError, UnfinishedError
 from pack_images.plan import Place
 
 RECORD = np.dtype(
@@ -42,7 +47,10 @@ HEADING = 4096  # bytes before the first record
 sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system that has none
 _PACKED = struct.Struct("<Qq32s?15x")  # a RECORD
-_MAGIC = b"pack-images journal 1\n"
+_JOURNAL = b"pack-images journal 2\n"
+_PIXELS = b"pack-images partial 1\n"
+_LONGEST_IDENTITY = 256
+_WHOLE = "whole"
 _FLUSH_SECONDS = 0.05
 _HOLD_SECONDS = 60
 # A write of megabytes makes Linux look for megabytes of contiguous memory: 17 us a row of 12 KB at 4 MB a call, 2 to 3
@@ -77,26 +85,19 @@ class Partial:
         self._output = output
         self._rows = rows
         self.place = Place(f"{output}.partial", f"{output}.journal", identity, offset, stride)
-        self._journal = _locked(self.place.journal, output)
         self._pixels = -1
+        self._journal = _locked(self.place.journal, output)
         try:
-            magic = bytearray(len(_MAGIC))
-            read_into(self._journal, magic, 0)
-            if magic.rstrip(b"\0") not in (b"", _MAGIC):
-                raise UnfinishedError(
-                    f"{output}: expected no {self.place.journal}, or a journal of pack-images, found something else; "
-                    "remove it, or give another --output"
-                )
-            is_there = os.path.exists(self.place.pixels)
-            self.continues = is_there and is_of(self._journal, identity)
-            self.restarts = is_there and not self.continues and os.fstat(self._journal).st_size > 0
+            left = _identity_left(self.place.pixels)
+            is_new = os.fstat(self._journal).st_size == 0
+            self.continues = left in (identity, _WHOLE) and is_of(self._journal, identity)
+            self.restarts = left is not None and not is_new and not self.continues
             if not self.continues:
                 self._begin_anew()
-            self._pixels = os.open(self.place.pixels, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            self._reserve(offset + rows * stride + extra)
-            write_all(self._journal, _heading(identity), 0)
+            self._open_pixels()
+            self._lay_out(offset + rows * stride + extra)
         except BaseException:
-            self.close()
+            self._close_unused()
             raise
 
     @property
@@ -190,17 +191,26 @@ class Partial:
         return np.flatnonzero(wrong)
 
     def publish(self) -> None:
-        """Give the finished file its name, whole, and remove the journal."""
+        """Give the finished file its name, whole, and remove the journal.
+
+        Raises:
+            UnfinishedError: It cannot be read, or something that is no pack has come to its name meanwhile.
+        """
         os.fsync(self._pixels)
+        try:
+            header_of(self._pixels, self.place.pixels)
+            check_replaceable(self._output, "a pack", is_pack)
+        except ValueError as error:
+            raise UnfinishedError(f"{error}; what is done is kept in {self.place.pixels}") from error
         os.replace(self.place.pixels, self._output)
-        _sync_folder(self._output)
+        sync_folder(os.path.dirname(self._output) or os.curdir)
         os.unlink(self.place.journal)
         self.close()
 
     def discard(self) -> None:
         """Remove what was made."""
-        for path in (self.place.pixels, self.place.journal):
-            with contextlib.suppress(FileNotFoundError):
+        for path, descriptor in ((self.place.pixels, self._pixels), (self.place.journal, self._journal)):
+            if has_name(descriptor, path):
                 os.unlink(path)
         self.close()
 
@@ -218,22 +228,34 @@ class Partial:
 
     def _begin_anew(self) -> None:
         """New files, not emptied ones: whoever still writes to the old ones writes to nothing."""
-        while os.fstat(self._journal).st_size or os.path.lexists(self.place.pixels):  # another run may come between
-            for path in (self.place.pixels, self.place.journal):
+        while os.path.lexists(self.place.pixels) or os.fstat(self._journal).st_size:
+            for path, proves in ((self.place.pixels, _is_partial), (self.place.journal, _is_journal)):
+                _check_ours(path, proves)
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
             with interrupts_held():
                 os.close(self._journal)
                 self._journal = -1
-            self._journal = _locked(self.place.journal, self._output)
+            self._journal = _locked(self.place.journal, self._output)  # another run may come between
 
-    def _reserve(self, size: int) -> None:
-        """Take the disk space now, so that a full disk is noticed before anything is decoded."""
+    def _open_pixels(self) -> None:
+        new = 0 if self.continues else os.O_CREAT | os.O_EXCL
         try:
-            for descriptor, total in (
-                (self._journal, HEADING + self._rows * RECORD.itemsize),
-                (self._pixels, size),
+            self._pixels = os.open(self.place.pixels, os.O_RDWR | os.O_NOFOLLOW | new, 0o666)
+        except FileExistsError:
+            found = "expected nothing there, found a file that another program has just made"
+            raise PackError(f"{self.place.pixels}: {found}; remove it, or give another --output") from None
+
+    def _lay_out(self, size: int) -> None:
+        """Mark both files, and take the disk space now, so that a full disk is noticed before anything is decoded."""
+        identity = self.place.identity
+        try:
+            for descriptor, mark, total in (
+                (self._journal, _JOURNAL, HEADING + self._rows * RECORD.itemsize),
+                (self._pixels, _PIXELS, size),
             ):
+                write_all(descriptor, _marked(mark, identity), 0)
+                sync_data(descriptor)  # or the file is, after a power cut, nobody's
                 os.ftruncate(descriptor, max(total, os.fstat(descriptor).st_size))
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(descriptor, 0, total)
@@ -248,6 +270,21 @@ class Partial:
                 f"{self._output}: expected room for {size:,} bytes, found {free:,} bytes free ({error.strerror}); "
                 "make room, or give another --output"
             ) from error
+
+    def _close_unused(self) -> None:
+        """Let go of the files, without a journal that says nothing."""
+        with contextlib.suppress(OSError):
+            if os.fstat(self._journal).st_size == 0 and has_name(self._journal, self.place.journal):
+                os.unlink(self.place.journal)
+        self.close()
+
+
+def has_name(descriptor: int, path: str) -> bool:
+    """Whether a file that is open has this name, itself and not by a link."""
+    try:
+        return descriptor >= 0 and os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def share(pixels: int) -> None:
@@ -266,14 +303,47 @@ def _lock(descriptor: int, how: int) -> None:
 
 def is_of(journal: int, identity: str) -> bool:
     """Whether a journal is that of the plan with this identity."""
-    heading = _heading(identity)
-    found = bytearray(len(heading))
+    mark = _marked(_JOURNAL, identity)
+    found = bytearray(len(mark))
     read_into(journal, found, 0)
-    return found == heading
+    return found == mark
 
 
-def _heading(identity: str) -> bytes:
-    return _MAGIC + identity.encode() + b"\n"
+def _marked(mark: bytes, identity: str) -> bytes:
+    return mark + identity.encode() + b"\n"
+
+
+def _identity_left(path: str) -> str | None:
+    """The identity of the plan that pixels left here are of: `_WHOLE` of a file that was sealed; None of no file."""
+    _check_ours(path, _is_partial)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            head = file.read(len(_PIXELS) + _LONGEST_IDENTITY)
+    except FileNotFoundError:
+        return None
+    if head and not head.startswith(_PIXELS):
+        return _WHOLE
+    return head[len(_PIXELS) :].partition(b"\n")[0].decode("ascii", "replace")
+
+
+def _check_ours(path: str, proves: Callable[[BinaryIO], bool]) -> None:
+    """Check that there is nothing at a path of ours, or what an earlier run left.
+
+    Raises:
+        PackError: It is somebody else's.
+    """
+    try:
+        check_replaceable(path, "what an interrupted run of pack-images left", proves)
+    except ValueError as error:
+        raise PackError(str(error)) from error
+
+
+def _is_partial(file: BinaryIO) -> bool:
+    return file.read(len(_PIXELS)) == _PIXELS or is_pack(file)
+
+
+def _is_journal(file: BinaryIO) -> bool:
+    return file.read(len(_JOURNAL)) == _JOURNAL
 
 
 def read_records(journal: int, first: int, count: int) -> bytearray:
@@ -309,9 +379,15 @@ def read_into(descriptor: int, out: bytearray | memoryview, offset: int) -> None
 
 
 def _locked(path: str, output: str) -> int:
-    """A locked descriptor of the journal at `path`, and not of one that was removed meanwhile."""
+    """A locked descriptor of the journal at `path`, and not of one that was removed meanwhile.
+
+    Raises:
+        UnfinishedError: Another run has it, or there is no folder for it.
+        PackError: It is somebody else's file.
+    """
     while True:
         try:
+            _check_ours(path, _is_journal)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:
             folder = os.path.dirname(output) or "."
@@ -327,18 +403,6 @@ def _locked(path: str, output: str) -> int:
         except OSError:
             os.close(descriptor)
             raise
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return descriptor
-        os.close(descriptor)
-
-
-def _sync_folder(path: str) -> None:
-    try:
-        descriptor = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
-    except PermissionError:  # a folder that takes files and does not show them
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
+        if has_name(descriptor, path):
+            return descriptor
         os.close(descriptor)

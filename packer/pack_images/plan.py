@@ -180,6 +180,7 @@ class Plan:
         class_names: Sorted.
         shape: (H, W, C) of a row.
         settings: What decided all this.
+        missing: Files of tables that are not there, and will be left out.
     """
 
     sources: Sources
@@ -187,6 +188,7 @@ class Plan:
     class_names: Sequence[str]
     shape: Shape
     settings: Settings
+    missing: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -244,13 +246,13 @@ class Plan:
         return digest.hexdigest()
 
 
-def plan(sources: Sources, settings: Settings, shape: Shape) -> Plan:
+def plan(sources: Sources, settings: Settings, shape: Shape, missing: Sequence[str] = ()) -> Plan:
     """Decide the order of the rows and the number of each class."""
     class_names = sorted(set(sources.labels))
     number = {name: index for index, name in enumerate(class_names)}
     labels = np.fromiter((number[name] for name in sources.labels), np.int32, len(sources.labels))
     rows = np.arange(len(labels)) if settings.order == "sorted" else stratified_order(labels, settings.seed)
-    return Plan(sources.take(rows.tolist()), labels[rows], class_names, shape, settings)
+    return Plan(sources.take(rows.tolist()), labels[rows], class_names, shape, settings, missing)
 
 
 def survivors(count: int, failed: Sequence[int], order: Order) -> Rows:

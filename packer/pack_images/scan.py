@@ -52,7 +52,6 @@ def scan(
     *,
     manifests: Sequence[Manifest] = (),
     reader: Reader | None = None,
-    output: str | None = None,
 ) -> Sources:
     """Find the images in folders, packs and tables.
 
@@ -63,7 +62,6 @@ def scan(
             directly in it.
         manifests: Tables of files.
         reader: Reads each folder in place of the rules above.
-        output: A pack that is being made, and so is no source.
 
     Raises:
         PackError: A SOURCE is not there, lies inside another, has no clear labels, or there is no image at all.
@@ -73,7 +71,7 @@ def scan(
     if labels not in LABELS:
         raise PackError(f"labels: expected one of {', '.join(LABELS)}, found {labels!r}")
     found = Sources()
-    roots = list(_roots([os.fspath(source) for source in sources], output, found))
+    roots = list(_roots([os.fspath(source) for source in sources], found))
     _check_apart([root for root, _ in roots])
     folders = [root for root, is_folder in roots if is_folder]
     tables = iter([_read_by(reader, root) for root in folders] if reader else _scan_folders(folders, labels, found))
@@ -100,7 +98,7 @@ def scan(
     return found
 
 
-def _roots(sources: Iterable[str], output: str | None, found: Sources) -> Iterator[tuple[str, bool]]:
+def _roots(sources: Iterable[str], found: Sources) -> Iterator[tuple[str, bool]]:
     """Each SOURCE without a slash at its end, and whether it is a folder; the others are packs."""
     for given in sources:
         source = given.rstrip("/") or "/"
@@ -108,8 +106,6 @@ def _roots(sources: Iterable[str], output: str | None, found: Sources) -> Iterat
             yield source, True
         elif not os.path.lexists(source):
             raise PackError(f"{given}: expected a folder of images or a pack, found nothing there")
-        elif output is not None and os.path.exists(output) and os.path.samefile(source, output):
-            found.passed_over.append((source, "the output itself"))
         elif _is_hdf5(source):
             yield source, False
         else:

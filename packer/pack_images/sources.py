@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+_TICK_NS = 2_500_000_000  # longer than the longest tick, of FAT
 
 
 class PackFile(NamedTuple):
@@ -73,9 +76,24 @@ def stamp(status: os.stat_result) -> int:
     """A number of 64 bits that is another one after a file was changed, or another one took its name.
 
     The time at which a file was modified can be set to anything, in any century; the time its inode changed cannot be
-    set. (The hash of numbers is the same in every process of one Python; in another, files count as changed.)
+    set. (The hash of numbers is the same in every process of one Python; in another, files count as changed.) The
+    device is left out: its number differs from machine to machine.
     """
-    return hash((status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return hash((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
+def file_stamp(status: os.stat_result) -> int:
+    """The same of a source file on this machine; 0, which stands for no stamp, where it may have changed unseen.
+
+    Clocks of file systems tick: every 4 ms on a Linux disk, every 2 seconds on FAT. Two writes within a tick leave the
+    same time, so a file must have stood for longer. A time in the future is no proof either.
+    """
+    return hash((status.st_dev, stamp(status))) if is_settled(status) else 0
+
+
+def is_settled(status: os.stat_result) -> bool:
+    """Whether a file has stood for so long that a write from now on gives it another time."""
+    return time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _TICK_NS
 
 
 def pack_file(path: str) -> PackFile:
