@@ -6,9 +6,10 @@ as arrays.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as typing's, which takes longer to load than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from h5split.batches import SplitSequence
     from h5split.format import FormatError
     from h5split.images import PackedImages

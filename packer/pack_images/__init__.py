@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as typing's, which takes longer to load than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from pack_images.errors import DecodeError, PackError, SizeError, UnfinishedError
     from pack_images.manifest import Manifest
     from pack_images.packing import Summary, pack, preview

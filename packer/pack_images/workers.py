@@ -14,7 +14,9 @@ import errno
 import multiprocessing
 import multiprocessing.context
 import os
+import resource
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 
 _IN_FLIGHT = 4  # tasks for each worker: enough that none waits for the parent
 _KILLED = "its worker process died, or took too long, twice, while decoding it"
+_DESCRIPTORS = 64  # that this process may have open, by itself
+_DESCRIPTORS_A_WORKER = 8
+_LONGEST_FOLDER = 70  # bytes: of the 104 of a socket's address, less those of the names in it
+_SHORT_FOLDER = "/tmp"
 _SECONDS = 60  # of processor time that a picture may take, and one more for every million of pixels it may have
 
 
@@ -145,6 +151,7 @@ class LocalPool:
         self._workers = workers
         self._do = do or _do_in_time
         self._processes: _Processes | None = None
+        _allow_descriptors(_DESCRIPTORS + _DESCRIPTORS_A_WORKER * workers)
         _start_server()
 
     def __enter__(self) -> Self:
@@ -225,7 +232,8 @@ class _Processes:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             raise SystemExit(1)  # a worker that imports a main script without a guard; the parent says so
         self._do = do
-        self._executor = ProcessPoolExecutor(workers, _start_server(), _prepare)
+        with _shared_memory_named():
+            self._executor = ProcessPoolExecutor(workers, _start_server(), _prepare)
         self._ready = self._submit(_do_nothing)
 
     def submit(self, task: Task) -> Future[Filled]:
@@ -256,14 +264,60 @@ class _Processes:
             )
 
 
+def _allow_descriptors(wanted: int) -> None:
+    """Raise the limit of open files, where it is lower and may be raised.
+
+    Raises:
+        UnfinishedError: It may not.
+    """
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY or allowed >= wanted:
+        return
+    if most != resource.RLIM_INFINITY and most < wanted:
+        raise UnfinishedError(
+            f"worker processes: expected a limit of {wanted} open files or more, found {most}; ask for more by "
+            f"ulimit -n {wanted}, or give fewer --workers"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 def _start_server() -> multiprocessing.context.BaseContext:
     """The server that workers are forked from, loading; it is one for the whole process and needs no stopping."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pack_images.fill", "pack_images.workers"])
     start_tracker()
-    with interrupts_held():
+    with interrupts_held(), _short_folder():
         forkserver.ensure_running()
     return context
+
+
+@contextlib.contextmanager
+def _short_folder() -> Iterator[None]:
+    """Have multiprocessing make its folder in `/tmp` where TMPDIR is too long for the addresses of its sockets."""
+    before = tempfile.tempdir
+    if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_FOLDER:
+        tempfile.tempdir = _SHORT_FOLDER
+    try:
+        yield
+    except OSError as error:
+        raise UnfinishedError(
+            f"worker processes cannot start: expected a short TMPDIR that can be written to, found "
+            f"{tempfile.gettempdir()} ({error.strerror or error}); export TMPDIR={_SHORT_FOLDER}"
+        ) from error
+    finally:
+        tempfile.tempdir = before
+
+
+@contextlib.contextmanager
+def _shared_memory_named() -> Iterator[None]:
+    """Say of what there is too little for worker processes; by itself the error would be taken for the output's."""
+    try:
+        yield
+    except OSError as error:
+        what = "room in shared memory (/dev/shm)" if error.errno == errno.ENOSPC else "the means to start"
+        raise UnfinishedError(
+            f"worker processes: expected {what}, found {error.strerror or error}; provide for it, and try again"
+        ) from error
 
 
 def start_tracker() -> None:
