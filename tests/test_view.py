@@ -576,6 +576,58 @@ def test_the_predictions_are_no_output(small, tmp_path, capsys):
     assert status == 1
 
 
+@pytest.mark.parametrize(
+    "there",
+    [
+        "<!doctype html>",
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>My notes</title>',
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="generator" content="Hugo">\n',
+        '<meta name="generator" content="h5split view">\n',
+        "filename,split\n",
+    ],
+)
+def test_a_page_of_somebody_else_is_not_replaced_and_nothing_is_looked_at_for_it(small, tmp_path, there):
+    (tmp_path / "r.html").write_text(there)
+
+    def fail(*_):
+        raise AssertionError("it must be refused first")
+
+    message = (
+        r"r\.html: expected nothing there, or a page of h5split view to replace, found another file; remove it, or"
+    )
+    with pytest.raises(ValueError, match=message):
+        report(SplitSequence(small), None, tmp_path / "r.html", progress=fail)
+    assert (tmp_path / "r.html").read_text() == there
+
+
+def test_an_earlier_page_is_replaced_and_files_beside_it_stay(small, tmp_path):
+    before = made(SplitSequence(small), path=tmp_path / "r.html")
+    (tmp_path / "r.html.partial").write_text("mine")
+    (tmp_path / "link.html").symlink_to("r.html")
+    part = SplitSequence(small).select([3])
+    after = made(part, path=tmp_path / "link.html")
+    assert (tmp_path / "r.html").read_text() == after != before
+    assert (tmp_path / "r.html.partial").read_text() == "mine"
+    assert sorted(os.listdir(tmp_path)) == ["link.html", "r.html", "r.html.partial", "small.h5"]
+
+
+def test_a_page_that_another_run_writes_meanwhile_is_replaced(small, tmp_path):
+    def again(done, total):
+        made(SplitSequence(small).select([3]), path=tmp_path / "r.html")
+
+    page = made(SplitSequence(small), path=tmp_path / "r.html", progress=again)
+    assert "19 images" in text_of(between(page, "<header>", "</header>"))
+    assert sorted(os.listdir(tmp_path)) == ["r.html", "small.h5"]
+
+
+def test_a_page_can_go_to_stdout(small, tmp_path):
+    code = "import sys; from h5split.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "view", small, "-o", "/dev/stdout"], capture_output=True, check=True
+    )
+    assert done.stdout.decode() == made(SplitSequence(small))
+
+
 def test_an_output_that_is_no_file_is_not_replaced(small, tmp_path):
     """As /dev/null and /dev/stdout are not, which root could replace."""
     os.mkfifo(tmp_path / "pipe")

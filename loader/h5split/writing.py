@@ -100,6 +100,27 @@ def check_replaceable(path: str, kind: str, proves: Callable[[BinaryIO], bool]) 
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
+def check_writable(path: str | os.PathLike[str], kind: str, proves: Callable[[BinaryIO], bool]) -> str:
+    """Check that `written` may write to `path`: for work of which the file is the end.
+
+    Args:
+        path: What the user named.
+        kind: As in `check_replaceable`.
+        proves: As in `check_replaceable`.
+
+    Returns:
+        Where links lead, as `target` does.
+
+    Raises:
+        ValueError: As `target` and `check_replaceable`.
+        OSError: As `target` and `check_replaceable`.
+    """
+    path = target(path)
+    if not is_stream(path):
+        check_replaceable(path, kind, proves)
+    return path
+
+
 @contextlib.contextmanager
 def written(path: str | os.PathLike[str], kind: str, proves: Callable[[BinaryIO], bool]) -> Iterator[TextIO]:
     """A new file that appears at `path` when the block ends, whole, in place of nothing or of one of its kind.
@@ -116,18 +137,17 @@ def written(path: str | os.PathLike[str], kind: str, proves: Callable[[BinaryIO]
         The file: UTF-8, bytes that are not UTF-8 given as surrogates, newlines as they are. Bytes go to its `buffer`.
 
     Raises:
-        ValueError: As `check_replaceable`, before the block and after it; as `target`.
+        ValueError: As `check_writable`, before the block and after it.
         OSError: The file cannot be written. It names `path`.
     """
-    path = target(path)
+    path = check_writable(path, kind, proves)
     if is_stream(path):
-        with _as_text(open(path, "wb")) as file:
+        with as_text(open(path, "wb")) as file:
             yield file
         return
-    check_replaceable(path, kind, proves)
     temporary = temporary_beside(path)
     try:
-        with _as_text(exclusive(temporary)) as file:
+        with as_text(exclusive(temporary)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -158,6 +178,11 @@ def exclusive(path: str, dir_fd: int | None = None) -> BinaryIO:
         return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666, dir_fd=dir_fd)
 
     return open(path, "xb", opener=create)
+
+
+def as_text(file: BinaryIO) -> TextIO:
+    """A binary file as UTF-8: bytes that are not UTF-8 are given as surrogates, newlines stay as they are."""
+    return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def temporary_beside(path: str) -> str:
@@ -213,7 +238,3 @@ def _unproven(file: BinaryIO, proves: Callable[[BinaryIO], bool]) -> str | None:
         return f"a file that cannot be read ({error.strerror})"
     except ValueError as error:
         return f"another file, or a damaged one ({' '.join(str(error).split())})"
-
-
-def _as_text(file: BinaryIO) -> TextIO:
-    return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Mapping
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from h5split.view.gallery import Gallery
 from h5split.view.predictions import MOST_TILES
 from h5split.view.predictions import predictions as scored
 from h5split.view.statistics import look_at
+from h5split.writing import check_writable, written
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from h5split.batches import SplitSequence
     from h5split.packs import Packs
 
-_FIRST = b"<!doctype html>"  # of a page
+_KIND = "a page of h5split view"
+_FIRST = b"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="generator" content="h5split view">
+"""  # of a page
 _LOOKED_AT = 1 << 30  # bytes of pixels, unless every row is asked for
 
 
@@ -44,7 +50,8 @@ def report(
 ) -> None:
     """Write a page about the rows of a sequence, and about what a network makes of them.
 
-    The page is one file that needs no network. The same rows, predictions and seed give the same page.
+    The page is one file that needs no network. The same rows, predictions and seed give the same page. It appears whole
+    or not at all, and replaces nothing but an earlier page.
 
     Args:
         sequence: The rows.
@@ -61,8 +68,8 @@ def report(
             packs, or a file is there already that is no page.
         OSError: The page cannot be written.
     """
-    template, path = _template(), os.path.realpath(path)
-    _check_output(path)
+    template = _template()
+    check_writable(path, _KIND, _is_page)  # before minutes of work
     packs, rows = sequence.packs, sequence.rows
     if not len(rows):
         raise ValueError("expected rows to look at, found none")
@@ -82,7 +89,9 @@ def report(
         "sheets": sections.sheets(packs, rows, gallery, seed),
         "skipped": sections.skipped(packs),
     }
-    _write(path, template.render(**found, findings=findings(found), **_looks()))
+    text = template.render(**found, findings=findings(found), **_looks())
+    with written(path, _KIND, _is_page) as file:
+        file.write(text)
 
 
 def _sample(packs: Packs, rows: Rows, seed: int) -> Rows:
@@ -123,28 +132,5 @@ def _resource(name: str) -> str:
     return files("h5split.view").joinpath(name).read_text("utf-8")
 
 
-def _check_output(path: str) -> None:
-    """Only pages are replaced: a slip of the hand is no reason to lose a pack."""
-    if os.path.isfile(path) and os.path.getsize(path):
-        with open(path, "rb") as file:
-            if not file.read(len(_FIRST)).startswith(_FIRST):
-                raise ValueError(f"{path}: expected a page to replace, or nothing, found another file; name another")
-
-
-def _write(path: str, text: str) -> None:
-    """The page appears whole or not at all; a pipe or a device is written to."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        return
-    temporary = f"{path}.partial"
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, path) from error
-        raise
+def _is_page(file: BinaryIO) -> bool:
+    return file.read(len(_FIRST)) == _FIRST
