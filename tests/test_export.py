@@ -15,6 +15,7 @@ from PIL import Image
 from conftest import names_in, pixels_of, write_hole, write_pack
 from h5split import PackedImages, SplitSequence
 from h5split.export import export
+from h5split.newfolder import NewFolder
 from pack_images import Manifest, PackError, pack
 
 NAMES = names_in("a", {"cat": 20, "dog": 50, "emu": 30})
@@ -299,6 +300,119 @@ def test_an_export_that_fails_leaves_no_table(sequence, tmp_path):
     with pytest.raises(RuntimeError, match="enough"):
         export(sequence, tmp_path / "out", progress=fail)
     assert not (tmp_path / "out" / "manifest.csv").exists()
+
+
+def test_an_export_that_fails_says_what_is_there(sequence, tmp_path):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        export(sequence, tmp_path / "out", progress=fail, workers=1)
+    there = len(written(tmp_path / "out"))
+    expected = (
+        f"{tmp_path}/out holds {there} of 100 images, and no manifest.csv that lists them; remove it, or name another"
+    )
+    assert caught.value.__notes__ == [expected]
+
+
+# --- others write to the folder meanwhile
+
+
+def exported_while(sequence, folder, plant):
+    """Export, and have somebody else do something when all pictures are written, and the table is not."""
+    export(sequence, folder, progress=lambda done, total: plant() if done == total else None)
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_what_others_put_in_place_of_the_table_stays_as_it_is(sequence, tmp_path, kind):
+    table = tmp_path / "out" / "manifest.csv"
+    (tmp_path / "precious").write_text("mine")
+    plant = {"link": lambda: table.symlink_to(tmp_path / "precious"), "file": lambda: table.write_text("mine")}[kind]
+    with pytest.raises(FileExistsError) as caught:
+        exported_while(sequence, tmp_path / "out", plant)
+    assert caught.value.filename == str(table)
+    assert (tmp_path / "precious").read_text() == table.read_text() == "mine"
+    assert table.is_symlink() == (kind == "link")
+    assert sorted(os.listdir(tmp_path / "out")) == ["cat", "dog", "emu", "manifest.csv"]
+
+
+@pytest.mark.parametrize("name", ["out/dog", "out"])
+@pytest.mark.parametrize("instead", ["nothing", "a link to it", "another folder"])
+def test_a_folder_that_others_move_is_an_error_that_names_it(sequence, tmp_path, name, instead):
+    def plant():
+        (tmp_path / name).rename(tmp_path / "moved")
+        if instead == "a link to it" and name != "out":
+            (tmp_path / name).symlink_to(tmp_path / "moved")
+        elif instead == "another folder":
+            (tmp_path / name).mkdir()
+
+    with pytest.raises(
+        ValueError, match=f"^{tmp_path}/{name}: expected the folder that was made there, found something"
+    ):
+        exported_while(sequence, tmp_path / "out", plant)
+    assert not list(tmp_path.rglob("manifest.csv*"))
+
+
+@pytest.mark.parametrize("instead", ["link", "folder", "nothing"])
+def test_nothing_is_written_into_what_others_put_in_place_of_a_folder(tmp_path, instead):
+    (tmp_path / "elsewhere").mkdir()
+    with NewFolder(tmp_path / "out") as folder:
+        folder.make("train/cat")
+        folder.write("train/cat/a", b"1")
+        for place in ("train/cat", "train"):
+            (tmp_path / "out" / place).rename(tmp_path / "moved")
+            if instead == "link":
+                (tmp_path / "out" / place).symlink_to(tmp_path / "elsewhere")
+            elif instead == "folder":
+                (tmp_path / "out" / place).mkdir()
+            before = listing(tmp_path)
+            for act in (lambda: folder.write("train/cat/b", b"2"), lambda: folder.make("train/cat/dog")):
+                with pytest.raises(ValueError, match="out/train/cat: expected the folder that was made there, found"):
+                    act()
+            assert listing(tmp_path) == before
+            if instead == "link":
+                (tmp_path / "out" / place).unlink()
+            elif instead == "folder":
+                (tmp_path / "out" / place).rmdir()
+            (tmp_path / "moved").rename(tmp_path / "out" / place)
+        folder.write("train/cat/b", b"2")
+    assert (tmp_path / "out" / "train" / "cat" / "b").read_bytes() == b"2"
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "folder"])
+def test_what_others_put_in_place_of_a_new_file_or_folder_stays_as_it_is(tmp_path, kind):
+    plant = {"link": lambda path: path.symlink_to("../x"), "file": Path.touch, "folder": Path.mkdir}
+    with NewFolder(tmp_path / "out") as folder:
+        for name in ("a", "b", "c"):
+            plant[kind](tmp_path / "out" / name)
+        before = listing(tmp_path)
+        with pytest.raises(FileExistsError, match="out/a"):
+            folder.write("a", b"1")
+        with pytest.raises(FileExistsError, match="out/b"):
+            folder.make("b")
+        with pytest.raises(FileExistsError, match="out/c"), folder.last("c") as file:
+            file.write("1")
+        assert {**listing(tmp_path), str(tmp_path / "out"): None} == {**before, str(tmp_path / "out"): None}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_folder_behind_a_link_of_another_user_is_refused(sequence, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    os.lchown(tmp_path / "link", 12345, 12345)
+    for name in ("link", "link/"):
+        with pytest.raises(ValueError, match="link: expected a path without links of other users"):
+            export(sequence, f"{tmp_path}/{name}")
+    assert os.listdir(tmp_path / "there") == []
+
+
+def test_without_descriptors_of_folders_the_same_is_written(sequence, tmp_path, monkeypatch):
+    """As on Windows."""
+    monkeypatch.setattr("h5split.newfolder._HAS_DIR_FD", False)
+    export(sequence, tmp_path / "out", parts=sequence.split_by("split"))
+    assert texts(packed_again(tmp_path / "out")) == texts(PackedImages(sequence.packs.packs[0].path))
+    with pytest.raises(ValueError, match="out2/dog: expected the folder that was made there, found something else"):
+        exported_while(sequence, tmp_path / "out2", lambda: (tmp_path / "out2" / "dog").rename(tmp_path / "moved"))
 
 
 def test_progress_ends_with_every_image(sequence, tmp_path):

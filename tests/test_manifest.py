@@ -25,6 +25,11 @@ def table(here, text, name="table.csv"):
     return name
 
 
+def write_rows(path, heading, lines):
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        write_table(file, heading, lines)
+
+
 def images(here):
     return sorted(str(path.relative_to(here)) for path in (here / "data").rglob("*.png"))
 
@@ -183,7 +188,7 @@ def test_the_official_split_of_eurosat_packs(tmp_path):
 def test_names_of_a_column_are_stored_in_place_of_the_paths(here):
     names = ["a,b.png", " spaces ", "../../x", "", "/absolute", "new\nline", "carriage\rreturn"]
     lines = [(path, path.split("/")[1], name) for path, name in zip(images(here), names, strict=True)]
-    write_table(here / "table.csv", ["path", "label", "name"], lines)
+    write_rows(here / "table.csv", ["path", "label", "name"], lines)
     pack([], "out.h5", manifest=Manifest("table.csv", name_column="name"), order="sorted", workers=1)
     packed = PackedImages("out.h5")
     assert list(packed.filenames) == names
@@ -236,7 +241,7 @@ def test_the_command_takes_a_column_of_names(here, capsys):
 
 def test_another_column_of_names_makes_another_file_of_the_same_pixels(here):
     lines = [(path, path.split("/")[1], f"a{row}", f"b{row}") for row, path in enumerate(images(here))]
-    write_table(here / "table.csv", ["path", "label", "a", "b"], lines)
+    write_rows(here / "table.csv", ["path", "label", "a", "b"], lines)
     pack([], "out.h5", manifest=Manifest("table.csv", name_column="a"), workers=1)
     summary = pack([], "out.h5", manifest=Manifest("table.csv", name_column="b"), workers=1)
     assert (summary.copied, summary.decoded) == (7, 0)

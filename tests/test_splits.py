@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -188,6 +189,36 @@ def test_a_table_that_cannot_be_read_back_is_not_written(sequence, tmp_path):
     with pytest.raises(ValueError, match=f"split.csv: '{NAMES[5]}' is in two parts, 'train' and 'val'"):
         write_split(tmp_path / "split.csv", {"train": sequence.select([1, 5]), "val": sequence.select([5])})
     assert not (tmp_path / "split.csv").exists()
+
+
+@pytest.mark.parametrize("there", [b"", b"filename,split\nx,y\n", b"\xef\xbb\xbffilename,split\r\nx,y\r\n"], ids=repr)
+def test_an_earlier_table_is_replaced(sequence, tmp_path, there):
+    (tmp_path / "split.csv").write_bytes(there)
+    write_split(tmp_path / "split.csv", {"train": sequence.select([4])})
+    assert (tmp_path / "split.csv").read_bytes() == f"filename,split\n{NAMES[4]},train\n".encode()
+    assert os.listdir(tmp_path) == ["split.csv"]
+
+
+@pytest.mark.parametrize(
+    "there", ["path,label,filename,split\n", "filename,split,fold\n", "split,filename\n", "filename,split" * 99, "\0"]
+)
+def test_another_file_is_not_replaced_by_a_table(sequence, tmp_path, there):
+    (tmp_path / "split.csv").write_text(there)
+    with pytest.raises(
+        ValueError, match=r"split.csv: expected nothing there, or a table of parts to replace, found anot"
+    ):
+        write_split(tmp_path / "split.csv", {"train": sequence.select([4])})
+    assert (tmp_path / "split.csv").read_text() == there
+
+
+def test_a_pack_is_not_replaced_by_a_table(plain, tmp_path):
+    shutil.copy(plain, tmp_path / "a.h5")
+    sequence = SplitSequence(tmp_path / "a.h5")
+    with pytest.raises(
+        ValueError, match=r"a.h5: expected nothing there, or a table of parts to replace, found another"
+    ):
+        write_split(tmp_path / "a.h5", {"train": sequence})
+    assert (tmp_path / "a.h5").read_bytes() == plain.read_bytes()
 
 
 def test_rows_of_one_name_cannot_be_told_apart_by_a_table(tmp_path):

@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         console.end_quietly()
-        console.complain("h5split", "interrupted")
+        console.complain("h5split", console.with_notes("interrupted", error))
         return 130
     except BrokenPipeError:  # whoever reads, such as head, has seen enough
         for descriptor in (1, 2):
@@ -115,7 +115,7 @@ def _view(arguments: argparse.Namespace) -> int:
             every_row=arguments.every_row,
             progress=bar.show,
         )
-    if not arguments.quiet:
+    if not arguments.quiet and os.path.isfile(arguments.output):  # not into a page that goes to /dev/stdout
         print(f"{shown(arguments.output)}: {os.path.getsize(arguments.output) / 1e6:,.1f} MB; open it in a browser")
     return 0
 

@@ -90,10 +90,17 @@ def complain(program: str, text: str) -> None:
 
 
 def error_line(error: Exception) -> str:
-    """An error as one line."""
+    """An error as one line, with its notes."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{shown(str(error.filename))}: {error.strerror}" if error.filename else error.strerror
-    return shown(" ".join(str(error).split()))
+        line = f"{shown(str(error.filename))}: {error.strerror}" if error.filename else error.strerror
+    else:
+        line = shown(" ".join(str(error).split()))
+    return with_notes(line, error)
+
+
+def with_notes(line: str, error: BaseException) -> str:
+    """A line about an error, and the notes that were added to it."""
+    return "; ".join([line, *map(shown, getattr(error, "__notes__", ()))])
 
 
 def shown(text: str) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from h5split.machine import cores
+from h5split.newfolder import NewFolder
 from h5split.pictures import check_channels, picture
 from h5split.rows import Rows
 from h5split.splits import check_same_packs, write_table
@@ -59,7 +63,11 @@ def export(
     sorted` makes the same rows of it again.
 
     File names are made of the stored ones: their last part, without what is no letter of a file name anywhere, cut to
-    120 bytes; where two would be the same, the row's number follows. Nothing is written outside the folder.
+    120 bytes; where two would be the same, the row's number follows. Nothing is written outside the folder, whoever
+    plants links or swaps folders in it meanwhile, and nothing is replaced.
+
+    If it fails or is interrupted, the pictures that are there stay, and there is no `manifest.csv`; a note on the
+    exception (`__notes__`) says how many there are.
 
     Args:
         sequence: What to write.
@@ -72,7 +80,8 @@ def export(
         Images written.
 
     Raises:
-        ValueError: The folder is not empty, the rows have other than 1, 3 or 4 channels, or parts are of other packs.
+        ValueError: The folder is not empty, the rows have other than 1, 3 or 4 channels, parts are of other packs, or
+            somebody else has put another folder in place of one that was made.
         OSError: A file cannot be written.
     """
     packs = sequence.packs
@@ -80,20 +89,45 @@ def export(
     check_same_packs(packs, parts or {})
     rows, splits = _rows_and_splits(sequence, parts)
     paths = _paths(packs, rows, splits)
-    _make_folders(folder, paths)
+    written: list[int] = []
 
     def write(start: int) -> None:
         chosen = slice(start, start + _TASK)
         for pixels, path in zip(packs.pixels(rows[chosen]), paths[chosen], strict=True):
-            with open(os.path.join(folder, path), "xb") as file:
-                picture(pixels).save(file, "PNG", compress_level=3)
+            tree.write(path, _png(pixels))
+            written.append(1)
 
-    with ThreadPoolExecutor(workers or cores()) as executor:
-        for number, _ in enumerate(executor.map(write, range(0, len(rows), _TASK)), start=1):
-            if progress is not None:
-                progress(min(number * _TASK, len(rows)), len(rows))
-    _write_manifest(os.path.join(folder, MANIFEST), packs, rows, paths, splits)
+    with NewFolder(folder) as tree:
+        try:
+            for path in sorted({os.path.dirname(path) for path in paths}):
+                tree.make(path)
+            _in_threads(write, len(rows), workers, progress)
+            with tree.last(MANIFEST) as file:
+                _write_manifest(file, packs, rows, paths, splits)
+        except BaseException as error:
+            done = f"{len(written):,} of {len(rows):,} images"
+            error.add_note(f"{tree.path} holds {done}, and no {MANIFEST} that lists them; remove it, or name another")
+            raise
     return len(rows)
+
+
+def _in_threads(
+    write: Callable[[int], None], rows: int, workers: int | None, progress: Callable[[int, int], object] | None
+) -> None:
+    """Call `write` with the first row of each task; after an error, with no more."""
+    with (
+        ThreadPoolExecutor(workers or cores()) as executor,
+        contextlib.closing(executor.map(write, range(0, rows, _TASK))) as tasks,  # type: ignore[type-var]  # a generator
+    ):
+        for number, _ in enumerate(tasks, start=1):
+            if progress is not None:
+                progress(min(number * _TASK, rows), rows)
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    data = io.BytesIO()
+    picture(pixels).save(data, "PNG", compress_level=3)
+    return data.getvalue()
 
 
 def _rows_and_splits(
@@ -140,16 +174,7 @@ def _safe(text: str) -> str:
     return kept if kept and kept.partition(".")[0].upper() not in _RESERVED else f"_{kept}"
 
 
-def _make_folders(folder: str | os.PathLike[str], paths: list[str]) -> None:
-    os.makedirs(folder, exist_ok=True)
-    found = next(iter(os.listdir(folder)), None)
-    if found is not None:
-        raise ValueError(f"{os.fspath(folder)}: expected a new or empty folder, found {found!r} in it; name another")
-    for path in sorted({os.path.dirname(path) for path in paths}):
-        os.makedirs(os.path.join(folder, path))
-
-
-def _write_manifest(path: str, packs: Packs, rows: Rows, paths: list[str], splits: list[str] | None) -> None:
+def _write_manifest(file: TextIO, packs: Packs, rows: Rows, paths: list[str], splits: list[str] | None) -> None:
     """The table of what was written; `source` is left out, as the table is the source of what is packed from it."""
     names = [packs.class_names[label] for label in packs.labels[rows].tolist()]
     header, columns = ["path", "label", "filename"], [paths, names, packs.filenames.take(rows)]
@@ -160,4 +185,4 @@ def _write_manifest(path: str, packs: Packs, rows: Rows, paths: list[str], split
         if name != "source" and not (name == "split" and splits is not None):
             header.append(name)
             columns.append(column.take(rows))
-    write_table(path, header, zip(*columns, strict=True))
+    write_table(file, header, zip(*columns, strict=True))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from h5split.rows import identical
+from h5split.writing import written
 
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence
@@ -65,25 +67,32 @@ def write_split(path: str | os.PathLike[str], parts: Mapping[str, Part]) -> None
     it.
 
     Args:
-        path: The table to write.
+        path: The table to write. It appears whole or not at all, and replaces nothing but an earlier table of parts.
         parts: Name -> sequence.
 
     Raises:
-        ValueError: A file name occurs twice: such a table tells rows apart by it.
+        ValueError: A file name occurs twice: such a table tells rows apart by it. Or there is another file.
+        OSError: The table cannot be written.
     """
     lines = [(name, split) for split, part in parts.items() for name in part.filenames]
     _by_name(path, lines)
-    write_table(path, _HEADER, lines)
+    with written(path, "a table of parts", _is_table_of_parts) as file:
+        write_table(file, _HEADER, lines)
 
 
-def write_table(path: str | os.PathLike[str], header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    """Write a CSV that keeps every text as it is, bytes that are not UTF-8 included."""
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        for line in chain([header], lines):
-            bare = "\r" in "".join(line)  # which Python before 3.13 does not quote by itself
-            (quoted if bare else writer).writerow(line)
+def write_table(file: TextIO, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """Write a CSV that keeps every text as it is, bytes that are not UTF-8 included.
+
+    Args:
+        file: As `h5split.writing.written` gives it.
+        header: Names of columns.
+        lines: A text for each column.
+    """
+    writer = csv.writer(file, lineterminator="\n")
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for line in chain([header], lines):
+        bare = "\r" in "".join(line)  # which Python before 3.13 does not quote by itself
+        (quoted if bare else writer).writerow(line)
 
 
 def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[str, NDArray[np.int64]]:
@@ -138,6 +147,11 @@ def check_same_packs(packs: Packs, parts: Mapping[str, SplitSequence]) -> None:
     for name, part in parts.items():
         if part.packs is not packs and part.packs.fingerprint != packs.fingerprint:
             raise ValueError(f"part {name!r}: expected rows of {packs!r}, found rows of {part.packs!r}")
+
+
+def _is_table_of_parts(file: BinaryIO) -> bool:
+    """Whether a file begins with the heading of `write_split`, as spreadsheets save it too."""
+    return file.readline(99).removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n") == ",".join(_HEADER).encode()
 
 
 def _by_name(path: str | os.PathLike[str], lines: Sequence[tuple[Any, Any]]) -> dict[str, str]:
