@@ -321,8 +321,11 @@ class SplitSequence:
             ValueError: There is no such column; the message lists those there are.
         """
         values, part = np.unique(self._column(column), return_inverse=True)
-        texts = Texts(values)
-        return {texts[index]: self._child(self._rows[part == index]) for index in range(len(values))}
+        order = np.argsort(part, kind="stable")
+        ends = np.cumsum(np.bincount(part, minlength=len(values))).tolist()
+        starts = [0, *ends[:-1]]
+        members = (self._rows[order[start:end]] for start, end in zip(starts, ends, strict=False))
+        return {text: self._child(rows) for text, rows in zip(Texts(values), members, strict=True)}
 
     def read_split(self, path: str | os.PathLike[str]) -> dict[str, Self]:
         """One part for each split in a table that `write_split` made: a CSV with the columns `filename` and `split`.

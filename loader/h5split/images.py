@@ -181,8 +181,12 @@ class PackedImages:
     @property
     def skipped(self) -> list[tuple[str, str]]:
         """(filename, reason) of each file that was left out."""
-        names, reasons = self._array(self.header.skipped_filenames), self._array(self.header.skipped_reasons)
-        return [(decode(name), decode(reason)) for name, reason in zip(names.tolist(), reasons.tolist(), strict=True)]
+        return list(zip(*self.skipped_texts, strict=True))
+
+    @property
+    def skipped_texts(self) -> tuple[Texts, Texts]:
+        """File names and reasons of the files that were left out, decoded when they are asked for."""
+        return Texts(self._array(self.header.skipped_filenames)), Texts(self._array(self.header.skipped_reasons))
 
     @property
     def stride(self) -> int:

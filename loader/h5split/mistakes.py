@@ -44,20 +44,33 @@ def find_mistakes(
         ValueError: Predictions are of another shape, or not finite.
     """
     scores = scores_of(predictions, len(labels), len(class_names))
-    predicted = scores.argmax(axis=1)
-    confidence = scores[np.arange(len(labels)), predicted]
-    wrong = np.flatnonzero(predicted != labels)
-    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    wrong, predicted, confidence = wrong_rows(scores, labels)
     return [
         Mistake(
             filename=filenames[position],
             label=class_names[labels[position]],
-            predicted=class_names[predicted[position]],
-            confidence=float(confidence[position]),
+            predicted=class_names[taken_for],
+            confidence=float(score),
             position=position,
         )
-        for position in wrong.tolist()
+        for position, taken_for, score in zip(wrong.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
     ]
+
+
+def wrong_rows(
+    scores: NDArray[Any], labels: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+    """Where the mistakes are, most confident first; the class each was taken for; what that class was given: (M,) each.
+
+    Args:
+        scores: (N, K), as `scores_of` gives them.
+        labels: int32 (N,).
+    """
+    predicted = scores.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    confidence = scores[wrong, predicted[wrong]]
+    order = np.argsort(-confidence, kind="stable")
+    return wrong[order], predicted[wrong[order]], confidence[order]
 
 
 def scores_of(predictions: NDArray[Any], count: int, classes: int) -> NDArray[Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from h5split.console import count, shown
+from h5split.console import count
+from h5split.view.limits import brief
 
 _UNBALANCED = 10  # times as many of one class as of another
+_NAMED = 5  # classes in a line
 _GRADES = ("bad", "doubtful", "fine")
 
 
@@ -48,9 +50,10 @@ def _identical(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _split(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if section["leaking"]:
         yield "bad", f"{count(section['leaking'], 'image')} in more than one part of the split, as identical files"
-    for part, names in section["missing"].items():
-        if names:
-            yield "bad", f"No image of {_some(names)} in {shown(part)}"
+    for part in section["missing"]["parts"]:
+        yield "bad", f"No image of {_some(part)} in {brief(part['part'])}"
+    if section["missing"]["more"]:
+        yield "bad", f"Classes without an image in {count(section['missing']['more'], 'more part')}"
 
 
 def _outliers(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -63,7 +66,7 @@ def _outliers(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _classes(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if section["most"] > _UNBALANCED * section["least"]:
         yield "doubtful", f"Classes have from {section['least']:,} to {section['most']:,} images"
-    if section["empty"]:
+    if section["empty"]["count"]:
         yield "doubtful", f"No image of {_some(section['empty'])}"
 
 
@@ -78,8 +81,11 @@ def _predictions(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield ("doubtful" if wrong else "fine"), text
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(shown, names[:5])) + (f" and {len(names) - 5:,} more classes" if len(names) > 5 else "")
+def _some(classes: Mapping[str, Any]) -> str:
+    """The first names of classes, and how many more there are."""
+    first = classes["names"][:_NAMED]
+    more = classes["count"] - len(first)
+    return ", ".join(map(brief, first)) + (f" and {count(more, 'more class', 'more classes')}" if more else "")
 
 
 _JUDGES = {

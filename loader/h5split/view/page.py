@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from h5split.console import count, shown
+from h5split.console import count
 from h5split.rows import Rows, permutation
 from h5split.splits import check_same_packs
 from h5split.view import sections
 from h5split.view.findings import findings
 from h5split.view.gallery import Gallery
+from h5split.view.limits import brief, extremes
 from h5split.view.predictions import MOST_TILES
 from h5split.view.predictions import predictions as scored
 from h5split.view.statistics import look_at
@@ -78,10 +79,11 @@ def report(
     gallery = Gallery(packs, tiles=sections.most_tiles(len(packs.class_names)) + (predictions is not None) * MOST_TILES)
     about = None if predictions is None else scored(packs, sequence.delivered, np.asarray(predictions), gallery)
     chosen = rows if every_row else _sample(packs, rows, seed)
-    statistics = look_at(packs, chosen, progress)
+    pictured = set(extremes(sections.class_counts(packs, rows)).tolist())
+    statistics = look_at(packs, chosen, gallery.data_uri, pictured, progress)
     found = {
         "overview": sections.overview(packs, rows, len(chosen)),
-        "classes": sections.classes(packs, rows, statistics, gallery),
+        "classes": sections.classes(packs, rows, statistics),
         "split": None if parts is None else sections.split(packs, rows, parts),
         "identical": sections.identical(packs, rows, gallery),
         "outliers": sections.outliers(packs, statistics, gallery),
@@ -89,9 +91,8 @@ def report(
         "sheets": sections.sheets(packs, rows, gallery, seed),
         "skipped": sections.skipped(packs),
     }
-    text = template.render(**found, findings=findings(found), **_looks())
     with written(path, _KIND, _is_page) as file:
-        file.write(text)
+        file.writelines(template.generate(**found, findings=findings(found), **_looks()))
 
 
 def _sample(packs: Packs, rows: Rows, seed: int) -> Rows:
@@ -114,7 +115,7 @@ def _template() -> Any:
     environment.filters["number"] = lambda number: f"{number:,}"
     environment.filters["count"] = count
     environment.filters["percent"] = lambda share: "" if share is None else f"{share:.1%}"
-    environment.filters["shown"] = shown
+    environment.filters["shown"] = brief
     return environment.get_template("page.html")
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.console import shown
-from h5split.mistakes import Mistake, find_mistakes, scores_of
+from h5split.mistakes import scores_of, wrong_rows
 from h5split.packs import Packs
 from h5split.rows import Rows
-from h5split.view.gallery import Gallery
+from h5split.view.gallery import Gallery, Tile
+from h5split.view.limits import CLASSES, LISTED, brief
 
 _MISTAKES = 120
 _OF_A_PAIR = 6  # mistakes that are shown of each pair of classes, if need be
@@ -35,64 +35,89 @@ def predictions(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery)
     """
     labels, names = packs.labels[rows], packs.class_names
     scores = scores_of(given, len(rows), len(names))
-    predicted = scores.argmax(axis=1)
-    confidence = scores[np.arange(len(rows)), predicted]
-    matrix = np.zeros((len(names), len(names)), np.int64)
-    np.add.at(matrix, (labels, predicted), 1)
-    mistakes = find_mistakes(scores, labels, packs.filenames.take(rows), names)
-    confusions = _confusions(matrix, names)
+    wrong, taken_for, sure = wrong_rows(scores, labels)
+    pairs = labels[wrong].astype(np.int64) * len(names) + taken_for
+    frequent = _by_frequency(pairs)
+    chosen = _chosen(len(wrong), [members for _, members in frequent])
     are_shares = scores.min() >= 0 and scores.max() <= 1
-    chosen = _chosen(mistakes, confusions)
-    sure = [f"{mistake.confidence:.1%}" if are_shares else f"score {mistake.confidence:.3g}" for mistake in chosen]
+    predicted = scores.argmax(axis=1)
+    tiles = _tiles(packs, rows[wrong[chosen]], taken_for[chosen], sure[chosen], are_shares, gallery)
     return {
         "count": len(rows),
-        "wrong": len(mistakes),
-        "accuracy": 1 - len(mistakes) / len(rows),
-        "names": names,
-        "matrix": matrix.tolist() if len(names) <= _MATRIX_CLASSES else None,
-        "classes": _scores_by_class(matrix, names),
-        "confusions": confusions[:_CONFUSIONS],
-        "confidence": _confidence(confidence, predicted == labels) if are_shares else None,
-        "tiles": gallery.tiles(
-            rows[np.array([mistake.position for mistake in chosen], np.int64)],
-            [f"taken for {shown(mistake.predicted)}, {score}" for mistake, score in zip(chosen, sure, strict=True)],
-            [mistake.predicted for mistake in chosen],
-        ),
+        "wrong": len(wrong),
+        "accuracy": 1 - len(wrong) / len(rows),
+        "names": names if len(names) <= _MATRIX_CLASSES else sorted({tile.label for tile in tiles}),
+        "taken_for": names if len(names) <= _MATRIX_CLASSES else sorted({tile.predicted for tile in tiles}),
+        "matrix": _matrix(labels, predicted, len(names)).tolist() if len(names) <= _MATRIX_CLASSES else None,
+        "classes": _scores_by_class(labels, predicted, names),
+        "all_classes": len(names),
+        "confusions": [
+            {"label": names[pair // len(names)], "predicted": names[pair % len(names)], "count": len(members)}
+            for pair, members in frequent[:_CONFUSIONS]
+        ],
+        "confidence": _confidence(scores[np.arange(len(rows)), predicted], predicted == labels) if are_shares else None,
+        "tiles": tiles,
     }
 
 
-def _chosen(mistakes: Sequence[Mistake], confusions: Sequence[dict[str, Any]]) -> list[Mistake]:
+def _by_frequency(pairs: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
+    """Pairs of classes that are taken for one another, most frequent first, and which mistakes are of each.
+
+    Args:
+        pairs: int64 (M,), the pair of each mistake, most confident first: label * K + prediction.
+    """
+    order = np.argsort(pairs, kind="stable")
+    found, starts, counts = np.unique(pairs[order], return_index=True, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:LISTED].tolist()
+    return [(int(found[at]), order[starts[at] : starts[at] + counts[at]]) for at in most]
+
+
+def _chosen(mistakes: int, of_pair: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     """The most confident mistakes, and the first of each pair of classes, so that there is something to see of it."""
-    of_pair: dict[tuple[str, str], list[int]] = {}
-    for number, mistake in enumerate(mistakes):
-        of_pair.setdefault((mistake.label, mistake.predicted), []).append(number)
-    chosen = set(range(min(_MISTAKES, len(mistakes))))
-    for pair in confusions:
-        if len(chosen) + _OF_A_PAIR <= MOST_TILES:
-            chosen.update(of_pair[pair["label"], pair["predicted"]][:_OF_A_PAIR])
-    return [mistakes[number] for number in sorted(chosen)]
+    chosen = set(range(min(_MISTAKES, mistakes)))
+    for members in of_pair:
+        if len(chosen) + _OF_A_PAIR > MOST_TILES:
+            break
+        chosen.update(members[:_OF_A_PAIR].tolist())
+    return np.array(sorted(chosen), np.int64)
 
 
-def _scores_by_class(matrix: NDArray[np.int64], names: Sequence[str]) -> list[dict[str, Any]]:
-    right, of_class, as_class = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+def _tiles(
+    packs: Packs,
+    rows: Rows,
+    taken_for: NDArray[np.int64],
+    sure: NDArray[Any],
+    are_shares: bool,
+    gallery: Gallery,
+) -> list[Tile]:
+    names = [packs.class_names[label] for label in taken_for.tolist()]
+    scores = [f"{score:.1%}" if are_shares else f"score {score:.3g}" for score in sure.tolist()]
+    notes = [f"taken for {brief(name)}, {score}" for name, score in zip(names, scores, strict=True)]
+    return gallery.tiles(rows, notes, names)
+
+
+def _matrix(labels: NDArray[np.int32], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """How many of each class (a line each) are taken for each class: int64 (K, K)."""
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (labels, predicted), 1)
+    return matrix
+
+
+def _scores_by_class(
+    labels: NDArray[np.int32], predicted: NDArray[np.int64], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Recall and precision of each class; of many classes, of those with the lowest recall."""
+    of_class, as_class = (np.bincount(found, minlength=len(names)) for found in (labels, predicted))
+    right = np.bincount(labels[labels == predicted], minlength=len(names))
+    lowest = np.argsort(np.where(of_class > 0, right / np.maximum(of_class, 1), np.inf), kind="stable")
     return [
         {
-            "name": name,
+            "name": names[label],
             "count": int(of_class[label]),
             "recall": right[label] / of_class[label] if of_class[label] else None,
             "precision": right[label] / as_class[label] if as_class[label] else None,
         }
-        for label, name in enumerate(names)
-    ]
-
-
-def _confusions(matrix: NDArray[np.int64], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The pairs of classes that are taken for one another, the most frequent first."""
-    off = matrix - np.diag(np.diagonal(matrix))
-    order = np.argsort(-off, axis=None, kind="stable")[: np.count_nonzero(off)]
-    return [
-        {"label": names[label], "predicted": names[predicted], "count": int(off[label, predicted])}
-        for label, predicted in (divmod(at, len(names)) for at in order.tolist())
+        for label in np.sort(lowest[:CLASSES]).tolist()
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from h5split.console import dimensions
 from h5split.rows import Rows, duplicates, permutation
-from h5split.splits import leaks
+from h5split.rows import identical as groups_of_identical
 from h5split.view.gallery import Gallery
+from h5split.view.limits import LISTED, NAMES, PARTS, extremes
 from h5split.view.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ _SHEET_TILES = 60  # of a class
 _ALL_TILES = 720  # of all classes
 _OUTLIERS = 24
 _GROUPS = 40  # of identical files
-_LISTED = 500  # files that were left out, or are in two parts
 _NEARLY_BLANK = 2.0  # grey levels
 _BINS = 24
+_MOST_CLASSES = 5  # that outliers are of
 
 
 def most_tiles(classes: int) -> int:
@@ -50,26 +51,41 @@ def overview(packs: Packs, rows: Rows, looked_at: int) -> Section:
     }
 
 
-def classes(packs: Packs, rows: Rows, statistics: Statistics, gallery: Gallery) -> Section:
-    """How many there are of each class, and what its pixels are like."""
-    counts = np.bincount(packs.labels[rows], minlength=len(packs.class_names))
+def class_counts(packs: Packs, rows: Rows) -> NDArray[np.int64]:
+    """Rows of each class: int64 (K,)."""
+    return np.bincount(packs.labels[rows], minlength=len(packs.class_names))
+
+
+def classes(packs: Packs, rows: Rows, statistics: Statistics) -> Section:
+    """How many there are of each class, and what its pixels are like; of many classes, the largest and the smallest."""
+    counts = class_counts(packs, rows)
+    most = int(counts.max())
     entries: list[Section] = []
-    of_rows = statistics.brightness
-    for label, name in enumerate(packs.class_names):
-        entry = {"name": name, "count": int(counts[label]), "share": counts[label] / counts.max(), "mean_image": None}
-        if label in statistics.mean_images:
-            mean, deviation = statistics.of_class(label)
-            brightness = np.histogram(of_rows[statistics.labels == label], _BINS, (0, 255))[0]
-            entry |= {
-                "mean_image": gallery.data_uri(statistics.mean_images[label].round().astype(np.uint8)),
-                "mean": [f"{value:.0f}" for value in mean],
-                "deviation": [f"{value:.0f}" for value in deviation],
-                "brightness": (brightness / max(1, brightness.max())).tolist(),
-            }
-        entries.append(entry)
-    there = [entry["count"] for entry in entries if entry["count"]]
-    empty = [entry["name"] for entry in entries if not entry["count"]]
-    return {"classes": entries, "least": min(there), "most": max(there), "empty": empty}
+    for label in extremes(counts).tolist():
+        number = int(counts[label])
+        entry = {"name": packs.class_names[label], "count": number, "share": number / most, "mean_image": None}
+        entries.append(entry | _pixels_of_class(statistics, label))
+    empty = np.flatnonzero(counts == 0)
+    return {
+        "classes": entries,
+        "total": len(counts),
+        "least": int(counts[counts > 0].min()),
+        "most": most,
+        "empty": {"count": len(empty), "names": _names(packs, empty)},
+    }
+
+
+def _pixels_of_class(statistics: Statistics, label: int) -> Section:
+    if label not in statistics.mean_images:
+        return {}
+    mean, deviation = statistics.of_class(label)
+    brightness = np.histogram(statistics.brightness[statistics.members(label)], _BINS, (0, 255))[0]
+    return {
+        "mean_image": statistics.mean_images[label],
+        "mean": [f"{value:.0f}" for value in mean],
+        "deviation": [f"{value:.0f}" for value in deviation],
+        "brightness": (brightness / max(1, brightness.max())).tolist(),
+    }
 
 
 def sheets(packs: Packs, rows: Rows, gallery: Gallery, seed: int) -> Section:
@@ -91,11 +107,14 @@ def outliers(packs: Packs, statistics: Statistics, gallery: Gallery) -> Section:
     def first(key: NDArray[Any], where: NDArray[np.bool_] | None = None) -> Section:
         among = np.arange(len(key)) if where is None else np.flatnonzero(where)
         among = among[np.lexsort([statistics.rows[among], key[among]])]
-        by_class = Counter(packs.class_names[label] for label in statistics.labels[among].tolist())
+        by_class = np.bincount(statistics.labels[among], minlength=1)
+        most = np.argsort(-by_class, kind="stable")[:_MOST_CLASSES]
         notes = [f"brightness {brightness[at]:.0f}, contrast {contrast[at]:.1f}" for at in among[:_OUTLIERS].tolist()]
         return {
             "count": len(among),
-            "by_class": by_class.most_common(5),
+            "by_class": [
+                (packs.class_names[label], int(by_class[label])) for label in most.tolist() if by_class[label]
+            ],
             "tiles": gallery.tiles(statistics.rows[among[:_OUTLIERS]], notes),
         }
 
@@ -121,32 +140,77 @@ def identical(packs: Packs, rows: Rows, gallery: Gallery) -> Section:
 
 def skipped(packs: Packs) -> Section:
     """Files that were left out when it was packed, and why."""
-    files = [entry for pack in packs.packs for entry in pack.skipped]
-    reasons = Counter(reason for _, reason in files)
-    return {"count": len(files), "reasons": reasons.most_common(_LISTED), "files": files[:_LISTED]}
+    reasons: Counter[str] = Counter()
+    files: list[tuple[str, str]] = []
+    for pack in packs.packs:
+        names, why = pack.skipped_texts
+        reasons.update(why)
+        files += zip(names[: LISTED - len(files)], why[: LISTED - len(files)], strict=True)
+    return {"count": reasons.total(), "reasons": reasons.most_common(LISTED), "files": files}
 
 
 def split(packs: Packs, rows: Rows, parts: Mapping[str, SplitSequence]) -> Section:
     """How classes are spread over the parts of a split, and what is in two of them."""
-    counts = np.stack([np.bincount(part.classes, minlength=len(packs.class_names)) for part in parts.values()])
-    there = np.bincount(packs.labels[rows], minlength=len(packs.class_names)) > 0
-    shared = leaks(*parts.values())
+    there = class_counts(packs, rows)
+    names, sizes, counts, missing = _parts_by_class(packs, parts, there > 0)
+    leaking, leaks = _leaks(packs, parts)
     in_parts = np.zeros(len(packs), np.bool_)
     for part in parts.values():
         in_parts[part.rows] = True
     return {
-        "parts": list(parts),
-        "totals": counts.sum(axis=1).tolist(),
+        "parts": names,
+        "more_parts": max(0, len(parts) - PARTS),
+        "totals": sizes,
         "classes": [
-            {"name": name, "counts": of_class.tolist(), "total": max(1, int(of_class.sum()))}
-            for name, of_class in zip(packs.class_names, counts.T, strict=True)
+            {
+                "name": packs.class_names[label],
+                "counts": counts[:, label].tolist(),
+                "total": max(1, counts[:, label].sum()),
+            }
+            for label in extremes(there).tolist()
         ],
-        "missing": {name: _names(packs, there & (of_part == 0)) for name, of_part in zip(parts, counts, strict=True)},
-        "leaking": len(shared),
-        "leaks": [[name for names in leak for name in names] for leak in shared[:_LISTED]],
+        "all_classes": len(there),
+        "missing": missing,
+        "leaking": leaking,
+        "leaks": leaks,
         "in_none": int((~in_parts[rows]).sum()),
     }
 
 
-def _names(packs: Packs, which: NDArray[np.bool_]) -> Sequence[str]:
-    return [packs.class_names[label] for label in np.flatnonzero(which).tolist()]
+def _parts_by_class(
+    packs: Packs, parts: Mapping[str, SplitSequence], there: NDArray[np.bool_]
+) -> tuple[list[str], list[int], NDArray[np.int64], Section]:
+    """Names of the largest parts, rows in each, rows by part and class, and parts that lack classes that are `there`.
+
+    The other parts, if there are any, are one more: the last of the sizes and counts.
+    """
+    sizes = np.array([len(part.rows) for part in parts.values()], np.int64)
+    shown = np.sort(np.argsort(-sizes, kind="stable")[:PARTS]).tolist()
+    counts = np.zeros((len(shown) + (len(parts) > len(shown)), len(there)), np.int64)
+    missing: Section = {"parts": [], "more": 0}
+    for number, (name, part) in enumerate(parts.items()):
+        of_class = np.bincount(part.classes, minlength=len(there))
+        counts[shown.index(number) if number in shown else -1] += of_class
+        lacking = np.flatnonzero(there & (of_class == 0))
+        if len(lacking) and len(missing["parts"]) < NAMES:
+            missing["parts"].append({"part": name, "count": len(lacking), "names": _names(packs, lacking)})
+        elif len(lacking):
+            missing["more"] += 1
+    names = list(parts)
+    return [names[number] for number in shown], counts.sum(axis=1).tolist(), counts, missing
+
+
+def _leaks(packs: Packs, parts: Mapping[str, SplitSequence]) -> tuple[int, list[Section]]:
+    """How many contents are in several parts, and the files of the first of them."""
+    rows = np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts.values())])
+    part_of = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts.values()])
+    leaking = [
+        group for group in groups_of_identical(packs.digests(rows)) if (part_of[group] != part_of[group[0]]).any()
+    ]
+    return len(leaking), [
+        {"count": len(group), "names": list(packs.filenames.take(rows[group[:NAMES]]))} for group in leaking[:LISTED]
+    ]
+
+
+def _names(packs: Packs, labels: NDArray[np.int64]) -> list[str]:
+    return [packs.class_names[label] for label in labels[:NAMES].tolist()]

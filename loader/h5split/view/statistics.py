@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,15 @@ _MAYBE_BLANK = 1.0  # grey levels of deviation, below which pixels are compared 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the rows that were looked at, in their order.
+    """Of the rows that were looked at, ordered by label.
 
     Attributes:
         rows: int64 (M,).
-        labels: int32 (M,).
+        labels: int32 (M,), ascending.
         means: float64 (M, C), of each channel, in grey levels from 0 to 255.
         deviations: float64 (M, C), the standard deviation of each channel within a row.
         blank: bool (M,), whether all pixels of a row are the same.
-        mean_images: Label -> float64 (H, W, C).
+        mean_images: Label -> what was made of the mean of its images.
     """
 
     rows: Rows
@@ -34,7 +34,7 @@ class Statistics:
     means: NDArray[np.float64]
     deviations: NDArray[np.float64]
     blank: NDArray[np.bool_]
-    mean_images: Mapping[int, NDArray[np.float64]]
+    mean_images: Mapping[int, str]
 
     @property
     def brightness(self) -> NDArray[np.float64]:
@@ -49,19 +49,33 @@ class Statistics:
         contrast: NDArray[np.float64] = self.deviations.max(axis=1)
         return contrast
 
+    def members(self, label: int) -> slice:
+        """Where the rows of a class are."""
+        start, end = np.searchsorted(self.labels, [label, label + 1]).tolist()
+        return slice(start, end)
+
     def of_class(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation of all pixels of a class: float64 (C,) each."""
-        means, deviations = self.means[self.labels == label], self.deviations[self.labels == label]
+        members = self.members(label)
+        means, deviations = self.means[members], self.deviations[members]
         mean = means.mean(axis=0)
         return mean, np.sqrt((deviations**2 + (means - mean) ** 2).mean(axis=0))
 
 
-def look_at(packs: Packs, rows: Rows, progress: Callable[[int, int], object] | None = None) -> Statistics:
-    """Look at rows, class by class, so that there is one mean image at a time.
+def look_at(
+    packs: Packs,
+    rows: Rows,
+    thumbnail: Callable[[NDArray[np.uint8]], str],
+    pictured: Container[int],
+    progress: Callable[[int, int], object] | None = None,
+) -> Statistics:
+    """Look at rows, class by class, so that there is one mean image at a time, however many classes there are.
 
     Args:
         packs: The rows' own.
         rows: int64 (M,).
+        thumbnail: What to keep of a mean image, uint8 (H, W, C).
+        pictured: Labels of the classes whose mean image is kept.
         progress: Called with (rows looked at, rows in all).
     """
     order = np.argsort(packs.labels[rows], kind="stable")
@@ -70,7 +84,7 @@ def look_at(packs: Packs, rows: Rows, progress: Callable[[int, int], object] | N
     channels = packs.shape[2]
     means, deviations = np.empty((len(rows), channels)), np.empty((len(rows), channels))
     blank = np.zeros(len(rows), np.bool_)
-    mean_images = {}
+    mean_images: dict[int, str] = {}
     starts = np.flatnonzero(np.diff(labels, prepend=-1))
     step = max(1, _CHUNK // packs.packs[0].stride)
     pick = _pick(packs.shape)
@@ -84,7 +98,9 @@ def look_at(packs: Packs, rows: Rows, progress: Callable[[int, int], object] | N
             total += summed
             if progress is not None:
                 progress(chosen.stop, len(rows))
-        mean_images[int(labels[start])] = total / (end - start)
+        label = int(labels[start])
+        if label in pictured:
+            mean_images[label] = thumbnail((total / (end - start)).round().astype(np.uint8))
     return Statistics(rows, labels, means, deviations, blank, mean_images)
 
 
