@@ -24,4 +24,4 @@ END
 "$environment/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint "$environment/constraints.txt" --editable ".[$extras]"
 "$environment/bin/python" -m pip list --disable-pip-version-check
-"$environment/bin/python" -m pytest "$@"
+"$environment/bin/python" -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal "$@"
