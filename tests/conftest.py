@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,12 +25,20 @@ from h5split import PackedImages, SplitSequence
 from h5split.sealing import Tables, seal
 from pack_images import Summary, pack
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored by what runs in the background
+# What is started here must not have signals ignored: a shell has SIGINT ignored by what runs in the background, and
+# nohup has SIGHUP. A handler, unlike that, is not inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
-hypothesis.settings.register_profile("here", deadline=None)  # a slow machine is no failure
+too_slow = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile(
+    "here", deadline=None, suppress_health_check=too_slow
+)  # a slow machine is no failure
 hypothesis.settings.load_profile("here")
 
 SIDE = 8
+PATIENCE = 300.0  # seconds in which anything must have ended, however busy the machine is
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 needs_keras = pytest.mark.skipif(
@@ -153,6 +164,66 @@ def processes_of(group: int) -> list[int]:
             if int(member_of) == group and state != "Z":
                 found.append(int(status.parent.name))
     return found
+
+
+def start(line: Sequence[str], folder: Path) -> subprocess.Popen[str]:
+    """Start a command in a folder, as the leader of a process group of its own; its stderr can be read."""
+    return subprocess.Popen(
+        line,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until(true: Callable[[], object], process: subprocess.Popen[Any]) -> bool:
+    """Wait until something is true that a process brings about; False if the process ended without it."""
+    while not true():
+        if process.poll() is not None:
+            return bool(true())
+        time.sleep(0.001)
+    return True
+
+
+def rows_are_made(process: subprocess.Popen[str], folder: Path) -> bool:
+    """Whether a command that packs into out.h5 has begun to fill it."""
+    return (folder / "out.h5.partial").exists()
+
+
+def interrupted(
+    line: Sequence[str],
+    folder: Path,
+    number: int = signal.SIGINT,
+    *,
+    moment: Callable[[subprocess.Popen[str], Path], object] = rows_are_made,
+    everyone: bool = True,
+) -> tuple[int, str]:
+    """Run a command that packs into out.h5, and send a signal to it, or to all its processes, at a moment of it.
+
+    It is run again when it was through before the signal came, as happens on a machine that is busy.
+
+    Returns:
+        Its status, and what it wrote to stderr.
+    """
+    for _ in range(10):
+        process = start(line, folder)
+        if wait_until(functools.partial(moment, process, folder), process):
+            with contextlib.suppress(ProcessLookupError):
+                (os.killpg if everyone else os.kill)(process.pid, number)
+        _, errors = process.communicate(timeout=PATIENCE)
+        if process.returncode:
+            return process.returncode, errors
+        (folder / "out.h5").unlink()
+    raise AssertionError(f"expected {line} to be interrupted, found that it was through before, ten times")
+
+
+@pytest.fixture(autouse=True)
+def own_search_path() -> Iterator[None]:
+    """The command pack-images sets PYTHONSAFEPATH for its workers, also where a test calls it in this process."""
+    yield
+    os.environ.pop("PYTHONSAFEPATH", None)
 
 
 @pytest.fixture

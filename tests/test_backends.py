@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import PATIENCE
+
 HERE = Path(__file__).parent
 
 
@@ -25,7 +27,7 @@ def test_the_sequence_passes_its_tests_on(backend):
         env={**os.environ, "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=2 * PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     summary = done.stdout.splitlines()[-1]

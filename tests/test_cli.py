@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import write_classes, write_image
+from conftest import PATIENCE, interrupted, start, wait_until, write_classes, write_image
 from h5split import PackedImages
 from pack_images import __version__
 from pack_images.cli import main
@@ -153,23 +154,11 @@ def test_version_and_help(capsys):
     assert "pack-images data/* -o eurosat.h5 --size 64" in capsys.readouterr().out
 
 
-def started(line, awaited):
-    """A command in the folder of a file, in a session of its own, at the moment when that file is there."""
-    process = subprocess.Popen(
-        line, cwd=awaited.parent, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    while not awaited.exists():
-        time.sleep(0.001)
-    return process
-
-
 def test_ctrl_c_says_how_to_continue(tmp_path):
     write_classes(tmp_path / "data", {"cat": 3000})
     arguments = [sys.executable, "-m", "pack_images.cli", "data", "-o", "out.h5", "--workers", "2"]
-    process = started(arguments, tmp_path / "out.h5.partial")
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    status, errors = interrupted(arguments, tmp_path)
+    assert status == 130
     assert "Traceback" not in errors
     assert errors.splitlines()[-1] == (
         "pack-images: interrupted; what is done is kept in out.h5.partial, and the same command continues"
@@ -198,26 +187,41 @@ def test_an_interrupt_at_exit_disturbs_nothing(here):
 def test_an_interrupt_when_all_is_done_is_one_line_or_none(tmp_path, moment):
     write_classes(tmp_path / "data", {"cat": 300})
     line = [sys.executable, "-m", "pack_images.cli", "data", "-o", "out.h5", "--workers", "2"]
-    process = started(line, tmp_path / "out.h5")
+    process = start(line, tmp_path)
+    assert wait_until((tmp_path / "out.h5").exists, process), process.stderr.read()
     time.sleep(0.008 * moment)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE)
     said = errors.count("pack-images: interrupted")
     assert (process.returncode, said) in [(0, 0), (130, 1)]
     assert "Traceback" not in errors
     assert len(PackedImages(tmp_path / "out.h5")) == 300
 
 
-@pytest.mark.parametrize(("ignored", "sent", "status"), [("INT", "TERM", 130), ("HUP", "HUP", 0), ("TERM", "TERM", 0)])
-def test_signals_that_a_script_has_ignored_stay_so_and_sigterm_is_none_of_them(tmp_path, ignored, sent, status):
+def ignoring(name):
+    """The command in a script that has a signal ignored."""
+    line = f"trap '' {name}; exec {sys.executable} -m pack_images.cli data -o out.h5 --workers 2 --quiet"
+    return ["sh", "-c", line]
+
+
+@pytest.mark.parametrize("name", ["HUP", "TERM"])
+def test_a_signal_that_a_script_has_ignored_stays_so(tmp_path, name):
     write_classes(tmp_path / "data", {"cat": 3000})
-    line = f"trap '' {ignored}; exec {sys.executable} -m pack_images.cli data -o out.h5 --workers 2 --quiet"
-    process = started(["sh", "-c", line], tmp_path / "out.h5.partial")
-    process.send_signal(getattr(signal, f"SIG{sent}"))
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == status, errors
+    process = start(ignoring(name), tmp_path)
+    wait_until((tmp_path / "out.h5.partial").exists, process)
+    process.send_signal(getattr(signal, f"SIG{name}"))
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (0, "")
+    assert (tmp_path / "out.h5").exists()
+
+
+def test_sigterm_ends_a_command_that_has_sigint_ignored(tmp_path):
+    write_classes(tmp_path / "data", {"cat": 3000})
+    status, errors = interrupted(ignoring("INT"), tmp_path, signal.SIGTERM, everyone=False)
+    assert status == 130, errors
     assert "Traceback" not in errors
-    assert (tmp_path / "out.h5").exists() == (status == 0)
+    assert not (tmp_path / "out.h5").exists()
 
 
 def test_modules_that_lie_here_are_left_alone_and_a_closed_stderr_is_no_reason_to_fail(here):

@@ -15,7 +15,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from conftest import pixels_of, write_classes
+from conftest import PATIENCE, pixels_of, write_classes
 from h5split import PackedImages, SplitSequence
 from pack_images import pack
 
@@ -224,7 +224,7 @@ for shuffle in (False, True, "block"):
 def test_what_comes_after_a_dataset_may_work_in_place(tf, packed):
     before = packed.read_bytes()
     command = [sys.executable, "-c", IN_PLACE, str(packed)]  # writing into the file's memory would end the process
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert packed.read_bytes() == before
 
@@ -448,7 +448,7 @@ def test_workers_of_grain_take_a_pack_as_their_source(grain, tmp_path, packed, i
     script, out = tmp_path / "script.py", tmp_path / "seen.npz"
     script.write_text(GRAIN)
     command = [sys.executable, str(script), str(packed), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     with np.load(out) as seen:
         names = rows_of_pack(images, [(seen["pixels"], seen["numbers"])])

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from conftest import needs_keras
+from conftest import PATIENCE, needs_keras
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -83,7 +83,7 @@ def test_public_names_are_there():
 def test_a_script_without_a_main_guard_is_told_so(tmp_path, root):
     script = tmp_path / "script.py"
     script.write_text(f"from pack_images import pack\npack([{str(root)!r}], {str(tmp_path / 'out.h5')!r}, workers=1)\n")
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode != 0
     assert 'which must be a file and call pack() under `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
     assert not (tmp_path / "out.h5").exists()

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import h5split
-from conftest import names_in, needs_keras, pixels_of, write_pack
+from conftest import PATIENCE, names_in, needs_keras, pixels_of, write_pack
 from h5split import PackedImages, SplitSequence, write_split
 from h5split.cli import main
 from h5split.view import report
@@ -248,7 +248,7 @@ def test_the_page_is_the_same_bytes_when_made_again(small, tmp_path):
     for name in ("first.html", "second.html"):
         code = "import sys; from h5split.cli import main; sys.exit(main(sys.argv[1:]))"
         run = [sys.executable, "-c", code, "view", small, "-o", tmp_path / name, "--quiet"]
-        subprocess.run(run, check=True, timeout=60, env=os.environ | {"PYTHONHASHSEED": str(len(name))})
+        subprocess.run(run, check=True, timeout=PATIENCE, env=os.environ | {"PYTHONHASHSEED": str(len(name))})
     assert (tmp_path / "first.html").read_bytes() == (tmp_path / "second.html").read_bytes()
 
 
@@ -636,7 +636,7 @@ def test_an_output_that_is_no_file_is_not_replaced(small, tmp_path):
         code = "import sys; from h5split.cli import main; main(sys.argv[1:])"
         arguments = ["view", small, "-o", tmp_path / "pipe", "--quiet"]
         done = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE
         while done.poll() is None and time.monotonic() < until:  # who writes into a pipe waits for a reader
             try:
                 os.read(reader, 1 << 20)
@@ -677,7 +677,7 @@ def test_an_empty_sequence_is_an_error(small, tmp_path, rows):
 def test_without_jinja_the_error_says_what_to_install(small, tmp_path):
     code = "import sys; sys.modules['jinja2'] = None; from h5split.cli import main; sys.exit(main(sys.argv[1:]))"
     run = [sys.executable, "-c", code, "view", small, "-o", tmp_path / "r.html", "--quiet"]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(run, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert re.fullmatch(r"h5split: .*Jinja2.*pip install 'pack-images\[report\]'\n", done.stderr), done.stderr
 
@@ -696,8 +696,8 @@ def chromium(tmp_path_factory):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with webdriver.Chrome(options=options, service=Service(driver)) as started:
-        started.set_page_load_timeout(30)
-        started.set_script_timeout(30)
+        started.set_page_load_timeout(PATIENCE)
+        started.set_script_timeout(PATIENCE)
         yield started
 
 

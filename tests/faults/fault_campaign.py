@@ -25,10 +25,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conftest import processes_of
+from conftest import PATIENCE, processes_of
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 120.0  # seconds in which everything must have ended, however busy the machine is
 TRACKER = "resource_tracker"  # of multiprocessing; it cleans up after the others, so it is never killed
 
 

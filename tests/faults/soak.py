@@ -35,6 +35,7 @@ from h5split import SplitSequence
 
 ROWS, SIDE, CLASSES = 3000, 16, 5
 WARM_UP = 0.4  # of the time: what TensorFlow keeps for later is there then
+LEAST_SAMPLES = 10
 MOST_GROWTH = 0.5  # MB a minute
 ORDERS: tuple[bool | str, ...] = (False, True, "block")
 
@@ -136,10 +137,10 @@ def sample(start: float) -> Sample:
 
 
 def soak(rows: Rows, doors: list[str], minutes: float) -> Soak:
-    """Go on for so long, or to the first failure."""
+    """Go on for so long, and until there are enough samples to judge, or to the first failure."""
     seen, start = Soak(), time.monotonic()
     going = [DOORS[door](rows) for door in doors]
-    while time.monotonic() - start < minutes * 60:
+    while time.monotonic() - start < minutes * 60 or len(_later(seen, minutes)) < LEAST_SAMPLES:
         for door in going:
             try:
                 seen.rows += next(door)
@@ -151,12 +152,17 @@ def soak(rows: Rows, doors: list[str], minutes: float) -> Soak:
     return seen
 
 
+def _later(seen: Soak, minutes: float) -> list[Sample]:
+    """The samples that are judged."""
+    return [one for one in seen.samples if one.minutes > WARM_UP * minutes]
+
+
 def judged(seen: Soak, minutes: float) -> dict[str, Any]:
     """What to say of it, failures among it."""
-    later = [one for one in seen.samples if one.minutes > WARM_UP * minutes]
+    later = _later(seen, minutes)
     failures = list(seen.failures)
     report: dict[str, Any] = {"campaign": "soak", "rounds": seen.rounds, "rows": seen.rows}
-    if len(later) < 10:
+    if len(later) < LEAST_SAMPLES:
         failures.append(f"{len(later)} rounds after the first part are too few to tell")
     else:
         slope = float(np.polyfit([one.minutes for one in later], [one.megabytes for one in later], 1)[0])
