@@ -8,7 +8,7 @@ import pytest
 
 from conftest import SHARED, assert_rows_are_who_they_say, needs_shared, write_classes
 from h5split import PackedImages, SplitSequence
-from h5split.splits import write_table
+from h5split.tables import write_table
 from pack_images import Manifest, PackError, pack
 from pack_images.cli import main
 
@@ -120,7 +120,7 @@ def test_columns_that_have_no_name_or_a_taken_one_are_kept_under_another(here):
 
 
 def test_rows_without_a_label_are_errors_unless_they_are_to_be_passed_over(here):
-    table(here, "path,label\na.png,cat\n\nb.png,\nc.png\n")
+    table(here, "path,label\na.png,cat\n\nb.png,\nc.png,\n")
     with pytest.raises(PackError, match=r"table\.csv, line 4: expected a label, found none; --skip-unlabelled"):
         rows(here)
     assert rows(here, skip_unlabelled=True) == [("a.png", "cat")]

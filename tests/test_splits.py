@@ -153,7 +153,7 @@ def test_names_of_any_characters_come_back_in_order(odd, tmp_path_factory, order
 
 def test_a_table_of_another_program_is_read(sequence, tmp_path):
     path = tmp_path / "table.csv"
-    lines = [f'train,"{NAMES[5]}",1', f"val,{NAMES[1]},2", "", f"train,{NAMES[0]},3,4"]
+    lines = [f'train,"{NAMES[5]}",1', f"val,{NAMES[1]},2", "", f"train,{NAMES[0]},3,"]
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(["split,filename,fold", *lines]).encode())
     found = sequence.read_split(path)
     assert {split: list(part.filenames) for split, part in found.items()} == {
@@ -168,7 +168,14 @@ def test_a_table_of_another_program_is_read(sequence, tmp_path):
         ("", "expected the columns filename and split, found none"),
         ("file,split\nx,train\n", r"expected the columns filename and split, found \['file', 'split'\]"),
         ("filename;split\nx;train\n", r"columns filename and split, found \['filename;split'\]"),
-        ("filename,split\n{0},train\n{1}\n", "expected a split for '{1}', found a line that ends before it"),
+        (
+            "filename,split\n{0},train\n{1}\n",
+            "line 3: expected 2 fields, as the heading has, found 1; get the whole file",
+        ),
+        ("filename,split\n{0},train,1\n", "line 2: expected 2 fields, as the heading has, found 3; put quotes around"),
+        ("filename,split,split\n{0},train,val\n", "expected the columns filename and split, found .*'split', 'split'"),
+        ('filename,split\n{0},"train\n{1},val\n', "line 2: expected a closing quote, found none"),
+        ("filename,split\n{0},tra\0\n", r"line 2: expected text, found a NUL character in 'tra\\x00'"),
         ("filename,split\nx.png,train\n{0},train\n", "1 of 2 files are not in the sequence, such as 'x.png'; expected"),
         ("filename,split\n{0},train\n{1},val\n{0},val\n", "'{0}' is in two parts, 'train' and 'val'"),
     ],
@@ -176,7 +183,7 @@ def test_a_table_of_another_program_is_read(sequence, tmp_path):
 def test_a_table_that_makes_no_sense_is_an_error(sequence, tmp_path, text, message):
     path = tmp_path / "table.csv"
     path.write_text(text.format(*NAMES))
-    with pytest.raises(ValueError, match=f"^{path}: .*{message.format(*NAMES)}"):
+    with pytest.raises(ValueError, match=f"^{path}[:,] .*{message.format(*NAMES)}"):
         sequence.read_split(path)
 
 

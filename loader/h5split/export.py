@@ -19,7 +19,8 @@ from h5split.machine import cores
 from h5split.newfolder import NewFolder
 from h5split.pictures import check_channels, picture
 from h5split.rows import Rows
-from h5split.splits import check_same_packs, write_table
+from h5split.splits import check_same_packs
+from h5split.tables import write_table
 
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from h5split.rows import identical
+from h5split.tables import open_table, write_table
 from h5split.writing import written
 
 if TYPE_CHECKING:
@@ -80,21 +79,6 @@ def write_split(path: str | os.PathLike[str], parts: Mapping[str, Part]) -> None
         write_table(file, _HEADER, lines)
 
 
-def write_table(file: TextIO, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    """Write a CSV that keeps every text as it is, bytes that are not UTF-8 included.
-
-    Args:
-        file: As `h5split.writing.written` gives it.
-        header: Names of columns.
-        lines: A text for each column.
-    """
-    writer = csv.writer(file, lineterminator="\n")
-    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for line in chain([header], lines):
-        bare = "\r" in "".join(line)  # which Python before 3.13 does not quote by itself
-        (quoted if bare else writer).writerow(line)
-
-
 def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[str, NDArray[np.int64]]:
     """The rows of each part that a table made by `write_split` names: split -> int64 (M,), in the order of the table.
 
@@ -103,23 +87,16 @@ def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[st
         filenames: Of every row.
 
     Raises:
-        ValueError: The table or a line of it has no such columns, it names files that are not there, or one file name
-            occurs twice, in it or in the sequence.
+        ValueError: The table has no such columns, it cannot be read whole (`h5split.tables`), it names files that are
+            not there, or one file name occurs twice, in it or in the sequence.
     """
     path = os.fspath(path)
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file)
-        try:
-            if not set(_HEADER) <= set(reader.fieldnames or ()):
-                raise ValueError(
-                    f"{path}: expected the columns filename and split, found {reader.fieldnames or 'none'}"
-                )
-            lines = [(line["filename"], line["split"]) for line in reader]
-        except csv.Error as error:
-            raise ValueError(f"{path}: expected a CSV with the columns filename and split ({error})") from error
-    for name, split in lines:
-        if split is None:
-            raise ValueError(f"{path}: expected a split for {name!r}, found a line that ends before it")
+    with open_table(path) as table:
+        for name in _HEADER:
+            if table.heading.count(name) != 1:
+                raise ValueError(f"{path}: expected the columns filename and split, found {table.heading or 'none'}")
+        name_at, split_at = map(table.heading.index, _HEADER)
+        lines = [(fields[name_at], fields[split_at]) for _, fields in table.rows()]
     split_of = _by_name(path, lines)
     row_of: dict[str, int] = {}
     for row, name in enumerate(filenames):

@@ -8,11 +8,12 @@ names of its own (`name_column`), as one that a program wrote, all texts are kep
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from h5split.tables import Table, TableError, open_table
 from pack_images.errors import PackError
 from pack_images.sources import Sources
 
@@ -20,6 +21,7 @@ PATH_COLUMNS = ("path", "filename", "filepath", "file", "image")
 LABEL_COLUMNS = ("label", "class", "target", "category")
 
 _DELIMITERS = ",;|\t"
+_IMAGE = re.compile(r"\.(avif|bmp|gif|jp2|jpe?g|p[bgnp]m|png|tiff?|webp)([\s,;|]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -51,56 +53,47 @@ class Manifest:
             PackError: The table is not there, has no such columns, or a line of it makes no sense.
         """
         try:
-            with open(self.path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-                return self._read(file)
+            with open_table(self.path, _DELIMITERS, self._has_paths) as table:
+                return self._read(table)
         except (FileNotFoundError, IsADirectoryError):
             raise PackError(f"{self.path}: expected a manifest, a CSV of paths and labels, found none there") from None
-        except csv.Error as error:
-            raise PackError(f"{self.path}: not a table of text ({error}); save it as a CSV") from error
+        except TableError as error:
+            raise PackError(str(error)) from error
 
-    def _read(self, file: Iterator[str]) -> Sources:
-        lines = _heading_lines(file)
-        delimiter, heading = self._heading(lines)
+    def _has_paths(self, heading: Sequence[str]) -> bool:
+        return _find([self._bare(name) for name in heading], self.path_column, PATH_COLUMNS) is not None
+
+    def _read(self, table: Table) -> Sources:
+        heading = [self._bare(name) for name in table.heading]
         path_at = self._column(heading, self.path_column, PATH_COLUMNS, "--path-column")
         label_at = self._column(heading, self.label_column, LABEL_COLUMNS, "--label-column")
         name_at = None if self.name_column is None else self._column(heading, self.name_column, (), "--name-column")
         kept = self._kept(heading, {path_at, label_at, name_at})
         found = Sources(columns={"source": [], **{name: [] for name in kept}})
+        columns = [(at, found.columns[name]) for name, at in kept.items()]
         same: dict[str, str] = {}  # one object for equal texts, of which a table has many
-        reader = csv.reader(file, delimiter=delimiter)
-        for fields in reader:
-            if not fields:
-                continue
-            line = reader.line_num + len(lines)
-            if len(fields) > len(heading):
-                self._refuse(line, f"{len(heading)} fields, as the heading has", str(len(fields)))
-            fields += [""] * (len(heading) - len(fields))
-            path, label = self._bare(fields[path_at]), self._bare(fields[label_at])
+        place_of = self._places()
+        as_is = self.name_column is not None
+        for line, fields in table.rows(None if as_is else {path_at}):
+            path, label = fields[path_at], fields[label_at]
+            if not as_is:
+                path, label = path.strip(), label.strip()
             if not path:
                 self._refuse(line, "a path", "none")
+            place = place_of(path)
             if not label and self.skip_unlabelled:
-                found.passed_over.append((self._place(path), "no label"))
+                found.passed_over.append((place, "no label"))
                 continue
             if not label:
                 self._refuse(line, "a label", "none", "; --skip-unlabelled passes over such rows")
-            place = self._place(path)
             found.filenames.append(place if name_at is None else fields[name_at])
             found.paths.append(place)
             found.labels.append(same.setdefault(label, label))
-            found.columns["source"].append(self.path)
-            for name, at in kept.items():
-                found.columns[name].append(same.setdefault(fields[at], fields[at]))
+            for at, column in columns:
+                text = fields[at]
+                column.append(same.setdefault(text, text))
+        found.columns["source"].extend([self.path] * len(found))
         return found
-
-    def _heading(self, lines: Sequence[str]) -> tuple[str, list[str]]:
-        """The delimiter, and the names of the columns."""
-        found = []
-        for delimiter in sorted(_DELIMITERS, key="".join(lines).count, reverse=True):
-            heading = [self._bare(name) for name in next(csv.reader(lines, delimiter=delimiter), [])]
-            found.append((delimiter, heading))
-            if _find(heading, self.path_column, PATH_COLUMNS) is not None:
-                return delimiter, heading
-        return found[0]
 
     def _bare(self, text: str) -> str:
         return text.strip() if self.name_column is None else text
@@ -111,6 +104,11 @@ class Manifest:
             return at
         wanted = asked or f"one of {', '.join(known)}"
         found = ", ".join(heading) or "nothing"
+        if _IMAGE.search(found):
+            raise PackError(
+                f"{self.path}, line 1: expected a heading such as path,label, found a row, {found!r}; write one as the "
+                f"first line, and one of {' '.join(_DELIMITERS.strip())} or a tab between fields"
+            )
         raise PackError(f"{self.path}: expected a column {wanted}, found {found}; {option} names it")
 
     def _kept(self, heading: Sequence[str], taken: set[int | None]) -> dict[str, int]:
@@ -125,25 +123,22 @@ class Manifest:
             kept[name] = at
         return kept
 
-    def _place(self, path: str) -> str:
-        """The file a row means, from where this process stands."""
-        path = path.replace("\\", "/")
-        if self.strip_prefix is not None:
-            prefix = self.strip_prefix.replace("\\", "/").rstrip("/") + "/"
-            path = path.removeprefix(prefix)
+    def _places(self) -> Callable[[str], str]:
+        """The file that a path in the table means, from where this process stands."""
+        prefix = None if self.strip_prefix is None else self.strip_prefix.replace("\\", "/").rstrip("/") + "/"
         root = os.path.dirname(self.path) if self.root is None else self.root
-        return os.path.join(root, path)
+        start = root if not root or root.endswith("/") else f"{root}/"
+
+        def place(path: str) -> str:
+            path = path.replace("\\", "/")
+            if prefix is not None:
+                path = path.removeprefix(prefix)
+            return path if path.startswith("/") else start + path
+
+        return place
 
     def _refuse(self, line: int, expected: str, found: str, advice: str = "") -> None:
         raise PackError(f"{self.path}, line {line}: expected {expected}, found {found}{advice}")
-
-
-def _heading_lines(file: Iterator[str]) -> list[str]:
-    """The first line, and those after it that a quote leads on to."""
-    lines = [next(file, "")]
-    while sum(line.count('"') for line in lines) % 2 and (line := next(file, "")):
-        lines.append(line)
-    return lines
 
 
 def _find(heading: Sequence[str], asked: str | None, known: Sequence[str]) -> int | None:

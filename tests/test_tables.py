@@ -1,0 +1,141 @@
+"""Tables are read whole or not at all, and what is written is read back."""
+
+from __future__ import annotations
+
+import csv
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from h5split.tables import TableError, open_table, write_table
+
+
+def read(path, delimiters=",", bytes_in=None):
+    with open_table(path, delimiters) as table:
+        return table.heading, list(table.rows(bytes_in))
+
+
+def rows(tmp_path, text, bytes_in=()):
+    path = tmp_path / "table.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read(path, ",", bytes_in)[1]
+
+
+def test_rows_come_with_the_lines_they_begin_in(tmp_path):
+    text = 'a,b\n1,2\n\n"x\ny\r\nz",3\r\n   \n4,"5"\r6,7'
+    assert rows(tmp_path, text) == [
+        (2, ["1", "2"]),
+        (4, ["x\ny\r\nz", "3"]),
+        (8, ["4", "5"]),
+        (9, ["6", "7"]),
+    ]
+
+
+def test_lines_are_counted_behind_a_heading_of_several(tmp_path):
+    assert rows(tmp_path, '\n"a\nb",c\n1,2\n') == [(4, ["1", "2"])]
+
+
+def test_a_quote_within_a_heading_swallows_nothing(tmp_path):
+    assert rows(tmp_path, 'path,size (5"),x\na,b,c\nd,e,"f"\n') == [(2, ["a", "b", "c"]), (3, ["d", "e", "f"])]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('a,b\n1,2\n3,"4\n5,6\n', "line 3: expected a closing quote, found none up to the end of the table"),
+        ('a,b\n1,2\n3,"4\n5,"6\n', "line 3: expected the end of a field behind a closing quote, found more text"),
+        ('a,b\n1,"2" x\n', "line 2: expected the end of a field behind a closing quote, found more text"),
+        ('a,"b\n1,2\n', "line 1: expected a closing quote, found none"),
+        ('a,b\n1, "2"\n', "line 2: expected a quote right behind the delimiter, found ' \"2\"'; remove the space"),
+        ("a,b\n1,2\n3\n", "line 3: expected 2 fields, as the heading has, found 1; get the whole file if it was cut"),
+        ("a,b,c\n1,2\n3,4,5\n", "line 2: expected 3 fields, as the heading has, found 2"),
+        ("a,b\n1,2,3\n", "line 2: expected 2 fields, as the heading has, found 3; put quotes around a field"),
+        ('a,b\n"1\n\n",2\n3,4,5\n', "line 5: expected 2 fields, as the heading has, found 3"),
+        ("a,b\n1,2\0\n", r"line 2: expected text, found a NUL character in '2\\x00'; remove it"),
+        ("a,b\n1,\x002\n", r"line 2: expected text, found a NUL character in '\\x002'"),
+        ("a,b\0\n1,2\n", r"line 1: expected text, found a NUL character in 'b\\x00'"),
+        (b"a,b\n1,2\n3,caf\xe9\n", r"line 3: expected text in UTF-8, found 'caf\\udce9'; save the table in UTF-8"),
+        (b"a,\xe9\n1,2\n", r"line 1: expected text in UTF-8, found '\\udce9'"),
+        ("a,b\n1,2\n".encode("utf-16"), "line 1: expected text in UTF-8, found UTF-16; save the table in UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16-be"), "line 1: expected text, found a NUL character"),
+    ],
+)
+def test_a_table_that_would_lose_rows_or_texts_is_an_error_with_its_line(tmp_path, text, message):
+    with pytest.raises(TableError, match=rf"^{tmp_path}/table\.csv, {message}"):
+        rows(tmp_path, text)
+
+
+@pytest.mark.parametrize("cut", range(11, 26))
+def test_no_cut_loses_a_row_without_an_error(tmp_path, cut):
+    """Where a cut cannot be seen, a row may end early, but none is missing that the text still begins."""
+    text = "name,label\na.png,cat\nb.png,dog\n"[:cut]
+    begun = [line for line in text.split("\n")[1:] if line]
+    if all("," in line for line in begun):
+        assert len(rows(tmp_path, text)) == len(begun)
+    else:
+        with pytest.raises(TableError, match="expected 2 fields, as the heading has, found 1"):
+            rows(tmp_path, text)
+
+
+def test_empty_fields_at_the_end_may_be_too_many_or_missing_under_no_name(tmp_path):
+    assert rows(tmp_path, "a,b\n1,2,,\n") == [(2, ["1", "2"])]
+    assert rows(tmp_path, "a,b,,\n1,2\n3,4,5,\n") == [(2, ["1", "2", "", ""]), (3, ["3", "4", "5", ""])]
+
+
+def test_a_quote_inside_a_field_that_has_none_before_it_is_a_character(tmp_path):
+    assert rows(tmp_path, 'a,b\n1,a 5" dog\n') == [(2, ["1", 'a 5" dog'])]
+
+
+def test_names_of_files_may_be_bytes(tmp_path):
+    assert rows(tmp_path, b"a,b\n\xe9,2\n", {0}) == [(2, ["\udce9", "2"])]
+    assert rows(tmp_path, b"\xe9,b\n1,\xe9\n", None) == [(2, ["1", "\udce9"])]
+
+
+def test_fields_may_be_of_any_length(tmp_path):
+    long = "1 2 " * 400_000
+    assert rows(tmp_path, f'a,b\n1,"{long}"\n2,{long}\n') == [(2, ["1", long]), (3, ["2", long])]
+
+
+def test_what_is_wrong_is_found_far_behind_the_beginning(tmp_path):
+    """Text is looked at in pieces of a megabyte."""
+    line = "x" * 99
+    good = f"a,b\n{f'{line},{line}' + chr(10)}" + f"{line},{line}\n" * 20_000
+    assert len(rows(tmp_path, good)) == 20_001
+    for bad, message in ((b"1,\xe9\n", "in UTF-8"), (b"1,2\0\n", "NUL"), (b'1, "2"\n', "a space|right behind")):
+        with pytest.raises(TableError, match=f"line 20003: .*({message})"):
+            rows(tmp_path, good.encode() + bad + f"{line},{line}\n".encode() * 20_000)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_pieces_end_where_lines_do(tmp_path, end):
+    generator = random.Random(0)
+    lines = [[str(number), "x" * generator.randrange(200)] for number in range(30_000)]
+    found = rows(tmp_path, end.join(map(",".join, [["a", "b"], *lines])))
+    assert found == list(enumerate(lines, start=2))
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=6).map(lambda text: text.rstrip("\0"))
+
+
+@given(table=st.integers(1, 4).flatmap(lambda width: st.lists(st.tuples(*[TEXT] * width), min_size=1, max_size=8)))
+def test_what_is_written_is_read_back(tmp_path_factory, table):
+    path = tmp_path_factory.getbasetemp() / "written.csv"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        write_table(file, [f"c{at}" for at in range(len(table[0]))], table)
+    assert [fields for _, fields in read(path)[1]] == [list(row) for row in table]
+
+
+@given(text=st.text(st.sampled_from('a",\n\r '), max_size=30))
+def test_every_row_that_the_csv_module_knows_is_read_or_refused(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(b"h,i\n" + text.encode())
+    with open(path, newline="") as file:
+        expected = [row for row in list(csv.reader(file))[1:] if len(row) > 1 or "".join(row).strip()]
+    try:
+        found = [fields for _, fields in read(path)[1]]
+    except TableError:
+        return
+    assert found == [row[:2] for row in expected]
+    assert not any("".join(row[2:]) for row in expected)
