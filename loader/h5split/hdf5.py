@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _NOWHERE = (1 << 64) - 1
-_LIMIT = 8 << 20  # bytes of metadata that are read of a file; a pack of 10,000 columns has 5 MB
+_LIMIT = 16 << 20  # bytes of metadata that are read of a file; a pack of 10,000 columns has 8 to 14 MB
 _LEAST = 64  # bytes that any read counts as, so that many small ones come to an end too
 _DEEPEST = 8  # levels of a tree; two levels hold thousands
 _MASK = 0xFFFFFFFF

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import h5py
@@ -24,6 +24,7 @@ from h5split.format import FORMAT, VERSION, encode
 from h5split.interrupts import interrupts_held
 
 _ALIGNMENT = 4096
+_PART_BYTES = 16 << 20  # of text that is written at once
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ class Tables:
     settings: Mapping[str, Any]
     packed_by: Mapping[str, str]
     skipped: Sequence[tuple[str, str]] = field(default=())
+
+
+class _Parts(NamedTuple):
+    """An array that comes in parts, which need not all be in memory at once."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    arrays: Iterator[NDArray[Any]]
 
 
 def images_offset(stride: int) -> int:
@@ -102,9 +111,9 @@ def _lay_around(blank: _BlankFile, shape: tuple[int, int, int, int], offset: int
         if _write_images(file, shape) != offset:
             raise RuntimeError(f"HDF5 placed images elsewhere than at byte {offset}")
         checksum = xxhash.xxh3_64()
-        for name, data in _arrays(tables):
-            _write(file, name, data)
-            checksum.update(np.ascontiguousarray(data).view(np.uint8).data)
+        for name, parts in _arrays(tables):
+            for part in _write(file, name, parts):
+                checksum.update(np.ascontiguousarray(part).view(np.uint8).data)
         file.attrs["format"] = np.bytes_(FORMAT.encode())
         file.attrs["version"] = np.int32(VERSION)
         file.attrs["settings"] = np.bytes_(json.dumps(dict(tables.settings), sort_keys=True).encode())
@@ -112,16 +121,16 @@ def _lay_around(blank: _BlankFile, shape: tuple[int, int, int, int], offset: int
         file.attrs["tables_checksum"] = np.uint64(checksum.intdigest())
 
 
-def _arrays(tables: Tables) -> Iterator[tuple[str, NDArray[Any]]]:
+def _arrays(tables: Tables) -> Iterator[tuple[str, _Parts]]:
     """Each data set but `images`, in the order in which their bytes are summed."""
-    yield "labels", np.asarray(tables.labels, "<i4")
+    yield "labels", _whole(np.asarray(tables.labels, "<i4"))
     yield "class_names", _fixed(tables.class_names)
     yield "filenames", _fixed(tables.filenames)
     columns = {_quoted(name): column for name, column in tables.columns.items()}
     for name in sorted(columns, key=encode):
         yield f"columns/{name}", _fixed(columns[name])
-    yield "digests", np.asarray(tables.digests, "u1")
-    yield "checksums", np.asarray(tables.checksums, "<u8")
+    yield "digests", _whole(np.asarray(tables.digests, "u1"))
+    yield "checksums", _whole(np.asarray(tables.checksums, "<u8"))
     yield "skipped/filenames", _fixed([name for name, _ in tables.skipped])
     yield "skipped/reasons", _fixed([reason for _, reason in tables.skipped])
 
@@ -214,7 +223,8 @@ def _write_images(file: h5py.File, shape: tuple[int, int, int, int]) -> int:
     return int(images.id.get_offset())
 
 
-def _write(file: h5py.File, name: str, data: NDArray[Any]) -> None:
+def _write(file: h5py.File, name: str, parts: _Parts) -> Iterator[NDArray[Any]]:
+    """Write a data set, part by part, each of which is given back."""
     head, _, tail = name.rpartition("/")
     group = file
     if head:
@@ -223,7 +233,12 @@ def _write(file: h5py.File, name: str, data: NDArray[Any]) -> None:
             creation.set_obj_track_times(False)
             h5py.h5g.create(file.id, head.encode(), gcpl=creation)
         group = file[head]
-    group.create_dataset(encode(tail), data=data, track_times=False)
+    data_set = group.create_dataset(encode(tail), parts.shape, parts.dtype, track_times=False)
+    start = 0
+    for part in parts.arrays:
+        data_set[start : start + len(part)] = part
+        start += len(part)
+        yield part
 
 
 def _quoted(name: str) -> str:
@@ -235,7 +250,14 @@ def _quoted(name: str) -> str:
     return re.sub("[/%\0\udc80-\udcff]", lambda found: quote(found[0], safe="", errors="surrogateescape"), name)
 
 
-def _fixed(texts: Sequence[str]) -> NDArray[np.bytes_]:
-    """Texts as a fixed-length array, tagged as UTF-8: bytes_ (N,)."""
-    array = np.array([encode(text) for text in texts], dtype=np.bytes_) if texts else np.empty(0, "S1")
-    return array.astype(h5py.string_dtype("utf-8", max(1, array.dtype.itemsize)))
+def _whole(array: NDArray[Any]) -> _Parts:
+    return _Parts(array.shape, array.dtype, iter([array]))
+
+
+def _fixed(texts: Sequence[str]) -> _Parts:
+    """Texts as fixed-length arrays, tagged as UTF-8: bytes_ (N,). In parts, as one long text makes them large."""
+    longest = max((len(text) if text.isascii() else len(encode(text)) for text in texts), default=1)
+    dtype = h5py.string_dtype("utf-8", max(1, longest))
+    step = max(1, _PART_BYTES // dtype.itemsize)
+    chunks = (texts[first : first + step] for first in range(0, len(texts), step))
+    return _Parts((len(texts),), dtype, (np.array([encode(text) for text in chunk], dtype) for chunk in chunks))

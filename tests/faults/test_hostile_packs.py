@@ -159,7 +159,10 @@ MADE: dict[str, tuple[Make, str]] = {
     "tables_checksum is text": (attribute("tables_checksum", np.bytes_(b"1")), "tables_checksum: expected an integer"),
     "packed_by is no UTF-8": (attribute("packed_by", np.bytes_(b'{"a": "\xff"}')), "damaged"),
     "settings of a number too long": (attribute("settings", np.bytes_(b"1" * 60_000)), "damaged"),
-    "settings of ten megabytes": (attribute("settings", np.bytes_(b" " * 10_000_000)), "more than 8 MB of metadata"),
+    "settings of twenty megabytes": (
+        attribute("settings", np.bytes_(b" " * 20_000_000)),
+        "more than 16 MB of metadata",
+    ),
 }
 
 
