@@ -93,7 +93,7 @@ def test_what_is_no_image_is_passed_over_and_said(here):
     assert dict(found.passed_over) == {
         "data/README": "not an image's extension",
         "data/cat/notes.txt": "not an image's extension",
-        "data/cat/b.tar.gz": "not an image's extension",
+        "data/cat/b.tar.gz": "an archive: not packed; unpack it first",
         "data/cat/pipe.jpg": "not a file that can be read",
         "data/cat/broken.png": "not a file that can be read",
     }
@@ -105,6 +105,13 @@ def test_clutter_is_passed_over_in_silence(here):
             here / "data" / name
             for name in ("cat/a.jpg", ".hidden/b.jpg", "cat/._a.jpg", "__MACOSX/cat/c.jpg", "Thumbs.db")
         ),
+        *(
+            here / "data/cat" / name / "a.jpg/thumb.jpg"
+            for name in ("@eaDir", ".@__thumb", ".AppleDouble", "#snapshot")
+        ),
+        *(here / "data" / name / "a.jpg" for name in ("#recycle", "@Recycle", "$RECYCLE.BIN", "$Recycle.Bin")),
+        *(here / "data" / name / "a.jpg" for name in ("System Volume Information", ".thumbnails", "lost+found")),
+        *(here / "data/cat" / name for name in ("ehthumbs.db", "Desktop.ini", ".DS_Store")),
         here / "data/cat/.ipynb_checkpoints/a-checkpoint.jpg",
     )
     found = scan(["data"])
@@ -116,6 +123,45 @@ def test_files_that_a_glob_brings_along_are_passed_over(here):
     found = scan(["data/cat", "data/README.md"])
     assert found.filenames == ["data/cat/a.jpg"]
     assert found.passed_over == [("data/README.md", "neither a folder nor a pack")]
+
+
+def test_clutter_that_a_glob_brings_along_is_passed_over_and_said(here):
+    touch(here / "data/cat/a.jpg", here / "data/@eaDir/a.jpg/thumb.jpg", here / "data/x.HEIC")
+    found = scan(["data/@eaDir", "data/cat", "data/x.HEIC"])
+    assert found.filenames == ["data/cat/a.jpg"]
+    assert found.passed_over == [
+        ("data/@eaDir", "thumbnails, trash or notes of a system"),
+        ("data/x.HEIC", "HEIC: not packed; convert it to JPEG or PNG first"),
+    ]
+    assert scan(["data/@eaDir"]).filenames == ["data/@eaDir/a.jpg/thumb.jpg"]  # by itself, it is meant
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a.HEIC", "HEIC: not packed; convert it to JPEG or PNG first"),
+        ("a.jxl", "JPEG XL: not packed; convert it to JPEG or PNG first"),
+        ("a.CR2", "camera RAW: not packed; develop it to JPEG, PNG or TIFF first"),
+        ("a.dng", "camera RAW: not packed; develop it to JPEG, PNG or TIFF first"),
+        ("a.svg", "SVG: not packed; render it to PNG first"),
+        ("a.pdf", "PDF: not packed; render it to PNG first"),
+        ("a.MOV", "a video: not packed; save its frames as JPEG or PNG first"),
+        ("a.dcm", "DICOM: not packed; save each image as PNG or TIFF first"),
+        ("a.npy", "arrays: not packed; save each image as PNG or TIFF first"),
+        ("a.zip", "an archive: not packed; unpack it first"),
+        ("heic", "not an image's extension"),
+        ("a.txt", "not an image's extension"),
+    ],
+)
+def test_pictures_and_data_that_are_not_packed_are_called_what_they_are(here, name, reason):
+    touch(here / "data/cat/a.jpg", here / "data/cat" / name)
+    assert scan(["data"]).passed_over == [(f"data/cat/{name}", reason)]
+
+
+def test_a_folder_of_pictures_that_are_not_packed_says_what_they_are(here):
+    touch(here / "data/cat/notes.txt", here / "data/cat/x.heic")
+    with pytest.raises(PackError, match=r"no images in data: .*passed over: 2, such as data/cat/x\.heic \(HEIC: not"):
+        scan(["data"])
 
 
 def test_links_are_followed_once_and_loops_end(here):

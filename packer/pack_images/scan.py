@@ -1,7 +1,9 @@
 """Folders, packs and tables -> the images in them, with a label each. No image is opened.
 
-Hidden files and folders, ``__MACOSX`` and the like are passed over in silence; every other file that does not have
-an image's extension is passed over and reported. Rows come in a fixed order: SOURCES as given, files of a folder
+Hidden files and folders, thumbnails and trash of a system (``@eaDir``, ``__MACOSX``) are passed over in silence; every
+other file that does not have an image's extension is passed over and reported, by what it is where that is known.
+
+Rows come in a fixed order: SOURCES as given, files of a folder
 before its subfolders, each sorted by name.
 
 A link to a file is an image like any other. A link to a folder is followed unless the folder is read anyway, so each
@@ -12,12 +14,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 from pack_images.errors import PackError
+from pack_images.foreign import by_extension, is_foreign
 from pack_images.manifest import Manifest
 from pack_images.sources import PackedRow, Sources, pack_file
 
@@ -36,7 +39,13 @@ Reader = Callable[[str], tuple[Sequence[str], Sequence[int], Sequence[str], Sequ
 _FILE = "file"
 _FOLDER = "folder"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_CLUTTER = frozenset({"__MACOSX", "Thumbs.db", "thumbs.db", "desktop.ini", "lost+found"})
+# Thumbnails, trash and notes that systems leave among files, in small letters; names that begin with a dot are hidden.
+_SYSTEMS = """
+    __macosx, thumbs.db, ehthumbs.db, ehthumbs_vista.db, desktop.ini, $recycle.bin, recycler, system volume information,
+    lost+found, @eadir, #recycle, #snapshot, @recycle, @recently-snapshot, @sharesnap, @tmp, @syno, @database,
+    network trash folder, temporary items, thedummy.ds_store, __pycache__
+"""
+_CLUTTER = frozenset(name.strip() for name in _SYSTEMS.split(","))
 
 
 @dataclass(frozen=True)
@@ -88,28 +97,33 @@ def scan(
     if not found.filenames:
         where = ", ".join([*(root for root, _ in roots), *(manifest.path for manifest in manifests)]) or "any SOURCE"
         raise PackError(
-            f"no images in {where}: expected files such as .jpg or .png in it or below"
-            + (
-                f"; passed over: {len(found.passed_over)}, such as {found.passed_over[0][0]}"
-                if found.passed_over
-                else ""
-            )
+            f"no images in {where}: expected files such as .jpg or .png in it or below" + _such_as(found.passed_over)
         )
     return found
 
 
-def _roots(sources: Iterable[str], found: Sources) -> Iterator[tuple[str, bool]]:
+def _such_as(passed_over: Sequence[tuple[str, str]]) -> str:
+    if not passed_over:
+        return ""
+    path, reason = next((item for item in passed_over if is_foreign(item[1])), passed_over[0])
+    return f"; passed over: {len(passed_over)}, such as {path}" + (f" ({reason})" if is_foreign(reason) else "")
+
+
+def _roots(sources: Sequence[str], found: Sources) -> Iterator[tuple[str, bool]]:
     """Each SOURCE without a slash at its end, and whether it is a folder; the others are packs."""
+    is_glob = len(sources) > 1  # which brings along what nobody would name
     for given in sources:
         source = given.rstrip("/") or "/"
-        if os.path.isdir(source):
+        if os.path.isdir(source) and is_glob and os.path.basename(source).lower() in _CLUTTER:
+            found.passed_over.append((source, "thumbnails, trash or notes of a system"))
+        elif os.path.isdir(source):
             yield source, True
         elif not os.path.lexists(source):
             raise PackError(f"{given}: expected a folder of images or a pack, found nothing there")
         elif _is_hdf5(source):
             yield source, False
         else:
-            found.passed_over.append((source, "neither a folder nor a pack"))
+            found.passed_over.append((source, by_extension(source) or "neither a folder nor a pack"))
 
 
 def _is_hdf5(path: str) -> bool:
@@ -213,7 +227,7 @@ def _list(folder: _Folder, found: Sources) -> tuple[list[str], list[_Folder], li
     with os.scandir(folder.path) as entries:
         for entry in entries:
             name = entry.name
-            if name.startswith(".") or name in _CLUTTER:
+            if name.startswith(".") or name.lower() in _CLUTTER:
                 continue
             kind = _kind(entry)
             if kind is _FILE and name.rpartition(".")[2].lower() in EXTENSIONS:
@@ -222,12 +236,16 @@ def _list(folder: _Folder, found: Sources) -> tuple[list[str], list[_Folder], li
                 child = _Folder(f"{folder.path.rstrip('/')}/{name}", (*folder.below, name), folder.source)
                 (linked if entry.is_symlink() else below).append(child)
             else:
-                reason = "not an image's extension" if kind is _FILE else "not a file that can be read"
+                reason = _foreign(name) if kind is _FILE else "not a file that can be read"
                 found.passed_over.append((f"{folder.path}/{name}", reason))
     names.sort()
     below.sort(key=lambda child: child.below)
     linked.sort(key=lambda child: child.below)
     return names, below, linked
+
+
+def _foreign(name: str) -> str:
+    return by_extension(name) or "not an image's extension"
 
 
 def _kind(entry: os.DirEntry[str]) -> str | None:

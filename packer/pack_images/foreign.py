@@ -1,0 +1,101 @@
+"""Files that people keep among images and that are not packed: what they are, and what to do with them."""
+
+from __future__ import annotations
+
+_CONVERT = "not packed; convert it to JPEG or PNG first"
+_HEIC = f"HEIC: {_CONVERT}"
+_JPEG_XL = f"JPEG XL: {_CONVERT}"
+_RAW = "camera RAW: not packed; develop it to JPEG, PNG or TIFF first"
+_DRAWING = "not packed; render it to PNG first"
+_VIDEO = "a video: not packed; save its frames as JPEG or PNG first"
+_NUMBERS = "not packed; save each image as PNG or TIFF first"
+_ARCHIVE = "an archive: not packed; unpack it first"
+_SAMPLES = f"OpenEXR or Radiance: {_CONVERT}"
+
+_EXTENSIONS = {
+    _HEIC: "heic heics heif heifs hif",
+    _JPEG_XL: "jxl",
+    f"JPEG XR: {_CONVERT}": "hdp jxr wdp",
+    _RAW: "3fr ari arw cr2 cr3 crw dcr dcs dng erf fff iiq k25 kdc mef mos mrw nef nrw orf pef ptx raf raw rw2 rwl sr2 "
+    "srf srw x3f",
+    f"SVG: {_DRAWING}": "svg svgz",
+    f"PostScript: {_DRAWING}": "ai eps epsf ps",
+    f"PDF: {_DRAWING}": "pdf",
+    f"a vector graphic: {_DRAWING}": "emf wmf cdr",
+    f"a project of an image editor: {_CONVERT}": "afphoto clip kra ora psb xcf",
+    _SAMPLES: "exr hdr",
+    f"a microscope's or scanner's format: {_CONVERT}": "czi lif lsm mrxs nd2 ndpi oib oif scn svs vsi",
+    _VIDEO: "3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv webm wmv",
+    f"DICOM: {_NUMBERS}": "dcm dicom",
+    f"NIfTI: {_NUMBERS}": "nii",
+    f"FITS: {_NUMBERS}": "fit fits fts",
+    f"arrays: {_NUMBERS}": "mat npy npz",
+    f"a table of records: {_NUMBERS}": "arrow lmdb parquet tfrecord tfrecords",
+    _ARCHIVE: "7z bz2 gz rar tar tgz xz zip zst",
+}
+_BY_EXTENSION = {extension: reason for reason, extensions in _EXTENSIONS.items() for extension in extensions.split()}
+
+_PAGE = "a web page, such as of a failed download: not packed; fetch the file again"
+_BY_CONTENT = (  # (where, the bytes there, what it is)
+    (0, b"\xff\x0a", _JPEG_XL),
+    (0, b"\0\0\0\x0cJXL ", _JPEG_XL),
+    (0, b"FUJIFILMCCD-RAW", _RAW),
+    (0, b"IIU\0", _RAW),
+    (0, b"IIRO", _RAW),
+    (0, b"FOVb", _RAW),
+    (0, b"%PDF-", f"PDF: {_DRAWING}"),
+    (0, b"%!PS", f"PostScript: {_DRAWING}"),
+    (0, b"gimp xcf", f"a project of an image editor: {_CONVERT}"),
+    (0, b"v/1\x01", _SAMPLES),
+    (0, b"#?RADIANCE", _SAMPLES),
+    (128, b"DICM", f"DICOM: {_NUMBERS}"),
+    (0, b"SIMPLE  =", f"FITS: {_NUMBERS}"),
+    (0, b"\x93NUMPY", f"arrays: {_NUMBERS}"),
+    (0, b"\x1a\x45\xdf\xa3", _VIDEO),
+    (8, b"AVI ", _VIDEO),
+    (0, b"PK\x03\x04", _ARCHIVE),
+    (0, b"\x1f\x8b", _ARCHIVE),
+    (0, b"Rar!", _ARCHIVE),
+    (0, b"7z\xbc\xaf\x27\x1c", _ARCHIVE),
+    (257, b"ustar", _ARCHIVE),
+    (0, b"version https://git-lfs", "a pointer of Git LFS: not packed; `git lfs pull` fetches the file itself"),
+)
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_LOOKED_AT = 1 << 10  # bytes
+
+
+def by_extension(name: str) -> str | None:
+    """What a file of this name is, and what to do with it; None where nothing is known of its extension."""
+    return _BY_EXTENSION.get(name.rpartition(".")[2].lower()) if "." in name else None
+
+
+def by_content(data: bytes) -> str | None:
+    """What a file is that begins so, and what to do with it; None where it is none of these."""
+    start = data[:_LOOKED_AT]
+    if start[4:8] == b"ftyp":
+        return _by_brand(start)
+    for at, mark, reason in _BY_CONTENT:
+        if start.startswith(mark, at):
+            return reason
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return _PAGE
+    if text.startswith((b"<svg", b"<?xml", b"<!--")) and b"<svg" in text:
+        return f"SVG: {_DRAWING}"
+    return None
+
+
+def is_foreign(reason: str) -> bool:
+    """Whether a reason is one of these."""
+    return reason in _EXTENSIONS
+
+
+def _by_brand(start: bytes) -> str | None:
+    """What is in a container that HEIC, AVIF and videos share: its brands are named at its beginning."""
+    length = int.from_bytes(start[:4])
+    brands = [start[8:12], *(start[at : at + 4] for at in range(16, min(length, len(start)), 4))]
+    if any(brand in (b"avif", b"avis") for brand in brands):
+        return None
+    if brands[0] == b"crx ":
+        return _RAW
+    return _HEIC if any(brand in _HEIC_BRANDS for brand in brands) else _VIDEO
