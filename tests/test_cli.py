@@ -84,6 +84,22 @@ def test_what_is_passed_over_is_named_in_one_warning(here, capsys):
     assert capsys.readouterr().err == warning
 
 
+def test_pictures_that_are_not_packed_are_counted_by_kind_and_not_among_notes(here, capsys):
+    for number in range(12):
+        (here / "data/cat" / f"note-{number}.txt").write_text("about")
+    for number in range(5):
+        (here / "data/dog" / f"{number}.heic").write_bytes(b"")
+    (here / "data/dog/film.mp4").write_bytes(b"")
+    assert main(["data", "-o", "out.h5", "--quiet"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    heic = re.compile(r"pack-images: passed over: 5 files, HEIC: not packed; .*: data/dog/\d\.heic, .* and 2 more")
+    assert len([line for line in lines if heic.fullmatch(line)]) == 1
+    film = "passed over: 1 file, a video: not packed; save its frames as JPEG or PNG first: data/dog/film.mp4"
+    assert f"pack-images: {film}" in lines
+    assert lines[-1].endswith("(not an image's extension) and 2 more")
+
+
 def test_duplicates_are_counted(here, capsys):
     (here / "data/cat/x.png").write_bytes((here / "data/dog/data-dog-1.png").read_bytes())
     assert main(["data", "-o", "out.h5", "--workers", "1"]) == 0

@@ -105,6 +105,7 @@ def test_json_is_everything(full, capsys):
         "settings": dict(full.header.settings),
         "packed_by": dict(full.header.packed_by),
         "skipped": [["data/cat/broken.png", "not an image that Pillow knows"]],
+        "losses": [],
         "duplicates": [list(group) for group in found.duplicates],
         "conflicting": 1,
     }

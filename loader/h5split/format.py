@@ -14,11 +14,21 @@ digests              uint8 (N, 32)          SHA-256 of the source file's bytes
 checksums            uint64 (N,)            XXH3-64 of the row's pixels
 skipped/filenames    fixed UTF-8 (M,)       what was left out
 skipped/reasons      fixed UTF-8 (M,)       and why
+losses/rows          int64 (L,)             rows whose picture lost something, ascending
+losses/kinds         uint8 (L,)             what, as the sum of 1: integers of more than 8 bits were cut to 8; 2: floats
+                                            were cut to 8 bits; 4: the first of several pages or frames was taken;
+                                            8: transparency was laid on black, and one colour is left
+losses/bits          uint8 (L,)             of a sample in the file, where samples were cut (1 and 2); else 0
+losses/levels        uint32 (L,)            different sample values in the file, up to 2**20; 0: not counted
+losses/kept          uint16 (L,)            different values that are left of them; 0: not counted
 ===================  =====================  ==========================================================
 
 Attributes of the root group: ``format`` = "packed-images", ``version`` = 1, ``settings`` and ``packed_by``
 (JSON objects), and ``tables_checksum`` (uint64; a file may lack it): XXH3-64 of the bytes of every data set but
 ``images``, one after another in the order above, columns in that of their stored names.
+
+The group ``losses`` is there only if a picture lost something (L is 1 or more). Bits of ``losses/kinds`` that are not
+named above are losses that a later version tells.
 
 Every data set is contiguous and unfiltered; integers are little-endian. ``images`` begins at a multiple of 4096 (4096
 itself, where a row is a page or more), so row *i* is at ``offset + i * H * W * C`` and the whole file can be read
@@ -47,12 +57,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split import hdf5
+from h5split.losses import LOSSES
 
 FORMAT = "packed-images"
 VERSION = 1
 DIGEST_SIZE = 32
 
 _TEXT = np.dtype("S")  # of any length
+_CHECKED = 1 << 20  # rows of losses that are looked at together
 
 
 class FormatError(ValueError):
@@ -85,6 +97,7 @@ class Header:
     """Everything about a pack but its rows.
 
     Attributes:
+        losses: The fields of `losses.LOSSES`, by name; empty where nothing was lost.
         tables: Every data set but `images`, by its name in the file, in the order of `tables_checksum`.
         tables_checksum: XXH3-64 of their bytes; None where the file does not say.
         size: Of the file, in bytes.
@@ -98,6 +111,7 @@ class Header:
     columns: Mapping[str, Block]
     skipped_filenames: Block
     skipped_reasons: Block
+    losses: Mapping[str, Block]
     class_names: tuple[str, ...]
     settings: Mapping[str, Any]
     packed_by: Mapping[str, str]
@@ -235,6 +249,7 @@ def _header(file: hdf5.File) -> Header:
         },
         skipped_filenames=tables["skipped/filenames"],
         skipped_reasons=tables["skipped/reasons"],
+        losses={name.removeprefix("losses/"): block for name, block in tables.items() if name.startswith("losses/")},
         class_names=tuple(decode(name) for name in _array(file, tables["class_names"]).tolist()),
         settings=_json(file.root, "settings"),
         packed_by=_json(file.root, "packed_by"),
@@ -247,6 +262,8 @@ def _header(file: hdf5.File) -> Header:
     if header.skipped_filenames.shape != header.skipped_reasons.shape:
         raise FormatError("skipped: expected a reason for each filename")
     _check_apart([images, *tables.values()])
+    if header.losses:
+        _check_losses(file, header.losses, images.shape[0])
     return header
 
 
@@ -261,7 +278,37 @@ def _tables(file: hdf5.File, rows: int) -> dict[str, Block]:
         "checksums": _block(file, "checksums", np.dtype("<u8"), 1, rows),
         "skipped/filenames": _block(file, "skipped/filenames", _TEXT, 1),
         "skipped/reasons": _block(file, "skipped/reasons", _TEXT, 1),
+        **_loss_tables(file),
     }
+
+
+def _loss_tables(file: hdf5.File) -> dict[str, Block]:
+    """The data sets of the group `losses`, which few packs have."""
+    if b"losses" not in file.root.links:
+        return {}
+    types = {f"losses/{name}": LOSSES[name] for name in LOSSES.names or ()}
+    return {name: _block(file, name, dtype, 1) for name, dtype in types.items()}
+
+
+def _check_losses(file: hdf5.File, losses: Mapping[str, Block], rows: int) -> None:
+    """Refuse losses of rows that are not there, of one row twice, or of nothing."""
+    (length,) = losses["rows"].shape
+    if length == 0 or any(block.shape != (length,) for block in losses.values()):
+        raise FormatError("losses: expected tables of one length, of 1 or more")
+    last = -1
+    for start in range(0, length, _CHECKED):
+        found = _part(file, losses["rows"], start, _CHECKED)
+        if found[0] <= last or found[-1] >= rows or (np.diff(found) <= 0).any():
+            raise FormatError(f"losses/rows: expected rows from 0 to {rows - 1}, ascending; copy the file again")
+        if not _part(file, losses["kinds"], start, _CHECKED).all():
+            raise FormatError("losses/kinds: expected a loss for each row, found none; copy the file again")
+        last = int(found[-1])
+
+
+def _part(file: hdf5.File, block: Block, start: int, count: int) -> NDArray[Any]:
+    """So many items of a table of one dimension from `start` on, or as many as there are."""
+    width, count = block.dtype.itemsize, min(count, block.shape[0] - start)
+    return np.frombuffer(file.data(block.offset + start * width, count * width), block.dtype, count)
 
 
 def _tables_checksum(root: hdf5.Object) -> int | None:

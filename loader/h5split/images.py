@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from h5split import format as pack_format
 from h5split.format import Block, FormatError, Header, decode
+from h5split.lazy import lazy
+from h5split.losses import LOSSES, described
 from h5split.rows import located
 
 READ_SIZE = 8 << 20  # bytes; large enough for a disk to stream
@@ -119,6 +121,8 @@ class PackedImages:
         digests: uint8 (N, 32), SHA-256 of each source file.
         checksums: uint64 (N,), XXH3-64 of each row's pixels.
         skipped: (filename, reason) of each file that was left out.
+        losses: (filename, text) of what pictures lost when they were packed, in the order of rows.
+        loss_table: The same in numbers: `losses.LOSSES` (L,).
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -187,6 +191,25 @@ class PackedImages:
     def skipped_texts(self) -> tuple[Texts, Texts]:
         """File names and reasons of the files that were left out, decoded when they are asked for."""
         return Texts(self._array(self.header.skipped_filenames)), Texts(self._array(self.header.skipped_reasons))
+
+    @lazy
+    def loss_table(self) -> NDArray[np.void]:
+        """Rows whose picture lost something, and what: `losses.LOSSES` (L,), ascending."""
+        blocks = self.header.losses
+        table = np.empty(blocks["rows"].shape if blocks else 0, LOSSES)
+        for name, block in blocks.items():
+            table[name] = self._array(block)
+        return table
+
+    @property
+    def losses(self) -> list[tuple[str, str]]:
+        """(filename, text) of what pictures lost when they were packed, in the order of rows.
+
+        The text is a line such as `16 bits cut to 8: 16 of 64 levels kept`; a picture that lost two things is there
+        twice.
+        """
+        table = self.loss_table
+        return described(table, list(self.filenames.take(table["rows"])))
 
     @property
     def stride(self) -> int:

@@ -34,6 +34,7 @@ class Info:
         settings: It was packed with.
         packed_by: Program or library -> version.
         skipped: (filename, reason) of each file that was left out.
+        losses: (filename, text) of what pictures lost when they were packed.
         duplicates: The filenames of each group of identical files; groups with different labels come first.
         conflicting: How many of the groups have different labels.
     """
@@ -47,6 +48,7 @@ class Info:
     settings: Mapping[str, Any]
     packed_by: Mapping[str, str]
     skipped: list[tuple[str, str]]
+    losses: list[tuple[str, str]]
     duplicates: list[tuple[str, ...]]
     conflicting: int
 
@@ -65,6 +67,7 @@ class Info:
                 *self._packing_lines(),
                 *self._duplicate_lines(),
                 *self._skipped_lines(),
+                *console.loss_lines(self.losses),
             ]
         )
 
@@ -119,6 +122,7 @@ def describe(images: PackedImages) -> Info:
         settings=images.header.settings,
         packed_by=images.header.packed_by,
         skipped=images.skipped,
+        losses=images.losses,
         duplicates=[tuple(images.filenames.take(group)) for group in (*mixed, *plain)],
         conflicting=len(mixed),
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from h5split.images import Joined, PackedImages, Texts
 from h5split.lazy import lazy
+from h5split.losses import described
 from h5split.rows import Rows, located
 
 
@@ -66,6 +67,14 @@ class Packs:
     def digests(self, rows: Rows) -> NDArray[np.uint8]:
         """The SHA-256 of each row's source file: uint8 (M, 32)."""
         found: NDArray[np.uint8] = self._digests[rows]
+        return found
+
+    def losses(self, rows: Rows) -> list[tuple[str, str]]:
+        """(filename, text) of what the pictures of rows lost when they were packed, in the order of the packs."""
+        found = []
+        for pack, local in self.by_pack(np.sort(rows)):
+            table = pack.loss_table[np.isin(pack.loss_table["rows"], local)]
+            found += described(table, list(pack.filenames.take(table["rows"])))
         return found
 
     def view(self, first: int, count: int) -> NDArray[np.uint8] | None:

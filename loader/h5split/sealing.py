@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from h5split.format import FORMAT, VERSION, encode
 from h5split.interrupts import interrupts_held
+from h5split.losses import LOSSES
 
 _ALIGNMENT = 4096
 _PART_BYTES = 16 << 20  # of text that is written at once
@@ -41,6 +42,7 @@ class Tables:
         skipped: (filename, reason) of each file left out.
         settings: JSON-able.
         packed_by: program or library -> version.
+        losses: LOSSES (L,), in ascending order of rows: what pictures lost.
     """
 
     labels: NDArray[np.int32]
@@ -52,6 +54,7 @@ class Tables:
     settings: Mapping[str, Any]
     packed_by: Mapping[str, str]
     skipped: Sequence[tuple[str, str]] = field(default=())
+    losses: NDArray[np.void] = field(default_factory=lambda: np.empty(0, LOSSES))
 
 
 class _Parts(NamedTuple):
@@ -133,6 +136,8 @@ def _arrays(tables: Tables) -> Iterator[tuple[str, _Parts]]:
     yield "checksums", _whole(np.asarray(tables.checksums, "<u8"))
     yield "skipped/filenames", _fixed([name for name, _ in tables.skipped])
     yield "skipped/reasons", _fixed([reason for _, reason in tables.skipped])
+    for name in (LOSSES.names or ()) if len(tables.losses) else ():
+        yield f"losses/{name}", _whole(np.ascontiguousarray(tables.losses[name]))
 
 
 class _BlankFile(io.RawIOBase):

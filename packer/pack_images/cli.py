@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from h5split import console
 from h5split.console import SHOWN, Bar, count, dimensions, shown, whole
 from pack_images import MAX_PIXELS, __version__
+from pack_images.foreign import is_foreign
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pack_images.plan import Plan
 
 _MANIFEST_OPTIONS = ("root", "strip_prefix", "path_column", "label_column", "name_column", "skip_unlabelled")
+_NAMED = 3  # files of one kind
 _EPILOG = """\
 examples:
   pack-images data/* -o eurosat.h5 --size 64
@@ -97,7 +99,9 @@ def _run(arguments: argparse.Namespace, bar: Bar) -> int:
         )
     bar.close()
     _warn(summary.passed_over)
-    if not arguments.quiet:
+    if arguments.quiet:
+        _warn_of_losses(summary)
+    else:
         print(_summarised(summary))
     return 0
 
@@ -214,7 +218,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=whole(1), metavar="N", help="worker processes (one for each core)")
     add("--dask", metavar="ADDRESS", help="decode on a Dask cluster that shares this file system, or local:N processes")
     add("--dry-run", action="store_true", help="say what would be packed, and stop")
-    add("--quiet", action="store_true", help="no progress, no summary")
+    add(
+        "--quiet",
+        action="store_true",
+        help="no progress, no summary; a line each for what was passed over, left out or lost",
+    )
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
@@ -237,10 +245,33 @@ def _complain(text: str) -> None:
 
 
 def _warn(passed_over: Sequence[tuple[str, str]]) -> None:
-    if passed_over:
-        named = ", ".join(f"{shown(path)} ({reason})" for path, reason in passed_over[:SHOWN])
-        more = f" and {len(passed_over) - SHOWN} more" if len(passed_over) > SHOWN else ""
-        _complain(f"passed over: {named}{more}")
+    """A line for pictures and data that are not packed, by kind; and one for all else."""
+    kinds: dict[str, list[str]] = {}
+    for path, reason in passed_over:
+        kinds.setdefault(reason, []).append(path)
+    for reason, paths in kinds.items():
+        if is_foreign(reason):
+            _complain(f"passed over: {count(len(paths), 'file')}, {reason}: {_some(paths)}")
+    others = [f"{shown(path)} ({reason})" for path, reason in passed_over if not is_foreign(reason)]
+    if others:
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        _complain(f"passed over: {', '.join(others[:SHOWN])}{more}")
+
+
+def _warn_of_losses(summary: Summary) -> None:
+    """A line for what was left out and a line for what lost something: all that `--quiet` says of a pack."""
+    if summary.skipped:
+        name, reason = summary.skipped[0]
+        _complain(f"left out: {count(len(summary.skipped), 'image')}, such as {shown(name)}: {shown(reason)}")
+    if summary.losses:
+        name, text = summary.losses[0]
+        lossy = len({name for name, _ in summary.losses})
+        _complain(f"packed with a loss: {count(lossy, 'image')}, such as {shown(name)}: {text}")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(map(shown, names[:_NAMED])) + more
 
 
 def _described(planned: Plan, output: str) -> str:
@@ -288,6 +319,7 @@ def _summarised(summary: Summary) -> str:
                 f"  ... and {len(summary.skipped) - SHOWN:,} more: "
                 f"h5split.PackedImages({summary.output!r}).skipped lists all"
             )
+    lines += console.loss_lines(summary.losses)
     return "\n".join(lines)
 
 

@@ -40,6 +40,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from h5split.losses import Loss
 from pack_images.errors import SizeError
 from pack_images.plan import Pixels, Shape
 
@@ -57,11 +58,11 @@ def shape_of(data: bytes, how: Pixels) -> Shape:
         return how.shape
     from pack_images.picture import decoded  # Pillow, which takes 30 ms to load and small JPEGs do without
 
-    height, width, channels = decoded(data, how).shape
+    height, width, channels = decoded(data, how)[0].shape
     return height, width, channels
 
 
-def decode(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> None:
+def decode(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> Loss | None:
     """Decode a file into a row.
 
     Args:
@@ -69,18 +70,22 @@ def decode(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> None:
         how: Size, colours and so on.
         out: uint8 (H, W, C), contiguous; written whole or, after an error, in part.
 
+    Returns:
+        What of the picture is not in the row; None where nothing was lost.
+
     Raises:
         DecodeError: It cannot be decoded.
         SizeError: The picture is not of the size of `out` and `how.size` is None.
     """
     if _decode_in_place(data, how, out):
-        return
+        return None
     from pack_images.picture import decoded
 
-    pixels = decoded(data, how)
+    pixels, loss = decoded(data, how)
     if pixels.shape != out.shape:
         raise SizeError(f"{pixels.shape[1]}x{pixels.shape[0]}")
     out[...] = pixels
+    return loss
 
 
 def _decode_in_place(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> bool:

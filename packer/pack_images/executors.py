@@ -86,7 +86,7 @@ class ExecutorPool:
         if not filled.failures:
             return filled
         for row, reason in filled.failures:
-            _check_unreadable(task.paths[row - task.first], reason)
+            _check_unreadable(task, task.paths[row - task.first], reason)
         return replace(filled, failures=self._again(task).failures)
 
     def _again(self, task: Task) -> Filled:
@@ -175,13 +175,13 @@ def check_versions(wanted: Mapping[str, str], found: Mapping[str, str], where: s
         raise UnfinishedError(f"{where}: expected {here} as on this machine, found {there}; install the same versions")
 
 
-def _check_unreadable(path: str | PackedRow, reason: str) -> None:
+def _check_unreadable(task: Task, path: str | PackedRow, reason: str) -> None:
     if isinstance(path, PackedRow) or not reason.startswith("cannot be read"):
         return
     from pack_images.fill import read
 
     try:
-        read(path)
+        read(path, task.how)
     except DecodeError:
         return  # nor can it be read here
     raise UnfinishedError(

@@ -16,6 +16,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from h5split.losses import Loss, losses_of
 from pack_images.decode import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
 from pack_images.partial import (
@@ -31,14 +32,15 @@ from pack_images.partial import (
     write_records,
 )
 from pack_images.plan import Filled, Pixels, Shape, Task
-from pack_images.sources import PackedRow, PackFile, file_stamp, pack_file
+from pack_images.sources import PackedRow, PackFile, file_stamp, pack_file, stamp
 
 if TYPE_CHECKING:
     from h5split.images import PackedImages
 
 _PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)  # faults that are not the file's
 _AROUND_CACHES = 32  # bytes: of the vectors that libjpeg-turbo writes
-_Recorded = tuple[int, int, bytes]  # checksum, stamp, digest: as `pack_record` takes them
+_UNSEEN = 16 << 20  # bytes of a file that are read without a look at what it is
+_Recorded = tuple[int, int, bytes, Loss | None]  # checksum, stamp, digest, loss: as `pack_record` takes them
 _How = Literal["decoded", "copied", "kept"]
 
 
@@ -87,9 +89,11 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Calla
             continue
         before_each()
         try:
-            how, recorded = _fill_row(row, path, task.how, old, earlier[index]["digest"].tobytes() if is_whole else b"")
-            became[how] += 1
-            pack_record(records, index, *recorded)
+            known = earlier[index]["digest"].tobytes() if is_whole else b""
+            outcome, recorded = _fill_row(row, path, task.how, old, known)
+            became[outcome] += 1
+            if recorded is not None:
+                pack_record(records, index, *recorded)
         except DecodeError as error:
             pack_record(records, index)
             failures.append((task.first + index, str(error)))
@@ -125,8 +129,8 @@ def _empty_rows(count: int, shape: Shape) -> NDArray[np.uint8]:
 
 def _fill_row(
     row: NDArray[np.uint8], path: str | PackedRow, how: Pixels, old: _OldPack | None, known: bytes
-) -> tuple[_How, _Recorded]:
-    """Make a row of its source; what was done for it, and what is recorded of it.
+) -> tuple[_How, _Recorded | None]:
+    """Make a row of its source; what was done for it, and what is to be recorded of it.
 
     Args:
         row: uint8 (H, W, C), to write to.
@@ -137,21 +141,25 @@ def _fill_row(
     """
     if isinstance(path, PackedRow):
         return "copied", _copy(row, path)
-    data, status = read(path)
+    data, mark = read(path, how)
     digest = hashlib.sha256(data).digest()
-    became: _How = "kept"
-    if digest != known:
-        became = "copied" if old is not None and old.copy(digest, row) else "decoded"
-    if became == "decoded":
-        decode(data, how, row)
-    return became, (xxhash.xxh3_64_intdigest(row.data), file_stamp(status), digest)
+    if digest == known:
+        return "kept", None
+    found = None if old is None else old.copy(digest, row)
+    loss = decode(data, how, row) if old is None or found is None else old.loss(found)
+    recorded = xxhash.xxh3_64_intdigest(row.data), mark, digest, loss
+    return "decoded" if found is None else "copied", recorded
 
 
-def read(path: str) -> tuple[bytes, os.stat_result]:
-    """The whole file, and its status when it was opened.
+def read(path: str, how: Pixels) -> tuple[bytes, int]:
+    """The whole file, and its `file_stamp`.
+
+    Args:
+        path: Of the file.
+        how: What a picture may cost.
 
     Raises:
-        DecodeError: It cannot be read.
+        DecodeError: It cannot be read, is too large for a picture, or somebody writes to it.
         OSError: The system, and not the file, is the reason.
     """
     try:
@@ -159,22 +167,49 @@ def read(path: str) -> tuple[bytes, os.stat_result]:
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise DecodeError("not a regular file")
-            data = os.read(descriptor, status.st_size + 1)
-            while len(data) < status.st_size and (more := os.read(descriptor, status.st_size)):
-                data += more
-            after = os.fstat(descriptor)
-            if (len(data), status.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-                raise DecodeError("changed while it was read")
+                raise DecodeError("cannot be read (not a regular file)")
+            if status.st_size > _UNSEEN:
+                from pack_images.guards import check_file  # Pillow, which small JPEGs do without
+
+                check_file(descriptor, status.st_size, how)
+            mark = file_stamp(status)  # as it is before it is read
+            data = _read_all(descriptor, status.st_size)
+            mark = _checked(descriptor, status, data, mark)
         finally:
             os.close(descriptor)
+    except DecodeError:
+        raise
     except MemoryError as error:
-        raise DecodeError(f"cannot be read ({os.path.getsize(path):,} bytes are more than memory)") from error
+        raise DecodeError(f"cannot be read ({status.st_size:,} bytes are more than memory)") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         if getattr(error, "errno", None) in _PASSING:
             raise
         raise DecodeError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    return data, status
+    return data, mark
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    """A file from its beginning, which should have so many bytes; one more if it has grown."""
+    data = os.pread(descriptor, size + 1, 0)
+    while len(data) < size and (more := os.pread(descriptor, size + 1 - len(data), len(data))):
+        data += more
+    return data
+
+
+def _checked(descriptor: int, before: os.stat_result, data: bytes, mark: int) -> int:
+    """The stamp of a file after it was read, or 0 for none; a file that somebody wrote to meanwhile is refused.
+
+    Who writes can set the time of the content back, but not that of the inode. The latter also changes with the name or
+    the permissions, and may be too coarse to tell (no stamp). In both cases the file is read again, and must be the
+    same bytes.
+    """
+    after = os.fstat(descriptor)
+    is_same = (len(data), before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    if is_same and mark and before.st_ctime_ns == after.st_ctime_ns:
+        return mark
+    if not is_same or _read_all(descriptor, after.st_size) != data or stamp(os.fstat(descriptor)) != stamp(after):
+        raise DecodeError("changed while it was read")
+    return 0
 
 
 def _is_whole(record: Any, row: NDArray[np.uint8]) -> bool:
@@ -199,7 +234,8 @@ def _copy(row: NDArray[np.uint8], source: PackedRow) -> _Recorded:
     old = _opened(source.pack)
     if not old.copy_row(source.row, row):
         raise DecodeError(f"row {source.row} of {source.pack.path} is damaged: its checksum does not agree")
-    return xxhash.xxh3_64_intdigest(row.data), 0, old.images.digests[source.row].tobytes()
+    digest = old.images.digests[source.row].tobytes()
+    return xxhash.xxh3_64_intdigest(row.data), 0, digest, old.loss(source.row)
 
 
 def _check_unchanged(task: Task, copied: int) -> None:
@@ -231,20 +267,28 @@ class _OldPack:
         self._keys = np.ascontiguousarray(images.digests[:, :8]).view("<u8")[:, 0]
         self._order = np.argsort(self._keys)
         self._keys = self._keys[self._order]
+        self._lossy = np.ascontiguousarray(images.loss_table["rows"])
 
-    def copy(self, digest: bytes, row: NDArray[np.uint8]) -> bool:
-        """Copy the row whose source file has this digest; False when there is none, or it is damaged."""
+    def copy(self, digest: bytes, row: NDArray[np.uint8]) -> int | None:
+        """Copy the row whose source file has this digest, and say which; None when there is none, or it is damaged."""
         key = np.uint64(int.from_bytes(digest[:8], "little"))
         at = int(np.searchsorted(self._keys, key))
         if at == len(self._keys) or self._keys[at] != key:
-            return False
+            return None
         found = int(self._order[at])
-        return self.images.digests[found].tobytes() == digest and self.copy_row(found, row)
+        return found if self.images.digests[found].tobytes() == digest and self.copy_row(found, row) else None
 
     def copy_row(self, index: int, row: NDArray[np.uint8]) -> bool:
         """Copy a row; False when its pixels are not what their checksum says."""
         row[...] = self.images.images[index]
         return xxhash.xxh3_64_intdigest(row.data) == int(self.images.checksums[index])
+
+    def loss(self, index: int) -> Loss | None:
+        """What the picture of a row lost."""
+        at = int(np.searchsorted(self._lossy, index))
+        if at == len(self._lossy) or self._lossy[at] != index:
+            return None
+        return next(losses_of(self.images.loss_table[at : at + 1]))
 
 
 @lru_cache(maxsize=4)

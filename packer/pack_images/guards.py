@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import re
 import struct
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import IO, cast
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pack_images.decode import jpeg_outline
 from pack_images.errors import DecodeError
+from pack_images.foreign import by_content
 from pack_images.plan import Pixels
+from pack_images.tiff import directories
 
 # Those that `scan.EXTENSIONS` are of. Pillow opens more: what it hands to other programs (EPS, to Ghostscript), wraps
 # unseen (IPTC) or knows by name alone.
@@ -31,7 +36,12 @@ _CODESTREAM = re.compile(rb"\xff\x4f\xff\x51.{4}(.{32})(..)", re.DOTALL)  # JPEG
 _PIXELS_PER_TILE = 128  # so many cost the memory that one tile of one component does
 _LEAST_LIMIT = 1 << 20  # pixels that tiles may cost, however few a picture may have
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
-_VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # by TIFF type
+# A file may have 256 MB, and 32 bytes more for each pixel of its picture: four samples of 32 bits take 16, decimal
+# digits (PPM) some more. The rest is for further pages, copies of reduced size and notes.
+_ANY_PICTURE = 256 << 20
+_BYTES_PER_PIXEL = 32
+_GLIMPSE = 64 << 20  # bytes that Pillow may read to say what a file is
+_SHARED_BYTES = 1 << 18  # of tags that may lie over each other: they cost some megabytes, whatever they are
 
 
 @contextlib.contextmanager
@@ -59,6 +69,70 @@ def check_pixels(width: int, height: int, how: Pixels) -> None:
         raise DecodeError(f"{width}x{height} is more than {how.max_pixels} pixels; --max-pixels allows more")
 
 
+def check_file(descriptor: int, size: int, how: Pixels) -> None:
+    """Refuse a large file that is no picture, or far larger than its picture can be, before it is read.
+
+    Args:
+        descriptor: Of the file.
+        size: Its bytes.
+        how: Says how many pixels a picture may have.
+
+    Raises:
+        DecodeError: It is not to be read.
+        OSError: It cannot be read.
+    """
+    width = height = 0
+    try:
+        with limits(how):
+            image = Image.open(cast("IO[bytes]", _Glimpse(descriptor, size)))
+        _check_format(image)
+        width, height = image.size
+        check_pixels(width, height, how)
+    except UnidentifiedImageError:
+        raise DecodeError(by_content(os.pread(descriptor, 1 << 10, 0)) or "not an image that Pillow knows") from None
+    except (DecodeError, OSError):
+        raise
+    except Image.DecompressionBombError:
+        raise DecodeError(f"more than {how.max_pixels} pixels; --max-pixels allows more") from None
+    except Exception:  # of a file that Pillow reads whole to open it, or that it cannot open: decoding says why
+        width = height = 0
+    most = _ANY_PICTURE + _BYTES_PER_PIXEL * width * height
+    if size > most:
+        about = f"of {width}x{height}" if width else "of any size"
+        raise DecodeError(f"{size:,} bytes are too many for a picture {about}: expected {most:,} at most")
+
+
+class _Glimpse(io.RawIOBase):
+    """A file of which no more can be read than says what it is.
+
+    Args:
+        descriptor: Open for reading; stays where it is.
+        size: Of the file.
+    """
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._descriptor = descriptor
+        self._size = size
+        self._at = 0
+        self._left = _GLIMPSE
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = max(0, self._size - self._at) if size is None or size < 0 else size
+        self._left -= wanted
+        if self._left < 0:
+            raise MemoryError("more than says what a file is")
+        data = os.pread(self._descriptor, wanted, self._at)
+        self._at += len(data)
+        return data
+
+
 def check_scans(data: bytes) -> None:
     """Refuse a JPEG of very many scans, each of which goes over the whole picture: its few bytes would take hours."""
     if data.startswith(b"\xff\xd8") and jpeg_outline(data)[1] and data.count(b"\xff\xda") > _MOST_SCANS:
@@ -67,7 +141,10 @@ def check_scans(data: bytes) -> None:
 
 def check_tags(data: bytes) -> None:
     """Refuse a TIFF, or EXIF, whose tags lie over each other and are read each: together they are far more than it."""
-    if sum(size for _, size in _tags(data) if size <= len(data)) > 2 * len(data):
+    if not data.startswith((b"II", b"MM")):
+        return
+    tags = next(directories(data), ())
+    if sum(tag.nbytes for tag in tags if tag.nbytes <= len(data)) > max(2 * len(data), _SHARED_BYTES):
         raise DecodeError("tags that lie over each other")
 
 
@@ -92,13 +169,17 @@ def check_profile(image: Image.Image) -> None:
 
 def check_opened(image: Image.Image, data: bytes, how: Pixels) -> None:
     """Refuse what Pillow has opened and should not load."""
-    if image.format not in FORMATS:
-        raise DecodeError(f"{image.format} is none of the formats that are packed")
+    _check_format(image)
     check_pixels(*image.size, how)
     if image.format == "TIFF":
         _check_tile(image, data, max(how.max_pixels, _LEAST_LIMIT))
     elif image.format in ("JPEG2000", "ICNS"):
         _check_tiles(data, max(how.max_pixels, _LEAST_LIMIT))
+
+
+def _check_format(image: Image.Image) -> None:
+    if image.format not in FORMATS:
+        raise DecodeError(f"{image.format} is none of the formats that are packed")
 
 
 def _check_tile(image: Image.Image, data: bytes, limit: int) -> None:
@@ -108,7 +189,7 @@ def _check_tile(image: Image.Image, data: bytes, limit: int) -> None:
     (SLONG8, IFD8), and of two entries it may take the other; Pillow also has texts and fractions.
     """
     known = getattr(image, "tag_v2", {})
-    there = [tag for tag, _ in _tags(data) if tag in (_TILE_WIDTH, _TILE_LENGTH)]
+    there = [tag.number for tag in next(directories(data), ()) if tag.number in (_TILE_WIDTH, _TILE_LENGTH)]
     if len(there) > len(set(there)) or not all(isinstance(known.get(tag), int) for tag in there):
         raise DecodeError("a TIFF of tiles whose size is not clear")
     width, height = (known.get(tag, 0) for tag in (_TILE_WIDTH, _TILE_LENGTH))
@@ -135,22 +216,3 @@ def _exif_pieces(data: bytes) -> Iterator[bytes]:
             if found[1] == b"\xe1" and data.startswith(_EXIF, at + 2, end):
                 yield data[at + 2 + len(_EXIF) : end]
             at = end
-
-
-def _tags(data: bytes) -> list[tuple[int, int]]:
-    """(tag, bytes of its value) of the first directory of a TIFF, or of EXIF; as much as there is."""
-    if data[:2] not in (b"II", b"MM"):
-        return []
-    order = "<" if data[:2] == b"II" else ">"
-    is_big = data[2:3] == b"+"  # as Pillow has it, to which a big-endian BigTIFF is a plain one
-    place, number, entry = (8, "Q", "HHQ8x") if is_big else (4, "L", "HHL4x")
-    try:
-        start = struct.unpack_from(order + number, data, place)[0]
-        count = struct.unpack_from(order + ("Q" if is_big else "H"), data, start)[0]
-    except struct.error:
-        return []
-    size = struct.calcsize("=" + entry)
-    first = start + (8 if is_big else 2)
-    whole = data[first : first + count * size]
-    whole = whole[: len(whole) // size * size]
-    return [(tag, _VALUE_BYTES.get(kind, 0) * values) for tag, kind, values in struct.iter_unpack(order + entry, whole)]

@@ -12,8 +12,10 @@ from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from h5split.interrupts import interrupts_held
+from h5split.losses import LOSSES, described
 from h5split.rows import Rows, duplicates
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.manifest import Manifest
@@ -109,7 +111,7 @@ def _shape(paths: Sequence[str | PackedRow], how: Pixels) -> Shape:
     for path in paths:
         assert isinstance(path, str)  # a row of a pack has a shape already
         try:
-            return shape_of(read(path)[0], how)
+            return shape_of(read(path, how)[0], how)
         except DecodeError as error:
             first = first or f"{path}: {error}"
     raise PackError(_none_decoded(len(paths), first))
@@ -249,6 +251,7 @@ class Job:
             settings=self.plan.settings.as_json(),
             packed_by=versions,
             skipped=sorted((self.plan.sources.filenames[row], reason) for row, reason in failures),
+            losses=_losses(records),
         )
         return tables
 
@@ -261,6 +264,7 @@ class Job:
             shape=self.plan.shape,
             classes=dict(zip(tables.class_names, counts, strict=True)),
             skipped=tables.skipped,
+            losses=described(tables.losses, [tables.filenames[row] for row in tables.losses["rows"].tolist()]),
             passed_over=self.plan.sources.passed_over,
             duplicates=[tuple(sorted(tables.filenames[row] for row in group)) for group in (*mixed, *plain)],
             conflicting=len(mixed),
@@ -271,3 +275,17 @@ class Job:
             nbytes=os.path.getsize(self.output),
             seconds=seconds,
         )
+
+
+def _losses(records: NDArray[np.void]) -> NDArray[np.void]:
+    """Which rows lost something, and what: LOSSES (L,).
+
+    Args:
+        records: What the journal says of each final row.
+    """
+    rows = np.flatnonzero(records["kinds"])
+    table = np.empty(len(rows), LOSSES)
+    table["rows"] = rows
+    for name in ("kinds", "bits", "levels", "kept"):
+        table[name] = records[name][rows]
+    return table

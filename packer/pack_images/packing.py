@@ -34,6 +34,7 @@ class Summary:
         shape: (H, W, C) of each.
         classes: Class name -> images.
         skipped: (filename, reason) of each image left out.
+        losses: (filename, text) of what pictures lost, such as levels of 16 bits; rows copied from packs included.
         passed_over: (path, reason) of what was found beside images.
         duplicates: The filenames of each group of identical files; groups with different labels come first: they are
             labelling errors.
@@ -51,6 +52,7 @@ class Summary:
     shape: Shape
     classes: Mapping[str, int]
     skipped: Sequence[tuple[str, str]]
+    losses: Sequence[tuple[str, str]]
     passed_over: Sequence[tuple[str, str]]
     duplicates: Sequence[tuple[str, ...]]
     conflicting: int

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from h5split.format import header_of, is_pack
 from h5split.interrupts import interrupts_held
+from h5split.losses import Loss
 from h5split.rows import Rows
 from h5split.writing import check_replaceable, sync_folder
 from pack_images.errors import PackError, UnfinishedError
@@ -39,14 +40,18 @@ RECORD = np.dtype(
         ("stamp", "<i8"),  # of the source file's status
         ("digest", "u1", 32),  # SHA-256 of its bytes
         ("done", "u1"),  # 1 when the row is written
-        ("", "V15"),
+        ("kinds", "u1"),  # what its picture lost, as `h5split.losses` has it: 0 for nothing
+        ("bits", "u1"),
+        ("kept", "<u2"),
+        ("levels", "<u4"),
+        ("", "V7"),
     ]
 )
 HEADING = 4096  # bytes before the first record
 
 sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system that has none
-_PACKED = struct.Struct("<Qq32s?15x")  # a RECORD
+_PACKED = struct.Struct("<Qq32s?BBHI7x")  # a RECORD
 _JOURNAL = b"pack-images journal 2\n"
 _PIXELS = b"pack-images partial 1\n"
 _LONGEST_IDENTITY = 256
@@ -353,9 +358,12 @@ def read_records(journal: int, first: int, count: int) -> bytearray:
     return records
 
 
-def pack_record(records: bytearray, index: int, checksum: int = 0, stamp: int = 0, digest: bytes = b"") -> None:
+def pack_record(
+    records: bytearray, index: int, checksum: int = 0, stamp: int = 0, digest: bytes = b"", loss: Loss | None = None
+) -> None:
     """Set the record of a row that is done, or, without a digest, of one that is not."""
-    _PACKED.pack_into(records, index * _PACKED.size, checksum, stamp, digest, bool(digest))
+    lost = (loss.kinds, loss.bits, loss.kept, loss.levels) if loss else (0, 0, 0, 0)
+    _PACKED.pack_into(records, index * _PACKED.size, checksum, stamp, digest, bool(digest), *lost)
 
 
 def write_records(journal: int, first: int, records: bytearray) -> None:

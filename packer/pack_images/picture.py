@@ -5,16 +5,22 @@ from __future__ import annotations
 import io
 import logging
 import re
+from dataclasses import replace
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from h5split.losses import PAGES, TRANSPARENCY, Loss
 from pack_images.decode import jpeg_header, jpeg_outline
+from pack_images.depth import depth_loss, depth_of, floats_to_8, integers_to_8
 from pack_images.errors import DecodeError
+from pack_images.foreign import by_content
 from pack_images.guards import check_exif, check_opened, check_pixels, check_profile, check_scans, check_tags, limits
+from pack_images.pages import has_more_pages
 from pack_images.plan import Pixels
+from pack_images.png import without_notes
 
 _MODES = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}
 _EIGHTHS = (1, 2, 3, 4)  # of the whole size: libjpeg's scaled decodings that are faster than a whole one
@@ -33,8 +39,8 @@ _ORIENTATION = 0x0112  # the EXIF tag
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong with a file, its DecodeError says
 
 
-def decoded(data: bytes, how: Pixels) -> NDArray[np.uint8]:
-    """Decode and fit a file: uint8 (H, W, C).
+def decoded(data: bytes, how: Pixels) -> tuple[NDArray[np.uint8], Loss | None]:
+    """Decode and fit a file: uint8 (H, W, C), and what the picture lost.
 
     Raises:
         DecodeError: It cannot be decoded.
@@ -43,38 +49,44 @@ def decoded(data: bytes, how: Pixels) -> NDArray[np.uint8]:
         with limits(how):
             check_scans(data)
             check_exif(data)
-            image = _jpeg(data, how) or _upright(data, how)
-            return _array(_fitted(_colored(image, how.color), how))
+            image, loss = _jpeg(data, how) or _upright(data, how)
+            colored, is_hidden = _colored(image, how.color)
+            if is_hidden:
+                loss = _with(loss, TRANSPARENCY)
+            return _array(_fitted(colored, how)), loss
     except DecodeError:
         raise
     except UnidentifiedImageError:
-        raise DecodeError("not an image that Pillow knows") from None
+        raise DecodeError(by_content(data) or "not an image that Pillow knows") from None
     except Image.DecompressionBombError as error:
         raise DecodeError(f"more than {how.max_pixels} pixels; --max-pixels allows more") from error
     except Exception as error:  # what Pillow raises on broken files has no common base, MemoryError included
-        raise DecodeError(_one_line(error)) from error
+        raise DecodeError(by_content(data) or _one_line(error)) from error
 
 
-def _jpeg(data: bytes, how: Pixels) -> Image.Image | None:
-    """A JPEG through simplejpeg, or None for Pillow to try."""
+def _jpeg(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None] | None:
+    """A JPEG through simplejpeg, and what it lost, or None for Pillow to try."""
     header = jpeg_header(data)
     if header is None:
         return None
     height, width, space = header
     check_pixels(width, height, how)
-    has_app1, _ = jpeg_outline(data)
-    orientation = _orientation(Image.open(io.BytesIO(data))) if has_app1 else 1
+    orientation, loss = 1, None
+    if jpeg_outline(data)[0]:
+        image: Image.Image = Image.open(io.BytesIO(data))
+        orientation, loss = _orientation(image), _with(None, PAGES) if has_more_pages(image, data) else None
     eighths = _eighths(width, height, orientation, how)
     least = {"min_height": -(-height * eighths // 8), "min_width": -(-width * eighths // 8)}
     try:
         pixels = simplejpeg.decode_jpeg(data, "GRAY" if space == "Gray" else "RGB", **least)
     except ValueError:
         return None
-    return _turned(Image.fromarray(pixels[:, :, 0] if space == "Gray" else pixels), orientation)
+    return _turned(Image.fromarray(pixels[:, :, 0] if space == "Gray" else pixels), orientation), loss
 
 
-def _upright(data: bytes, how: Pixels) -> Image.Image:
-    """Any file through Pillow: its first frame, as the camera was held."""
+def _upright(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None]:
+    """Any file through Pillow: its first frame, as the camera was held, and what it lost."""
+    data = without_notes(data)
     check_tags(data)
     image: Image.Image = Image.open(io.BytesIO(data))
     check_opened(image, data, how)
@@ -83,9 +95,18 @@ def _upright(data: bytes, how: Pixels) -> Image.Image:
         eighths = _eighths(width, height, _orientation(image), how)
         if eighths < 8:
             image.draft(image.mode, (width * eighths // 8, height * eighths // 8))
+    depth = depth_of(image, data)
     image.load()
     check_pixels(*image.size, how)  # an icon's is that of the picture in it
-    return _turned(image, _orientation(image))  # now, because loading turns a TIFF, and asking earlier loads a PNG
+    loss = None if depth is None else depth_loss(depth, image, data)
+    if has_more_pages(image, data):
+        loss = _with(loss, PAGES)
+    return _turned(image, _orientation(image)), loss  # now: loading turns a TIFF, and asking earlier loads a PNG
+
+
+def _with(loss: Loss | None, kind: int) -> Loss:
+    """A loss, and one of another kind with it."""
+    return Loss(kind) if loss is None else replace(loss, kinds=loss.kinds | kind)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -111,31 +132,45 @@ def _eighths(width: int, height: int, orientation: int, how: Pixels) -> int:
     return next((n for n in _EIGHTHS if width * n >= 8 * wide and height * n >= 8 * high), 8)
 
 
-def _colored(image: Image.Image, color: str) -> Image.Image:
-    """Any mode to the one stored."""
-    mode = _MODES[color]
+def _colored(image: Image.Image, color: str) -> tuple[Image.Image, bool]:
+    """Any mode to the one stored, and whether nothing is seen any more of what there was to see."""
+    mode, is_hidden = _MODES[color], False
     if image.mode.startswith("I"):
         image = _high_byte(image)
     elif image.mode == "F":
-        image = Image.fromarray(np.clip(np.rint(np.nan_to_num(np.asarray(image), nan=0)), 0, 255).astype(np.uint8))
+        image = Image.fromarray(floats_to_8(np.asarray(image)))
     elif image.mode == "LAB":
         image = _lab_to_rgb(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if color != "rgba":
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
+            black = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
+            image, is_hidden = black, _is_hidden(image, black)
     elif color != "rgba" or image.mode not in ("L", "RGB"):
         image = image if image.mode in (mode, "L") else image.convert("RGB")
-    return image if image.mode == mode else image.convert(mode)
+    return image if image.mode == mode else image.convert(mode), is_hidden
+
+
+def _is_hidden(image: Image.Image, black: Image.Image) -> bool:
+    """Whether a picture is of one colour once it lies on black, and had something to see before."""
+    if any(map(_varies, black.split())):
+        return False
+    *colors, alpha = image.split()
+    return _varies(alpha) or (alpha.getpixel((0, 0)) != 0 and any(map(_varies, colors)))
+
+
+def _varies(band: Image.Image) -> bool:
+    least, most = band.getextrema()
+    return least != most
 
 
 def _high_byte(image: Image.Image) -> Image.Image:
     key = image.info.get("transparency")
-    wide = np.clip(np.asarray(image).astype(np.int64), 0, 0xFFFF)
-    gray = Image.fromarray((wide >> 8).astype(np.uint8))
+    samples = np.asarray(image)
+    gray = Image.fromarray(integers_to_8(samples))
     if not isinstance(key, int):
         return gray
-    gray.putalpha(Image.fromarray(np.where(wide == key, 0, 255).astype(np.uint8)))
+    gray.putalpha(Image.fromarray(np.where(np.clip(samples, 0, 0xFFFF) == key, 0, 255).astype(np.uint8)))
     return gray
 
 

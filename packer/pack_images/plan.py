@@ -28,7 +28,7 @@ _LEAST_TASKS = 64
 _REMOTE_TASK_BYTES = 16 << 20  # a scheduler takes 4 ms for a task
 _LEAST_REMOTE_TASKS = 32
 PAGE = 4096
-_ROW_TABLE_BYTES = 4 + 8 + 32  # a row's label, checksum and digest
+_ROW_TABLE_BYTES = 4 + 8 + 32 + 16  # a row's label, checksum, digest, and what its picture lost
 _HASHED_TOGETHER = 10_000
 _HEADING_BYTES = 1 << 16  # for names of classes, settings and HDF5's own
 

@@ -83,17 +83,13 @@ def stamp(status: os.stat_result) -> int:
 
 
 def file_stamp(status: os.stat_result) -> int:
-    """The same of a source file on this machine; 0, which stands for no stamp, where it may have changed unseen.
+    """The same of a source file on this machine; 0, which stands for no stamp, where it may change unseen from now on.
 
     Clocks of file systems tick: every 4 ms on a Linux disk, every 2 seconds on FAT. Two writes within a tick leave the
     same time, so a file must have stood for longer. A time in the future is no proof either.
     """
-    return hash((status.st_dev, stamp(status))) if is_settled(status) else 0
-
-
-def is_settled(status: os.stat_result) -> bool:
-    """Whether a file has stood for so long that a write from now on gives it another time."""
-    return time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _TICK_NS
+    age = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)
+    return hash((status.st_dev, stamp(status))) if age > _TICK_NS else 0
 
 
 def pack_file(path: str) -> PackFile:

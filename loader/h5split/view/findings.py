@@ -40,6 +40,12 @@ def findings(sections: Mapping[str, dict[str, Any] | None]) -> list[Finding]:
     return sorted(found, key=lambda finding: _GRADES.index(finding.grade))
 
 
+def _losses(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if section["count"]:
+        kinds = "; ".join(f"{group['title']} ({group['count']:,})" for group in section["groups"])
+        yield "bad", f"{count(section['count'], 'image')} packed with a loss: {kinds}"
+
+
 def _identical(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if section["mixed"]:
         yield "bad", f"{count(section['mixed'], 'image')} stored under different labels, from identical files"
@@ -72,7 +78,7 @@ def _classes(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _skipped(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if section["count"]:
-        yield "doubtful", f"{count(section['count'], 'file')} left out when it was packed"
+        yield "bad", f"{count(section['count'], 'file')} left out when it was packed"
 
 
 def _predictions(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -89,10 +95,11 @@ def _some(classes: Mapping[str, Any]) -> str:
 
 
 _JUDGES = {
+    "losses": _losses,
+    "skipped": _skipped,
     "identical": _identical,
     "split": _split,
     "outliers": _outliers,
     "classes": _classes,
-    "skipped": _skipped,
     "predictions": _predictions,
 }

@@ -89,6 +89,7 @@ def report(
         "outliers": sections.outliers(packs, statistics, gallery),
         "predictions": about,
         "sheets": sections.sheets(packs, rows, gallery, seed),
+        "losses": sections.losses(packs, rows),
         "skipped": sections.skipped(packs),
     }
     with written(path, _KIND, _is_page) as file:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.console import dimensions
+from h5split.losses import grouped, images
 from h5split.rows import Rows, duplicates, permutation
 from h5split.rows import identical as groups_of_identical
 from h5split.view.gallery import Gallery
@@ -147,6 +148,21 @@ def skipped(packs: Packs) -> Section:
         reasons.update(why)
         files += zip(names[: LISTED - len(files)], why[: LISTED - len(files)], strict=True)
     return {"count": reasons.total(), "reasons": reasons.most_common(LISTED), "files": files}
+
+
+def losses(packs: Packs, rows: Rows) -> Section:
+    """What pictures lost when they were packed, by kind."""
+    found = packs.losses(rows)
+    groups = [
+        {
+            "title": group.title,
+            "advice": group.advice,
+            "count": len(group.files),
+            "files": group.files[:LISTED],
+        }
+        for group in grouped(found)
+    ]
+    return {"count": images(found), "groups": groups}
 
 
 def split(packs: Packs, rows: Rows, parts: Mapping[str, SplitSequence]) -> Section:

@@ -1,0 +1,81 @@
+"""Whether a file has more pages or frames than the one that is packed."""
+
+from __future__ import annotations
+
+import contextlib
+from itertools import islice
+from typing import Any
+
+from PIL import Image
+
+from pack_images.tiff import Tag, directories
+
+_COUNTED = frozenset(("PNG", "WEBP", "AVIF", "FLI", "DCX", "IM"))  # Pillow knows how many, once it has opened a file
+_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _JPEG_THUMBNAIL, _STRIPS = 254, 255, 256, 513, 273  # TIFF tags
+_REDUCED_OR_MASK = 1 | 4  # of a subfile
+_GIF_IMAGE, _GIF_EXTENSION, _GIF_END = b",!;"
+_MP_ENTRIES = 0xB002  # of an MPO
+
+
+def has_more_pages(image: Image.Image, data: bytes) -> bool:
+    """Whether a file has a second page or frame; no more of them are looked for.
+
+    Not counted: the sizes of an icon, the layers of a PSD, reduced copies and masks in a TIFF, and the previews, depth
+    and gain maps beside a photograph in an MPO.
+
+    Args:
+        image: The file, opened by Pillow.
+        data: Its bytes.
+    """
+    if image.format in _COUNTED:
+        return bool(getattr(image, "is_animated", False))
+    if image.format == "MPO":
+        return _has_views(image)
+    if image.format == "TIFF":
+        others = islice(directories(data), 1, None)
+        return any(_is_page({tag.number: tag for tag in tags}) for tags in others)
+    if image.format == "GIF":
+        with contextlib.suppress(IndexError):  # behind the first frame the file may end anywhere
+            return _has_second_frame(data)
+    return False
+
+
+def _has_second_frame(data: bytes) -> bool:
+    """Whether a GIF has two images, which Pillow would have to open it a second time to say."""
+    at, frames = 13 + _colors(data[10]), 0
+    while data[at] != _GIF_END:
+        if data[at] == _GIF_IMAGE:
+            frames += 1
+            if frames == 2:
+                return True
+            at += 11 + _colors(data[at + 9])
+        elif data[at] == _GIF_EXTENSION:
+            at += 2
+        else:  # nothing that GIF knows: passed over, as by Pillow
+            at += 1
+            continue
+        while data[at]:  # blocks, each behind its length
+            at += 1 + data[at]
+        at += 1
+    return False
+
+
+def _colors(flags: int) -> int:
+    """Bytes of a palette."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _has_views(image: Any) -> bool:
+    """Whether an MPO has several views of one scene, such as those of a stereo camera."""
+    entries = image.mpinfo.get(_MP_ENTRIES, [])
+    kinds = [str(entry.get("Attribute", {}).get("MPType", "")) for entry in entries]
+    return sum(kind.startswith("Multi-Frame") for kind in kinds) > 1
+
+
+def _is_page(tags: dict[int, Tag]) -> bool:
+    def value(number: int) -> int:
+        return (tags[number].value or 0) if number in tags else 0
+
+    if value(_SUBFILE_TYPE) & _REDUCED_OR_MASK or value(_OLD_SUBFILE_TYPE) == 2:
+        return False
+    return _WIDTH in tags and not (_JPEG_THUMBNAIL in tags and _STRIPS not in tags)

@@ -1,0 +1,161 @@
+"""Reading a source file: what is too large for a picture is not read, and what somebody writes to is not packed."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import pixels_of, write_image
+from pack_images.errors import DecodeError
+from pack_images.fill import _checked, read
+from pack_images.plan import Pixels
+from test_decode import frame_header, noise, png_of, saved
+
+HOW = Pixels(size=(8, 8))
+CHANGED = "^changed while it was read$"
+
+
+def grown(path: Path, data: bytes, size: int) -> Path:
+    """A file that begins with these bytes and goes on with a hole."""
+    path.write_bytes(data)
+    os.truncate(path, size)
+    return path
+
+
+# --- size
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(b"", "not an image that Pillow knows", id="a hole"),
+        pytest.param(b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "a video: not packed", id="a video"),
+        pytest.param(b"PK\3\4", "an archive: not packed", id="an archive"),
+        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n", "EPS|PostScript", id="EPS"),
+        pytest.param(saved(noise(8, 8), "PNG"), "too many for a picture of 8x8: expected 268,437,504", id="PNG"),
+        pytest.param(saved(noise(8, 8), "JPEG"), "too many for a picture of 8x8", id="JPEG"),
+        pytest.param(saved(noise(8, 8), "TIFF"), "too many for a picture of 8x8", id="TIFF"),
+        pytest.param(saved(noise(8, 8), "WEBP"), "too many for a picture of any size", id="WebP, which is read whole"),
+        pytest.param(png_of((60_000, 60_000), 8, 0, b""), "60000x60000 is more than|more than 178956970", id="bomb"),
+        pytest.param(
+            frame_header(saved(noise(8, 8), "JPEG"), width=60_000, height=60_000), "more than 178956970", id="JPEG bomb"
+        ),
+        pytest.param(
+            b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 1 << 30) + b"iCCP", "for a picture of any size", id="a huge note"
+        ),
+    ],
+)
+def test_a_file_far_larger_than_its_picture_is_refused_unread(tmp_path: Path, data: bytes, message: str) -> None:
+    """A hole of 64 GB: whoever reads it has no memory for it."""
+    path = grown(tmp_path / "x.png", data, 1 << 36)
+    with pytest.raises(DecodeError, match=message) as error:
+        read(str(path), HOW)
+    assert "\n" not in str(error.value)
+
+
+def test_a_large_picture_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.bmp"
+    Image.new("RGB", (2600, 2400)).save(path)
+    assert path.stat().st_size > 16 << 20
+    assert read(str(path), HOW)[0] == path.read_bytes()
+    with pytest.raises(DecodeError, match="more than 1000 pixels; --max-pixels allows more"):
+        read(str(path), Pixels(max_pixels=1000))
+
+
+def test_a_picture_with_much_behind_it_is_read_up_to_a_limit(tmp_path: Path) -> None:
+    path = grown(tmp_path / "x.png", saved(noise(8, 8), "PNG"), 17 << 20)
+    assert len(read(str(path), HOW)[0]) == 17 << 20
+
+
+def test_a_file_that_is_too_large_is_left_out_by_name(tmp_path, packing) -> None:
+    write_image(tmp_path / "data/cat/good.png")
+    hole = grown(tmp_path / "data/cat/x.png", b"", 1 << 36)
+    summary = packing(tmp_path / "data", size=8)
+    assert summary.rows == 1
+    assert list(summary.skipped) == [(str(hole), "not an image that Pillow knows")]
+
+
+# --- writes
+
+
+@pytest.fixture
+def opened(tmp_path: Path):
+    """(path, descriptor, status, content) of a file that has been read, and not yet been looked at again."""
+    path = write_image(tmp_path / "x.png")
+    descriptor = os.open(path, os.O_RDONLY)
+    yield path, descriptor, os.fstat(descriptor), path.read_bytes()
+    os.close(descriptor)
+
+
+HOUR = 3600 * 1_000_000_000
+
+
+def changed_at(descriptor: int) -> int:
+    """When the inode changed last, in nanoseconds: the time of a clock that has not gone on since."""
+    return os.fstat(descriptor).st_ctime_ns
+
+
+def rewritten(path: Path, status: os.stat_result) -> None:
+    """Write other bytes in place, and set the time of modification back."""
+    with open(path, "r+b") as file:
+        file.write(os.urandom(status.st_size))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("age", [0, HOUR], ids=["young", "old"])
+def test_a_file_that_is_left_alone_is_read(opened, age) -> None:
+    _, descriptor, status, content = opened
+    assert _checked(descriptor, status, content, changed_at(descriptor) + age).st_ctime_ns == status.st_ctime_ns
+
+
+def test_a_write_that_keeps_size_and_time_is_noticed(opened) -> None:
+    path, descriptor, status, content = opened
+    while changed_at(descriptor) == status.st_ctime_ns:  # a clock may be coarse
+        rewritten(path, status)
+    with pytest.raises(DecodeError, match=CHANGED):
+        _checked(descriptor, status, content, changed_at(descriptor) + HOUR)
+
+
+@pytest.mark.parametrize("age", [0, -HOUR], ids=["of just now", "to come"])
+def test_a_write_within_one_tick_of_a_coarse_clock_is_noticed(opened, age) -> None:
+    """Sizes and all times are the same: the content tells."""
+    path, descriptor, status, content = opened
+    rewritten(path, status)
+    with pytest.raises(DecodeError, match=CHANGED):
+        _checked(descriptor, os.fstat(descriptor), content, changed_at(descriptor) + age)
+
+
+@pytest.mark.parametrize("size", [-1, 1], ids=["shorter", "longer"])
+def test_another_length_is_noticed(opened, size) -> None:
+    path, descriptor, status, content = opened
+    os.truncate(path, len(content) + size)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(DecodeError, match=CHANGED):
+        _checked(descriptor, status, content, changed_at(descriptor))
+
+
+@pytest.mark.parametrize("change", [lambda path: path.chmod(0o640), lambda path: path.rename(f"{path}.moved")])
+def test_other_permissions_or_another_name_are_no_write(opened, change) -> None:
+    path, descriptor, status, content = opened
+    change(path)
+    now = os.fstat(descriptor)
+    assert _checked(descriptor, status, content, changed_at(descriptor)).st_ctime_ns == now.st_ctime_ns
+
+
+def test_what_is_read_is_the_file(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "x.png")
+    data, status = read(str(path), HOW)
+    assert (data, status.st_size) == (path.read_bytes(), path.stat().st_size)
+    assert np.array_equal(np.asarray(Image.open(path)), pixels_of("x.png"))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(DecodeError, match=re.escape("cannot be read (not a regular file)")):
+        read(str(tmp_path / "x.png"), HOW)
