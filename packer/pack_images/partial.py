@@ -199,7 +199,7 @@ class Partial:
         """Give the finished file its name, whole, and remove the journal.
 
         Raises:
-            UnfinishedError: It cannot be read, or something that is no pack has come to its name meanwhile.
+            UnfinishedError: It cannot be read, or somebody else's file has come to one of its names meanwhile.
         """
         os.fsync(self._pixels)
         try:
@@ -207,9 +207,14 @@ class Partial:
             check_replaceable(self._output, "a pack", is_pack)
         except ValueError as error:
             raise UnfinishedError(f"{error}; what is done is kept in {self.place.pixels}") from error
+        if not has_name(self._pixels, self.place.pixels):
+            raise UnfinishedError(
+                f"{self.place.pixels}: expected what this run made, found that it is another file now"
+            )
         os.replace(self.place.pixels, self._output)
         sync_folder(os.path.dirname(self._output) or os.curdir)
-        os.unlink(self.place.journal)
+        if has_name(self._journal, self.place.journal):
+            os.unlink(self.place.journal)
         self.close()
 
     def discard(self) -> None:
@@ -266,7 +271,7 @@ class Partial:
                     os.posix_fallocate(descriptor, 0, total)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
+                raise OSError(error.errno, error.strerror, self._output) from error
             if not self.continues:
                 self.discard()
             system = os.statvfs(os.path.dirname(os.path.abspath(self._output)))

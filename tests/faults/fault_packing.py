@@ -250,14 +250,15 @@ class Site:
 
 
 def assert_one_line(command: Command, status: int) -> None:
-    """A command that was not killed has said what is wrong in one line, or nothing and made its file."""
+    """A command that was not killed has said what is wrong in one line; or made its file, and said what it left out."""
     if status in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):  # the last two before it began, or at its end
         return
     lines = command.err.splitlines()
     early = lines and lines[-1].startswith("KeyboardInterrupt") and "pack-images" not in command.err
     if early and status in (1, 130):  # while Python itself started
         return
-    assert len(lines) == (status != 0), f"status {status}: {command.err}"
+    expected = 1 if status else sum(line.startswith("pack-images: left out: ") for line in lines)
+    assert len(lines) == expected <= 1, f"status {status}: {command.err}"
     assert status in (0, 1, 130), f"status {status}: {command.err}"
 
 
@@ -293,17 +294,22 @@ def interrupted(ground: Ground, folder: Path, rng: random.Random, *, number: int
 
 
 def lose_pages(site: Site, rng: random.Random) -> None:
-    """Have pages that were not written to disk yet be zeros, and ends be missing, as after a power cut."""
+    """Have pages that were not written to disk yet be zeros, and ends be missing, as after a power cut.
+
+    The first page of both files is on disk before anything else is written.
+    """
     for path in (site.journal, site.output.with_name("out.h5.partial")):
         if not path.exists() or rng.random() < 0.2:
             continue
-        pages = max(1, path.stat().st_size >> 12)
+        pages = path.stat().st_size >> 12
+        if pages < 2:
+            continue
         with open(path, "r+b") as file:
             for _ in range(rng.randint(1, 5)):
-                file.seek(rng.randrange(pages) << 12)
+                file.seek(rng.randrange(1, pages) << 12)
                 file.write(bytes(4096))
             if rng.random() < 0.3:
-                file.truncate(rng.randrange(pages) << 12)
+                file.truncate(rng.randrange(1, pages) << 12)
 
 
 def killed_helper(ground: Ground, folder: Path, rng: random.Random, *, server: bool) -> None:
@@ -618,6 +624,80 @@ def changed_pack(ground: Ground, folder: Path, rng: random.Random, *, mutate: Ca
     assert os.listdir(site.output.parent) == ["out.h5"], f"left: {os.listdir(site.output.parent)}"
 
 
+def swapped_folders(ground: Ground, folder: Path, rng: random.Random) -> None:
+    """Two folders of files of one size, and maybe one time, change their names after a run was killed."""
+    one, other, aside = (folder / "data" / name for name in ("cat", "dog", ".aside"))
+    versions = {
+        str(at / f"{index}.bmp"): [write_version(at / f"{index}.bmp", at.name)]
+        for at in (one, other)
+        for index in range(120)
+    }
+    if rng.random() < 0.5:
+        for name in versions:
+            os.utime(name, ns=(1, 1))
+    site = Site.drawn(ground, folder, rng)
+    argv = ground.argv(site.output, data=folder / "data", workers=site.workers)
+    kill_once(ground, argv, folder, rng)
+    for before, after in ((one, aside), (other, one), (aside, other)):
+        before.rename(after)
+    swapped = {
+        name: versions[str(other if Path(name).parent == one else one) + name[len(str(one)) :]] for name in versions
+    }
+    pack(argv, folder)
+    prove(site.output, swapped)
+    assert_as_afresh(site, folder)
+
+
+def kill_once(
+    ground: Ground, argv: Sequence[str], folder: Path, rng: random.Random, env: Mapping[str, str] | None = None
+) -> None:
+    """Start a command and kill it, and all its processes, at any moment."""
+    command = Command([*argv, "--quiet"], folder, env)
+    time.sleep(rng.uniform(0, ground.seconds))
+    command.send(signal.SIGKILL, everyone=True)
+    command.wait()
+
+
+def assert_as_afresh(site: Site, folder: Path) -> None:
+    """The output is what a command that was never disturbed makes of the same data, and nothing else is left."""
+    whole = folder / "whole.h5"
+    pack(site.ground.argv(whole, data=folder / "data", workers=1), folder)
+    assert sha256(site.output) == sha256(whole), "other bytes than those of a run that was not disturbed"
+    assert os.listdir(site.output.parent) == ["out.h5"], f"left: {os.listdir(site.output.parent)}"
+
+
+# --- files of others --------------------------------------------------------------------------------------------------
+
+
+def foreign_file(ground: Ground, folder: Path, rng: random.Random, *, name: str) -> None:
+    """A file or a link of somebody else's is where the command writes, or comes there meanwhile: it stays as it is."""
+    site = Site.drawn(ground, folder, rng)
+    path, precious = site.output.with_name(name), folder / "precious"
+    precious.write_bytes(
+        rng.choice([b"a thesis", bytes(5000), b"\x89HDF\r\n\x1a\n" + bytes(90), rng.randbytes(1 << 16)])
+    )
+    foreign = folder / "foreign"
+    if rng.random() < 0.3:
+        foreign.symlink_to(precious)
+    else:
+        shutil.copyfile(precious, foreign)
+    before = os.lstat(foreign).st_ino, sha256(foreign)
+    is_early = rng.random() < 0.5
+    if is_early:
+        foreign.rename(path)
+    command = site.start()
+    if not is_early:
+        time.sleep(rng.uniform(0, ground.seconds))
+        foreign.rename(path)
+    status = command.wait()
+    assert_one_line(command, status)
+    assert not is_early or status == 1, f"status {status}, with somebody else's file at {name}"
+    assert (os.lstat(path).st_ino, sha256(path)) == before, f"somebody else's {name} was changed or replaced"
+    path.unlink()
+    assert sha256(precious) == before[1], "what a link led to was changed"
+    site.again()
+
+
 # --- clocks -----------------------------------------------------------------------------------------------------------
 
 
@@ -632,16 +712,29 @@ def jumping_clock(ground: Ground, folder: Path, rng: random.Random) -> None:
     site = Site.drawn(ground, folder, rng)
     clock = {"LD_PRELOAD": str(ground.library), "FAULT_CLOCK": str(rng.choice([-1, 1]) * rng.randrange(10**9 * 3))}
     argv = ground.argv(site.output, data=data, workers=site.workers)
-    command = Command([*argv, "--quiet"], folder, clock)
-    time.sleep(rng.uniform(0, ground.seconds))
-    command.send(signal.SIGKILL, everyone=True)
-    command.wait()
+    kill_once(ground, argv, folder, rng, clock)
     command = Command(argv, folder, clock)
     assert command.wait() == 0, command.err
-    whole = folder / "whole.h5"
-    pack(ground.argv(whole, data=data), folder)
-    assert sha256(site.output) == sha256(whole), "another file, where the clock jumped"
-    assert os.listdir(site.output.parent) == ["out.h5"], f"left: {os.listdir(site.output.parent)}"
+    assert_as_afresh(site, folder)
+
+
+def coarse_clock(ground: Ground, folder: Path, rng: random.Random) -> None:
+    """Times of files are those of FAT, and files are written again within a tick, with their size and time kept."""
+    data = folder / "data"
+    versions = write_data(data)
+    site = Site.drawn(ground, folder, rng)
+    env = {"LD_PRELOAD": str(ground.library), "FAULT_TICK": "2"}
+    argv = ground.argv(site.output, data=data, workers=site.workers)
+    kill_once(ground, argv, folder, rng, env)
+    bitmaps = [Path(name) for name, found in versions.items() if found and name.endswith(".bmp")]
+    for path in rng.sample(bitmaps, rng.randint(1, len(bitmaps))):
+        before = path.stat()
+        versions[str(path)] = [write_version(path, " again")]
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    command = Command(argv, folder, env)
+    assert command.wait() == 0, command.err
+    prove(site.output, versions)
+    assert_as_afresh(site, folder)
 
 
 # --- runs at one output -----------------------------------------------------------------------------------------------
@@ -697,7 +790,13 @@ def kinds_of(ground: Ground, runs: int) -> dict[str, Fault]:
             f"pack: {mutate.__name__}": partial(changed_pack, mutate=mutate)
             for mutate in (replace_pack, overwrite_pack, cut_pack, remove_pack)
         },
+        "swapped folders": swapped_folders,
+        **{
+            f"somebody else's {name}": partial(foreign_file, name=name)
+            for name in ("out.h5", "out.h5.partial", "out.h5.journal")
+        },
         "clock that jumps": jumping_clock,
+        "coarse clock": coarse_clock,
         f"{runs} runs at once": partial(simultaneous, count=runs),
     }
     kinds = of_any_data if ground.versions is None else {**of_any_data, **of_own_data}

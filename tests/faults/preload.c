@@ -3,6 +3,7 @@
  *   FAULT=CALL,TEXT,NTH,TIMES,ACTION,VALUE   calls NTH to NTH + TIMES - 1, counted over all processes
  *   FAULT_STATE=FILE                         64 bytes of zeros, shared: calls, first process, faults so far, release
  *   FAULT_CLOCK=SECONDS                      every other look at the clock is so much later
+ *   FAULT_TICK=SECONDS                       times of files are multiples of it, as those of FAT are of 2
  *
  * ACTION  error   the call fails with errno VALUE
  *         short   it reads or writes half of what it was asked for
@@ -43,12 +44,14 @@ struct state {
 
 static struct state *state;
 static char call[16], text[256], action[16];
-static long nth, times, value, later;
+static long nth, times, value, later, tick;
 static _Atomic long looks;
 
 __attribute__((constructor)) static void begin(void) {
     const char *fault = getenv("FAULT"), *path = getenv("FAULT_STATE"), *clock = getenv("FAULT_CLOCK");
+    const char *ticks = getenv("FAULT_TICK");
     if (clock) later = atol(clock);
+    if (ticks) tick = atol(ticks);
     if (!fault || !path) return;
     if (sscanf(fault, "%15[^,],%255[^,],%ld,%ld,%15[^,],%ld", call, text, &nth, &times, action, &value) != 6) abort();
     int file = open(path, O_RDWR | O_CLOEXEC);
@@ -73,7 +76,7 @@ static int outcome(const char *name, const char *path) {
     if (!strcmp(action, "self")) kill(getpid(), (int)value);
     if (!strcmp(action, "group")) kill(0, (int)value);
     if (!strcmp(action, "wait"))
-        for (int tick = 0; tick < 20000 && !state->release; tick++) usleep(1000);
+        for (int turn = 0; turn < 20000 && !state->release; turn++) usleep(1000);
     return PASS;
 }
 
@@ -192,3 +195,26 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     if (later && clock == CLOCK_REALTIME && atomic_fetch_add(&looks, 1) % 2) now->tv_sec += later;
     return result;
 }
+
+static void coarsen(struct timespec *moment) {
+    if (!tick) return;
+    moment->tv_sec -= moment->tv_sec % tick;
+    moment->tv_nsec = 0;
+}
+
+#define STATUS(name, parameters, given) \
+    int name parameters { \
+        REAL(name); \
+        int result = real given; \
+        if (!result) coarsen(&status->st_mtim), coarsen(&status->st_ctim); \
+        return result; \
+    }
+STATUS(stat, (const char *path, struct stat *status), (path, status))
+STATUS(lstat, (const char *path, struct stat *status), (path, status))
+STATUS(fstat, (int descriptor, struct stat *status), (descriptor, status))
+STATUS(fstatat, (int folder, const char *path, struct stat *status, int flags), (folder, path, status, flags))
+STATUS(stat64, (const char *path, struct stat64 *status), (path, status))
+STATUS(lstat64, (const char *path, struct stat64 *status), (path, status))
+STATUS(fstat64, (int descriptor, struct stat64 *status), (descriptor, status))
+STATUS(fstatat64, (int folder, const char *path, struct stat64 *status, int flags),
+       (folder, path, status, flags))
