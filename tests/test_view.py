@@ -10,12 +10,15 @@ import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
 from html import unescape
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import h5split
@@ -23,6 +26,7 @@ from conftest import PATIENCE, names_in, needs_keras, pixels_of, write_pack
 from h5split import PackedImages, SplitSequence, write_split
 from h5split.cli import main
 from h5split.view import report
+from h5split.view.limits import extremes
 
 pytest.importorskip("jinja2")
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -242,6 +246,106 @@ def test_a_thousand_classes_take_less_than_five_megabytes(tmp_path, record_prope
     assert len(tiles(section(page, "sheets"))) == 720
     assert "280 more classes not shown" in page
     assert "class-0999" in section(page, "classes")
+
+
+# --- what there may be any number of
+
+
+def test_of_many_classes_the_largest_and_the_smallest_are_shown(tmp_path):
+    counts = {f"class-{number:04}": 1 for number in range(1200)} | {"class-0650": 3, "class-0700": 2}
+    pack = write_pack(tmp_path / "p.h5", names_in("data", counts))
+    page = made(SplitSequence(pack), parts={"all": SplitSequence(pack)})
+    assert "in 1,200 classes;" in text_of(between(page, "<header>", "</header>"))
+    pixels = [line[1] for line in table(section(page, "classes"))[1:]]
+    split = [line[0] for line in table(section(page, "split"))[1:-1]]
+    expected = [*range(498), 650, 700, *range(700, 1200)]
+    assert pixels == split == [f"class-{number:04}" for number in sorted({*expected, 699})]
+    for name in ("classes", "split"):
+        assert "1,000 of 1,200 classes: half of them those with the most images, half" in text_of(section(page, name))
+    assert table(section(page, "split"))[-1] == ["all", "1,203"]
+
+
+def test_scores_of_many_classes_are_those_of_the_lowest_recall(tmp_path):
+    pack = write_pack(tmp_path / "p.h5", names_in("data", {f"class-{number:04}": 1 for number in range(1200)}))
+    labels = SplitSequence(pack).classes
+    scores = np.eye(1200, dtype=np.float32)[np.where(labels >= 1100, labels - 1, labels)]
+    page = section(made(SplitSequence(pack), scores), "predictions")
+    caption, *lines = between(page, "By class", "</table>").split("</thead>")
+    assert "the 1,000 of 1,200 with the lowest recall" in caption
+    shown = [line[0] for line in table(lines[0])]
+    assert shown == [f"class-{number:04}" for number in (*range(900), *range(1100, 1200))]
+    assert '<svg class="matrix"' not in page
+    options = re.findall(r'<option value="([^"]+)">', page)
+    assert {tile.label for tile in tiles(page)} | {tile.predicted for tile in tiles(page)} == set(options)
+
+
+def test_memory_does_not_grow_with_classes(tmp_path):
+    """A mean image of floats for each of them would be 59 MB."""
+    names = [f"data/class-{number:03}/{number}.png" for number in range(150)]
+    pack = write_pack(tmp_path / "p.h5", names, shape=(128, 128, 3), pixels=list(flat(*range(150), side=128)))
+    sequence = SplitSequence(pack)
+    made(sequence.select([0]))  # what is loaded once
+    tracemalloc.start()
+    try:
+        made(sequence)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 30e6
+
+
+def test_of_many_parts_the_largest_are_shown_and_the_others_added_up(tmp_path):
+    files = [f"d/{'cat' if at % 2 else 'dog'}/{at}.png" for at in range(70)]
+    fold = [f"fold-{min(at // 2, 29):02}" for at in range(70)]  # two each, one of each class; the last has 12
+    fold[0] = "fold-29"
+    pack = write_pack(tmp_path / "p.h5", files, {"fold": fold})
+    page = made(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
+    found = split_table(page)
+    assert found["Class"] == [*(f"fold-{at:02}" for at in range(1, 20)), "fold-29", "10 more parts"]
+    assert found["cat"] == [*["1"] * 19, "6", "10"]
+    assert found["dog"] == [*["1"] * 19, "7", "9"]
+    assert found["all"] == [*["2"] * 19, "13", "19"]
+
+
+def test_of_many_parts_that_lack_classes_the_first_are_named(tmp_path):
+    files = [f"d/{'cat' if at % 2 else 'dog'}/{at}.png" for at in range(60)]
+    pack = write_pack(tmp_path / "p.h5", files, {"fold": [f"fold-{at:02}" for at in range(60)]})
+    page = made(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
+    bad = re.findall(r'<li class="bad"><a href="#split">(.*?)</a>', page)
+    expected = [f"No image of {'dog' if at % 2 else 'cat'} in fold-{at:02}" for at in range(10)]
+    assert bad == [*expected, "Classes without an image in 50 more parts"]
+
+
+def test_of_many_copies_in_several_parts_ten_are_named(tmp_path):
+    files = [f"{at}/cat/same.png" for at in range(40)]
+    pack = write_pack(tmp_path / "p.h5", files, {"fold": ["train" if at < 20 else "val" for at in range(40)]})
+    page = made(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
+    assert f"<li>{' = '.join(files[:10])} and 30 more</li>" in section(page, "split")
+
+
+def test_the_middle_of_very_long_names_is_left_out(tmp_path):
+    long = "<&" * 2000
+    files = [f"d/{long}/a{long}{at}.png" for at in range(30)]
+    skipped = [(f"{long}{at}", f"{long}{at}") for at in range(700)]
+    columns = {"fold": [f"{long}{at}" for at in range(30)]}
+    pack = write_rows(
+        tmp_path / "p.h5", flat(*range(30)), files, [f"{long}{at % 4}" for at in range(30)], columns, skipped
+    )
+    sequence = SplitSequence(pack)
+    page = made(sequence, some_predictions(sequence.classes, 4), parts=sequence.split_by("fold"))
+    assert len(page) < 5e6
+    assert f"{long[:200]} [3,701 more characters] {f'{long}3'[-100:]}" in text_of(section(page, "split"))
+    assert "the first 500 of 700" in section(page, "skipped")
+
+
+@given(st.lists(st.integers(0, 5), max_size=30), st.integers(2, 9))
+def test_extremes_are_the_largest_and_the_smallest(numbers, most):
+    chosen = extremes(np.array(numbers, np.int64), most).tolist()
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == min(len(numbers), most)
+    found, ascending = sorted(numbers[at] for at in chosen), sorted(numbers)
+    small = most // 2 if len(numbers) > most else len(numbers)
+    assert found == ascending[:small] + ascending[len(ascending) - (len(chosen) - small) :]
 
 
 def test_the_page_is_the_same_bytes_when_made_again(small, tmp_path):

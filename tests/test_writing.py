@@ -249,6 +249,8 @@ def test_a_pipe_and_a_device_are_written_to(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout.decode() == "ü" * 100_000
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        write("/dev/full", "x")
     assert is_stream("/dev/null")
     assert not is_stream(str(tmp_path))
 

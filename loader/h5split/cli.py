@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from h5split import console
-from h5split.console import Bar, count, shown, whole
+from h5split.console import SHOWN, Bar, count, shown, whole
 
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence
@@ -155,9 +155,14 @@ def _parts(sequence: SplitSequence, split: str | None) -> Mapping[str, SplitSequ
 
 def _part(parts: Mapping[str, SplitSequence] | None, name: str) -> SplitSequence:
     if parts is None or name not in parts:
-        there = "give --split as well" if parts is None else f"expected one of {', '.join(parts)}"
+        there = "give --split as well" if parts is None else f"expected one of {_some(list(parts))}"
         raise ValueError(f"--part {name}: {there}")
     return parts[name]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _array(path: str) -> Any:

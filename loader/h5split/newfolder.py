@@ -33,11 +33,14 @@ class NewFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = target(os.fsdecode(path).rstrip(os.sep) or os.sep)
         os.makedirs(self.path, exist_ok=True)
-        found = next(iter(os.listdir(self.path)), None)
-        if found is not None:
-            raise ValueError(f"{self.path}: expected a new or empty folder, found {found!r} in it; name another")
+        self._place = os.path.abspath(self.path)
         self._root = os.open(self.path, _FOLDER) if _HAS_DIR_FD else None
-        self._made = {"": _identity(os.stat(self.path))}
+        root = self._place if self._root is None else self._root
+        self._made = {"": _identity(os.stat(root))}
+        found = next(iter(os.listdir(root)), None)
+        if found is not None:
+            self.close()
+            raise ValueError(f"{self.path}: expected a new or empty folder, found {found!r} in it; name another")
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +119,7 @@ class NewFolder:
                 with contextlib.suppress(OSError):
                     os.unlink(prefix + temporary, dir_fd=descriptor)
                 raise
-            sync_folder(self.path if descriptor is None else descriptor)
+            sync_folder(self._place if descriptor is None else descriptor)
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -126,7 +129,7 @@ class NewFolder:
 
     def _check(self) -> None:
         """See that every folder is still where it was made."""
-        if _found(self.path) != self._made[""]:
+        if _found(self._place) != self._made[""]:
             raise self._replaced("")
         for folder in self._made:
             with self._inside(folder):
@@ -136,7 +139,7 @@ class NewFolder:
     def _inside(self, folder: str) -> Iterator[tuple[str, int | None]]:
         """What names in a folder begin with, and the descriptor of the folder that they are looked up in."""
         if self._root is None:
-            place = os.path.join(self.path, folder)
+            place = os.path.join(self._place, folder)
             if _found(place.rstrip(os.sep)) != self._made[folder]:
                 raise self._replaced(folder)
             yield os.path.join(place, ""), None
@@ -168,7 +171,7 @@ class NewFolder:
         place = os.path.join(self.path, folder) if folder else self.path
         return ValueError(
             f"{place}: expected the folder that was made there, found something else; "
-            "somebody else has moved or removed it meanwhile; name another folder"
+            "somebody else has moved or removed it meanwhile"
         )
 
     @contextlib.contextmanager

@@ -138,28 +138,17 @@ def written(path: str | os.PathLike[str], kind: str, proves: Callable[[BinaryIO]
 
     Raises:
         ValueError: As `check_writable`, before the block and after it.
-        OSError: The file cannot be written. It names `path`.
+        OSError: The file cannot be written; the error names `path`, as do those of the block that name no file.
     """
     path = check_writable(path, kind, proves)
-    if is_stream(path):
-        with as_text(open(path, "wb")) as file:
-            yield file
-        return
     temporary = temporary_beside(path)
-    try:
-        with as_text(exclusive(temporary)) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        check_replaceable(path, kind, proves)
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno and error.filename in (None, temporary):
-            raise OSError(error.errno, error.strerror, path) from error
-        raise
-    sync_folder(os.path.dirname(path) or os.curdir)
+    with _naming(path, temporary):
+        if is_stream(path):
+            with as_text(open(path, "wb")) as file:
+                yield file
+        else:
+            with _published(temporary, path, lambda: check_replaceable(path, kind, proves)) as file:
+                yield file
 
 
 def exclusive(path: str, dir_fd: int | None = None) -> BinaryIO:
@@ -208,6 +197,34 @@ def sync_folder(folder: str | int) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _published(temporary: str, path: str, check: Callable[[], None]) -> Iterator[TextIO]:
+    """A new file at `temporary`, which gets the name `path` after a last check, or is removed if anything fails."""
+    try:
+        with as_text(exclusive(temporary)) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        check()
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(os.path.dirname(path) or os.curdir)
+
+
+@contextlib.contextmanager
+def _naming(path: str, temporary: str) -> Iterator[None]:
+    """Have errors of the system name what the user named."""
+    try:
+        yield
+    except OSError as error:
+        if not error.errno or error.filename not in (None, temporary):
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def _hindrance(path: str, proves: Callable[[BinaryIO], bool]) -> str | None:

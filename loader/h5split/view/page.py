@@ -70,7 +70,7 @@ def report(
         OSError: The page cannot be written.
     """
     template = _template()
-    check_writable(path, _KIND, _is_page)  # before minutes of work
+    path = os.path.abspath(check_writable(path, _KIND, _is_page))  # before minutes of work
     packs, rows = sequence.packs, sequence.rows
     if not len(rows):
         raise ValueError("expected rows to look at, found none")
