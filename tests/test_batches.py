@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -152,6 +153,25 @@ def test_groups_by_column_and_by_array(tmp_path, packing):
         sequence.split(0.5, groups="patient")
     with pytest.raises(ValueError, match=r"a value for each of 80 rows, found shape \(3,\)"):
         sequence.split(0.5, groups=[1, 2, 3])
+
+
+def test_many_parts_of_many_classes_take_little_memory(tmp_path):
+    """A table of one-hot labels for each of them would be 200 MB."""
+    names = names_in("data", {f"class-{number:04}": 1 for number in range(1000)})
+    values = [f"fold-{row * 7 % 50:02}" for row in range(1000)]
+    sequence = SplitSequence(write_pack(tmp_path / "a.h5", names, {"fold": values}))
+    tracemalloc.start()
+    try:
+        parts = sequence.split_by("fold")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10e6
+    assert {fold: list(part.filenames) for fold, part in parts.items()} == {
+        fold: [name for name, value in zip(names, values, strict=True) if value == fold] for fold in sorted(set(values))
+    }
+    images, labels, filenames = one_pass(parts["fold-13"])
+    assert_rows_are_who_they_say(images, [sequence.classnames[at] for at in labels.argmax(axis=1)], filenames)
 
 
 def test_split_by_gives_a_part_for_each_value(tmp_path, packing):

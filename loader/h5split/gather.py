@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.buffers import BufferPool
+from h5split.lazy import lazy
 from h5split.machine import cores
 from h5split.packs import Packs
 from h5split.passes import Order
@@ -42,10 +43,14 @@ class Gatherer:
         self._packs = packs
         self._buffers = BufferPool(packs.shape, np.uint8)
         self._float_buffers = BufferPool(packs.shape, np.float32)
-        count = len(packs.class_names)
-        self._one_hot = np.eye(count, dtype=np.float32) if count <= _MOST_IN_TABLE else None
         self._cores = cores()
         self._threads: _Threads | None = None
+
+    @lazy
+    def _one_hot(self) -> NDArray[np.float32] | None:
+        """A line for each class; made with the first batch, as there may be very many parts that never make one."""
+        count = len(self._packs.class_names)
+        return np.eye(count, dtype=np.float32) if count <= _MOST_IN_TABLE else None
 
     def batches(self, order: Order, first: int, count: int, settings: Settings, writable: bool) -> Batch:
         """Batches that follow one another, as one.
