@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import (
+    PATIENCE,
     assert_rows_are_who_they_say,
     names_in,
     names_of,
@@ -1022,5 +1023,5 @@ def test_large_batches_come_in_a_forked_process_too(megabytes):
     names_of(sequence)  # the threads are there
     process = multiprocessing.get_context("fork").Process(target=names_of, args=(sequence,))
     process.start()
-    process.join(60)
+    process.join(PATIENCE)
     assert process.exitcode == 0

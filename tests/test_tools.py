@@ -41,7 +41,7 @@ def test_training_learns_and_leaves_curves_confusion_and_mistakes(tmp_path):
     packing = [sys.executable, "-m", "pack_images.cli", *sources, "-o", tmp_path / "made.h5"]
     run(*packing, "--size", "32", check=True)
     training = [sys.executable, TOOLS / "train_eurosat.py", tmp_path / "made.h5", "--output", tmp_path / "out"]
-    done = run(*training, "--epochs", "8", "--learning-rate", "0.001")
+    done = run(*training, "--epochs", "4", "--learning-rate", "0.001")
     assert done.returncode == 0, done.stderr
     accuracy = float(re.search(r"test accuracy: ([\d.]+)% of 200 images", done.stdout)[1])
     assert accuracy > 60

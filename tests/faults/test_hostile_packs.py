@@ -234,7 +234,7 @@ def test_what_hdf5_would_not_write_is_refused(tmp_path, make, reason):
 
 
 def test_packs_with_damage_are_read_correctly_or_refused(tmp_path):
-    said = campaign(range(400), 1, str(tmp_path))
+    said = campaign(range(400), 1, str(tmp_path), seconds=60)
     assert said["failures"] == {}
     assert said["opened"] > 10
     assert said["refused"] > 200
