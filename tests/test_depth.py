@@ -53,6 +53,18 @@ def pgm16(levels: NDArray[np.uint16], most: int = 0xFFFF) -> bytes:
     return b"P5 %d %d %d\n" % (SIDE, SIDE, most) + levels.astype(">u2").tobytes()
 
 
+def sgi(packed: bool = False) -> bytes:
+    """An SGI file of 16 bits: 768 levels in red, green and blue."""
+    head = struct.pack(">HBBHHHH", 474, packed, 2, 3, SIDE, SIDE, 3).ljust(512, b"\0")
+    samples = np.arange(3 * SIDE * SIDE, dtype=">u2").reshape(-1, SIDE)
+    if not packed:
+        return head + samples.tobytes()
+    lines = [struct.pack(">H", 0x80 | SIDE) + line.tobytes() + bytes(2) for line in samples]
+    first = len(head) + 8 * len(lines)
+    starts = struct.pack(f">{len(lines)}L", *(first + len(lines[0]) * number for number in range(len(lines))))
+    return head + starts + struct.pack(f">{len(lines)}L", *map(len, lines)) + b"".join(lines)
+
+
 # --- levels
 
 
@@ -97,6 +109,8 @@ def test_levels_of_alpha_and_ink_count_too(make: Callable[[NDArray[np.uint16]], 
         pytest.param(pgm16(LEVELS, 1023), ["10 bits cut to 8: 64 of 256 levels kept"], id="PGM of 10 bits"),
         pytest.param(b"P3 2 1 65535\n1 2 3 65535 4 5\n", ["16 bits cut to 8"], id="PPM in digits, not counted"),
         pytest.param(b"P2 2 1 65535\n1 65535\n", [], id="PGM in digits"),
+        pytest.param(sgi(), ["16 bits cut to 8: 3 of 768 levels kept"], id="SGI"),
+        pytest.param(sgi(packed=True), ["16 bits cut to 8"], id="packed SGI, not counted"),
         pytest.param(tiff16(LEVELS, "<", alpha=1), ["16 bits cut to 8"], id="multiplied by alpha, not counted"),
         pytest.param(
             tiff(4, 32, 1, struct.pack("<4i", -3, 1, 70_000, 80_000), sample_format=2),

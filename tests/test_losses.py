@@ -167,6 +167,7 @@ def damage(name: str, data: object) -> None:
         pytest.param("rows", np.array([-1, 5, 9]), "losses/rows: expected rows from 0 to 14", id="negative"),
         pytest.param("rows", np.array([5, 5, 9]), "losses/rows: expected rows from 0 to 14, ascending", id="twice"),
         pytest.param("rows", np.array([9, 5, 10]), "losses/rows: expected rows .* ascending", id="not ascending"),
+        pytest.param("rows", np.array([5, 9, -(2**63)]), "losses/rows: expected rows", id="an overflow"),
         pytest.param("rows", np.array([1, 2]), "losses: expected tables of one length", id="fewer rows"),
         pytest.param("rows", np.arange(3, dtype="i4"), "losses/rows: expected int64, found int32", id="int32"),
         pytest.param("rows", np.zeros((3, 1), "i8"), "losses/rows: expected 1 dimensions", id="of rank 2"),

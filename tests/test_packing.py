@@ -367,6 +367,16 @@ def test_another_plan_starts_afresh_and_says_so(many, tmp_path, packing):
     assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
+def test_a_journal_of_an_earlier_format_starts_afresh(many, tmp_path, packing):
+    """It does not say what pictures lost."""
+    interrupted(many, tmp_path / "out.h5", 1000)
+    journal = tmp_path / "out.h5.journal"
+    journal.write_bytes(journal.read_bytes().replace(b"journal 2\n", b"journal 1\n", 1))
+    summary = packing(many)
+    assert summary.restarted
+    assert summary.decoded == 3000
+
+
 def test_broken_images_stay_left_out_over_an_interruption(tmp_path, packing, many):
     root = tmp_path / "data"
     shutil.copytree(many, root)

@@ -298,7 +298,7 @@ def _check_losses(file: hdf5.File, losses: Mapping[str, Block], rows: int) -> No
     last = -1
     for start in range(0, length, _CHECKED):
         found = _part(file, losses["rows"], start, _CHECKED)
-        if found[0] <= last or found[-1] >= rows or (np.diff(found) <= 0).any():
+        if found[0] <= last or found[-1] >= rows or (found[1:] <= found[:-1]).any():
             raise FormatError(f"losses/rows: expected rows from 0 to {rows - 1}, ascending; copy the file again")
         if not _part(file, losses["kinds"], start, _CHECKED).all():
             raise FormatError("losses/kinds: expected a loss for each row, found none; copy the file again")

@@ -16,7 +16,7 @@ float grey                 rounded, taken to lie in 0 to 255; what lies outside 
 CMYK, YCCK, YCbCr, HSV     converted to RGB by Pillow's formulas; Adobe's inverted CMYK is known
 LAB                        converted to sRGB through LittleCMS
 colour to grey             ITU-R 601-2 luma, of the RGB picture
-ICC profiles               ignored: numbers are taken as they are stored
+ICC profiles               ignored: numbers are taken as they are stored; profiles and texts may be of any size
 GIF, APNG, TIFF, MPO, ...  the first frame
 a wrong extension          no matter: the content decides, among the formats that folders are searched for
 12-bit JPEG                not decoded by libjpeg-turbo's 8-bit interface: left out
@@ -26,6 +26,18 @@ Then the picture is fitted to the stored size. A JPEG that is at least 6, 8, 12 
 directions is decoded at 1/2, 3/8, 1/4 or 1/8 of its size (libjpeg's scaled decoding), which leaves at least three times
 the stored size for the filter: 2.4 times faster or more, and 0.2 to 0.7 grey levels away on average. `Pixels.exact`
 turns that off.
+
+What a row does not hold of a picture is told with it, as a `Loss`, where it is one of three things:
+
+- Levels: of samples of more than 8 bits, several values became one. So 12 bits in a 16-bit file, or floats from 0 to 1,
+  are a loss, and 8 bits that were multiplied by 257 are none. All values of the picture count, at its own size and
+  whatever their channel. Where they cannot be had as they are in the file (AVIF, JPEG 2000 in colour, SGI, PPM in
+  digits, TIFF multiplied by its alpha), more than 8 bits are said to be cut, and nothing is counted.
+- Pages: there is a second page or frame. Sizes of an icon, layers of a PSD, reduced copies and masks in a TIFF, and the
+  previews, depth and gain maps beside a photograph are none.
+- Transparency: on black, one colour is left of a picture that had something to see, such as black strokes.
+
+What was asked for (another size, grey for colour) and formulas for colours are no losses.
 
 JPEGs are decoded by simplejpeg (libjpeg-turbo), whose pixels are Pillow's at twice its speed. It is stricter than
 Pillow and knows no CMYK: whatever it objects to, Pillow gets (which has no 3/8, and takes 1/2). Pillow also reads the

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,9 @@ _BITS_PER_SAMPLE = 258  # a TIFF tag
 _SIZ = re.compile(rb"\xff\x4f\xff\x51.{36}(..)", re.DOTALL)  # JPEG 2000: its components, three bytes for each follow
 _AV1_CONFIGURATION = re.compile(rb"av1C\x81.(.)", re.DOTALL)
 _AVIF_HEADER = 1 << 16  # bytes in which an AVIF says how its pictures are coded
-_SAYING = frozenset(("PPM", "JPEG2000", "AVIF"))  # formats that say how many bits they have in a place of their own
+_SAYING = frozenset(
+    ("PPM", "JPEG2000", "AVIF", "SGI")
+)  # formats that say how many bits they have in a place of their own
 _OTHER_BYTE = {";16L": ";16B", ";16B": ";16L", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
 
 
@@ -57,13 +59,13 @@ def depth_of(image: Image.Image, data: bytes) -> Depth | None:
     if image.mode == "F" or (image.format == "DDS" and "BC6" in str(arguments)):
         return Depth(0)
     if image.mode.startswith("I"):
-        return Depth(_bits(image, data, arguments) or 16)
+        return Depth(_bits(image, data, arguments) or (32 if image.mode == "I" else 16))
     if ";16" in rawmode:
         return Depth(16, rawmode)
     if image.format not in _SAYING:
         return None
     bits = _bits(image, data, arguments)
-    return Depth(bits, "samples" if image.format == "PPM" else "", tile.offset if tile else 0) if bits > 8 else None
+    return Depth(bits, "samples" if _lie_there(image, data) else "", tile.offset if tile else 0) if bits > 8 else None
 
 
 def integers_to_8(samples: NDArray[Any]) -> NDArray[np.uint8]:
@@ -85,14 +87,15 @@ def depth_loss(depth: Depth, image: Image.Image, data: bytes) -> Loss | None:
         image: The picture, loaded.
         data: The file.
     """
-    kind = INTEGERS if depth.bits else FLOATS
+    kind, convert = (INTEGERS, integers_to_8) if depth.bits else (FLOATS, floats_to_8)
+    loaded = np.asarray(image)
     if image.mode == "F" or image.mode.startswith("I"):
-        samples, convert = np.asarray(image), integers_to_8 if depth.bits else floats_to_8
-        levels, kept = _levels(samples), _levels(samples, convert)
+        samples, kept = loaded, len(_seen(convert(block) for block in _blocks(loaded)))
     elif (fine := _samples(depth, image, data)) is None:
         return Loss(kind, depth.bits)
     else:
-        levels, kept = _levels(fine), _levels(np.asarray(image))
+        samples, kept = fine, len(_seen(_blocks(loaded)))
+    levels = _levels(samples)
     return Loss(kind, depth.bits, levels, kept) if kept < levels else None
 
 
@@ -102,7 +105,11 @@ def _bits(image: Image.Image, data: bytes, arguments: tuple[Any, ...]) -> int:
         said = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, 0)
         return int(max(said) if isinstance(said, tuple) else said)
     if image.format == "PPM":
-        return arguments[1].bit_length() if len(arguments) == 2 else 0  # the rawmode, and the largest value
+        if len(arguments) == 2:  # the rawmode, and the largest value
+            return int(arguments[1]).bit_length()
+        return 16 if image.mode == "I" else 0
+    if image.format == "SGI":
+        return 8 * data[3]
     if image.format == "JPEG2000" and (siz := _SIZ.search(data)):
         components = data[siz.end() : siz.end() + 3 * int.from_bytes(siz[1]) : 3]
         return max(((byte & 0x7F) + 1 for byte in components), default=0)
@@ -111,12 +118,17 @@ def _bits(image: Image.Image, data: bytes, arguments: tuple[Any, ...]) -> int:
     return 0
 
 
+def _lie_there(image: Image.Image, data: bytes) -> bool:
+    """Whether samples of 16 bits lie in a file as they are."""
+    return data.startswith(b"P6") or (image.format == "SGI" and data[2] == 0)
+
+
 def _samples(depth: Depth, image: Image.Image, data: bytes) -> NDArray[Any] | None:
     """The samples of a picture in colour, of which Pillow keeps the high bytes: uint16 of any shape."""
     if depth.rawmode == "samples":
         count = image.width * image.height * len(image.getbands())
-        binary = data.startswith(b"P6") and depth.offset + 2 * count <= len(data)
-        return np.frombuffer(data, ">u2", count, depth.offset) if binary else None
+        is_whole = depth.offset + 2 * count <= len(data)
+        return np.frombuffer(data, ">u2", count, depth.offset).reshape(image.height, -1) if is_whole else None
     if depth.rawmode == "LA;16B":  # four bytes a pixel, as RGBA has
         return _read_as("RGBA", image, data).view(">u2")
     other = _OTHER_BYTE.get(depth.rawmode[-4:])
@@ -136,17 +148,37 @@ def _read_as(rawmode: str, image: Image.Image, data: bytes) -> NDArray[np.uint8]
     return np.asarray(again)
 
 
-def _levels(samples: NDArray[Any], convert: Any = None) -> int:
+def _levels(samples: NDArray[Any]) -> int:
     """How many different values samples have, up to MOST_LEVELS."""
-    found: NDArray[Any] = np.empty(0, np.uint8 if convert else samples.dtype)
+    if samples.dtype.kind != "f" and samples.min() >= 0 and samples.max() < 1 << 16:
+        return len(_seen(_blocks(samples)))
+    found = np.empty(0, np.int32)
     for block in _blocks(samples):
-        found = np.union1d(found, convert(block) if convert else block)
+        words = (block + np.float32(0)).view(np.int32) if samples.dtype.kind == "f" else block  # no -0 beside 0
+        found = _distinct(np.concatenate((found, _distinct(words.reshape(-1)))))
         if len(found) >= MOST_LEVELS:
-            break
-    return min(len(found), MOST_LEVELS)
+            return MOST_LEVELS
+    return len(found)
+
+
+def _seen(blocks: Iterable[NDArray[Any]]) -> NDArray[np.int64]:
+    """Every value from 0 to 65535 that is there: int64, ascending."""
+    seen = np.zeros(1 << 16, np.bool_)
+    for block in blocks:
+        seen[block] = True
+    return np.flatnonzero(seen)
+
+
+def _distinct(values: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Each value once: as `numpy.unique`, whose hash table may take a second for a million of them."""
+    ordered = np.sort(values)
+    is_new = np.ones(len(ordered), np.bool_)
+    is_new[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_new]
 
 
 def _blocks(samples: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    rows = max(1, _BLOCK // max(1, samples[0].size))
-    for start in range(0, len(samples), rows):
-        yield samples[start : start + rows]
+    """The lines of a picture, some million samples at a time."""
+    lines = max(1, _BLOCK // max(1, samples[0].size))
+    for start in range(0, len(samples), lines):
+        yield samples[start : start + lines]

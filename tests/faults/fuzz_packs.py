@@ -84,7 +84,7 @@ def read_everything(path: str, where: str = "metadata") -> None:
         raise Wrong("lengths disagree")
     if [len(pack[row][0].copy()) for row in range(min(rows, 50))] != [pack.shape[0]] * min(rows, 50):
         raise Wrong("rows of another shape")
-    repr((pack, pack.skipped, pack.class_names))
+    repr((pack, pack.skipped, pack.losses, pack.class_names))
     if sum(len(labels) for _, labels in SplitSequence(path, label_mode="int")) != rows:
         raise Wrong("a pass has another number of rows")
     str(describe(pack))

@@ -21,6 +21,7 @@ import xxhash
 
 from h5split import FormatError, PackedImages
 from h5split.hdf5 import lookup3
+from h5split.losses import LOSSES
 from h5split.sealing import Tables, images_offset, seal
 
 _SIGNATURE = re.compile(rb"\x89HDF\r\n\x1a\n|OHDR|OCHK|FRHP|FHDB|FHIB|BTHD|BTLF|BTIN|SMTB|SMLI|FSHD|FSSE")
@@ -113,7 +114,7 @@ def base_of(path: Path) -> Base:
 
 
 def write_small(
-    path: Path, classes: int = 1, rows: int = 3, columns: int = 0, skipped: int = 0, note: str = ""
+    path: Path, classes: int = 1, rows: int = 3, columns: int = 0, skipped: int = 0, note: str = "", losses: int = 0
 ) -> Path:
     """A pack of a few kilobytes whose checksums are right."""
     shape = rows, 64, 64, 1  # a page each: HDF5 does not align what is smaller, and the file stays small
@@ -128,6 +129,7 @@ def write_small(
         settings={"fit": "stretch", "note": note},
         packed_by={"pack-images": "0.1.0"},
         skipped=[(f"data/bad-{number}.png", "no image") for number in range(skipped)],
+        losses=np.array([(row, 1 << row % 4, 16, 64, 16) for row in range(losses)], LOSSES),
     )
     with open(path, "w+b") as file:
         seal(file.fileno(), pixels.shape, tables)
@@ -210,6 +212,7 @@ _COMPOUND = np.dtype([("a", "i4"), ("b", "S3", 2), ("c", "f8")])
 _MAKERS: dict[str, Callable[[Path], object]] = {
     "one class": write_small,
     "columns and skipped": lambda path: write_small(path, classes=3, rows=5, columns=2, skipped=3),
+    "losses": lambda path: write_small(path, classes=2, rows=6, losses=4),
     "many classes": lambda path: write_small(path, classes=40),
     "dense links": lambda path: write_small(path, classes=2, rows=2, columns=12),
     "huge attribute": lambda path: write_small(path, note="x" * 66_000),
