@@ -101,6 +101,17 @@ def test_where_no_file_is_there_the_error_names_the_option_for_it(here):
             pack([], "out.h5", manifest=Manifest("table.csv"), size=size, workers=1)
 
 
+def test_where_files_have_an_extension_that_the_table_lacks_the_error_says_so(here):
+    table(here, "id,label\ndata-cat-0,cat\ndata-cat-1,cat\n")
+    manifest = Manifest("table.csv", root="data/cat", path_column="id")
+    for size in (None, 8):
+        message = (
+            r"expected its 2 files, .*; data/cat/data-cat-0\.png is there: write the paths .* with their extension$"
+        )
+        with pytest.raises(PackError, match=message):
+            pack([], "out.h5", manifest=manifest, size=size, workers=1, order="sorted")
+
+
 def test_fields_may_be_quoted_hold_line_feeds_and_any_bytes(here):
     names = ["a,b.png", 'a"b.png', "a\nb.png", os.fsdecode(b"\xff.png")]
     for name in names:

@@ -232,10 +232,20 @@ def missing(found: Sources, tables: Collection[str]) -> list[str]:
         if not_there and 2 * len(not_there) >= len(files):
             raise PackError(
                 f"{table}: expected its {len(files):,} files, found that {len(not_there):,} are not there, such as "
-                f"{not_there[0]}; --root says where the paths of a manifest start from"
+                f"{not_there[0]}; {_hint(not_there[0])}"
             )
         gone += not_there
     return gone
+
+
+def _hint(path: str) -> str:
+    """What is wrong with a table that names this file, which is not there."""
+    folder, name = os.path.split(path)
+    names = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
+    there = next((entry for entry in names if os.path.splitext(entry)[0] == name), None)
+    if there is None:
+        return "--root says where the paths of a manifest start from"
+    return f"{os.path.join(folder, there)} is there: write the paths of the manifest with their extension"
 
 
 def _place(found: Sources, at: int) -> str:
