@@ -191,12 +191,22 @@ def test_an_interrupt_within_what_is_executed_is_a_status_too(here):
     assert (done.returncode, done.stderr) == (130, "pack-images: interrupted\n")
 
 
+def test_too_little_memory_is_one_line(here, capsys):
+    (here / "greedy.py").write_text("def read(path):\n    return range(1 << 60), [], [], []\n")
+    assert main(["data", "-o", "out.h5", "--reader", "greedy.py:read", "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert error == "pack-images: too little memory; end other programs, or use a machine that has more\n"
+
+
 def test_an_interrupt_at_exit_disturbs_nothing(here):
     at_exit = "import atexit, signal\natexit.register(signal.raise_signal, signal.SIGINT)\n"
     (here / "own.py").write_text(f"{at_exit}def read(path):\n    raise ValueError('no such table')\n")
     line = [sys.executable, "-m", "pack_images.cli", "data", "-o", "out.h5", "--reader", "own:read"]
     done = subprocess.run(line, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (1, "pack-images: no such table\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"pack-images: --reader read, for data: it raised ValueError: no such table; {here}/own.py, line 4\n",
+    )
 
 
 @pytest.mark.parametrize("moment", range(8))

@@ -251,23 +251,3 @@ def test_a_reader_may_be_a_module_and_a_function_on_the_command_line(here):
     )
     assert main(["a", "-o", "out.h5", "--reader", "own_reader_:read", "--quiet"]) == 0
     assert_whole("out.h5", 10)
-
-
-@pytest.mark.parametrize(
-    ("result", "message"),
-    [
-        ((["x"], [0, 1], ["cat", "dog"], [0, 1]), "a named class for each of 1 names, found 2 classes"),
-        ((["x"], [7], ["cat"], [0]), "found class 7, which has no name"),
-    ],
-)
-def test_a_reader_that_makes_no_sense_is_an_error(here, result, message):
-    with pytest.raises(PackError, match=message):
-        make(["a"], reader=lambda path: result)
-
-
-@pytest.mark.parametrize("name", ["nowhere:read", "os:nothing", "os"])
-def test_a_reader_that_is_not_there_is_one_line(here, capsys, name):
-    from pack_images.cli import main
-
-    assert main(["a", "-o", "out.h5", "--reader", name, "--quiet"]) == 1
-    assert f"--reader {name}: expected MODULE:FUNCTION that can be imported from here" in capsys.readouterr().err

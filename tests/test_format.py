@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from h5split import FormatError, PackedImages
 from h5split.format import decode, encode, read
 from h5split.sealing import Tables, images_offset, seal
+from h5split.verify import verify
 
 ROWS = 6
 PIXELS = np.random.default_rng(0).integers(0, 256, (ROWS, 8, 8, 3), dtype=np.uint8)
@@ -197,6 +198,21 @@ def test_a_column_without_a_name_is_refused(tmp_path):
 def test_settings_may_be_larger_than_an_hdf5_attribute_in_its_header(tmp_path):
     content = tables(settings={"reader": "x" * 200_000})
     assert_reads_as(write(tmp_path / "images.h5", PIXELS, content), PIXELS, content)
+
+
+@pytest.mark.parametrize(("names", "length"), [(300, 3_400), (10, 100_000), (1, 1_000_000)], ids=str)
+def test_columns_with_names_of_a_megabyte_can_be_read(tmp_path, names, length):
+    content = tables(columns={"source": ["data"] * ROWS, **{f"{at:0{length}}": list("abcdef") for at in range(names)}})
+    assert_reads_as(write(tmp_path / "columns.h5", PIXELS, content), PIXELS, content)
+
+
+def test_a_column_of_one_long_text_and_many_short_ones_is_written_in_parts(tmp_path):
+    texts = [f"{row} é" for row in range(ROWS)]
+    texts[2] = "x" * 5_000_000
+    content = tables(columns={"source": ["data"] * ROWS, "notes": texts})
+    path = write(tmp_path / "notes.h5", PIXELS, content)
+    assert_reads_as(path, PIXELS, content)
+    assert verify(PackedImages(path)).tables
 
 
 @given(raw=st.binary())

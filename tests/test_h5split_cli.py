@@ -177,6 +177,14 @@ def test_a_full_disk_under_stdout_is_an_error(here):
     assert (done.returncode, done.stderr) == (1, "h5split: No space left on device\n")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of memory that is kept")
+def test_too_little_memory_is_one_line(here):
+    write_hole(here / "hole.h5", 20, (20_000, 20_000, 3))
+    done = shell("ulimit -v 35000000; h5split export hole.h5 out --quiet")  # its map of 24 GB, and not as much again
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"h5split: too little memory \(Unable to allocate 22\.4 GiB .*\); end other .*\n", done.stderr)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", ["verify", "export"])
 def test_an_interrupt_ends_it_soon_with_130(here, command, number):

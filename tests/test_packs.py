@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import assert_rows_are_who_they_say, names_in, names_of, one_pass, pixels_of, write_pack
+from conftest import (
+    assert_rows_are_who_they_say,
+    names_in,
+    names_of,
+    one_pass,
+    pixels_of,
+    write_hole,
+    write_pack,
+)
 from h5split import PackedImages, SplitSequence
 from h5split.images import Joined, Texts
 
@@ -409,3 +417,12 @@ def test_texts_of_joined_arrays_are_as_a_list(parts, data):
     assert [taken[index] for index in range(-len(rows), len(rows))] == [expected[row] for row in rows] * 2
     with pytest.raises(IndexError):
         texts[len(expected)]
+
+
+def test_images_that_no_row_of_an_array_can_be_are_refused(tmp_path):
+    path = write_hole(tmp_path / "hole.h5", 1, (40_000, 40_000, 3))
+    assert PackedImages(path).images.nbytes == 4_800_000_000
+    with pytest.raises(
+        ValueError, match=r"hole\.h5: expected images of up to 2,147,483,647 bytes, found \(40000, 40000"
+    ):
+        SplitSequence(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from math import gcd
 
@@ -116,3 +117,59 @@ def test_survivors_are_all_that_did_not_fail(count, order, data):
 def test_settings_that_make_no_sense_are_errors(make, message):
     with pytest.raises(PackError, match=message):
         make()
+
+
+# --- what the file can hold ------------------------------------------------------------------------------------------
+
+
+def with_column(texts, name="notes"):
+    found = sources(len(texts))
+    return plan(replace(found, columns={**found.columns, name: texts}), Settings(Pixels((8, 8))), (8, 8, 3))
+
+
+@pytest.mark.parametrize("text", ["p1\0", "\0", "\ud800", "a\udfffb"])
+def test_texts_that_would_be_stored_as_others_are_refused_with_their_file(text):
+    texts = ["p1"] * 50
+    texts[17] = text
+    message = re.escape(f"column 'notes' of {sources(50).filenames[17]!r}: expected text of up to 2,147,483,647 bytes")
+    with pytest.raises(PackError, match=message):
+        with_column(texts)
+    filenames = [*sources(50).filenames[:49], text]
+    with pytest.raises(PackError, match=rf"name of the file of {re.escape(repr(text))}: expected text of up to"):
+        plan(replace(sources(50), filenames=filenames), Settings(Pixels((8, 8))), (8, 8, 3))
+
+
+@pytest.mark.parametrize("text", ["p1\0a", "\udcff", "é", ""])
+def test_texts_that_are_stored_as_they_are_are_taken(text):
+    assert sorted(with_column([text, "p1"]).sources.columns["notes"]) == sorted([text, "p1"])
+
+
+def test_one_long_text_that_takes_much_room_in_all_rows_is_told():
+    texts = ["a dog"] * 1000
+    assert with_column(texts).warnings == []
+    texts[7] = "y" * 100_000
+    assert with_column(texts).warnings == [
+        "column 'notes': 100 MB in the file for 0.1 MB of text, as every row has room for the longest, "
+        f"the 100,000 bytes of {sources(8).filenames[7]}; shorten it, or leave the column out"
+    ]
+    assert with_column(["y" * 100_000] * 1000).warnings == []
+    assert with_column(texts[:100]).warnings == []
+
+
+def test_more_columns_than_can_be_read_are_refused():
+    found = sources(1)
+    columns = {f"c{at}": ["1"] for at in range(10_001)}
+    with pytest.raises(PackError, match="expected up to 10,000 columns, found 10,001; leave some out"):
+        plan(replace(found, columns={**found.columns, **columns}), Settings(Pixels((8, 8))), (8, 8, 3))
+    del columns["c0"]
+    plan(replace(found, columns={**found.columns, **columns}), Settings(Pixels((8, 8))), (8, 8, 3))
+    columns = {f"{at}{'x' * 110_000}": ["1"] for at in range(10)}
+    with pytest.raises(PackError, match=r"expected names of columns of up to 1 MB together, found 1\.0 MB; give them"):
+        plan(replace(found, columns={**found.columns, **columns}), Settings(Pixels((8, 8))), (8, 8, 3))
+
+
+def test_images_that_no_row_of_an_array_can_be_are_refused():
+    with pytest.raises(
+        PackError, match=r"expected images of up to 2,147,483,647 bytes, found 4,800,000,000; give a smal"
+    ):
+        planned(shape=(40_000, 40_000, 3))

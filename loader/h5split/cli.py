@@ -50,10 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.complain("h5split", console.with_notes("interrupted", error))
         return 130
     except BrokenPipeError:  # whoever reads, such as head, has seen enough
-        for descriptor in (1, 2):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        console.discard_output()
         return int(arguments.run is _verify)  # which lists what is wrong
-    except (ValueError, IndexError, OSError, ImportError) as error:
+    except (ValueError, IndexError, OSError, ImportError, MemoryError) as error:
         console.complain("h5split", console.error_line(error))
         return 1
     finally:
@@ -122,7 +121,7 @@ def _view(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     from h5split.batches import SplitSequence
-    from h5split.export import MANIFEST, export
+    from h5split.export import CLASSES, MANIFEST, export
 
     sequence = SplitSequence(arguments.file)
     parts = _parts(sequence, arguments.split)
@@ -134,6 +133,8 @@ def _export(arguments: argparse.Namespace) -> int:
         table = shlex.quote(os.path.join(arguments.folder, MANIFEST))
         print(f"{shown(arguments.folder)}: {count(done, 'image')}; to have the same rows in a pack again:")
         color = {1: " --color grayscale", 4: " --color rgba"}.get(sequence.shape[2], "")
+        classes = os.path.join(arguments.folder, CLASSES)
+        color += f" --classes {shown(shlex.quote(classes))}" if os.path.exists(classes) else ""
         print(f"  pack-images --manifest {shown(table)} --name-column filename --order sorted{color} -o AGAIN.h5")
     return 0
 

@@ -8,8 +8,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from h5split.interrupts import INTERRUPTS, interrupts_held
@@ -90,8 +90,29 @@ def complain(program: str, text: str) -> None:
     print(f"{program}: {text}", file=sys.stderr)
 
 
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Print what was done; whoever reads it, such as head, may have seen enough before the end."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+
+
+def discard_output() -> None:
+    """Have nobody told any more, as nobody is there: else Python complains at its end."""
+    for descriptor in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
 def error_line(error: Exception) -> str:
     """An error as one line, with its notes."""
+    if isinstance(error, ImportError) and "\n" in str(error).strip():  # numpy's is an essay
+        error = ImportError(f"a library cannot be loaded: {error.__cause__ or error}")
+    if isinstance(error, MemoryError):
+        what = f" ({error})" if str(error) else ""
+        return with_notes(f"too little memory{what}; end other programs, or use a machine that has more", error)
     if isinstance(error, OSError) and error.strerror:
         line = f"{shown(str(error.filename))}: {error.strerror}" if error.filename else error.strerror
     else:

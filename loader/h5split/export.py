@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from h5split.packs import Packs
 
 MANIFEST = "manifest.csv"
+CLASSES = "classes.txt"
 
 _LONGEST = 120  # bytes of a name, before what tells it from another; every file system takes 255
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(10))}
@@ -61,7 +63,8 @@ def export(
 
     `manifest.csv` beside them comes last. It holds path, label and stored file name of each, the split and every other
     column, in the order of the sequence: `pack-images --manifest FOLDER/manifest.csv --name-column filename --order
-    sorted` makes the same rows of it again.
+    sorted` makes the same rows of it again. Where these would have other class numbers, as the classes written are not
+    all or are in an order of their own, `classes.txt` holds the classes: add `--classes FOLDER/classes.txt`.
 
     File names are made of the stored ones: their last part, without what is no letter of a file name anywhere, cut to
     120 bytes; where two would be the same, the row's number follows. Nothing is written outside the folder, whoever
@@ -98,11 +101,16 @@ def export(
             tree.write(path, _png(pixels))
             written.append(1)
 
+    is_every_class = sorted({packs.class_names[label] for label in np.unique(packs.labels[rows])}) == list(
+        packs.class_names
+    )
     with NewFolder(folder) as tree:
         try:
             for path in sorted({os.path.dirname(path) for path in paths}):
                 tree.make(path)
             _in_threads(write, len(rows), workers, progress)
+            if not is_every_class:
+                tree.write(CLASSES, _class_list(packs.class_names))
             with tree.last(MANIFEST) as file:
                 _write_manifest(file, packs, rows, paths, splits)
         except BaseException as error:
@@ -147,7 +155,7 @@ def _rows_and_splits(
 
 def _paths(packs: Packs, rows: Rows, splits: list[str] | None) -> list[str]:
     """Where each row goes, below the folder."""
-    top = _Folder({MANIFEST})
+    top = _Folder({MANIFEST, CLASSES})
     folders: dict[tuple[str | None, str], tuple[str, _Folder]] = {}
     tops: dict[str | None, tuple[str, _Folder]] = {None: ("", top)}
     paths = []
@@ -173,6 +181,18 @@ def _safe(text: str) -> str:
     kept = "".join(char if char.isprintable() and char not in '<>:"/\\|?*' else "_" for char in text)
     kept = kept.encode()[:_LONGEST].decode(errors="ignore").strip(" .")
     return kept if kept and kept.partition(".")[0].upper() not in _RESERVED else f"_{kept}"
+
+
+def _class_list(names: Sequence[str]) -> bytes:
+    """A name a line, as `pack-images --classes` reads them."""
+    lines = [name if _is_plain(name) else json.dumps(name) for name in names]
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+
+
+def _is_plain(name: str) -> bool:
+    return (
+        bool(name) and name == name.strip() and not {"\n", "\r"} & {*name} and not name.startswith((chr(34), "\ufeff"))
+    )
 
 
 def _write_manifest(file: TextIO, packs: Packs, rows: Rows, paths: list[str], splits: list[str] | None) -> None:

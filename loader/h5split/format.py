@@ -5,7 +5,8 @@ object               type, shape            meaning
 ===================  =====================  ==========================================================
 images               uint8 (N, H, W, C)     the pixels; dimension labels N, H, W, C
 labels               int32 (N,)             index into class_names
-class_names          fixed UTF-8 (K,)       sorted
+class_names          fixed UTF-8 (K,)       in the order of their numbers, each once; sorted, unless a user gave an
+                                            order; a class may have no images
 filenames            fixed UTF-8 (N,)       the source path as given, ``/`` as separator
 columns/source       fixed UTF-8 (N,)       the SOURCE each row came from
 columns/NAME         fixed UTF-8 (N,)       every other column of a manifest; ``/``, ``%`` and bytes that are not

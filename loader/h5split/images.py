@@ -115,7 +115,7 @@ class PackedImages:
         header: Where everything is in the file, and its settings.
         images: uint8 (N, H, W, C), read-only; a slice of it is a view of the file.
         labels: int32 (N,), indices into `class_names`.
-        class_names: K names, sorted.
+        class_names: K names, in the order of their numbers.
         filenames: N paths, decoded when asked for.
         columns: Name -> N texts.
         digests: uint8 (N, 32), SHA-256 of each source file.

@@ -16,11 +16,14 @@ from h5split.lazy import lazy
 from h5split.losses import described
 from h5split.rows import Rows, located
 
+_LARGEST = (1 << 31) - 1  # bytes, as an item of numpy's has no more
+
 
 class Packs:
     """Packs one after another: the first row of the second is row `len(first)`.
 
-    Classes are merged by name. A column that a pack lacks is empty there.
+    Classes are merged by name: in the order that all packs have, or else sorted. A column that a pack lacks is empty
+    there.
 
     Args:
         packs: At least one; all of one image shape.
@@ -34,7 +37,7 @@ class Packs:
         columns: Name -> N texts.
 
     Raises:
-        ValueError: Image shapes differ, or a file is given twice.
+        ValueError: Image shapes differ or are of 2 GB or more, or a file is given twice.
     """
 
     def __init__(self, packs: Sequence[PackedImages]) -> None:
@@ -139,6 +142,8 @@ class Packs:
                 yield self.packs[part], local
 
     def _check(self) -> None:
+        if np.prod(self.shape, dtype=object) > _LARGEST:
+            raise ValueError(f"{self.packs[0].path}: expected images of up to {_LARGEST:,} bytes, found {self.shape}")
         for index, pack in enumerate(self.packs):
             if pack.shape != self.shape:
                 raise ValueError(
@@ -149,7 +154,7 @@ class Packs:
                 raise ValueError(f"{pack.path} is there already; its rows would count twice")
 
     def _merged_class_names(self) -> list[str]:
-        if len(self.packs) == 1:
+        if len({pack.class_names for pack in self.packs}) == 1:
             return list(self.packs[0].class_names)
         return sorted({name for pack in self.packs for name in pack.class_names})
 

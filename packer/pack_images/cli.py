@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from h5split import console
 from h5split.console import SHOWN, Bar, count, dimensions, shown, whole
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pack_images.manifest import Manifest
     from pack_images.packing import Summary
     from pack_images.plan import Plan
+    from pack_images.readers import Reader
 
 _MANIFEST_OPTIONS = ("root", "strip_prefix", "path_column", "label_column", "name_column", "skip_unlabelled")
 _NAMED = 3  # files of one kind
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"; what is done is kept in {arguments.output}.partial, and the same command continues" if kept else ""
         _complain(f"interrupted{where}")
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError, MemoryError) as error:
         bar.close()
         _complain(console.error_line(error))
         return 1
@@ -70,15 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, bar: Bar) -> int:
-    options = {name: getattr(arguments, name) for name in ("size", "color", "labels", "order", "seed")}
+    options = {name: getattr(arguments, name) for name in ("size", "color", "labels", "order", "seed", "classes")}
     options["manifest"] = _manifests(arguments)
-    options["reader"] = None if arguments.reader is None else _loaded(arguments.reader)
+    options["reader"] = None if arguments.reader is None else _reader(arguments.reader)
     if arguments.dry_run:
         from pack_images.packing import preview
 
         planned = preview(arguments.sources, output=arguments.output, **options)
-        _warn(planned.sources.passed_over)
-        print(_described(planned, arguments.output))
+        with console.reader_may_leave():
+            _warn(planned.sources.passed_over, planned.warnings)
+            print(_described(planned, arguments.output))
         return 0
     from pack_images.packing import pack
 
@@ -98,11 +100,12 @@ def _run(arguments: argparse.Namespace, bar: Bar) -> int:
             **options,
         )
     bar.close()
-    _warn(summary.passed_over)
-    if arguments.quiet:
-        _warn_of_losses(summary)
-    else:
-        print(_summarised(summary))
+    with console.reader_may_leave():
+        _warn(summary.passed_over, summary.warnings)
+        if arguments.quiet:
+            _warn_of_losses(summary)
+        else:
+            print(_summarised(summary))
     return 0
 
 
@@ -125,18 +128,10 @@ def _manifests(arguments: argparse.Namespace) -> list[Manifest]:
     return [Manifest(path, **how) for path in arguments.manifest]
 
 
-def _loaded(name: str) -> Any:
-    """The function that `--reader MODULE:FUNCTION` names, looked for from here as well."""
-    from importlib import import_module
+def _reader(given: str) -> Reader:
+    from pack_images.readers import load_reader
 
-    module, _, function = name.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        return getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"--reader {name}: expected MODULE:FUNCTION that can be imported from here ({error})"
-        ) from error
+    return load_reader(given)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -188,6 +183,12 @@ def _parser() -> argparse.ArgumentParser:
         default="stratified",
         help="row order: shuffled so that every range of rows has each class in its share, or as found (%(default)s)",
     )
+    add(
+        "--classes",
+        metavar="A,B,C|FILE",
+        help="these classes in this order, with images or without; images of others are passed over. FILE: a name a "
+        "line, or a pack",
+    )
     add("--seed", type=whole(0), default=0, metavar="N", help="of the stratified order (%(default)s)")
     add(
         "--exact",
@@ -211,7 +212,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--reader",
         metavar="MODULE:FUNCTION",
-        help="your own directory reader: reader(path) -> (names, classes, classnames, classindices)",
+        help="your own directory reader, also as FILE.py:FUNCTION: reader(path) -> (names, classes, classnames, "
+        "classindices)",
     )
     add("--no-reuse", action="store_true", help="decode everything, also what the output holds already")
     add("--strict", action="store_true", help="an image that cannot be decoded is an error, not left out")
@@ -244,8 +246,8 @@ def _complain(text: str) -> None:
     console.complain("pack-images", text)
 
 
-def _warn(passed_over: Sequence[tuple[str, str]]) -> None:
-    """A line for pictures and data that are not packed, by kind; and one for all else."""
+def _warn(passed_over: Sequence[tuple[str, str]], warnings: Sequence[str]) -> None:
+    """A line for pictures and data that are not packed, by kind, one for all else, and one for each warning."""
     kinds: dict[str, list[str]] = {}
     for path, reason in passed_over:
         kinds.setdefault(reason, []).append(path)
@@ -256,6 +258,8 @@ def _warn(passed_over: Sequence[tuple[str, str]]) -> None:
     if others:
         more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
         _complain(f"passed over: {', '.join(others[:SHOWN])}{more}")
+    for warning in warnings:
+        _complain(shown(warning))
 
 
 def _warn_of_losses(summary: Summary) -> None:

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from h5split.interrupts import interrupts_held
 from h5split.losses import LOSSES, described
 from h5split.rows import Rows, duplicates
+from pack_images.classes import read_classes
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.manifest import Manifest
 from pack_images.output import Old, check_decoders, check_names, find_old, missing, without_known
 from pack_images.packing import Progress, Summary
 from pack_images.partial import Partial
 from pack_images.plan import PAGE, Filled, Pixels, Plan, Settings, Shape, plan, survivors
-from pack_images.scan import Reader, scan
+from pack_images.readers import Reader
+from pack_images.scan import scan
 from pack_images.sources import PackedRow, PackFile
 from pack_images.versions import packed_by
 from pack_images.workers import Pool, run
@@ -32,13 +34,22 @@ if TYPE_CHECKING:
     from h5split.sealing import Tables
 
 
-def settings_of(size: int | tuple[int, int] | None, *, labels: Any, order: Any, seed: int, **pixels: Any) -> Settings:
+def settings_of(
+    size: int | tuple[int, int] | None,
+    *,
+    labels: Any,
+    order: Any,
+    seed: int,
+    classes: str | os.PathLike[str] | Sequence[str] | None = None,
+    **pixels: Any,
+) -> Settings:
     """The options of `pack` as one value.
 
     Raises:
         PackError: One of them makes no sense.
     """
-    return Settings(Pixels(None if size is None else _sides(size), **pixels), labels, order, seed)
+    named = None if classes is None else read_classes(classes)
+    return Settings(Pixels(None if size is None else _sides(size), **pixels), labels, order, seed, named)
 
 
 def _sides(size: object) -> tuple[int, int]:
@@ -64,7 +75,7 @@ def make_plan(
         PackError: There is nothing to pack, or it is not clear how.
         OSError: A folder cannot be read.
     """
-    found = scan(sources, settings.labels, manifests=manifests, reader=reader)
+    found = scan(sources, settings.labels, manifests=manifests, reader=reader, classes=settings.classes)
     found = without_known(found, output)
     check_names(found)
     read_by_others = [os.fspath(source) for source in sources] if reader else []
@@ -266,6 +277,7 @@ class Job:
             skipped=tables.skipped,
             losses=described(tables.losses, [tables.filenames[row] for row in tables.losses["rows"].tolist()]),
             passed_over=self.plan.sources.passed_over,
+            warnings=self.plan.warnings,
             duplicates=[tuple(sorted(tables.filenames[row] for row in group)) for group in (*mixed, *plain)],
             conflicting=len(mixed),
             decoded=filled.rows - filled.kept - filled.copied - len(filled.failures),

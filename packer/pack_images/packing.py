@@ -19,7 +19,8 @@ from pack_images.workers import open_pool
 if TYPE_CHECKING:
     from pack_images.manifest import Manifest
     from pack_images.plan import Color, Fit, Interpolation, Order, Plan, Shape
-    from pack_images.scan import Labels, Reader
+    from pack_images.readers import Reader
+    from pack_images.scan import Labels
 
 Progress = Callable[[int, int, int], object]
 
@@ -36,6 +37,8 @@ class Summary:
         skipped: (filename, reason) of each image left out.
         losses: (filename, text) of what pictures lost, such as levels of 16 bits; rows copied from packs included.
         passed_over: (path, reason) of what was found beside images.
+        warnings: What a user should know, a line each: classes without images, images that are not of the classes asked
+            for, texts that take much more room than they have.
         duplicates: The filenames of each group of identical files; groups with different labels come first: they are
             labelling errors.
         conflicting: How many of the groups have different labels.
@@ -54,6 +57,7 @@ class Summary:
     skipped: Sequence[tuple[str, str]]
     losses: Sequence[tuple[str, str]]
     passed_over: Sequence[tuple[str, str]]
+    warnings: Sequence[str]
     duplicates: Sequence[tuple[str, ...]]
     conflicting: int
     decoded: int
@@ -75,6 +79,7 @@ def pack(
     labels: Labels = "auto",
     order: Order = "stratified",
     seed: int = 0,
+    classes: str | os.PathLike[str] | Sequence[str] | None = None,
     exact: bool = False,
     max_pixels: int = MAX_PIXELS,
     strict: bool = False,
@@ -101,6 +106,9 @@ def pack(
         labels: Where class names come from: `auto`, `subfolder`, `parent` or `root`.
         order: `stratified`: shuffled so that every range of rows has each class in its share. `sorted`: as scanned.
         seed: Of the stratified order.
+        classes: These classes, in the order of their numbers: names, or `--classes` of the command: a file of them, a
+            pack, or names between commas. Images of other classes are passed over and counted; a class without images
+            stays one. None: the classes that there are, sorted.
         exact: Never decode large JPEGs at a reduced size.
         max_pixels: Pictures of more pixels are left out.
         strict: An image that cannot be decoded is an error.
@@ -135,6 +143,7 @@ def pack(
             labels=labels,
             order=order,
             seed=seed,
+            classes=classes,
         )
         path = output_path(output)
         plan = make_plan(_paths(sources), settings, manifests=_listed(manifest), reader=reader, output=path)
@@ -149,6 +158,7 @@ def preview(
     labels: Labels = "auto",
     order: Order = "stratified",
     seed: int = 0,
+    classes: str | os.PathLike[str] | Sequence[str] | None = None,
     manifest: Manifest | Sequence[Manifest] = (),
     reader: Reader | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -164,7 +174,7 @@ def preview(
     from pack_images.job import make_plan, settings_of
     from pack_images.output import output_path
 
-    settings = settings_of(size, color=color, labels=labels, order=order, seed=seed)
+    settings = settings_of(size, color=color, labels=labels, order=order, seed=seed, classes=classes)
     path = None if output is None else output_path(output)
     return make_plan(_paths(sources), settings, manifests=_listed(manifest), reader=reader, output=path)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import gcd
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +30,14 @@ _REMOTE_TASK_BYTES = 16 << 20  # a scheduler takes 4 ms for a task
 _LEAST_REMOTE_TASKS = 32
 PAGE = 4096
 _ROW_TABLE_BYTES = 4 + 8 + 32 + 16  # a row's label, checksum, digest, and what its picture lost
-_HASHED_TOGETHER = 10_000
+_TOGETHER = 10_000  # texts that are looked at at once
+_MOST_COLUMNS = 10_000  # with _MOST_COLUMN_BYTES what h5split.hdf5 reads: 14 of 16 MB of metadata
+_MOST_COLUMN_BYTES = 1 << 20
+_LONGEST = (1 << 31) - 1  # bytes of a row and of a text, as numpy's items have no more
+_MUCH_TEXT = 16_000_000  # bytes that a column may take without a word
+_TIMES = 4  # as many as its texts have
+_NAMED = 10  # of a list that may be long
+_SHOWN = 40  # characters of a text
 _HEADING_BYTES = 1 << 16  # for names of classes, settings and HDF5's own
 
 Fit = Literal["stretch", "crop", "pad"]
@@ -78,12 +86,21 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a user chose that decides what the file holds; kept in it as JSON."""
+    """Everything a user chose that decides what the file holds; kept in it as JSON.
+
+    Attributes:
+        pixels: How a picture becomes a row.
+        labels: Where class names come from.
+        order: Of the rows.
+        seed: Of the stratified order.
+        classes: The classes, in the order of their numbers; None: those that there are, sorted.
+    """
 
     pixels: Pixels
     labels: Labels = "auto"
     order: Order = "stratified"
     seed: int = 0
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         _check_known("order", self.order, ORDERS)
@@ -94,6 +111,8 @@ class Settings:
         """The settings by name, those of the pixels among them."""
         values = asdict(self)
         pixels: dict[str, Any] = values.pop("pixels")
+        if values.pop("classes") is not None:
+            values["classes"] = "given"  # which they are: class_names in the file
         return pixels | values
 
 
@@ -177,7 +196,7 @@ class Plan:
     Attributes:
         sources: N images.
         labels: int32 (N,), indices into `class_names`.
-        class_names: Sorted.
+        class_names: As `settings` give them, as a pack among the sources has them, or else sorted.
         shape: (H, W, C) of a row.
         settings: What decided all this.
         missing: Files of tables that are not there, and will be left out.
@@ -202,9 +221,42 @@ class Plan:
     @property
     def table_bytes(self) -> int:
         """About so many bytes come after the pixels."""
-        texts = [self.sources.filenames, *self.sources.columns.values()]
-        longest = sum(max(len(text.encode("utf-8", "surrogateescape")) for text in column) for column in texts)
+        longest = sum(max(map(_nbytes, column)) for column in self._texts().values())
         return len(self) * (longest + _ROW_TABLE_BYTES) + _HEADING_BYTES
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know before it is packed, a line each."""
+        return [*self._class_warnings(), *self._size_warnings()]
+
+    def _class_warnings(self) -> Iterator[str]:
+        empty = [name for name, count in self.counts.items() if not count]
+        if empty:
+            yield f"classes without images, which have numbers all the same: {_some(empty)}"
+        others = self.sources.other_classes
+        if others:
+            yield f"passed over: {sum(others.values()):,} images of classes that were not asked for: {_some([*others])}"
+
+    def _size_warnings(self) -> Iterator[str]:
+        """Each row of a column takes as much room as the longest."""
+        for name, texts in self._texts().items():
+            longest = max(map(_nbytes, texts))
+            room = len(texts) * longest
+            if room <= _MUCH_TEXT:
+                continue
+            sizes = [*map(_nbytes, texts)]
+            if room > _TIMES * sum(sizes):
+                longest_of = self.sources.filenames[sizes.index(longest)]
+                yield (
+                    f"{name}: {room / 1e6:,.0f} MB in the file for {sum(sizes) / 1e6:,.1f} MB of text, as every row "
+                    f"has room for the longest, the {longest:,} bytes of {longest_of}; "
+                    "shorten it, or leave the column out"
+                )
+
+    def _texts(self) -> dict[str, list[str]]:
+        """What is stored as text of every row, by names for people."""
+        columns = {f"column {name!r}": texts for name, texts in self.sources.columns.items()}
+        return {"the names of files": self.sources.filenames, **columns}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -221,7 +273,7 @@ class Plan:
             remote: Fewer and larger ones, for a scheduler.
         """
         most, least = (_REMOTE_TASK_BYTES, _LEAST_REMOTE_TASKS) if remote else (_TASK_BYTES, _LEAST_TASKS)
-        whole_pages = PAGE // gcd(PAGE, self.stride)
+        whole_pages = PAGE // math.gcd(PAGE, self.stride)
         size = max(1, min(most // self.stride, -(-len(self) // least)))
         size = -(-size // whole_pages) * whole_pages if size >= whole_pages else size
         for first in range(0, len(self), size):
@@ -237,8 +289,8 @@ class Plan:
         digest.update(json.dumps(facts, sort_keys=True).encode())
         digest.update(self.labels.tobytes())
         for texts in (self.sources.filenames, *(texts for _, texts in columns)):
-            for first in range(0, len(texts), _HASHED_TOGETHER):
-                digest.update("\0".join(texts[first : first + _HASHED_TOGETHER]).encode("utf-8", "surrogateescape"))
+            for first in range(0, len(texts), _TOGETHER):
+                digest.update("\0".join(texts[first : first + _TOGETHER]).encode("utf-8", "surrogateescape"))
         for path, filename in zip(self.sources.paths, self.sources.filenames, strict=True):
             if path != filename:
                 where = path if isinstance(path, str) else (path.pack.path, path.row)
@@ -247,12 +299,101 @@ class Plan:
 
 
 def plan(sources: Sources, settings: Settings, shape: Shape, missing: Sequence[str] = ()) -> Plan:
-    """Decide the order of the rows and the number of each class."""
-    class_names = sorted(set(sources.labels))
+    """Decide the order of the rows and the number of each class.
+
+    Raises:
+        PackError: The file cannot hold a text, so many columns or such large images, or packs number the classes
+            differently.
+    """
+    if math.prod(shape) > _LONGEST:
+        raise PackError(
+            f"expected images of up to {_LONGEST:,} bytes, found {math.prod(shape):,}; give a smaller --size"
+        )
+    class_names = _class_names(sources, settings)
+    _check_columns(sources.columns)
+    _check_class_names(class_names)
+    _check_texts("name of the file", sources.filenames, sources)
+    for name, texts in sources.columns.items():
+        _check_texts(f"column {name!r}", texts, sources)
     number = {name: index for index, name in enumerate(class_names)}
     labels = np.fromiter((number[name] for name in sources.labels), np.int32, len(sources.labels))
     rows = np.arange(len(labels)) if settings.order == "sorted" else stratified_order(labels, settings.seed)
     return Plan(sources.take(rows.tolist()), labels[rows], class_names, shape, settings, missing)
+
+
+def _class_names(sources: Sources, settings: Settings) -> list[str]:
+    """Every class in the order of its number."""
+    if settings.classes is not None:
+        return [*settings.classes]
+    names = sorted({*sources.labels, *sources.class_names})
+    for path, order in sources.class_orders:
+        first, agreed = sources.class_orders[0]
+        if order != agreed:
+            raise PackError(
+                f"{first} and {path} have their classes in different orders; "
+                f"--classes {shlex.quote(first)} takes that of the first"
+            )
+        if missing := set(names).difference(order):
+            raise PackError(
+                f"{path} has its classes in an order of its own, and {min(missing)!r} is not among them; "
+                "--classes gives the order of all"
+            )
+    return [*sources.class_orders[0][1]] if sources.class_orders else names
+
+
+def _check_columns(columns: Iterable[str]) -> None:
+    """What `h5split` would refuse to read, as metadata that have no end."""
+    names = [name.encode("utf-8", "surrogateescape") for name in columns]
+    if len(names) > _MOST_COLUMNS + 1:  # `source` comes on top
+        raise PackError(f"expected up to {_MOST_COLUMNS:,} columns, found {len(names) - 1:,}; leave some out")
+    if sum(map(len, names)) > _MOST_COLUMN_BYTES:
+        raise PackError(
+            f"expected names of columns of up to {_MOST_COLUMN_BYTES >> 20} MB together, found "
+            f"{sum(map(len, names)) / 2**20:.1f} MB; give them shorter names"
+        )
+
+
+def _check_class_names(names: Sequence[str]) -> None:
+    stored: dict[bytes, str] = {}
+    for name in names:
+        raw = _stored(name)
+        if raw is None:
+            raise PackError(f"class {name!r}: expected text, found half a surrogate pair; give it another name")
+        if (other := stored.setdefault(raw, name)) != name:
+            raise PackError(f"classes {other!r} and {name!r} would be stored as one; give one of them another name")
+        if name.endswith("\0"):
+            raise PackError(f"class {name!r}: expected no NUL character at its end; give it another name")
+
+
+def _check_texts(what: str, texts: Sequence[str], sources: Sources) -> None:
+    """Refuse what is stored as another text than it is, if at all."""
+    for first in range(0, len(texts), _TOGETHER):
+        chunk = texts[first : first + _TOGETHER]
+        joined = "".join(chunk)
+        if "\0" not in joined and _stored(joined) is not None and max(map(len, chunk)) <= _LONGEST:
+            continue
+        for row, text in enumerate(chunk, start=first):
+            if text.endswith("\0") or _stored(text) is None or _nbytes(text) > _LONGEST:
+                raise PackError(
+                    f"{what} of {sources.filenames[row]!r}: expected text of up to {_LONGEST:,} bytes without a "
+                    f"NUL character at its end and half surrogate pairs, found {text[:_SHOWN]!r}; change it"
+                )
+
+
+def _stored(text: str) -> bytes | None:
+    """A text as it will be read again; None if it cannot be stored."""
+    try:
+        return text.encode("utf-8", "surrogateescape").rstrip(b"\0")
+    except UnicodeEncodeError:
+        return None
+
+
+def _nbytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
 
 
 def survivors(count: int, failed: Sequence[int], order: Order) -> Rows:

@@ -6,6 +6,10 @@ other file that does not have an image's extension is passed over and reported, 
 Rows come in a fixed order: SOURCES as given, files of a folder
 before its subfolders, each sorted by name.
 
+A class folder without an image, as deep as one looks, is a class as well: its number is the same everywhere. Where
+`labels` is `subfolder` these are the first folders below a SOURCE, where it is `root` the SOURCES themselves, and
+under `auto` one or the other, as the images of this SOURCE, or of the others if it has none, lie.
+
 A link to a file is an image like any other. A link to a folder is followed unless the folder is read anyway, so each
 folder is read once and loops end.
 """
@@ -14,7 +18,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -22,7 +26,8 @@ from typing import Literal
 from pack_images.errors import PackError
 from pack_images.foreign import by_extension, is_foreign
 from pack_images.manifest import Manifest
-from pack_images.sources import PackedRow, Sources, pack_file
+from pack_images.readers import Reader, read_folder
+from pack_images.sources import PackedRow, Sources, is_hdf5, pack_file
 
 _NAMES = """
     apng avif avifs bmp bw cur dcx dds dib flc fli ftc ftu gif icb icns ico im j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx
@@ -33,12 +38,9 @@ LABELS = ("auto", "subfolder", "parent", "root")
 
 Labels = Literal["auto", "subfolder", "parent", "root"]
 
-# The directory reader of the post this grew from: path -> (names, classes, classnames, classindices).
-Reader = Callable[[str], tuple[Sequence[str], Sequence[int], Sequence[str], Sequence[int]]]
-
+_NAMED = 3  # of a list that may be long
 _FILE = "file"
 _FOLDER = "folder"
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 # Thumbnails, trash and notes that systems leave among files, in small letters; names that begin with a dot are hidden.
 _SYSTEMS = """
     __macosx, thumbs.db, ehthumbs.db, ehthumbs_vista.db, desktop.ini, $recycle.bin, recycler, system volume information,
@@ -55,12 +57,16 @@ class _Folder:
     source: int
 
 
+_Listing = list[tuple[_Folder, list[str]]]  # folders of a SOURCE, each with the names of the images in it
+
+
 def scan(
     sources: Sequence[str | os.PathLike[str]],
     labels: Labels = "auto",
     *,
     manifests: Sequence[Manifest] = (),
     reader: Reader | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Sources:
     """Find the images in folders, packs and tables.
 
@@ -71,6 +77,7 @@ def scan(
             directly in it.
         manifests: Tables of files.
         reader: Reads each folder in place of the rules above.
+        classes: Pass over and count images of classes that are not among these.
 
     Raises:
         PackError: A SOURCE is not there, lies inside another, has no clear labels, or there is no image at all.
@@ -83,9 +90,10 @@ def scan(
     roots = list(_roots([os.fspath(source) for source in sources], found))
     _check_apart([root for root, _ in roots])
     folders = [root for root, is_folder in roots if is_folder]
-    tables = iter([_read_by(reader, root) for root in folders] if reader else _scan_folders(folders, labels, found))
+    tables = [read_folder(reader, root) for root in folders] if reader else _scan_folders(folders, labels, found)
+    waiting = iter(tables)
     for root, is_folder in roots:
-        found.extend(next(tables) if is_folder else _read_pack(root))
+        found.extend(next(waiting) if is_folder else _read_pack(root))
     for manifest in manifests:
         found.extend(manifest.read())
     _check_once(found)
@@ -99,7 +107,20 @@ def scan(
         raise PackError(
             f"no images in {where}: expected files such as .jpg or .png in it or below" + _such_as(found.passed_over)
         )
-    return found
+    for root, table in zip(folders, tables, strict=True):
+        if not table.filenames and not table.class_names:
+            found.passed_over.append((root, "no images in it"))
+    return found if classes is None else _of_classes(found, classes)
+
+
+def _of_classes(found: Sources, classes: Sequence[str]) -> Sources:
+    chosen = found.of_classes(classes)
+    if not chosen.filenames:
+        raise PackError(
+            f"classes: expected names of classes that have images, such as {found.labels[0]!r}, found "
+            f"{', '.join(map(repr, classes[:_NAMED]))}{', ...' if len(classes) > _NAMED else ''}"
+        )
+    return chosen
 
 
 def _such_as(passed_over: Sequence[tuple[str, str]]) -> str:
@@ -120,17 +141,10 @@ def _roots(sources: Sequence[str], found: Sources) -> Iterator[tuple[str, bool]]
             yield source, True
         elif not os.path.lexists(source):
             raise PackError(f"{given}: expected a folder of images or a pack, found nothing there")
-        elif _is_hdf5(source):
+        elif is_hdf5(source):
             yield source, False
         else:
             found.passed_over.append((source, by_extension(source) or "neither a folder nor a pack"))
-
-
-def _is_hdf5(path: str) -> bool:
-    if not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        return file.read(len(_HDF5)) == _HDF5
 
 
 def _read_pack(path: str) -> Sources:
@@ -144,23 +158,8 @@ def _read_pack(path: str) -> Sources:
         labels=[pack.class_names[label] for label in pack.labels.tolist()],
         paths=[PackedRow(file, row) for row in range(len(pack))],
         columns={name: column[:] for name, column in pack.columns.items()},
-    )
-
-
-def _read_by(reader: Reader, root: str) -> Sources:
-    """A folder through the user's own reader."""
-    names, classes, classnames, classindices = reader(root)
-    name_of = dict(zip(map(int, classindices), map(str, classnames), strict=True))
-    filenames = [os.fspath(name) for name in names]
-    numbers = [int(number) for number in classes]
-    unknown = next((number for number in numbers if number not in name_of), None)
-    if len(filenames) != len(numbers) or unknown is not None:
-        found = f"class {unknown}, which has no name" if unknown is not None else f"{len(numbers)} classes"
-        raise PackError(
-            f"--reader, for {root}: expected a named class for each of {len(filenames)} names, found {found}"
-        )
-    return Sources(
-        filenames, [name_of[number] for number in numbers], [*filenames], {"source": [root] * len(filenames)}
+        class_names=[*pack.class_names],
+        class_orders=[] if [*pack.class_names] == sorted(pack.class_names) else [(path, pack.class_names)],
     )
 
 
@@ -183,10 +182,12 @@ def _check_apart(roots: Sequence[str]) -> None:
 
 
 def _scan_folders(roots: Sequence[str], labels: Labels, found: Sources) -> list[Sources]:
+    listings = _walk(roots, found)
+    whose = _whose_class(listings)
     tables = []
-    for root, folders in zip(roots, _walk(roots, found), strict=True):
+    for root, folders in zip(roots, listings, strict=True):
         _check_levels(root, folders, labels)
-        table = Sources()
+        table = Sources(class_names=_class_folders(root, folders, labels, whose))
         for folder, names in folders:
             prefix = folder.path.rstrip("/") + "/"
             table.filenames.extend([prefix + name for name in names])
@@ -197,9 +198,28 @@ def _scan_folders(roots: Sequence[str], labels: Labels, found: Sources) -> list[
     return tables
 
 
-def _walk(roots: Sequence[str], found: Sources) -> list[list[tuple[_Folder, list[str]]]]:
+def _whose_class(listings: Sequence[_Listing]) -> Literal["root", "subfolder", "either"]:
+    """Whether SOURCES are class folders, as their images lie directly in them, or hold class folders; or some each."""
+    found = {"subfolder" if folder.below else "root" for folders in listings for folder, names in folders if names}
+    return "either" if len(found) == 2 else "root" if "root" in found else "subfolder"
+
+
+def _class_folders(root: str, folders: _Listing, labels: Labels, whose: str) -> list[str]:
+    """The classes that folders stand for, with images or without.
+
+    A SOURCE without images may be a class folder or hold some; under `auto` the others, `whose`, tell.
+    """
+    first_level = [folder.below[0] for folder, _ in folders if len(folder.below) == 1]
+    if labels == "auto" and not any(names for _, names in folders):
+        labels = "root" if whose == "root" or (whose == "either" and not first_level) else "subfolder"
+    elif labels == "auto":
+        labels = "root" if any(names for folder, names in folders if not folder.below) else "subfolder"
+    return {"root": [_own_name(root)], "subfolder": first_level}.get(labels, [])
+
+
+def _walk(roots: Sequence[str], found: Sources) -> list[_Listing]:
     """The image names of every folder, for each root; links to folders come last, so that each is read once."""
-    listings: list[list[tuple[_Folder, list[str]]]] = [[] for _ in roots]
+    listings: list[_Listing] = [[] for _ in roots]
     visited: set[tuple[int, int]] = set()
     links: deque[_Folder] = deque()
     waiting = [_Folder(root, (), index) for index, root in enumerate(roots)]
@@ -255,7 +275,7 @@ def _kind(entry: os.DirEntry[str]) -> str | None:
         return None
 
 
-def _check_levels(root: str, folders: Sequence[tuple[_Folder, list[str]]], labels: Labels) -> None:
+def _check_levels(root: str, folders: _Listing, labels: Labels) -> None:
     """Refuse a SOURCE whose images lie at two levels where the labels depend on the level."""
     direct = next((names for folder, names in folders if names and not folder.below), None)
     nested = next(((folder, names) for folder, names in folders if names and folder.below), None)

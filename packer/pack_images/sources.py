@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 _TICK_NS = 2_500_000_000  # longer than the longest tick, of FAT
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 class PackFile(NamedTuple):
@@ -39,6 +41,9 @@ class Sources:
         paths: Where to find each: a file to open, or a row of a pack.
         columns: Name -> a text for each; `source` is the SOURCE, as given.
         passed_over: (path, reason) of what was found and is not packed.
+        class_names: Classes that were found, with images or without; those of `labels` need not be among them.
+        class_orders: (pack, its class names) of each pack whose classes are in another order than the sorted one.
+        other_classes: Class name -> images that are no rows here, as only some classes were asked for.
     """
 
     filenames: list[str] = field(default_factory=list)
@@ -46,19 +51,29 @@ class Sources:
     paths: list[str | PackedRow] = field(default_factory=list)
     columns: dict[str, list[str]] = field(default_factory=lambda: {"source": []})
     passed_over: list[tuple[str, str]] = field(default_factory=list)
+    class_names: list[str] = field(default_factory=list)
+    class_orders: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    other_classes: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.filenames)
 
     def take(self, rows: Sequence[int]) -> Sources:
         """The same images in the order of `rows`."""
-        return Sources(
+        return replace(
+            self,
             filenames=[self.filenames[row] for row in rows],
             labels=[self.labels[row] for row in rows],
             paths=[self.paths[row] for row in rows],
             columns={name: [column[row] for row in rows] for name, column in self.columns.items()},
-            passed_over=self.passed_over,
         )
+
+    def of_classes(self, names: Sequence[str]) -> Sources:
+        """The images of these classes alone; the others are counted."""
+        wanted = set(names)
+        rows = [row for row, label in enumerate(self.labels) if label in wanted]
+        others = Counter(label for label in self.labels if label not in wanted)
+        return replace(self.take(rows) if others else self, other_classes=dict(sorted(others.items())))
 
     def extend(self, other: Sources) -> None:
         """Append the images of another table; a column that one of them lacks is empty there."""
@@ -70,6 +85,8 @@ class Sources:
         self.labels.extend(other.labels)
         self.paths.extend(other.paths)
         self.passed_over.extend(other.passed_over)
+        self.class_names.extend(other.class_names)
+        self.class_orders.extend(other.class_orders)
 
 
 def stamp(status: os.stat_result) -> int:
@@ -99,3 +116,11 @@ def pack_file(path: str) -> PackFile:
         OSError: There is none.
     """
     return PackFile(path, stamp(os.stat(path)))
+
+
+def is_hdf5(path: str) -> bool:
+    """Whether a file is there that begins as HDF5 does."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(_HDF5)) == _HDF5
