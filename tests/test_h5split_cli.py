@@ -196,7 +196,7 @@ def test_an_interrupt_ends_it_soon_with_130(here, command, number):
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "100%" not in errors
-    left = r"; out holds [\d,]+ of 4,000 images, and no manifest.csv that lists them; remove it, or name another"
+    left = r"; out holds [\d,]+ of 40,000 images, and no manifest.csv that lists them; remove it, or name another"
     assert re.search(rf"\nh5split: interrupted{left if command == 'export' else ''}\n$", errors)
     assert "Traceback" not in errors
     assert not (here / "out" / "manifest.csv").exists()
