@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import multiprocessing
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -244,6 +246,13 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def images(packed: Path) -> PackedImages:
     return PackedImages(packed)
+
+
+@pytest.fixture(scope="session")
+def without_torch() -> Iterator[Callable[..., Any]]:
+    """Call a function of a module, with arguments, in a process that has not loaded torch: there batches are views."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        yield lambda function, *given: executor.submit(function, *given).result()
 
 
 @pytest.fixture

@@ -47,13 +47,17 @@ def test_a_pass_delivers_every_row_once_with_its_label_and_name(sequence):
     assert len(sequence) == 13
 
 
-def test_unshuffled_batches_are_views_of_the_file(sequence, images):
+def assert_batches_are_views(sequence):
     batch, _ = sequence[3]
     assert batch.shape == (8, 8, 8, 3)
     assert batch.dtype == np.uint8
     assert not batch.flags.writeable
-    assert np.shares_memory(batch, sequence[3][0])
-    assert np.array_equal(batch, images.images[24:32])
+    assert np.shares_memory(batch, sequence.packs.packs[0].images[24:32])
+    assert np.array_equal(batch, sequence.packs.packs[0].images[24:32])
+
+
+def test_unshuffled_batches_are_views_of_the_file(without_torch, sequence):
+    without_torch(assert_batches_are_views, sequence)
 
 
 def test_shuffled_batches_are_gathered(sequence):
@@ -494,10 +498,14 @@ def test_what_ranks_leave_out_is_less_than_a_row_each_and_others_every_epoch(pac
     assert len(set(left)) > 1
 
 
-def test_block_shards_are_views(packed):
+def assert_block_shards_are_views(packed):
     ranks = [SplitSequence(packed, batch_size=5, auto_shuffle="block").shard(index, 3) for index in range(3)]
     for _ in range(3):
         assert sum(images.flags.writeable for rank in ranks for images, _ in rank) <= 1
+
+
+def test_block_shards_are_views(without_torch, packed):
+    without_torch(assert_block_shards_are_views, packed)
 
 
 def test_parts_of_a_shard_are_shards(sequence):
@@ -949,19 +957,20 @@ def test_a_pack_says_whether_rows_are_in_memory(large):
     assert pack.is_cached(rows[:0]) in {True, None}
     stride = pack.images[0].nbytes
     for row in rows.tolist():
-        pack.will_need(pack.header.images.offset + row * stride, stride)
-    pack.will_need(pack.header.size - 10, 5000)
+        pack.file.will_need(pack.header.images.offset + row * stride, stride)
+    pack.file.will_need(pack.header.size - 10, 5000)
     assert np.array_equal(pack.images[rows], [pixels_of(pack.filenames[row], (128, 128, 3)) for row in rows])
     assert pack.is_cached(rows) is (None if before is None else True)
 
 
-def test_a_file_that_is_gone_is_of_unknown_whereabouts(packed, tmp_path):
+def test_a_file_that_is_gone_is_read_ahead_and_preloaded_all_the_same(packed, tmp_path):
     own = tmp_path / "own.h5"
     shutil.copy(packed, own)
     sequence, pack = SplitSequence(own, auto_shuffle=True, batch_size=8), PackedImages(own)
     own.unlink()
-    assert pack.is_cached(np.arange(5)) is None
-    assert len(set(names_of(sequence))) == 100
+    assert pack.preload(pack.pieces(np.arange(100))) > 0
+    assert pack.is_cached(np.arange(5)) in {True, None}
+    assert len(set(names_of(sequence.preload()))) == 100
 
 
 def test_predictions_that_are_no_numbers_are_an_error(sequence):

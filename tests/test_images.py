@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import gc
 import hashlib
 import mmap
@@ -12,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import xxhash
@@ -142,10 +145,19 @@ def test_arrays_are_views_of_the_file(images):
         assert not array.flags.owndata
 
 
-def test_consecutive_rows_are_a_view_and_scattered_ones_a_copy(images):
+def test_a_slice_of_the_images_is_a_view(images):
     assert np.shares_memory(images.images[10:20], images.images)
-    assert np.shares_memory(images[5][0], images.images)
-    assert not np.shares_memory(images.__getitems__([5, 6])[0][0], images.images)
+
+
+def test_items_may_be_written_to_and_nothing_else_changes(own):
+    before, pack = own.read_bytes(), PackedImages(own)
+    for image, _ in (*pack, *pack.__getitems__(range(100))):
+        image += 1
+    assert_rows_are_who_they_say(pack.images, [pack.class_names[label] for label in pack.labels], pack.filenames)
+    assert_rows_are_who_they_say(
+        [image for image, _ in pack], [name.split("/")[-2] for name in pack.filenames], pack.filenames
+    )
+    assert own.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["images", "labels", "digests", "checksums"])
@@ -154,15 +166,6 @@ def test_arrays_are_read_only(images, name):
         getattr(images, name)[0] = 0
     with pytest.raises(ValueError, match="cannot set WRITEABLE flag to True"):
         getattr(images, name).flags.writeable = True
-
-
-def test_it_pickles_as_its_path(images):
-    pickled = pickle.dumps(images)
-    assert len(pickled) < 500
-    again = pickle.loads(pickled)
-    assert again.path == images.path
-    assert np.array_equal(again.images, images.images)
-    assert again.filenames == images.filenames
 
 
 @pytest.mark.parametrize("kind", [str, Path], ids=["text", "path"])
@@ -227,6 +230,7 @@ def test_a_pack_that_another_is_written_into_is_an_error_in_the_next_pass_and_th
     other = write_pack(tmp_path / "other.h5", names[::-1])
     sequence, pack = SplitSequence(path), PackedImages(path)
     assert names_of(sequence) == names
+    await_another_time(path)
     with open(path, "r+b") as file:  # as `rsync --inplace` does
         file.write(other.read_bytes())
     os.utime(path, ns=(1, 1))
@@ -234,6 +238,137 @@ def test_a_pack_that_another_is_written_into_is_an_error_in_the_next_pass_and_th
         with pytest.raises(FormatError, match=r"own\.h5: another program wrote to it while it was read; open it again"):
             reading()
     assert names_of(SplitSequence(path)) == names[::-1]
+
+
+def overwritten(path: Path, by: Path) -> None:
+    """As `cp`, but never shorter than the longer of the two, so that nobody sees it cut."""
+    content = by.read_bytes()
+    with open(path, "r+b") as file:
+        file.write(content)
+
+
+def await_another_time(path: Path) -> None:
+    """Wait until the file system's clock, which may tick a hundred times a second, shows another time than a file's."""
+    probe = path.with_name("probe")
+    probe.touch()
+    while probe.stat().st_ctime_ns <= path.stat().st_ctime_ns:
+        probe.chmod(0o600)
+
+
+def in_place(path: Path, other: Path) -> None:
+    overwritten(path, other)
+
+
+def with_the_old_time(path: Path, other: Path) -> None:
+    times = path.stat()
+    overwritten(path, other)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def from_another_folder(path: Path, other: Path) -> None:
+    os.chdir("/")
+    overwritten(path, other)
+
+
+def by_another_name(path: Path, other: Path) -> None:
+    """After its own was given to another file."""
+    os.link(path, path.with_name("second.h5"))
+    shutil.copy(other, path.with_name("new.h5"))
+    os.replace(path.with_name("new.h5"), path)
+    overwritten(path.with_name("second.h5"), other)
+
+
+def without_a_name(path: Path, other: Path) -> None:
+    with open(path, "r+b") as file:
+        path.unlink()
+        file.write(other.read_bytes())
+
+
+def only_begun(path: Path, other: Path) -> None:
+    """Where rows are large, the tables come last."""
+    pixels = PackedImages(other).images[0].tobytes()
+    with open(path, "r+b") as file:
+        file.seek(PackedImages(path).header.images.offset)
+        file.write(pixels)
+
+
+def through_a_map(path: Path, other: Path) -> None:
+    content = other.read_bytes()
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
+        pages[:] = content
+
+
+WRITES = [
+    in_place,
+    with_the_old_time,
+    from_another_folder,
+    by_another_name,
+    without_a_name,
+    only_begun,
+    through_a_map,
+]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be written to while they are mapped")
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("says", [True, False], ids=["", "without a checksum of its tables"])
+def test_a_pack_that_is_written_over_in_any_way_is_an_error(tmp_path, monkeypatch, write, says):
+    names = names_in("data", {"cat": 5, "dog": 5})
+    paths = write_pack(tmp_path / "own.h5", names), write_pack(tmp_path / "other.h5", names[::-1])
+    for path in paths:
+        with contextlib.nullcontext() if says else h5py.File(path, "r+") as file:
+            if file is not None:
+                del file.attrs["tables_checksum"]
+    monkeypatch.chdir(tmp_path)
+    sequence, pack = SplitSequence("own.h5", batch_size=3, auto_shuffle=True), PackedImages("own.h5")
+    names_of(sequence)
+    await_another_time(paths[0])
+    write(*paths)
+    for reading in (
+        lambda: next(iter(sequence)),
+        lambda: pack[0],
+        lambda: pack.__getitems__([3, 1]),
+        lambda: pickle.dumps(pack),
+        lambda: pickle.dumps(sequence),
+    ):
+        with pytest.raises(FormatError, match=r"own\.h5: another program wrote to it while it was read; open it again"):
+            reading()
+
+
+def touched(path: Path) -> None:
+    os.utime(path, ns=(1, 1))
+
+
+def linked(path: Path) -> None:
+    os.link(path, path.with_name("second.h5"))
+
+
+def appended(path: Path) -> None:
+    with open(path, "ab") as file:
+        file.write(b"more")
+
+
+def written_over_by_itself(path: Path) -> None:
+    overwritten(path, path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be removed while they are open")
+@pytest.mark.parametrize(
+    "change",
+    [touched, linked, appended, written_over_by_itself, lambda path: path.chmod(0o400), Path.unlink],
+    ids=["touched", "linked", "appended", "written over by itself", "chmod", "removed"],
+)
+@pytest.mark.parametrize("says", [True, False], ids=["", "without a checksum of its tables"])
+def test_a_pack_that_is_what_it_was_goes_on(own, change, says):
+    if not says:
+        with h5py.File(own, "r+") as file:
+            del file.attrs["tables_checksum"]
+    sequence, pack = SplitSequence(own), PackedImages(own)
+    names = names_of(sequence)
+    change(own)
+    for _ in range(2):
+        assert names_of(sequence) == names
+        assert np.array_equal(pack[7][0], pixels_of(names[7]))
 
 
 def test_a_pack_that_gets_another_time_stamp_goes_on(own):
@@ -254,6 +389,7 @@ def test_a_write_that_goes_on_after_its_time_stamp_was_seen_is_an_error(tmp_path
     pack = PackedImages(path)
     os.utime(path, ns=(1, 1))
     pack[0]
+    await_another_time(path)
     with open(path, "r+b") as file:
         file.write(other.read_bytes())
     os.utime(path, ns=(1, 1))
@@ -269,6 +405,153 @@ def test_a_pack_whose_name_is_of_another_file_by_now_or_of_none_goes_on(own):
     assert names_of(sequence) == names
     own.write_bytes(b"other")
     assert names_of(sequence) == names
+
+
+# --- the same pack elsewhere: pickled, copied, after chdir --------------------------------------------------------
+
+
+def test_it_pickles_as_its_path(images):
+    pickled = pickle.dumps(images)
+    assert len(pickled) < 500
+    again = pickle.loads(pickled)
+    assert again.path == images.path
+    assert np.array_equal(again.images, images.images)
+    assert again.filenames == images.filenames
+
+
+AGAIN = pytest.mark.parametrize(
+    "again",
+    [lambda pack: pickle.loads(pickle.dumps(pack)), copy.copy, copy.deepcopy],
+    ids=["pickle", "copy", "deepcopy"],
+)
+AWAY = pytest.mark.parametrize(
+    "again", [lambda pack: pickle.loads(pickle.dumps(pack)), copy.deepcopy], ids=["pickle", "deepcopy"]
+)
+OPENS = pytest.mark.parametrize("opens", [PackedImages, SplitSequence])
+
+
+@AGAIN
+@OPENS
+def test_a_pack_that_was_opened_by_a_relative_path_goes_on_in_another_folder(tmp_path, monkeypatch, opens, again):
+    names = {}
+    for folder in ("here", "there"):  # with packs of one name in both
+        (tmp_path / folder).mkdir()
+        names[folder] = names_in(folder, {"cat": 5, "dog": 5})
+        write_pack(tmp_path / folder / "own.h5", names[folder])
+    monkeypatch.chdir(tmp_path / "here")
+    opened = opens("own.h5")
+    monkeypatch.chdir(tmp_path / "there")
+    for found in (opened, again(opened), again(again(opened))):
+        pack = found if opens is PackedImages else found.packs.packs[0]
+        assert pack.path == "own.h5"
+        assert list(pack.filenames) == names["here"]
+        assert pack.preload(pack.pieces(np.arange(len(pack)))) > 0
+        assert pack.is_cached(np.arange(len(pack))) in (True, None)
+        assert names_of(SplitSequence().add_file(tmp_path / "here" / "own.h5")) == names["here"]
+        if opens is SplitSequence:
+            assert names_of(found.preload()) == names["here"]
+
+
+@AWAY
+@OPENS
+@pytest.mark.parametrize("says", [True, False], ids=["", "without a checksum of its tables"])
+def test_a_copy_of_a_pack_that_became_another_is_refused_where_it_is_made_and_where_it_is_opened(
+    tmp_path, opens, again, says
+):
+    names = names_in("data", {"cat": 5, "dog": 5})
+    path, other = write_pack(tmp_path / "own.h5", names), write_pack(tmp_path / "other.h5", names[::-1])
+    for one in (path, other):
+        with contextlib.nullcontext() if says else h5py.File(one, "r+") as file:
+            if file is not None:
+                del file.attrs["tables_checksum"]
+    opened = opens(path)
+    pickled = pickle.dumps(opened)
+    os.replace(other, path)
+    for refused in (lambda: again(opened), lambda: pickle.loads(pickled)):
+        with pytest.raises(FormatError, match=r"own\.h5: expected the pack that was open where this was pickled, or"):
+            refused()
+    assert np.array_equal((opened if opens is PackedImages else opened.packs.packs[0])[3][0], pixels_of(names[3]))
+
+
+@AGAIN
+@OPENS
+def test_a_copy_of_a_pack_that_was_replaced_by_its_equal_is_the_same(own, opens, again, tmp_path):
+    opened = opens(own)
+    pickled = pickle.dumps(opened)
+    shutil.copy(own, tmp_path / "equal.h5")
+    os.replace(tmp_path / "equal.h5", own)
+    for found in (again(opened), pickle.loads(pickled)):
+        assert list(found.filenames) == list(opened.filenames)
+
+
+def test_a_copy_of_a_pack_whose_labels_were_edited_is_refused(own, tmp_path):
+    """h5py leaves the checksum of the tables as it was."""
+    pickled = pickle.dumps(PackedImages(own))
+    shutil.copy(own, tmp_path / "edited.h5")
+    with h5py.File(tmp_path / "edited.h5", "r+") as file:
+        file["labels"][:] = file["labels"][:][::-1]
+    os.replace(tmp_path / "edited.h5", own)
+    with pytest.raises(FormatError, match=r"own\.h5: expected the pack that was open where this was pickled"):
+        pickle.loads(pickled)
+
+
+@AWAY
+@OPENS
+def test_a_copy_of_a_pack_that_is_gone_is_file_not_found(own, opens, again):
+    opened = opens(own)
+    pickled = pickle.dumps(opened)
+    own.unlink()
+    for refused in (lambda: again(opened), lambda: pickle.loads(pickled)):
+        with pytest.raises(FileNotFoundError, match=r"own\.h5: there is no such file"):
+            refused()
+
+
+def test_a_pickle_opens_where_the_pack_lies_in_another_folder_under_its_relative_path(own, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(PackedImages("own.h5"))
+    (tmp_path / "moved").mkdir()
+    shutil.move("own.h5", "moved")
+    monkeypatch.chdir("moved")
+    again = pickle.loads(pickled)
+    assert again.path == "own.h5"
+    assert len(again) == 100
+
+
+def test_a_pickle_of_a_path_through_a_link_to_a_folder_opens_the_same_pack(own, tmp_path, monkeypatch):
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    shutil.move(own, tmp_path / "far" / "own.h5")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(PackedImages("link/../own.h5"))
+    monkeypatch.chdir("/")
+    assert len(pickle.loads(pickled)) == 100
+
+
+def test_a_relative_path_in_a_folder_that_is_gone_is_file_not_found(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError, match=r"^own\.h5: there is no such file; pack-images SOURCE"):
+        PackedImages("own.h5")
+
+
+class Brighter(PackedImages):
+    """A data set of one's own."""
+
+    def __init__(self, path, by):
+        super().__init__(path)
+        self.by = by
+
+    def __getitem__(self, row):
+        image, label = super().__getitem__(row)
+        return image + np.uint8(self.by), label
+
+
+@AGAIN
+def test_a_copy_of_a_class_of_ones_own_is_of_that_class(own, again):
+    pack = again(Brighter(own, 3))
+    assert type(pack) is Brighter
+    assert np.array_equal(pack[7][0], pixels_of(pack.filenames[7]) + np.uint8(3))
 
 
 # --- preload ---------------------------------------------------------------------------------------------------------

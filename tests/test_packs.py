@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +22,10 @@ from conftest import (
     write_hole,
     write_pack,
 )
-from h5split import PackedImages, SplitSequence
+from h5split import FormatError, PackedImages, SplitSequence
 from h5split.images import Joined, Texts
+from h5split.passes import Order
+from h5split.readahead import ReadAhead
 
 FIRST = names_in("a", {"cat": 20, "dog": 30, "emu": 7})
 SECOND = names_in("b", {"ape": 11, "dog": 9, "yak": 3})
@@ -131,7 +134,7 @@ def test_every_epoch_has_every_row_under_its_name(sequence, auto_shuffle, cap, l
             assert found == {"ape": 5, "cat": 5, "dog": 5, "emu": 5, "yak": 3}
 
 
-def test_a_batch_within_a_pack_is_a_view_and_one_across_two_is_right_too(sequence):
+def assert_batches_within_a_pack_are_views(sequence):
     views = []
     for index, (images, labels) in enumerate(sequence):
         names = EVERY[index * 8 : index * 8 + 8]
@@ -142,11 +145,18 @@ def test_a_batch_within_a_pack_is_a_view_and_one_across_two_is_right_too(sequenc
     assert not np.shares_memory(sequence[7][0], sequence[7][0])
 
 
-def test_blocks_are_views_but_across_packs_and_ends(sequence):
-    sequence.set(auto_shuffle="block", batch_size=5)
+def test_a_batch_within_a_pack_is_a_view_and_one_across_two_is_right_too(without_torch, sequence):
+    without_torch(assert_batches_within_a_pack_are_views, sequence)
+
+
+def assert_blocks_are_views(sequence):
     for _ in range(4):
         copies = sum(images.flags.writeable for images, _ in sequence)
         assert copies <= 4  # two borders of packs, the end of the ring
+
+
+def test_blocks_are_views_but_across_packs_and_ends(without_torch, sequence):
+    without_torch(assert_blocks_are_views, sequence.set(auto_shuffle="block", batch_size=5))
 
 
 @pytest.mark.parametrize("auto_shuffle", ORDERS)
@@ -357,8 +367,22 @@ def test_a_pickle_of_a_file_that_has_become_another_is_refused(three, tmp_path):
     assert len(pickle.loads(raw).classes) == 80
     write_pack(tmp_path / "new.h5", [name.replace("a-", "x-") for name in FIRST])
     os.replace(tmp_path / "new.h5", own)
-    with pytest.raises(ValueError, match=r"own\.h5'.*expected the pack that the sequence was pickled with"):
+    with pytest.raises(FormatError, match=r"own\.h5: expected the pack that was open where this was pickled"):
         pickle.loads(raw)
+
+
+def test_packs_of_one_relative_path_in_two_folders_are_read_ahead_each_for_itself(three, tmp_path, monkeypatch):
+    sequence = SplitSequence(label_mode="int")
+    for number, size in enumerate([40, 5]):
+        (tmp_path / str(number)).mkdir()
+        monkeypatch.chdir(tmp_path / str(number))
+        write_pack(Path("own.h5"), names_in(f"d{number}", {"cat": size}), shape=(128, 128, 3))
+        sequence.add_file("own.h5")
+    order = Order(np.arange(45)[::-1], 4)
+    ahead = ReadAhead(sequence.packs, order)
+    for batch in range(len(order)):
+        ahead.before(batch)
+    assert sorted(names_of(sequence)) == sorted(sequence.filenames)
 
 
 # --- arrays one after another ----------------------------------------------------------------------------------------

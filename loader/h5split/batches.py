@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from h5split import rows as row_math
 from h5split.gather import Batch, Gatherer
-from h5split.images import READ_SIZE, PackedImages, Texts
+from h5split.images import PackedImages, Texts
 from h5split.machine import free_memory
+from h5split.mapped import READ_SIZE
 from h5split.mistakes import Mistake, find_mistakes
 from h5split.packs import Packs
 from h5split.passes import Order, Pass, Shard, epoch_order
@@ -79,7 +80,8 @@ class SplitSequence:
 
         Returns:
             images: uint8 (B, H, W, C), or float32 with `scale`. A batch of consecutive rows without `scale` is a
-                read-only view of the file; any other is in a buffer that is not used again while anybody holds it.
+                read-only view of the file, unless torch is loaded, which would write to it; any other is in a buffer
+                that is not used again while anybody holds it.
             labels: As `label_mode` says.
 
         Raises:
@@ -113,7 +115,6 @@ class SplitSequence:
         run = len(self._rows) > 0 and bool(row_math.runs(self._rows, len(self._rows))[0])
         return {
             "packs": () if self._packs is None else self._packs.packs,
-            "content": "" if self._packs is None else self._packs.fingerprint,
             "rows": (int(self._rows[0]), int(self._rows[-1]) + 1) if run else self._rows,
             "shard": self._shard,
             "settings": self._settings,
@@ -124,12 +125,7 @@ class SplitSequence:
         type(self).__init__(self)
         self._settings, self._shard = state["settings"], state["shard"]
         rows = np.arange(*state["rows"]) if isinstance(state["rows"], tuple) else state["rows"]
-        packs = Packs(state["packs"]) if state["packs"] else None
-        if packs is not None and packs.fingerprint != state["content"]:
-            raise ValueError(
-                f"{packs!r}: expected the pack that the sequence was pickled with, found another one there"
-            )
-        self._use(packs, rows, *state["pass"])
+        self._use(Packs(state["packs"]) if state["packs"] else None, rows, *state["pass"])
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -102,6 +102,7 @@ class Header:
         tables: Every data set but `images`, by its name in the file, in the order of `tables_checksum`.
         tables_checksum: XXH3-64 of their bytes; None where the file does not say.
         size: Of the file, in bytes.
+        status: Of the file, before anything of it was read.
     """
 
     images: Block
@@ -119,6 +120,7 @@ class Header:
     tables: Mapping[str, Block]
     tables_checksum: int | None
     size: int
+    status: os.stat_result
 
 
 def encode(text: str) -> bytes:
@@ -257,6 +259,7 @@ def _header(file: hdf5.File) -> Header:
         tables=tables,
         tables_checksum=_tables_checksum(file.root),
         size=file.size,
+        status=file.status,
     )
     if header.digests.shape[1] != DIGEST_SIZE:
         raise FormatError(f"digests: expected {DIGEST_SIZE} bytes a row, found {header.digests.shape[1]}")

@@ -1,4 +1,8 @@
-"""Gathering: the rows of a batch as arrays."""
+"""Gathering: the rows of a batch as arrays.
+
+Where torch is loaded, no batch is a view of the file: torch makes a tensor of a read-only array all the same, and what
+is then done to it in place would be in every later batch.
+"""
 
 from __future__ import annotations
 
@@ -60,12 +64,13 @@ class Gatherer:
             first: The first of them.
             count: How many.
             settings: The scale and the kind of labels.
-            writable: No view of the file, which is read-only, but a copy.
+            writable: No view of the file, which is read-only, but a copy; so it is wherever torch is loaded.
         """
         rows = order.rows[first * order.size : (first + count) * order.size]
         if order.runs[first] if count == 1 else runs(rows, len(rows))[0]:
             start = int(rows[0])
-            pixels = self._consecutive(start, rows, writable and settings.scale is None)
+            copied = (writable or sys.modules.get("torch") is not None) and settings.scale is None
+            pixels = self._consecutive(start, rows, copied)
             labels = self._packs.labels[start : start + len(rows)]
         else:
             pixels = self._gathered(rows)

@@ -107,6 +107,7 @@ class File:
         descriptor: Open for reading; stays open.
 
     Attributes:
+        status: Of the file, before anything of it was read.
         size: In bytes.
         base: The byte that addresses count from: the end of a user block.
 
@@ -117,7 +118,8 @@ class File:
     """
 
     def __init__(self, descriptor: int) -> None:
-        self.size = os.fstat(descriptor).st_size
+        self.status = os.fstat(descriptor)
+        self.size = self.status.st_size
         self.base = 0
         self._descriptor = descriptor
         self._left = _LIMIT

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,14 +13,15 @@ import xxhash
 from numpy.typing import NDArray
 
 from h5split import format as pack_format
-from h5split.format import Block, FormatError, Header, decode
+from h5split.format import FormatError, decode
 from h5split.lazy import lazy
 from h5split.losses import LOSSES, described
+from h5split.mapped import READ_SIZE, MappedFile, Stamp
 from h5split.rows import located
 
-READ_SIZE = 8 << 20  # bytes; large enough for a disk to stream
 _TEXTS = 1024  # decoded at a time when all are
 _WRITE_SECONDS = 10  # that one call may take to write, which has the time of its beginning
+_SAMPLE = 16  # rows whose pixels are looked at where a file may have been written to
 
 
 class Joined:
@@ -104,13 +103,17 @@ class Texts(Sequence[str]):
 class PackedImages:
     """A pack as arrays, mapped into memory; nothing is read until it is looked at.
 
-    It is a map-style data set: `len`, indexing, and `__getitems__` for a batch. It pickles as a path.
+    It is a map-style data set: `len`, indexing, and `__getitems__` for a batch. Items are copies that may be written
+    to. It pickles as a path: another process opens the pack again, and refuses one that became another meanwhile.
+
+    The arrays are read-only views of the file. torch takes no notice of that: what it writes into them in place is not
+    in the file, nor in items and batches, but stays in the array; give it a copy.
 
     Args:
         path: A file made by pack-images.
 
     Attributes:
-        path: As given.
+        path: As given, for messages; the working folder may change, as whatever opens it again goes by its full path.
         inode: (device, inode) of the file that is mapped, whatever becomes of its path.
         header: Where everything is in the file, and its settings.
         images: uint8 (N, H, W, C), read-only; a slice of it is a view of the file.
@@ -132,40 +135,44 @@ class PackedImages:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         descriptor, self.header = pack_format.read(self.path)
-        try:
-            self._map = _map(descriptor, self.header)
-            status = os.fstat(descriptor)
-            self.inode = status.st_dev, status.st_ino
-            self._modified = status.st_mtime_ns
-            self._settling = self._modified, 0.0
-        finally:
-            os.close(descriptor)
+        self.file = MappedFile(descriptor, self.header)
+        # Not abspath(): links in the path may lead elsewhere before a ".." that it would take out.
+        self._full_path = self.path if os.path.isabs(self.path) else os.path.join(os.getcwd(), self.path)
+        self.inode = self.header.status.st_dev, self.header.status.st_ino
+        self._stamp = Stamp.of(self.header.status)
+        self._settling = self._stamp, 0.0
         header = self.header
-        self.images: NDArray[np.uint8] = self._array(header.images)
-        self.labels: NDArray[np.int32] = self._array(header.labels)
+        self.images: NDArray[np.uint8] = self.file.array(header.images)
+        self._pixels: NDArray[np.uint8] = self.file.array(header.images, pristine=True)
+        self.labels: NDArray[np.int32] = self.file.array(header.labels)
         self.class_names = header.class_names
-        self.filenames = Texts(self._array(header.filenames))
-        self.columns: Mapping[str, Texts] = {name: Texts(self._array(block)) for name, block in header.columns.items()}
-        self.digests: NDArray[np.uint8] = self._array(header.digests)
-        self.checksums: NDArray[np.uint64] = self._array(header.checksums)
+        self.filenames = Texts(self.file.array(header.filenames))
+        self.columns: Mapping[str, Texts] = {
+            name: Texts(self.file.array(block)) for name, block in header.columns.items()
+        }
+        self.digests: NDArray[np.uint8] = self.file.array(header.digests)
+        self.checksums: NDArray[np.uint64] = self.file.array(header.checksums)
         if self.labels.min() < 0 or self.labels.max() >= len(self.class_names):
             raise FormatError(
                 f"{self.path}: labels: expected 0 to {len(self.class_names) - 1}, "
                 f"found {self.labels.min()} to {self.labels.max()}; copy the file again, or pack again"
             )
+        # What the file must go on to hold. One that does not say is read for it; such are made by hand, and small.
+        self._tables = self.file.tables_checksum() if header.tables_checksum is None else header.tables_checksum
+        self._opened = frozenset(vars(self))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, row: int) -> tuple[NDArray[np.uint8], int]:
         self.check_unchanged()
-        return self.images[row], int(self.labels[row])
+        return self._pixels[row].copy(), int(self.labels[row])
 
     def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[np.uint8], int]]:
         """The rows of a batch, as `(uint8 (H, W, C), label)` each, gathered in one go."""
         at = np.asarray(rows, np.int64)
         self.check_unchanged()
-        return list(zip(self.images[at], self.labels[at].tolist(), strict=True))
+        return list(zip(self._pixels[at], self.labels[at].tolist(), strict=True))
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], int]]:
         return (self[row] for row in range(len(self)))
@@ -173,8 +180,36 @@ class PackedImages:
     def __repr__(self) -> str:
         return f"PackedImages({self.path!r}): {len(self)} images {self.shape}, {len(self.class_names)} classes"
 
-    def __reduce__(self) -> tuple[type[PackedImages], tuple[str]]:
-        return PackedImages, (self.path,)
+    def __getstate__(self) -> dict[str, Any]:
+        """Where the pack is, what tells it from every other, and what a subclass added; no pixels.
+
+        Raises:
+            FormatError: It was written to since it was opened, or its path is another pack's by now.
+            FileNotFoundError: There is no such file any more.
+        """
+        self.check_unchanged()
+        state: dict[str, Any] = {"paths": (self.path, self._full_path), "stamp": self._stamp, "tables": self._tables}
+        state["added"] = {name: vars(self)[name] for name in vars(self).keys() - self._opened - {"_opened"}}
+        try:
+            status = os.stat(self._full_path)
+            there = (status.st_dev, status.st_ino) == self.inode
+        except OSError:
+            there = False
+        if not there:  # the other process would not say so as plainly
+            PackedImages.__new__(PackedImages).__setstate__(state)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        given, full = state["paths"]
+        elsewhere = not os.path.exists(full) and os.path.exists(given)  # on a machine that has it in another folder
+        PackedImages.__init__(self, given if elsewhere else full)
+        self.path = given
+        if self._stamp != state["stamp"] and not self._holds(state["tables"]):
+            raise FormatError(
+                f"{self._full_path}: expected the pack that was open where this was pickled, or copied, found another "
+                "one there; open it again"
+            )
+        vars(self).update(state["added"])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -190,7 +225,9 @@ class PackedImages:
     @property
     def skipped_texts(self) -> tuple[Texts, Texts]:
         """File names and reasons of the files that were left out, decoded when they are asked for."""
-        return Texts(self._array(self.header.skipped_filenames)), Texts(self._array(self.header.skipped_reasons))
+        return Texts(self.file.array(self.header.skipped_filenames)), Texts(
+            self.file.array(self.header.skipped_reasons)
+        )
 
     @lazy
     def loss_table(self) -> NDArray[np.void]:
@@ -198,7 +235,7 @@ class PackedImages:
         blocks = self.header.losses
         table = np.empty(blocks["rows"].shape if blocks else 0, LOSSES)
         for name, block in blocks.items():
-            table[name] = self._array(block)
+            table[name] = self.file.array(block)
         return table
 
     @property
@@ -216,6 +253,12 @@ class PackedImages:
         """Bytes of a row."""
         return int(np.prod(self.shape))
 
+    @property
+    def items(self) -> NDArray[np.void]:
+        """The pixels to copy rows from, an item each: void (N,). Not to be handed out; `images` is for that."""
+        items: NDArray[np.void] = self._pixels.reshape(len(self), -1).view(f"V{self.stride}")[:, 0]
+        return items
+
     def check_whole(self) -> None:
         """See that the file is as long as it says; this takes 0.4 us.
 
@@ -225,7 +268,7 @@ class PackedImages:
         Raises:
             FormatError: It was cut short since it was opened.
         """
-        size = self._map.size()
+        size = self.file.size()
         if size < self.header.size:
             raise FormatError(
                 f"{self.path}: expected {self.header.size} bytes, found {size}: the file was cut short while it was "
@@ -233,31 +276,45 @@ class PackedImages:
             )
 
     def check_unchanged(self) -> None:
-        """See that nobody has written to the file: a map shows what is written, and names would not be those of it.
+        """Raise if the file was written to in place: mapped pixels would no longer match the names read.
 
-        A time stamp that is another one is no reason to end, if all but the pixels has its checksum still.
+        Its size and times tell, which takes 1 us. Where they are others, but the file still holds the tables that were
+        opened (the checksum of every row among them) and a sample of pixels, it was only touched, linked or removed.
 
         Raises:
             FormatError: It was cut short or written to since it was opened.
         """
+        stamp = self.file.stamp()
+        if stamp == self._stamp:
+            return
         self.check_whole()
-        with contextlib.suppress(OSError):  # whoever took the file's name away took it from those who could write to it
-            status = os.stat(self.path)
-            if (status.st_dev, status.st_ino) == self.inode and status.st_mtime_ns != self._modified:
-                if self._tables_checksum() != self.header.tables_checksum:
-                    raise FormatError(
-                        f"{self.path}: another program wrote to it while it was read; open it again, and replace a "
-                        "pack in use by renaming, as pack-images does"
-                    )
-                self._settle(status.st_mtime_ns)
+        if not self._holds(self._tables):
+            raise FormatError(
+                f"{self.path}: another program wrote to it while it was read; open it again, and replace a "
+                "pack in use by renaming, as pack-images does"
+            )
+        self._settle(stamp)
 
-    def _settle(self, modified: int) -> None:
-        """Take a time stamp for the file's own when it has stood for longer than the write may last that set it."""
+    def _holds(self, tables: int) -> bool:
+        """Whether the file now holds the tables of this checksum, and pixels that agree with them, by a sample.
+
+        A large file takes minutes to be written over, and its tables lie behind the pixels.
+        """
+        expected: NDArray[np.uint64] = self.file.array(self.header.checksums, pristine=True)
+        for row in sorted({(len(self) - 1) * part // (_SAMPLE - 1) for part in range(_SAMPLE)}):
+            pixels = bytearray(self.stride)
+            self.file.read(memoryview(pixels), self.header.images.offset + row * self.stride)
+            if xxhash.xxh3_64_intdigest(pixels) != expected[row]:
+                return False
+        return self.file.tables_checksum() == tables
+
+    def _settle(self, stamp: Stamp) -> None:
+        """Accept a changed stamp once it has been stable for longer than one write can take."""
         now = time.monotonic()
-        if modified != self._settling[0]:
-            self._settling = modified, now
+        if stamp != self._settling[0]:
+            self._settling = stamp, now
         elif now - self._settling[1] > _WRITE_SECONDS:
-            self._modified = modified
+            self._stamp = stamp
 
     def starts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where rows begin in the file: int64 (M,), in bytes."""
@@ -273,21 +330,7 @@ class PackedImages:
 
     def is_cached(self, rows: NDArray[np.int64]) -> bool | None:
         """Whether the first byte of each of these rows is in the page cache; None where the system does not tell."""
-        try:
-            with open(self.path, "rb", buffering=0) as file:
-                for start in self.starts(rows).tolist():
-                    os.preadv(file.fileno(), [bytearray(1)], start, os.RWF_NOWAIT)
-        except BlockingIOError:
-            return False
-        except (OSError, AttributeError):  # the file system, or the system, knows no such flag
-            return None
-        return True
-
-    def will_need(self, start: int, length: int) -> None:
-        """Have the system read bytes of the file into the page cache, without waiting for it."""
-        if hasattr(mmap, "MADV_WILLNEED"):
-            first = start - start % mmap.PAGESIZE
-            self._map.madvise(mmap.MADV_WILLNEED, first, min(start + length, self.header.size) - first)
+        return self.file.is_cached(self.starts(rows))
 
     def preload(self, pieces: NDArray[np.int64], progress: Callable[[int], object] | None = None) -> int:
         """Read pieces of the file once, front to back, so that they are in the page cache.
@@ -300,35 +343,13 @@ class PackedImages:
             Bytes read.
 
         Raises:
-            OSError: The file cannot be read, or is not there any more.
+            OSError: The file cannot be read.
         """
         scratch = memoryview(bytearray(READ_SIZE))
         done = 0
-        with open(self.path, "rb", buffering=0) as file:
-            for piece in pieces.tolist():
-                file.seek(piece * READ_SIZE)
-                count = file.readinto(scratch)
-                done += count
-                if progress is not None:
-                    progress(count)
+        for piece in pieces.tolist():
+            count = self.file.read_some(scratch, piece * READ_SIZE)
+            done += count
+            if progress is not None:
+                progress(count)
         return done
-
-    def _tables_checksum(self) -> int | None:
-        """The XXH3-64 of all that is in the map but the pixels; None if the file has none to compare with."""
-        if self.header.tables_checksum is None:
-            return None
-        checksum = xxhash.xxh3_64()
-        for block in self.header.tables.values():
-            checksum.update(memoryview(self._map)[block.offset : block.offset + block.nbytes])
-        return checksum.intdigest()
-
-    def _array(self, block: Block) -> NDArray[Any]:
-        count = block.nbytes // block.dtype.itemsize
-        if count == 0:
-            return np.empty(block.shape, block.dtype)
-        return np.frombuffer(self._map, block.dtype, count, block.offset).reshape(block.shape)
-
-
-def _map(descriptor: int, header: Header) -> mmap.mmap:
-    """Map the file that the header was read from; the lock that keeps writers off it lasts as long as the map."""
-    return mmap.mmap(descriptor, header.size, access=mmap.ACCESS_READ)

@@ -45,7 +45,7 @@ class Packs:
         self.shape = self.packs[0].shape
         self._check()
         self._bounds = [0, *accumulate(map(len, self.packs))]
-        self._items = [pack.images.reshape(len(pack), -1).view(f"V{pack.stride}")[:, 0] for pack in packs]
+        self._items = [pack.items for pack in self.packs]
         self.class_names = self._merged_class_names()
         self.labels: NDArray[np.int32] = self._merged_labels()
         self.filenames = Texts(self._joined([pack.filenames.raw() for pack in self.packs]))

@@ -43,9 +43,11 @@ class ReadAhead:
         self._order = order
         self._batches: set[int] = set()
         stride, free = packs.packs[0].stride, free_memory()
-        self._told: dict[str, NDArray[np.bool_]] | None = None  # the pieces of each file, where they are told of whole
+        self._told: dict[tuple[int, int], NDArray[np.bool_]] | None = (
+            None  # the pieces of each file, where they are told of whole
+        )
         if stride < _AROUND and free is not None and len(packs) * stride < free:
-            self._told = {pack.path: np.zeros(pack.header.size // _AROUND + 1, np.bool_) for pack in packs.packs}
+            self._told = {pack.inode: np.zeros(pack.header.size // _AROUND + 1, np.bool_) for pack in packs.packs}
 
     def before(self, first: int, count: int = 1) -> None:
         """Tell the system of batches that are wanted now, and of those after them."""
@@ -60,10 +62,10 @@ class ReadAhead:
         starts = pack.starts(rows)
         if self._told is None:
             for start in starts.tolist():
-                pack.will_need(start, pack.stride)
+                pack.file.will_need(start, pack.stride)
             return
-        told = self._told[pack.path]
-        pieces = np.unique(np.concatenate([starts, starts + pack.stride - 1]) // _AROUND)
-        for piece in pieces[~told[pieces]].tolist():
-            pack.will_need(piece * _AROUND, _AROUND)
+        told = self._told[pack.inode]
+        pieces = np.concatenate([starts, starts + pack.stride - 1]) // _AROUND
+        for piece in sorted({*pieces[~told[pieces]].tolist()}):  # np.unique imports a module: not where a fork may come
+            pack.file.will_need(piece * _AROUND, _AROUND)
         told[pieces] = True

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Literal
@@ -23,11 +22,11 @@ from numpy.typing import NDArray
 from h5split.format import Block
 from h5split.images import PackedImages
 from h5split.machine import cores
+from h5split.mapped import READ_SIZE, MappedFile
 
 Progress = Callable[[int, int], object]
 SourceState = Literal["same", "changed", "missing", "unreadable"]
 
-_READ_SIZE = 8 << 20
 _SOURCES = 64  # files a task
 
 
@@ -58,33 +57,34 @@ def verify(images: PackedImages, *, workers: int | None = None, progress: Progre
         progress: Called with (bytes read, bytes in all).
 
     Raises:
-        OSError: The file is not there any more, or another one is there now.
+        OSError: The tables cannot be read.
         FormatError: It was cut short meanwhile.
     """
-    with _opened(images) as file:
-        tables = _tables_intact(images, file)
-        expected: NDArray[np.uint64] = _take(file, images.header.checksums, 0, len(images))
-        step = min(len(images), max(1, _READ_SIZE // images.stride))
-        workers = min(workers or cores(), -(-len(images) // step))
-        buffers: SimpleQueue[bytearray] = SimpleQueue()
-        for _ in range(workers):
-            buffers.put(bytearray(step * images.stride))
+    images.check_whole()
+    tables = _tables_intact(images)
+    expected: NDArray[np.uint64] = _take(images.file, images.header.checksums, 0, len(images))
+    step = min(len(images), max(1, READ_SIZE // images.stride))
+    workers = min(workers or cores(), -(-len(images) // step))
+    buffers: SimpleQueue[bytearray] = SimpleQueue()
+    for _ in range(workers):
+        buffers.put(bytearray(step * images.stride))
 
-        def bad_rows(start: int) -> NDArray[np.int64]:
-            buffer = buffers.get()
-            try:
-                return _bad_rows(file, images, expected[start : start + step], start, buffer)
-            finally:
-                buffers.put(buffer)
+    def bad_rows(start: int) -> NDArray[np.int64]:
+        buffer = buffers.get()
+        try:
+            return _bad_rows(images, expected[start : start + step], start, buffer)
+        finally:
+            buffers.put(buffer)
 
-        found = [np.empty(0, np.int64)]
-        with ThreadPoolExecutor(workers) as executor:
-            for start, bad in zip(
-                range(0, len(images), step), executor.map(bad_rows, range(0, len(images), step)), strict=True
-            ):
-                found.append(bad)
-                if progress is not None:
-                    progress(min(start + step, len(images)) * images.stride, images.images.nbytes)
+    found = [np.empty(0, np.int64)]
+    with ThreadPoolExecutor(workers) as executor:
+        for start, bad in zip(
+            range(0, len(images), step), executor.map(bad_rows, range(0, len(images), step)), strict=True
+        ):
+            found.append(bad)
+            if progress is not None:
+                progress(min(start + step, len(images)) * images.stride, images.images.nbytes)
+    images.check_whole()  # or a map, where what was found is named from it, would end the process
     return Verification(np.concatenate(found), tables)
 
 
@@ -107,100 +107,63 @@ def verify_sources(
         `same`; `changed`: other bytes; `missing`: there is no such file; `unreadable`: it cannot be read.
 
     Raises:
-        OSError: The pack is not there any more, or another one is there now.
+        OSError: The tables cannot be read.
         FormatError: It was cut short meanwhile.
     """
     folder = os.fsencode(root)
 
     def states(start: int) -> list[SourceState]:
         stop = min(start + _SOURCES, len(images))
-        names = _take(file, images.header.filenames, start, stop)
-        digests = _take(file, images.header.digests, start, stop)
+        names = _take(images.file, images.header.filenames, start, stop)
+        digests = _take(images.file, images.header.digests, start, stop)
         return [
             _source_state(os.path.join(folder, bytes(name)), digest.tobytes())
             for name, digest in zip(names, digests, strict=True)
         ]
 
+    images.check_whole()
     found: list[SourceState] = []
     workers = min(workers or cores(), -(-len(images) // _SOURCES))
-    with _opened(images) as file, ThreadPoolExecutor(workers) as executor:
+    with ThreadPoolExecutor(workers) as executor:
         for part in executor.map(states, range(0, len(images), _SOURCES)):
             found += part
             if progress is not None:
                 progress(len(found), len(images))
+    images.check_whole()
     return found
 
 
-@contextmanager
-def _opened(images: PackedImages) -> Iterator[int]:
-    """A descriptor of the very file that is mapped; whole still when it is closed, so that the map can be looked at."""
-    descriptor = os.open(images.path, os.O_RDONLY)
-    try:
-        status = os.fstat(descriptor)
-        if (status.st_dev, status.st_ino) != images.inode:
-            raise OSError(f"{images.path}: another file is there now; try again")
-        images.check_whole()
-        yield descriptor
-        images.check_whole()
-    finally:
-        os.close(descriptor)
-
-
-def _take(file: int, block: Block, start: int, stop: int) -> NDArray[Any]:
+def _take(file: MappedFile, block: Block, start: int, stop: int) -> NDArray[Any]:
     """Items of a table, read rather than mapped."""
     items = np.empty((stop - start, *block.shape[1:]), block.dtype)
     if items.nbytes:
-        _read(file, items.view(np.uint8).reshape(-1).data, block.offset + start * (items.nbytes // len(items)))
+        file.read(items.view(np.uint8).reshape(-1).data, block.offset + start * (items.nbytes // len(items)))
     return items
 
 
-def _bad_rows(
-    file: int, images: PackedImages, expected: NDArray[np.uint64], first: int, buffer: bytearray
-) -> NDArray[np.int64]:
+def _bad_rows(images: PackedImages, expected: NDArray[np.uint64], first: int, buffer: bytearray) -> NDArray[np.int64]:
     """Which of the rows from `first` on, as many as `expected`, are not what they should be: int64 (M,)."""
     stride = images.stride
     whole = memoryview(buffer)[: len(expected) * stride]
     start = images.header.images.offset + first * stride
     try:
-        _read(file, whole, start)
+        images.file.read(whole, start)
     except OSError:
         if len(expected) > 1:
             parts = range(len(expected))
-            return np.concatenate([_bad_rows(file, images, expected[at : at + 1], first + at, buffer) for at in parts])
+            return np.concatenate([_bad_rows(images, expected[at : at + 1], first + at, buffer) for at in parts])
         return np.array([first])
     found = [xxhash.xxh3_64_intdigest(whole[at : at + stride]) for at in range(0, len(whole), stride)]
     return first + np.flatnonzero(np.array(found, np.uint64) != expected)
 
 
-def _tables_intact(images: PackedImages, file: int) -> bool | None:
-    header = images.header
-    if header.tables_checksum is None:
+def _tables_intact(images: PackedImages) -> bool | None:
+    if images.header.tables_checksum is None:
         return None
-    checksum = xxhash.xxh3_64()
     try:
-        for block in header.tables.values():
-            for piece in _pieces(file, block):
-                checksum.update(piece)
+        return images.file.tables_checksum() == images.header.tables_checksum
     except OSError:
         return False
-    return checksum.intdigest() == header.tables_checksum
-
-
-def _pieces(file: int, block: Block) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(min(_READ_SIZE, block.nbytes)))
-    for start in range(0, block.nbytes, _READ_SIZE):
-        piece = buffer[: block.nbytes - start]
-        _read(file, piece, block.offset + start)
-        yield piece
-
-
-def _read(file: int, into: memoryview, start: int) -> None:
-    """Fill `into` with the bytes of a file from `start` on."""
-    while into:
-        count = os.preadv(file, [into], start)
-        if count == 0:
-            raise OSError("the file was cut short while it was read; copy it again, or pack again")
-        into, start = into[count:], start + count
 
 
 def _source_state(path: bytes, digest: bytes) -> SourceState:

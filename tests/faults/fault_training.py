@@ -176,6 +176,13 @@ def write_over(path: Path, packs: Packs, rng: random.Random) -> None:
         file.write(packs.same_size.read_bytes())
 
 
+def write_over_with_the_old_time(path: Path, packs: Packs, rng: random.Random) -> None:
+    """As `cp -p` does, of files of one date."""
+    status = path.stat()
+    write_over(path, packs, rng)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 def assert_refused(path: Path) -> None:
     """A file that was cut short is no pack."""
     try:
@@ -274,13 +281,16 @@ def little_memory(packs: Packs, folder: Path, rng: random.Random) -> None:
     assert status == 0, f"{way}: status {status}: {reader.command.err}"
 
 
+WRITES = (cut, copy_over, write_over, write_over_with_the_old_time)
+
+
 def kinds_of(packs: Packs, noted: Counter[str]) -> dict[str, Fault]:
     """All there are."""
     kinds: dict[str, Callable[..., None]] = {
         **{f"pack: {act.__name__}": partial(renamed, act=act) for act in (replace, remove, pack_over)},
         f"{READERS} processes": at_once,
         "threads": partial(in_one_way, way="threads"),
-        **{f"pack: {act.__name__}": partial(written, act=act, noted=noted) for act in (cut, copy_over, write_over)},
+        **{f"pack: {act.__name__}": partial(written, act=act, noted=noted) for act in WRITES},
         "forks while a thread reads": partial(in_one_way, way="forks"),
         "interrupts": partial(in_one_way, way="interrupted"),
         "no descriptors left": partial(in_one_way, way="without descriptors"),
