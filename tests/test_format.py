@@ -384,12 +384,26 @@ VARIABLE = {"data": ["name"] * ROWS, "dtype": h5py.string_dtype()}
 REFUSED: dict[str, tuple[Change, str]] = {
     "no attributes": (lambda file: file.attrs.clear(), "expected a pack .*, found another HDF5 file"),
     "no format": (lambda file: file.attrs.pop("format"), "found another HDF5 file"),
-    "another format": (attribute("format", "pictures"), "found another HDF5 file"),
+    "another format": (
+        attribute("format", np.bytes_("pictures")),
+        "found another HDF5 file of format 'pictures'; packs are made by pack-images",
+    ),
     "format is an integer": (attribute("format", 1), "found another HDF5 file"),
-    "format is an array": (attribute("format", [b"a", b"b"]), "found another HDF5 file"),
-    "format is empty": (attribute("format", h5py.Empty("S1")), "found another HDF5 file"),
+    "format is an array": (
+        attribute("format", [b"a", b"b"]),
+        r"found variable-length data of shape \(2,\) in it; if it",
+    ),
+    "format is empty": (attribute("format", h5py.Empty("S1")), "found no value in it"),
+    "format is a str": (
+        attribute("format", "packed-images"),
+        r"as fixed-length text\), found variable-length data in it; if it says so, write it with h5py as numpy.bytes_",
+    ),
+    "settings are a str": (
+        attribute("settings", "{}"),
+        "attribute settings: expected fixed-length text, found variable-length data; h5py writes a numpy.bytes_ as",
+    ),
     "format is no UTF-8": (attribute("format", np.bytes_(b"\xff")), "found another HDF5 file"),
-    "no version": (lambda file: file.attrs.pop("version"), "found another HDF5 file"),
+    "no version": (lambda file: file.attrs.pop("version"), "attribute version: expected an integer, found none"),
     "a newer version": (attribute("version", 2), "expected version 1, found version 2; upgrade with: pip install"),
     "version is text": (
         attribute("version", "1"),
@@ -507,7 +521,7 @@ def test_a_pack_with_one_thing_wrong_is_refused(sealed, change, reason):
         pytest.param(b"\x89HDF\r\n\x1a\n", "cut short", id="signature"),
         pytest.param(
             b"\x89HDF\r\n\x1a\n" + bytes(5000),
-            "another HDF5 file, as they were before version 1.8",
+            "another HDF5 file, with a superblock of version 0, as they were before version 1.8",
             id="signature and zeros",
         ),
     ],
@@ -516,6 +530,58 @@ def test_another_file_is_refused(tmp_path, content, reason):
     path = tmp_path / "images.h5"
     path.write_bytes(content)
     assert_refused(path, reason)
+
+
+def by_hand(path: Path, text: Callable[[str], object] = np.bytes_, **options: object) -> Path:
+    """A pack as somebody makes one with h5py who has read the specification."""
+
+    def texts(values: list[str]) -> np.ndarray:
+        return np.array([value.encode() for value in values]).astype(h5py.string_dtype("utf-8", 20))
+
+    with h5py.File(path, "w", **{"libver": "v108", **options}) as file:
+        file["images"] = PIXELS
+        file["labels"] = np.array([0, 1] * 3, "<i4")
+        file["class_names"], file["filenames"] = texts(["cat", "dog"]), texts([f"{row}.png" for row in range(ROWS)])
+        file["columns/source"] = texts(["hand"] * ROWS)
+        file["digests"], file["checksums"] = np.zeros((ROWS, 32), "u1"), np.zeros(ROWS, "<u8")
+        file["skipped/filenames"], file["skipped/reasons"] = texts(["x.png"]), texts(["broken"])
+        for name, value in {"format": "packed-images", "settings": "{}", "packed_by": "{}"}.items():
+            file.attrs[name] = text(value)
+        file.attrs["version"] = 1
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"libver": "v110"}, {"alignment_threshold": 4096, "alignment_interval": 4096}])
+def test_a_pack_that_is_made_by_hand_opens(tmp_path, options):
+    pack = PackedImages(by_hand(tmp_path / "images.h5", **options))
+    assert np.array_equal(pack.images, PIXELS)
+    assert list(pack.filenames) == [f"{row}.png" for row in range(ROWS)]
+    assert pack.skipped == [("x.png", "broken")]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        pytest.param(
+            {"text": str},
+            r"\(attribute format = 'packed-images' as fixed-length text\), found variable-length data in it",
+            id="text as h5py writes a str",
+        ),
+        pytest.param(
+            {"text": lambda value: [np.bytes_(value)]}, r"found fixed-length text of shape \(1,\) in it", id="lists"
+        ),
+        pytest.param(
+            {"libver": "earliest"},
+            r"superblock of version 0, as they were before version 1\.8 \(h5py writes the newer one with libver='v108'",
+            id="as HDF5 1.6",
+        ),
+        pytest.param(
+            {"userblock_size": 512, "libver": ("earliest", "v110")}, "superblock of version 0", id="a user block"
+        ),
+    ],
+)
+def test_what_differs_in_a_pack_that_is_made_by_hand_is_said(tmp_path, options, reason):
+    assert_refused(by_hand(tmp_path / "images.h5", **options), reason)
 
 
 def test_a_folder_is_refused_with_the_command_that_packs_it(tmp_path):

@@ -25,8 +25,8 @@ losses/kept          uint16 (L,)            different values that are left of th
 ===================  =====================  ==========================================================
 
 Attributes of the root group: ``format`` = "packed-images", ``version`` = 1, ``settings`` and ``packed_by``
-(JSON objects), and ``tables_checksum`` (uint64; a file may lack it): XXH3-64 of the bytes of every data set but
-``images``, one after another in the order above, columns in that of their stored names.
+(JSON objects), all texts of fixed length, and ``tables_checksum`` (uint64; a file may lack it): XXH3-64 of the bytes of
+every data set but ``images``, one after another in the order above, columns in that of their stored names.
 
 The group ``losses`` is there only if a picture lost something (L is 1 or more). Bits of ``losses/kinds`` that are not
 named above are losses that a later version tells.
@@ -320,11 +320,18 @@ def _tables_checksum(root: hdf5.Object) -> int | None:
 
 
 def _version(root: hdf5.Object) -> int:
-    if b"version" not in root.attributes or _value(root, "format") != FORMAT.encode():
+    value = _value(root, "format")
+    if value == FORMAT.encode():
+        return _integer(root, "version")
+    if value is None and b"format" in root.attributes:  # as by h5py, where a str was given
         raise NotAPackError(
-            f"expected a pack (attribute format = {FORMAT!r}), found another HDF5 file; packs are made by pack-images"
+            f"expected a pack (attribute format = {FORMAT!r} as fixed-length text), found {_found(root, 'format')} "
+            f"in it; if it says so, write it with h5py as numpy.bytes_({FORMAT!r}), and settings and packed_by likewise"
         )
-    return _integer(root, "version")
+    says = "" if value is None else f" of format {decode(value[:40]) if isinstance(value, bytes) else value!r}"
+    raise NotAPackError(
+        f"expected a pack (attribute format = {FORMAT!r}), found another HDF5 file{says}; packs are made by pack-images"
+    )
 
 
 def _integer(root: hdf5.Object, name: str) -> int:
@@ -337,7 +344,10 @@ def _integer(root: hdf5.Object, name: str) -> int:
 def _text(root: hdf5.Object, name: str) -> str:
     value = _value(root, name)
     if not isinstance(value, bytes):
-        raise FormatError(f"attribute {name}: expected fixed-length text, found {_found(root, name)}")
+        raise FormatError(
+            f"attribute {name}: expected fixed-length text, found {_found(root, name)}; "
+            "h5py writes a numpy.bytes_ as such, and a str as variable-length data"
+        )
     return value.decode()
 
 
@@ -354,6 +364,8 @@ def _found(root: hdf5.Object, name: str) -> str:
     attribute = root.attributes.get(name.encode())
     if attribute is None:
         return "none"
+    if attribute.shape is None:
+        return "no value"
     return attribute.type.name if attribute.shape == () else f"{attribute.type.name} of shape {attribute.shape}"
 
 

@@ -175,7 +175,10 @@ class File:
         """Superblock, II."""
         version = self.read(8, 1)[0]
         if version < 2:
-            raise NoHdf5Error("it is another HDF5 file, as they were before version 1.8")
+            raise NoHdf5Error(
+                f"it is another HDF5 file, with a superblock of version {version}, as they were before version 1.8 "
+                "(h5py writes the newer one with libver='v108')"
+            )
         if version > 3:
             raise Hdf5Error(f"expected a superblock of version 2 or 3, found {version}")
         fields = _Fields(self.sealed(0, 44, _SIGNATURE))
@@ -217,7 +220,7 @@ class Object:
     def links(self) -> Mapping[bytes, int | None]:
         """Name -> address of an object; None for a link that is a path, here or in another file."""
         if self._bodies(_SYMBOL_TABLE):
-            raise Hdf5Error("a group as HDF5 made them before version 1.8")
+            raise Hdf5Error("a group as HDF5 made them before version 1.8; h5py makes newer ones with libver='v108'")
         bodies = self._bodies(_LINK)
         for info in self._bodies(_LINK_INFO):
             bodies += _dense(self._file, info, index_width=8, identifier=slice(4, 11))
