@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.machine import cores
+from h5split.machine import check_names, cores
 from h5split.newfolder import NewFolder
 from h5split.pictures import check_channels, picture
 from h5split.rows import Rows
@@ -85,9 +85,11 @@ def export(
 
     Raises:
         ValueError: The folder is not empty, the rows have other than 1, 3 or 4 channels, parts are of other packs, or
-            somebody else has put another folder in place of one that was made.
+            somebody else has put another folder in place of one that was made, or names of files are not UTF-8 in this
+            locale.
         OSError: A file cannot be written.
     """
+    check_names()
     packs = sequence.packs
     check_channels(packs.shape)
     check_same_packs(packs, parts or {})

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_names() -> None:
+    """See that names of files are the same bytes on disk and in a pack, which holds UTF-8.
+
+    In a locale of another encoding, Python takes the bytes of a name for other letters.
+
+    Raises:
+        ValueError: They are not.
+    """
+    found = sys.getfilesystemencoding()
+    if found.lower() not in ("utf-8", "utf8"):
+        raise ValueError(
+            f"expected file names in UTF-8, found the encoding {found} of this locale, in which other names would be "
+            "stored or written; set PYTHONUTF8=1, or LC_ALL=C.UTF-8, in the environment and run it again"
+        )
 
 
 def free_memory() -> int | None:

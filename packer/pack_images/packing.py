@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from h5split.interrupts import interrupts_held
+from h5split.machine import check_names
 from pack_images import MAX_PIXELS
 from pack_images.workers import open_pool
 
@@ -125,8 +126,10 @@ def pack(
         PackError: What is asked for cannot be done; the message is one line that says why and what to do.
         UnfinishedError: It cannot be done now, as on a full disk; the same call continues.
         FormatError: A SOURCE is an HDF5 file, but no pack.
+        ValueError: Names of files are not UTF-8 in this locale.
         OSError: A folder cannot be read.
     """
+    check_names()
     started = time.monotonic()
     with open_pool(workers, executor) as pool:
         with interrupts_held():  # which make an ImportError of a library in C that is half loaded
@@ -169,8 +172,10 @@ def preview(
 
     Raises:
         PackError: As `pack` does.
+        ValueError: As `pack` does.
         OSError: A folder cannot be read.
     """
+    check_names()
     from pack_images.job import make_plan, settings_of
     from pack_images.output import output_path
 
