@@ -58,6 +58,18 @@ def test_values_of_columns_are_counted_the_most_frequent_first(tmp_path):
     assert found["id"] == dict.fromkeys("abcde", 1)
 
 
+def test_long_values_are_cut_on_the_screen_and_whole_in_json(tmp_path, capsys):
+    notes = [f"patient {row % 2} was seen " * 200 for row in range(4)]
+    names = [f"x/cat/{row}.png" for row in range(4)]
+    path = write_pack(tmp_path / "a.h5", names, {"notes": notes, "n" * 500: ["a"] * 4})
+    assert main(["info", str(path)]) == 0
+    screen = capsys.readouterr().out
+    assert f"  notes: 2 values: {notes[0][:60]}... 2, {notes[1][:60]}... 2\n" in screen
+    assert f"  {'n' * 60}...: 1 value: a 4\n" in screen
+    assert main(["info", "--json", str(path)]) == 0
+    assert list(json.loads(capsys.readouterr().out)["columns"]["notes"]) == notes[:2]
+
+
 @pytest.mark.parametrize(("values", "counted"), [(10_000, True), (10_001, False)])
 def test_more_than_ten_thousand_values_are_not_counted(tmp_path, values, counted):
     names = [f"x/cat/{row}" for row in range(values)]

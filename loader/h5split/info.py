@@ -18,6 +18,7 @@ from h5split.rows import duplicates
 _BAR = 30  # characters
 _DISTINCT = 10_000  # values of a column that are counted, at most
 _CHUNK = 1 << 16  # texts
+_LONGEST = 60  # characters of a value on the screen
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,13 @@ class Info:
         lines = ["columns"] if self.columns else []
         for name, counts in self.columns.items():
             if counts is None:
-                lines.append(f"  {shown(name)}: more than {_DISTINCT:,} values")
+                lines.append(f"  {_brief(name)}: more than {_DISTINCT:,} values")
             elif len(counts) > 1 and max(counts.values()) == 1:
-                lines.append(f"  {shown(name)}: {len(counts):,} values, all different")
+                lines.append(f"  {_brief(name)}: {len(counts):,} values, all different")
             else:
-                values = [f"{shown(value)} {number:,}" for value, number in list(counts.items())[:SHOWN]]
+                values = [f"{_brief(value)} {number:,}" for value, number in list(counts.items())[:SHOWN]]
                 more = [f"and {len(counts) - SHOWN:,} more"] if len(counts) > SHOWN else []
-                lines.append(f"  {shown(name)}: {count(len(counts), 'value')}: {', '.join(values + more)}")
+                lines.append(f"  {_brief(name)}: {count(len(counts), 'value')}: {', '.join(values + more)}")
         return lines
 
     def _packing_lines(self) -> list[str]:
@@ -136,6 +137,11 @@ def _counted(column: Texts) -> dict[str, int] | None:
         if len(found) > _DISTINCT:
             return None
     return {decode(value): number for value, number in found.most_common()}
+
+
+def _brief(value: str) -> str:
+    """A value, or how it begins; `--json` has it whole."""
+    return shown(value) if len(value) <= _LONGEST else f"{shown(value[:_LONGEST])}..."
 
 
 def _plain(value: Any) -> str:
