@@ -130,6 +130,22 @@ def test_columns_that_have_no_name_or_a_taken_one_are_kept_under_another(here):
     }
 
 
+@pytest.mark.parametrize("column", ["label", "note"])
+def test_text_that_is_not_utf8_is_an_error_unless_it_is_the_path_or_a_program_wrote_it(here, column):
+    names = {"path": os.fsdecode(b"\xff.png"), "label": "cat", "note": "x"} | {column: os.fsdecode(b"caf\xe9")}
+    write_table(here / "table.csv", [*names], [[*names.values()]])
+    with pytest.raises(
+        PackError, match=r"table\.csv, line 2: expected text in UTF-8, found 'caf\\udce9'; save the table"
+    ):
+        rows(here)
+    assert rows(here, name_column="path") == [(names["path"], names["label"])]
+    (here / "table.csv").write_text("path,label\na.png,cat\n", encoding="utf-16")
+    with pytest.raises(
+        PackError, match=r"table\.csv, line 1: expected text in UTF-8, found UTF-16; save the table in UTF-8"
+    ):
+        rows(here)
+
+
 def test_rows_without_a_label_are_errors_unless_they_are_to_be_passed_over(here):
     table(here, "path,label\na.png,cat\n\nb.png,\nc.png,\n")
     with pytest.raises(PackError, match=r"table\.csv, line 4: expected a label, found none; --skip-unlabelled"):
@@ -151,6 +167,11 @@ def test_rows_without_a_label_are_errors_unless_they_are_to_be_passed_over(here)
         ("path,label\n,cat\n", {}, "line 2: expected a path, found none"),
         ("path,label\na,cat,extra\n", {}, "line 2: expected 2 fields, as the heading has, found 3"),
         ("path,label,x,x\na,cat,1,2\n", {}, "expected columns of different names, found 'x' twice"),
+        ("path,label,label\na,cat,1\n", {}, "expected columns of different names, found 'label' twice"),
+        ("path,label\na,cat\npath,label\nb,cat\n", {}, "line 3: expected a row, found the heading again; remove it"),
+        ("a.png 0\nb.png 1\n", {}, "line 1: expected a heading such as path,label, found a row, 'a.png 0'; write one"),
+        ('path,label\na,"cat\nb,dog\n', {}, "table.csv, line 2: expected a closing quote, found none up to the end"),
+        ("path,label\na,cat\nb\n", {"skip_unlabelled": True}, "table.csv, line 3: expected 2 fields, as the heading"),
         ("path,label\na.png,cat\na.png,dog\n", {}, "a.png is given twice, so its row would be counted twice"),
         ("path,label\n", {}, "no images in table.csv"),
     ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ PATH_COLUMNS = ("path", "filename", "filepath", "file", "image")
 LABEL_COLUMNS = ("label", "class", "target", "category")
 
 _DELIMITERS = ",;|\t"
+_SHOWN = 200  # characters of a heading
 _IMAGE = re.compile(r"\.(avif|bmp|gif|jp2|jpe?g|p[bgnp]m|png|tiff?|webp)([\s,;|]|$)", re.IGNORECASE)
 
 
@@ -65,6 +67,7 @@ class Manifest:
 
     def _read(self, table: Table) -> Sources:
         heading = [self._bare(name) for name in table.heading]
+        self._check_names(heading)
         path_at = self._column(heading, self.path_column, PATH_COLUMNS, "--path-column")
         label_at = self._column(heading, self.label_column, LABEL_COLUMNS, "--label-column")
         name_at = None if self.name_column is None else self._column(heading, self.name_column, (), "--name-column")
@@ -80,6 +83,8 @@ class Manifest:
                 path, label = path.strip(), label.strip()
             if not path:
                 self._refuse(line, "a path", "none")
+            if fields == table.heading:
+                self._refuse(line, "a row", "the heading again", "; remove it where tables were put together")
             place = place_of(path)
             if not label and self.skip_unlabelled:
                 found.passed_over.append((place, "no label"))
@@ -103,13 +108,19 @@ class Manifest:
         if at is not None:
             return at
         wanted = asked or f"one of {', '.join(known)}"
-        found = ", ".join(heading) or "nothing"
+        found = ", ".join(heading)[:_SHOWN] or "nothing"
         if _IMAGE.search(found):
             raise PackError(
                 f"{self.path}, line 1: expected a heading such as path,label, found a row, {found!r}; write one as the "
                 f"first line, and one of {' '.join(_DELIMITERS.strip())} or a tab between fields"
             )
         raise PackError(f"{self.path}: expected a column {wanted}, found {found}; {option} names it")
+
+    def _check_names(self, heading: Sequence[str]) -> None:
+        """Refuse two columns of one name, unless a program wrote them: it knows which comes first."""
+        twice = next((name for name, count in Counter(heading).items() if name and count > 1), None)
+        if twice is not None and self.name_column is None:
+            raise PackError(f"{self.path}: expected columns of different names, found {twice!r} twice; rename one")
 
     def _kept(self, heading: Sequence[str], taken: set[int | None]) -> dict[str, int]:
         """Every other column by the name it will have. `source` is taken, and a name is wanted."""

@@ -221,7 +221,7 @@ class Plan:
     @property
     def table_bytes(self) -> int:
         """About so many bytes come after the pixels."""
-        longest = sum(max(map(_nbytes, column)) for column in self._texts().values())
+        longest = sum(map(_longest, self._texts().values()))
         return len(self) * (longest + _ROW_TABLE_BYTES) + _HEADING_BYTES
 
     @property
@@ -240,9 +240,9 @@ class Plan:
     def _size_warnings(self) -> Iterator[str]:
         """Each row of a column takes as much room as the longest."""
         for name, texts in self._texts().items():
-            longest = max(map(_nbytes, texts))
+            longest = _longest(texts)
             room = len(texts) * longest
-            if room <= _MUCH_TEXT:
+            if room <= max(_MUCH_TEXT, _TIMES * sum(map(len, texts))):  # characters, which are no more than the bytes
                 continue
             sizes = [*map(_nbytes, texts)]
             if room > _TIMES * sum(sizes):
@@ -386,6 +386,15 @@ def _stored(text: str) -> bytes | None:
         return text.encode("utf-8", "surrogateescape").rstrip(b"\0")
     except UnicodeEncodeError:
         return None
+
+
+def _longest(texts: Sequence[str]) -> int:
+    """Bytes of the longest text; of ASCII, which is seen at a glance for many, that is its length."""
+    found = 0
+    for first in range(0, len(texts), _TOGETHER):
+        chunk = texts[first : first + _TOGETHER]
+        found = max(found, *map(len if "".join(chunk).isascii() else _nbytes, chunk))
+    return found
 
 
 def _nbytes(text: str) -> int:
