@@ -41,7 +41,7 @@ _PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)  # faults th
 _AROUND_CACHES = 32  # bytes: of the vectors that libjpeg-turbo writes
 _UNSEEN = 16 << 20  # bytes of a file that are read without a look at what it is
 _Recorded = tuple[int, int, bytes, Loss | None]  # checksum, stamp, digest, loss: as `pack_record` takes them
-_How = Literal["decoded", "copied", "kept"]
+_Outcome = Literal["decoded", "copied", "kept"]
 
 
 def fill(task: Task, *, flush: bool = False, before_each: Callable[[], object] = lambda: None) -> Filled:
@@ -74,34 +74,9 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Calla
     offset = task.place.offset + task.first * task.place.stride
     block = _empty_rows(count, task.shape)
     records = read_records(journal, task.first, count)
-    earlier = np.frombuffer(bytes(records), RECORD)
-    resumed = bool(earlier["done"].any())
-    if resumed:
+    if any(np.frombuffer(records, RECORD)["done"]):
         read_into(pixels, block.reshape(-1).data, offset)
-    old = None if task.reuse is None or _has_changed(task.reuse) else _opened(task.reuse)
-    became = Counter[_How]()
-    failures = []
-    for index, path in enumerate(task.paths):
-        row = block[index]
-        is_whole = resumed and _is_whole(earlier[index], row)
-        if is_whole and _is_of(earlier[index], path):
-            became["kept"] += 1
-            continue
-        before_each()
-        try:
-            known = earlier[index]["digest"].tobytes() if is_whole else b""
-            outcome, recorded = _fill_row(row, path, task.how, old, known)
-            became[outcome] += 1
-            if recorded is not None:
-                pack_record(records, index, *recorded)
-        except DecodeError as error:
-            pack_record(records, index)
-            failures.append((task.first + index, str(error)))
-        except SizeError as error:
-            height, width, _ = task.shape
-            raise SizeError(
-                f"{path} is {error}, other images are {width}x{height}; give --size to scale them"
-            ) from None
+    became, failures = _make(task, block, records, before_each)
     _check_unchanged(task, became["copied"])
     share(pixels)  # or a worker that was left behind would write to what is published meanwhile
     if not has_name(pixels, task.place.pixels):
@@ -113,6 +88,42 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Calla
         sync_data(pixels)
         sync_data(journal)
     return Filled(count, became["kept"], became["copied"], tuple(failures))
+
+
+def _make(
+    task: Task, block: NDArray[np.uint8], records: bytearray, before_each: Callable[[], object]
+) -> tuple[Counter[_Outcome], list[tuple[int, str]]]:
+    """Make every row that an earlier run has not made, in `block` and `records`.
+
+    Returns:
+        How many had which outcome; and (row, reason) of each that cannot be made.
+    """
+    earlier = np.frombuffer(bytes(records), RECORD)
+    old = None if task.reuse is None or _has_changed(task.reuse) else _opened(task.reuse)
+    became = Counter[_Outcome]()
+    failures = []
+    for index, (path, row) in enumerate(zip(task.paths, block, strict=True)):
+        is_whole = earlier[index]["done"] and _is_whole(earlier[index], row)
+        if is_whole and _is_of(earlier[index], path):
+            became["kept"] += 1
+            continue
+        before_each()
+        try:
+            known = earlier[index]["digest"].tobytes() if is_whole else b""
+            outcome, recorded = _fill_row(row, path, task.how, old, known)
+        except DecodeError as error:
+            pack_record(records, index)
+            failures.append((task.first + index, str(error)))
+            continue
+        except SizeError as error:
+            height, width, _ = task.shape
+            raise SizeError(
+                f"{path} is {error}, other images are {width}x{height}; give --size to scale them"
+            ) from None
+        became[outcome] += 1
+        if recorded is not None:
+            pack_record(records, index, *recorded)
+    return became, failures
 
 
 def _empty_rows(count: int, shape: Shape) -> NDArray[np.uint8]:
@@ -129,7 +140,7 @@ def _empty_rows(count: int, shape: Shape) -> NDArray[np.uint8]:
 
 def _fill_row(
     row: NDArray[np.uint8], path: str | PackedRow, how: Pixels, old: _OldPack | None, known: bytes
-) -> tuple[_How, _Recorded | None]:
+) -> tuple[_Outcome, _Recorded | None]:
     """Make a row of its source; what was done for it, and what is to be recorded of it.
 
     Args:
@@ -214,7 +225,7 @@ def _checked(descriptor: int, before: os.stat_result, data: bytes, mark: int) ->
 
 def _is_whole(record: Any, row: NDArray[np.uint8]) -> bool:
     """Whether a row is what the journal says."""
-    return bool(record["done"] and record["checksum"] == xxhash.xxh3_64_intdigest(row.data))
+    return bool(record["checksum"] == xxhash.xxh3_64_intdigest(row.data))
 
 
 def _is_of(record: Any, path: str | PackedRow) -> bool:
