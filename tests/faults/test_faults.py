@@ -79,13 +79,14 @@ def test_nothing_grows_and_no_row_is_lost():
     assert said["rows"] > 0
 
 
-def test_a_pack_with_a_row_of_another_file_is_a_failure(tmp_path):
-    versions = fault_packing.write_data(tmp_path / "data")
-    names = sorted(name for name, found in versions.items() if found)
-    one, other = names[:2]
-    versions[one], versions[other] = versions[other], versions[one]
-    ground = [sys.executable, "-m", "pack_images.cli", str(tmp_path / "data"), "-o", str(tmp_path / "out.h5")]
-    fault_packing.pack([*ground, "--workers", "1"], tmp_path)
-    with pytest.raises(AssertionError, match="has other pixels, or another digest"):
-        fault_packing.prove(tmp_path / "out.h5", versions)
-    assert os.path.exists(tmp_path / "out.h5")
+def test_a_pack_with_a_row_of_another_file_is_a_failure():
+    with open_folder() as folder:
+        versions = fault_packing.write_data(folder / "data")
+        names = sorted(name for name, found in versions.items() if found)
+        one, other = names[:2]
+        versions[one], versions[other] = versions[other], versions[one]
+        ground = [sys.executable, "-m", "pack_images.cli", str(folder / "data"), "-o", str(folder / "out.h5")]
+        fault_packing.pack([*ground, "--workers", "1"], folder)
+        with pytest.raises(AssertionError, match="has other pixels, or another digest"):
+            fault_packing.prove(folder / "out.h5", versions)
+        assert os.path.exists(folder / "out.h5")
