@@ -17,6 +17,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from h5split.losses import Loss, losses_of
+from h5split.rows import digest_keys
 from pack_images.decode import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
 from pack_images.partial import (
@@ -275,7 +276,7 @@ class _OldPack:
 
     def __init__(self, images: PackedImages) -> None:
         self.images = images
-        self._keys = np.ascontiguousarray(images.digests[:, :8]).view("<u8")[:, 0]
+        self._keys = digest_keys(images.digests)
         self._order = np.argsort(self._keys)
         self._keys = self._keys[self._order]
         self._lossy = np.ascontiguousarray(images.loss_table["rows"])

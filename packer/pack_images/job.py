@@ -20,7 +20,7 @@ from h5split.rows import Rows, duplicates
 from pack_images.classes import read_classes
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.manifest import Manifest
-from pack_images.output import Old, check_decoders, check_names, find_old, missing, without_known
+from pack_images.output import Old, check_decoders, check_once, find_old, missing, without_known
 from pack_images.packing import Progress, Summary
 from pack_images.partial import Partial
 from pack_images.plan import PAGE, Filled, Pixels, Plan, Settings, Shape, plan, survivors
@@ -77,7 +77,8 @@ def make_plan(
     """
     found = scan(sources, settings.labels, manifests=manifests, reader=reader, classes=settings.classes)
     found = without_known(found, output)
-    check_names(found)
+    if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):  # folders have each file once
+        check_once(found)
     read_by_others = [os.fspath(source) for source in sources] if reader else []
     gone = missing(found, [*(manifest.path for manifest in manifests), *read_by_others])
     packs = sorted({path.pack.path for path in found.paths if isinstance(path, PackedRow)})
@@ -207,7 +208,7 @@ class Job:
         rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)
         tables = self._tables(partial, rows, failures, versions)
         if old is not None:
-            old.check_kept(self.plan, tables.digests, failures)
+            old.check_kept(self.plan, tables, failures)
         partial.move(rows)
         _sealing().seal(partial.descriptor, (len(rows), *self.plan.shape), tables)
         partial.publish()

@@ -52,7 +52,8 @@ HEADING = 4096  # bytes before the first record
 sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system that has none
 _PACKED = struct.Struct("<Qq32s?BBHI7x")  # a RECORD
-_JOURNAL = b"pack-images journal 2\n"
+_JOURNALS = b"pack-images journal "  # of any version
+_JOURNAL = _JOURNALS + b"2\n"
 _PIXELS = b"pack-images partial 1\n"
 _LONGEST_IDENTITY = 256
 _WHOLE = "whole"
@@ -83,6 +84,7 @@ class Partial:
 
     Raises:
         UnfinishedError: Another run is at this output, or the disk has too little room.
+        PackError: Somebody else's file is where one of the two is to be.
         OSError: The folder cannot be written to.
     """
 
@@ -119,7 +121,7 @@ class Partial:
         """Have pixels written to disk while more are made, so that little is left to wait for in the end.
 
         Raises:
-            OSError: Writing failed; the system tells once, so whoever hears it first must pass it on.
+            OSError: Writing failed. The kernel reports a write error only once, so it must be raised again.
         """
         stop = threading.Event()
         descriptor = os.dup(self._pixels)
@@ -200,6 +202,7 @@ class Partial:
 
         Raises:
             UnfinishedError: It cannot be read, or somebody else's file has come to one of its names meanwhile.
+            OSError: It cannot be written to disk.
         """
         os.fsync(self._pixels)
         try:
@@ -353,7 +356,7 @@ def _is_partial(file: BinaryIO) -> bool:
 
 
 def _is_journal(file: BinaryIO) -> bool:
-    return file.read(len(_JOURNAL)) == _JOURNAL
+    return file.read(len(_JOURNALS)) == _JOURNALS
 
 
 def read_records(journal: int, first: int, count: int) -> bytearray:

@@ -96,7 +96,6 @@ def scan(
         found.extend(next(waiting) if is_folder else _read_pack(root))
     for manifest in manifests:
         found.extend(manifest.read())
-    _check_once(found)
     if not found.filenames and not roots and not manifests and sources:
         raise PackError(
             f"{os.fspath(sources[0])}: expected a folder of images or a pack, found a file; "
@@ -161,15 +160,6 @@ def _read_pack(path: str) -> Sources:
         class_names=[*pack.class_names],
         class_orders=[] if [*pack.class_names] == sorted(pack.class_names) else [(path, pack.class_names)],
     )
-
-
-def _check_once(found: Sources) -> None:
-    """Refuse a file that is given twice: its row would be counted twice."""
-    files = [path for path in found.paths if isinstance(path, str)]
-    if len(set(files)) < len(files):
-        seen: set[str] = set()
-        twice = next(path for path in files if path in seen or seen.add(path))  # type: ignore[func-returns-value]
-        raise PackError(f"{twice} is given twice, so its row would be counted twice; leave one out")
 
 
 def _check_apart(roots: Sequence[str]) -> None:
