@@ -72,13 +72,13 @@ def test_class_numbers_agree_with_those_of_a_whole_folder(here):
     summary = pack("val", "val.h5", workers=1)
     assert PackedImages("val.h5").class_names == PackedImages("train.h5").class_names == ("cat", "deer", "dog")
     assert summary.classes == {"cat": 1, "deer": 0, "dog": 1}
-    assert list(summary.warnings) == ["classes without images, which have numbers all the same: deer"]
+    assert list(summary.warnings) == ["classes without images, which keep their numbers: deer"]
 
 
 def test_classes_without_images_are_told_also_where_the_rest_is_quiet(here, capsys):
     write_classes(here / "d", {"cat": 1})
     folders(here, "d/dog")
-    line = "pack-images: classes without images, which have numbers all the same: dog\n"
+    line = "pack-images: classes without images, which keep their numbers: dog\n"
     assert main(["d", "-o", "o.h5", "--quiet"]) == 0
     assert capsys.readouterr().err == line
     assert main(["d", "-o", "p.h5", "--dry-run"]) == 0
@@ -133,7 +133,7 @@ def test_given_classes_have_their_order_and_images_of_others_are_passed_over(her
     write_classes(here / "d", {"ant": 2, "bee": 1, "cow": 3, "dog": 1})
     assert main(["d", "-o", "o.h5", "--classes", "cow, bee,ape", "--quiet"]) == 0
     assert capsys.readouterr().err == (
-        "pack-images: classes without images, which have numbers all the same: ape\n"
+        "pack-images: classes without images, which keep their numbers: ape\n"
         "pack-images: passed over: 3 images of classes that were not asked for: ant, dog\n"
     )
     packed = PackedImages("o.h5")

@@ -163,4 +163,4 @@ def test_a_reader_may_return_lists_of_any_kind(here, kind):
 def test_a_class_of_a_reader_without_images_stays_a_class(here):
     summary = made((["d/dog/d-dog-0.png"], [1], ["cat", "dog"], [0, 1]))
     assert summary.classes == {"cat": 0, "dog": 1}
-    assert list(summary.warnings) == ["classes without images, which have numbers all the same: cat"]
+    assert list(summary.warnings) == ["classes without images, which keep their numbers: cat"]

@@ -169,9 +169,9 @@ def loss_lines(losses: Sequence[tuple[str, str]]) -> list[str]:
     """
     if not losses:
         return []
-    from h5split.losses import grouped, images  # which few packs need
+    from h5split.losses import count_images, grouped  # which few packs need
 
-    lines = [f"packed with a loss: {count(images(losses), 'image')}"]
+    lines = [f"packed with a loss: {count(count_images(losses), 'image')}"]
     for group in grouped(losses):
         lines.append(f"  {len(group.files):,}: {group.title}; {group.advice}")
         lines.extend(f"    {shown(name)}: {text}" for name, text in group.files[:_NAMED])

@@ -63,8 +63,8 @@ def export(
 
     `manifest.csv` beside them comes last. It holds path, label and stored file name of each, the split and every other
     column, in the order of the sequence: `pack-images --manifest FOLDER/manifest.csv --name-column filename --order
-    sorted` makes the same rows of it again. Where these would have other class numbers, as the classes written are not
-    all or are in an order of their own, `classes.txt` holds the classes: add `--classes FOLDER/classes.txt`.
+    sorted` makes the same rows of it again. If the table alone would number the classes differently (a class has no
+    rows, or the order is not sorted), `classes.txt` lists them: add `--classes FOLDER/classes.txt`.
 
     File names are made of the stored ones: their last part, without what is no letter of a file name anywhere, cut to
     120 bytes; where two would be the same, the row's number follows. Nothing is written outside the folder, whoever
@@ -103,7 +103,7 @@ def export(
             tree.write(path, _png(pixels))
             written.append(1)
 
-    is_every_class = sorted({packs.class_names[label] for label in np.unique(packs.labels[rows])}) == list(
+    tells_numbers = sorted({packs.class_names[label] for label in np.unique(packs.labels[rows])}) == list(
         packs.class_names
     )
     with NewFolder(folder) as tree:
@@ -111,7 +111,7 @@ def export(
             for path in sorted({os.path.dirname(path) for path in paths}):
                 tree.make(path)
             _in_threads(write, len(rows), workers, progress)
-            if not is_every_class:
+            if not tells_numbers:
                 tree.write(CLASSES, _class_list(packs.class_names))
             with tree.last(MANIFEST) as file:
                 _write_manifest(file, packs, rows, paths, splits)

@@ -1,7 +1,7 @@
 """What pictures lost when they were packed: how a pack holds it, and how it is said.
 
 A loss is something of the file that the row does not hold: sample values that became one, pages after the first, a
-drawing whose transparency was laid on black and that nothing is seen of.
+drawing that became a single colour when its transparency was laid on black.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def grouped(losses: Sequence[tuple[str, str]]) -> list[Group]:
     return sorted(groups.values(), key=lambda group: -len(group.files))
 
 
-def images(losses: Sequence[tuple[str, str]]) -> int:
+def count_images(losses: Sequence[tuple[str, str]]) -> int:
     """How many images losses are of.
 
     Args:

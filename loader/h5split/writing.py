@@ -101,7 +101,7 @@ def check_replaceable(path: str, kind: str, proves: Callable[[BinaryIO], bool]) 
 
 
 def check_writable(path: str | os.PathLike[str], kind: str, proves: Callable[[BinaryIO], bool]) -> str:
-    """Check that `written` may write to `path`: for work of which the file is the end.
+    """Check that `written` may write to `path`. Call this before long work whose result goes there.
 
     Args:
         path: What the user named.

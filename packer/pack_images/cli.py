@@ -268,9 +268,10 @@ def _warn_of_losses(summary: Summary) -> None:
         name, reason = summary.skipped[0]
         _complain(f"left out: {count(len(summary.skipped), 'image')}, such as {shown(name)}: {shown(reason)}")
     if summary.losses:
+        from h5split.losses import count_images  # which loads numpy, as the work has done by now
+
         name, text = summary.losses[0]
-        lossy = len({name for name, _ in summary.losses})
-        _complain(f"packed with a loss: {count(lossy, 'image')}, such as {shown(name)}: {text}")
+        _complain(f"packed with a loss: {count(count_images(summary.losses), 'image')}, such as {shown(name)}: {text}")
 
 
 def _some(names: Sequence[str]) -> str:

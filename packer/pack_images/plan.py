@@ -232,7 +232,7 @@ class Plan:
     def _class_warnings(self) -> Iterator[str]:
         empty = [name for name, count in self.counts.items() if not count]
         if empty:
-            yield f"classes without images, which have numbers all the same: {_some(empty)}"
+            yield f"classes without images, which keep their numbers: {_some(empty)}"
         others = self.sources.other_classes
         if others:
             yield f"passed over: {sum(others.values()):,} images of classes that were not asked for: {_some([*others])}"

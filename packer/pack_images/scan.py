@@ -1,7 +1,7 @@
 """Folders, packs and tables -> the images in them, with a label each. No image is opened.
 
 Hidden files and folders, thumbnails and trash of a system (``@eaDir``, ``__MACOSX``) are passed over in silence; every
-other file that does not have an image's extension is passed over and reported, by what it is where that is known.
+other file that does not have an image's extension is passed over and reported, with its kind if that is known.
 
 Rows come in a fixed order: SOURCES as given, files of a folder
 before its subfolders, each sorted by name.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.console import dimensions
-from h5split.losses import grouped, images
+from h5split.losses import count_images, grouped
 from h5split.rows import Rows, duplicates, permutation
 from h5split.rows import identical as groups_of_identical
 from h5split.view.gallery import Gallery
@@ -162,7 +162,7 @@ def losses(packs: Packs, rows: Rows) -> Section:
         }
         for group in grouped(found)
     ]
-    return {"count": images(found), "groups": groups}
+    return {"count": count_images(found), "groups": groups}
 
 
 def split(packs: Packs, rows: Rows, parts: Mapping[str, SplitSequence]) -> Section:
