@@ -63,6 +63,14 @@ def test_whoever_reads_the_summary_may_leave_before_the_end(here, options):
     assert options or len(PackedImages("out.h5")) == 7
 
 
+def test_a_summary_that_cannot_be_written_is_told_as_such(here):
+    with open("/dev/full", "w") as full:
+        done = run(COMMAND, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("pack-images: standard output: No space left on device\n")
+    assert len(PackedImages("out.h5")) == 7
+
+
 @pytest.mark.parametrize("program", ["pack-images", "h5split"])
 def test_ctrl_c_while_a_command_is_loaded_is_one_line(here, program):
     (here / "slow.py").write_text("print('loading', flush=True)\nimport time\ntime.sleep(60)\n")

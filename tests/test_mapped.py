@@ -44,10 +44,10 @@ ORDERS = (False, True, "block")
 def assert_intact():
     for order in ORDERS:
         assert sorted(names_of(sequence.set(auto_shuffle=order))) == sorted(sequence.filenames)
-    for row, name in enumerate(pack.filenames):
-        assert np.array_equal(pack[row][0], pixels_of(name)), name
-    for (image, _), name in zip(pack.__getitems__(range(len(pack))), pack.filenames):
+    items = [pack[row] for row in range(len(pack))]
+    for (image, label), name in zip(items + pack.__getitems__(range(len(pack))), [*pack.filenames] * 2):
         assert np.array_equal(image, pixels_of(name)), name
+        assert pack.class_names[label] == name.split("/")[-2], name
 
 first = sequence[0][0]
 import torch
@@ -69,6 +69,7 @@ IN_PLACE = {
     "scaled batches": "[torch.as_tensor(x).fill_(7) for x, _ in sequence.set(scale=2.0)]; sequence.set(scale=None)",
     "a loader": "[images.fill_(0) for images, _ in sequence.as_torch_loader()]",
     "all images": "torch.from_numpy(pack.images).fill_(7); torch.from_numpy(sequence.packs.packs[0].images).fill_(7)",
+    "all labels": "torch.from_numpy(pack.labels).add_(1); torch.from_numpy(sequence.packs.packs[0].labels).add_(1)",
     "other arrays": "[torch.as_tensor(array).fill_(7) for array in (pack.digests, pack.checksums.view('i8'))]",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 
 import h5py
@@ -187,6 +188,13 @@ def test_pixels_without_their_journal_are_made_anew(here):
     assert_whole("out.h5", 25)
 
 
+def test_a_pack_beside_the_output_is_left_alone_where_no_run_left_it(here):
+    make(["old"], "out.h5.partial")
+    left_alone(
+        here / "out.h5.partial", lambda: make(["new"]), r"partial: expected nothing there, .* found another file"
+    )
+
+
 # --- a resumed row is the file's --------------------------------------------------------------------------------------
 
 
@@ -325,6 +333,39 @@ def test_one_file_is_known_by_any_spelling_of_its_path(here):
     assert make(["out.h5"], manifest=Manifest("table.csv")).rows == 25
 
 
+def test_rows_of_the_output_that_share_a_name_are_all_kept(here):
+    write_image(here / "other" / "dog" / "twin.png")
+    lines = "old/cat/old-cat-0.png,cat,p0\nother/dog/twin.png,dog,p0\n"
+    (here / "table.csv").write_text(f"path,label,id\n{lines}")
+    make([], manifest=Manifest("table.csv", name_column="id"))
+    assert make(["out.h5", "new"]).rows == 17
+    packed = PackedImages("out.h5")
+    assert sorted(packed.filenames)[-2:] == ["p0", "p0"]
+
+
+def test_a_row_of_the_output_is_kept_where_its_file_cannot_be_read_any_more(here):
+    make(["old"])
+    os.remove("old/cat/old-cat-0.png")
+    os.mkfifo("old/cat/old-cat-0.png")
+    os.truncate("old/cat/old-cat-1.png", 1 << 36)
+    names = [f"old/cat/old-cat-{number}.png" for number in range(3)]
+    (here / "table.csv").write_text("path,label\n" + "".join(f"{name},cat\n" for name in names))
+    assert make(["out.h5"], manifest=Manifest("table.csv")).rows == 25
+    assert_whole("out.h5", 25)
+
+
+def test_it_is_said_that_the_output_was_a_source_and_what_it_has_twice_now(here):
+    make(["old"])
+    os.rename("old", "older")
+    summary = make(["out.h5", "older"])
+    kept, twice = summary.warnings
+    assert kept == "out.h5 is a SOURCE too: its 25 rows are kept, also of files that are gone or moved"
+    assert re.fullmatch(
+        r"25 files added to out\.h5 that it has under other names, .* such as older/.*png", twice
+    )
+    assert summary.rows == 50
+
+
 # --- rows that would be lost ------------------------------------------------------------------------------------------
 
 
@@ -356,6 +397,13 @@ def test_rows_whose_pictures_changed_are_not_taken_for_lost_where_names_are_no_p
     for number in range(10):
         write_image(here / "changed" / f"{number}.png").replace(here / "old" / "cat" / f"old-cat-{number}.png")
     assert make([], manifest=table).decoded == 10
+
+
+def test_rows_of_classes_that_are_not_asked_for_any_more_may_go(here):
+    make(["old"], "last.h5")
+    make(["last.h5"])
+    shutil.rmtree("old")
+    assert make(["last.h5"], classes=["cat"]).rows == 10
 
 
 def test_rows_are_not_lost_where_their_folder_is_called_otherwise(here):

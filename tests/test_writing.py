@@ -8,7 +8,9 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+from contextlib import nullcontext
 
 import pytest
 
@@ -208,6 +210,24 @@ def test_links_of_ones_own_are_followed_and_stay(tmp_path):
         assert (tmp_path / "three").read_text() == text
     assert (tmp_path / "one").is_symlink()
     assert target(tmp_path / "three") == str(tmp_path / "three")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root, to be others")
+def test_a_file_that_only_its_owner_may_replace_is_refused():
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        path = os.path.join(folder, "file")
+        with open(path, "w") as file:
+            file.write("of its kind")
+        os.chown(path, 65532, -1)
+        os.chown(folder, 65533, -1)
+        for mode, user, refused in ((0o1777, 65534, True), (0o777, 65534, False), (0o1777, 65532, False)):
+            os.chmod(folder, mode)
+            os.seteuid(user)
+            try:
+                with pytest.raises(ValueError, match="only its owner may replace it") if refused else nullcontext():
+                    check_replaceable(path, "a file", lambda file: True)
+            finally:
+                os.seteuid(0)
 
 
 def test_links_in_a_circle_are_refused(tmp_path):

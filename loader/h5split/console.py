@@ -98,11 +98,14 @@ def reader_may_leave() -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:
         discard_output()
+    except OSError as error:
+        discard_output(1)
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
-def discard_output() -> None:
-    """Have nobody told any more, as nobody is there: else Python complains at its end."""
-    for descriptor in (1, 2):
+def discard_output(*descriptors: int) -> None:
+    """Have nobody told any more, on stdout and stderr or one of them; else Python complains at its end."""
+    for descriptor in descriptors or (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 

@@ -118,6 +118,7 @@ class PackedImages:
         header: Where everything is in the file, and its settings.
         images: uint8 (N, H, W, C), read-only; a slice of it is a view of the file.
         labels: int32 (N,), indices into `class_names`.
+        numbers: The same, to copy from. Not to be handed out: `labels` is for that.
         class_names: K names, in the order of their numbers.
         filenames: N paths, decoded when asked for.
         columns: Name -> N texts.
@@ -145,6 +146,7 @@ class PackedImages:
         self.images: NDArray[np.uint8] = self.file.array(header.images)
         self._pixels: NDArray[np.uint8] = self.file.array(header.images, pristine=True)
         self.labels: NDArray[np.int32] = self.file.array(header.labels)
+        self.numbers: NDArray[np.int32] = self.file.array(header.labels, pristine=True)
         self.class_names = header.class_names
         self.filenames = Texts(self.file.array(header.filenames))
         self.columns: Mapping[str, Texts] = {
@@ -166,13 +168,13 @@ class PackedImages:
 
     def __getitem__(self, row: int) -> tuple[NDArray[np.uint8], int]:
         self.check_unchanged()
-        return self._pixels[row].copy(), int(self.labels[row])
+        return self._pixels[row].copy(), int(self.numbers[row])
 
     def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[np.uint8], int]]:
         """The rows of a batch, as `(uint8 (H, W, C), label)` each, gathered in one go."""
         at = np.asarray(rows, np.int64)
         self.check_unchanged()
-        return list(zip(self._pixels[at], self.labels[at].tolist(), strict=True))
+        return list(zip(self._pixels[at], self.numbers[at].tolist(), strict=True))
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], int]]:
         return (self[row] for row in range(len(self)))

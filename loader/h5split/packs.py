@@ -160,9 +160,9 @@ class Packs:
 
     def _merged_labels(self) -> NDArray[np.int32]:
         if len(self.packs) == 1:
-            return self.packs[0].labels
+            return self.packs[0].numbers
         number = {name: index for index, name in enumerate(self.class_names)}
-        merged = [np.array([number[name] for name in pack.class_names], np.int32)[pack.labels] for pack in self.packs]
+        merged = [np.array([number[name] for name in pack.class_names], np.int32)[pack.numbers] for pack in self.packs]
         return np.concatenate(merged)
 
     def _merged_columns(self) -> dict[str, Texts]:

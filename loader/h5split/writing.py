@@ -236,12 +236,21 @@ def _hindrance(path: str, proves: Callable[[BinaryIO], bool]) -> str | None:
     if not stat.S_ISREG(mode):
         return _KINDS.get(stat.S_IFMT(mode), "no file")
     try:
+        if _is_guarded(path):
+            return "a file of another user, in a folder where only its owner may replace it"
         with open(path, "rb", opener=lambda name, _: os.open(name, _READ)) as file:
             return _unproven(file, proves)
     except FileNotFoundError:  # removed meanwhile
         return None
     except OSError as error:
         return f"a file that cannot be opened ({error.strerror})"
+
+
+def _is_guarded(path: str) -> bool:
+    """Whether the sticky bit of its folder keeps this user from replacing a file."""
+    folder = os.stat(os.path.dirname(path) or os.curdir)
+    mine = (0, folder.st_uid, os.lstat(path).st_uid)
+    return hasattr(os, "geteuid") and bool(folder.st_mode & stat.S_ISVTX) and os.geteuid() not in mine
 
 
 def _unproven(file: BinaryIO, proves: Callable[[BinaryIO], bool]) -> str | None:

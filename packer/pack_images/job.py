@@ -76,7 +76,7 @@ def make_plan(
         OSError: A folder cannot be read.
     """
     found = scan(sources, settings.labels, manifests=manifests, reader=reader, classes=settings.classes)
-    found = without_known(found, output)
+    found = without_known(found, output, settings.pixels)
     if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):  # folders have each file once
         check_once(found)
     read_by_others = [os.fspath(source) for source in sources] if reader else []
@@ -108,7 +108,7 @@ def _agreed(path: str, how: Pixels) -> Shape:
 def _disagreement(path: str, name: str, there: object, wanted: object) -> str:
     return (
         f"{path} was packed with {name} {there}, this run asks for {wanted}; "
-        f"give --{name} {there}, or pack its folders again"
+        f"give --{name} {there}, or pack its folders again, without it as a SOURCE"
     )
 
 
@@ -162,7 +162,8 @@ class Job:
 
         Raises:
             PackError: The output is something else, sizes differ, or nothing can be decoded; nothing is left behind.
-            UnfinishedError: The disk is full, or another run is at this output. What is done is kept.
+            UnfinishedError: The disk is full, another run is at this output, a pack among the sources has changed, rows
+                of the output would be lost, or, with `strict`, an image cannot be decoded. What is done is kept.
         """
         old, versions = find_old(self.output), packed_by()
         partial = Partial(
@@ -177,7 +178,7 @@ class Job:
             reused = old.file if self.reuse and old is not None and old.reusable(self.plan, versions) else None
             with contextlib.nullcontext() if pool.remote else partial.flushed_behind():
                 filled = self._fill(partial, pool, progress, reused)
-            tables = self._finish(partial, pool.remote, old, sorted(filled.failures), versions)
+            tables, again = self._finish(partial, pool.remote, old, sorted(filled.failures), versions)
         except UnfinishedError:
             if not partial.records()["done"].any():
                 partial.discard()
@@ -191,7 +192,7 @@ class Job:
             ) from error
         finally:
             partial.close()
-        return self._summary(tables, filled, partial.restarts, time.monotonic() - started)
+        return self._summary(tables, filled, partial.restarts, again, time.monotonic() - started)
 
     def _finish(
         self,
@@ -200,19 +201,21 @@ class Job:
         old: Old | None,
         failures: Sequence[tuple[int, str]],
         versions: Mapping[str, str],
-    ) -> Tables:
-        """Close gaps, seal and publish."""
+    ) -> tuple[Tables, list[str]]:
+        """Close gaps, seal and publish; the tables, and what a user should know of the rows."""
         partial.hold()
         if remote:
             self._check_written(partial, failures)
         rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)
         tables = self._tables(partial, rows, failures, versions)
+        again: list[str] = []
         if old is not None:
             old.check_kept(self.plan, tables, failures)
+            again += old.added_again([self.plan.sources.paths[row] for row in rows.tolist()], tables)
         partial.move(rows)
         _sealing().seal(partial.descriptor, (len(rows), *self.plan.shape), tables)
         partial.publish()
-        return tables
+        return tables, again
 
     def _fill(self, partial: Partial, pool: Pool, progress: Progress | None, reuse: PackFile | None) -> Filled:
         """Have every row written; what became of them all."""
@@ -267,7 +270,9 @@ class Job:
         )
         return tables
 
-    def _summary(self, tables: Tables, filled: Filled, restarted: bool, seconds: float) -> Summary:
+    def _summary(
+        self, tables: Tables, filled: Filled, restarted: bool, warnings: Sequence[str], seconds: float
+    ) -> Summary:
         counts = np.bincount(tables.labels, minlength=len(tables.class_names)).tolist()
         mixed, plain = duplicates(tables.digests, tables.labels)
         return Summary(
@@ -278,7 +283,7 @@ class Job:
             skipped=tables.skipped,
             losses=described(tables.losses, [tables.filenames[row] for row in tables.losses["rows"].tolist()]),
             passed_over=self.plan.sources.passed_over,
-            warnings=self.plan.warnings,
+            warnings=[*self.plan.warnings, *warnings],
             duplicates=[tuple(sorted(tables.filenames[row] for row in group)) for group in (*mixed, *plain)],
             conflicting=len(mixed),
             decoded=filled.rows - filled.kept - filled.copied - len(filled.failures),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -18,13 +19,13 @@ from h5split.machine import cores
 from h5split.rows import digest_keys
 from h5split.writing import check_replaceable, target
 from pack_images import versions
-from pack_images.errors import PackError, UnfinishedError
+from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.sources import PackedRow, PackFile, Sources, pack_file
 
 if TYPE_CHECKING:
     from h5split.images import PackedImages
     from h5split.sealing import Tables
-    from pack_images.plan import Plan
+    from pack_images.plan import Pixels, Plan
 
 _Failures = Sequence[tuple[int, str]]  # row and reason, as `Filled` has them
 
@@ -63,9 +64,17 @@ class Old:
         if 2 * np.count_nonzero(gone) < len(gone):
             return
         there = {*tables.filenames}
+        asked_for = plan.settings.classes
         unread = {plan.sources.filenames[row] for row, reason in failures if reason.startswith("cannot be read")}
-        names = [name for name in self.images.filenames.take(np.flatnonzero(gone)) if name not in there]
-        lost = [name for name in names if name in unread or not os.path.exists(name)]
+        rows = np.flatnonzero(gone)
+        labels = [self.images.class_names[label] for label in self.images.labels[rows].tolist()]
+        lost = [
+            name
+            for name, label in zip(self.images.filenames.take(rows), labels, strict=True)
+            if name not in there
+            and (asked_for is None or label in asked_for)
+            and (name in unread or not os.path.exists(name))
+        ]
         if 2 * len(lost) >= len(gone):
             path = self.file.path
             found = f"{len(lost):,} missing or unreadable, such as {lost[0]}"
@@ -74,6 +83,25 @@ class Old:
                 f"{path} as a SOURCE too, to be rid of them remove {path} first (what was packed instead is kept in "
                 f"{path}.partial)"
             )
+
+    def added_again(self, paths: Sequence[str | PackedRow], tables: Tables) -> Iterator[str]:
+        """A line on files that were added to its rows though it has them under other names, if there are any.
+
+        Args:
+            paths: What each row of the new pack was made of.
+            tables: Of the new pack.
+        """
+        packs = {path.pack for path in paths if isinstance(path, PackedRow)}
+        ours = {pack for pack in packs if _is_same_file(pack.path, self.file.path)}
+        kept = np.array([_pack_of(path) in ours for path in paths], np.bool_)
+        if not kept.any():
+            return
+        added = np.flatnonzero(~kept)
+        keys = digest_keys(tables.digests)
+        again = added[np.isin(keys[added], keys[kept])]
+        if len(again):
+            files, such_as = count(len(again), "file"), tables.filenames[int(again[0])]
+            yield f"{files} added to {self.file.path} that it has under other names, byte for byte, such as {such_as}"
 
 
 def output_path(output: str | os.PathLike[str]) -> str:
@@ -86,7 +114,10 @@ def output_path(output: str | os.PathLike[str]) -> str:
     try:
         path = target(output)
         if not path or os.path.isdir(path):
-            raise ValueError(f"{path}: expected a file to write, found a folder; give a name such as images.h5")
+            found = "a folder" if path else "no name"
+            raise ValueError(
+                f"{path or '--output'}: expected a file to write, found {found}; give one such as images.h5"
+            )
         check_replaceable(path, "a pack", is_pack)
     except FileNotFoundError:
         pass  # a folder that is not there: said where files are made in it
@@ -109,12 +140,18 @@ def find_old(path: str) -> Old | None:
     return Old(file, PackedImages(path))
 
 
-def without_known(found: Sources, output: str | None) -> Sources:
+def without_known(found: Sources, output: str | None, how: Pixels) -> Sources:
     """The sources without what the output holds already, where it is one of them.
+
+    A row whose file is missing or unreadable now is kept, and the file passed over.
+
+    Args:
+        found: All sources.
+        output: The output.
+        how: What a picture may cost.
 
     Raises:
         PackError: A file has the name of one of its rows, and other bytes or another label.
-        OSError: A file cannot be read.
     """
     packs = {path.pack for path in found.paths if isinstance(path, PackedRow)}
     ours = {pack for pack in packs if output is not None and _is_same_file(pack.path, output)}
@@ -122,37 +159,43 @@ def without_known(found: Sources, output: str | None) -> Sources:
         return found
     keys = _whole_paths(found.filenames)
     rows = {key: at for at, (key, path) in enumerate(zip(keys, found.paths, strict=True)) if _pack_of(path) in ours}
-    again = [at for at, key in enumerate(keys) if rows.get(key, at) != at]
-    digests = _Digests(packs)
+    again = [at for at, key in enumerate(keys) if key in rows and _pack_of(found.paths[at]) not in ours]
+    digests = _Digests(packs, how)
     with ThreadPoolExecutor(cores()) as executor:
         pairs = [(found.paths[at], found.paths[rows[keys[at]]]) for at in again]
         for at, is_same in zip(again, executor.map(digests.agree, pairs), strict=True):
             _check_known(found, at, rows[keys[at]], is_same)
     found.passed_over.extend((found.filenames[at], f"its row is in {output} already") for at in again)
+    kept = sum(_pack_of(path) in ours for path in found.paths)
+    found.notes.append(
+        f"{output} is a SOURCE too: its {count(kept, 'row')} are kept, also of files that are gone or moved"
+    )
     return found.take(np.delete(np.arange(len(found)), again).tolist())
 
 
 class _Digests:
     """The SHA-256 of files, and of those that rows of packs were made of."""
 
-    def __init__(self, packs: Iterable[PackFile]) -> None:
+    def __init__(self, packs: Iterable[PackFile], how: Pixels) -> None:
         from h5split.images import PackedImages
 
+        self._how = how
         self._of_rows = {pack: PackedImages(pack.path).digests for pack in packs}
 
     def agree(self, pair: tuple[str | PackedRow, PackedRow]) -> bool:
-        """Whether a source has the bytes that a row was made of; a file that is not there has no others."""
+        """Whether a source has the bytes that a row was made of; a file that cannot be read has no others."""
         try:
             return self._of(pair[0]) == self._of(pair[1])
-        except FileNotFoundError:
+        except DecodeError:
             return True
 
     def _of(self, path: str | PackedRow) -> bytes:
+        from pack_images.fill import read  # loads decoders, which this process does not need otherwise
+
         if isinstance(path, PackedRow):
             digest: bytes = self._of_rows[path.pack][path.row].tobytes()
             return digest
-        with open(path, "rb", buffering=0) as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        return hashlib.sha256(read(path, self._how)[0]).digest()
 
 
 def _check_known(found: Sources, at: int, row: int, is_same: bool) -> None:
@@ -256,7 +299,9 @@ def missing(found: Sources, tables: Collection[str]) -> list[str]:
 def _hint(path: str) -> str:
     """What is wrong with a table that names this file, which is not there."""
     folder, name = os.path.split(path)
-    names = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = sorted(os.listdir(folder or "."))
     there = next((entry for entry in names if os.path.splitext(entry)[0] == name), None)
     if there is None:
         return "--root says where the paths of a manifest start from"

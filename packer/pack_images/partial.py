@@ -95,8 +95,8 @@ class Partial:
         self._pixels = -1
         self._journal = _locked(self.place.journal, output)
         try:
-            left = _identity_left(self.place.pixels)
             is_new = os.fstat(self._journal).st_size == 0
+            left = _identity_left(self.place.pixels, is_new)
             self.continues = left in (identity, _WHOLE) and is_of(self._journal, identity)
             self.restarts = left is not None and not is_new and not self.continues
             if not self.continues:
@@ -242,7 +242,8 @@ class Partial:
     def _begin_anew(self) -> None:
         """New files, not emptied ones: whoever still writes to the old ones writes to nothing."""
         while os.path.lexists(self.place.pixels) or os.fstat(self._journal).st_size:
-            for path, proves in ((self.place.pixels, _is_partial), (self.place.journal, _is_journal)):
+            is_new = os.fstat(self._journal).st_size == 0
+            for path, proves in ((self.place.pixels, _proof_of(is_new)), (self.place.journal, _is_journal)):
                 _check_ours(path, proves)
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
@@ -326,9 +327,14 @@ def _marked(mark: bytes, identity: str) -> bytes:
     return mark + identity.encode() + b"\n"
 
 
-def _identity_left(path: str) -> str | None:
-    """The identity of the plan that pixels left here are of: `_WHOLE` of a file that was sealed; None of no file."""
-    _check_ours(path, _is_partial)
+def _identity_left(path: str, is_new: bool) -> str | None:
+    """The identity of the plan that pixels left here are of: `_WHOLE` of a file that was sealed; None of no file.
+
+    Args:
+        path: Of the pixels.
+        is_new: Whether there was no journal beside them.
+    """
+    _check_ours(path, _proof_of(is_new))
     try:
         with open(path, "rb", buffering=0) as file:
             head = file.read(len(_PIXELS) + _LONGEST_IDENTITY)
@@ -351,8 +357,13 @@ def _check_ours(path: str, proves: Callable[[BinaryIO], bool]) -> None:
         raise PackError(str(error)) from error
 
 
-def _is_partial(file: BinaryIO) -> bool:
-    return file.read(len(_PIXELS)) == _PIXELS or is_pack(file)
+def _proof_of(is_new: bool) -> Callable[[BinaryIO], bool]:
+    """What proves that pixels are ours: their mark, or, beside a journal, that they were sealed."""
+
+    def is_partial(file: BinaryIO) -> bool:
+        return file.read(len(_PIXELS)) == _PIXELS or (not is_new and is_pack(file))
+
+    return is_partial
 
 
 def _is_journal(file: BinaryIO) -> bool:

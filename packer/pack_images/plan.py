@@ -227,7 +227,7 @@ class Plan:
     @property
     def warnings(self) -> list[str]:
         """What a user should know before it is packed, a line each."""
-        return [*self._class_warnings(), *self._size_warnings()]
+        return [*self.sources.notes, *self._class_warnings(), *self._size_warnings()]
 
     def _class_warnings(self) -> Iterator[str]:
         empty = [name for name, count in self.counts.items() if not count]
@@ -235,7 +235,9 @@ class Plan:
             yield f"classes without images, which keep their numbers: {_some(empty)}"
         others = self.sources.other_classes
         if others:
-            yield f"passed over: {sum(others.values()):,} images of classes that were not asked for: {_some([*others])}"
+            number = sum(others.values())
+            images = "image" if number == 1 else "images"
+            yield f"passed over: {number:,} {images} of classes that were not asked for: {_some([*others])}"
 
     def _size_warnings(self) -> Iterator[str]:
         """Each row of a column takes as much room as the longest."""

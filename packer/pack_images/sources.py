@@ -44,6 +44,7 @@ class Sources:
         class_names: Classes that were found, with images or without; those of `labels` need not be among them.
         class_orders: (pack, its class names) of each pack whose classes are in another order than the sorted one.
         other_classes: Class name -> images that are no rows here, as only some classes were asked for.
+        notes: What a user should know of how they were found, a line each.
     """
 
     filenames: list[str] = field(default_factory=list)
@@ -54,6 +55,7 @@ class Sources:
     class_names: list[str] = field(default_factory=list)
     class_orders: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     other_classes: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.filenames)
