@@ -360,9 +360,7 @@ def test_it_is_said_that_the_output_was_a_source_and_what_it_has_twice_now(here)
     summary = make(["out.h5", "older"])
     kept, twice = summary.warnings
     assert kept == "out.h5 is a SOURCE too: its 25 rows are kept, also of files that are gone or moved"
-    assert re.fullmatch(
-        r"25 files added to out\.h5 that it has under other names, .* such as older/.*png", twice
-    )
+    assert re.fullmatch(r"25 files added to out\.h5 that it has under other names, .* such as older/.*png", twice)
     assert summary.rows == 50
 
 
