@@ -6,6 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 . tools/environment.sh
+unset PYTHONDONTWRITEBYTECODE # tests start Python hundreds of times: compiling every module each time takes 50 ms
 
 use_environment dev,backends
 "$python" -m ruff format --check .

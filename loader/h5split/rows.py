@@ -290,6 +290,20 @@ def digest_keys(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(digests[:, :8]).view("<u8")[:, 0]
 
 
+def is_among(keys: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each key is one of the others: bool (N,). `np.isin` takes twice as long, and 10 ms to load.
+
+    Args:
+        keys: uint64 (N,).
+        others: uint64 (M,).
+    """
+    if not len(others):
+        return np.zeros(len(keys), np.bool_)
+    ascending = np.sort(others)
+    found: NDArray[np.bool_] = ascending[ascending.searchsorted(keys).clip(max=len(ascending) - 1)] == keys
+    return found
+
+
 def identical(digests: NDArray[np.uint8]) -> list[Rows]:
     """The groups of two or more rows with equal digests, each ascending, in the order of their first rows.
 
@@ -298,11 +312,9 @@ def identical(digests: NDArray[np.uint8]) -> list[Rows]:
     """
     words = np.ascontiguousarray(digests).view("<u8")
     keys = np.sort(words[:, 0])  # as `digest_keys`
-    repeated = np.unique(keys[1:][keys[1:] == keys[:-1]])
-    if not len(repeated):
+    rows = np.flatnonzero(is_among(words[:, 0], keys[1:][keys[1:] == keys[:-1]]))
+    if not len(rows):
         return []
-    at = np.searchsorted(repeated, words[:, 0]).clip(max=len(repeated) - 1)
-    rows = np.flatnonzero(repeated[at] == words[:, 0])
     rows = rows[np.lexsort(words[rows].T)]  # which is stable: equal rows stay ascending
     starts = np.flatnonzero(np.append(True, (words[rows[1:]] != words[rows[:-1]]).any(axis=1)))
     groups = [group for group in np.split(rows, starts[1:]) if len(group) > 1]

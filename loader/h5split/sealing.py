@@ -261,7 +261,8 @@ def _whole(array: NDArray[Any]) -> _Parts:
 
 def _fixed(texts: Sequence[str]) -> _Parts:
     """Texts as fixed-length arrays, tagged as UTF-8: bytes_ (N,). In parts, as one long text makes them large."""
-    longest = max((len(text) if text.isascii() else len(encode(text)) for text in texts), default=1)
+    is_ascii = all(map(str.isascii, texts))
+    longest = max(map(len, texts if is_ascii else map(encode, texts)), default=1)
     dtype = h5py.string_dtype("utf-8", max(1, longest))
     step = max(1, _PART_BYTES // dtype.itemsize)
     chunks = (texts[first : first + step] for first in range(0, len(texts), step))

@@ -20,7 +20,7 @@ from h5split.losses import Loss, losses_of
 from h5split.rows import digest_keys
 from pack_images.decode import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
-from pack_images.partial import (
+from pack_images.journal import (
     RECORD,
     has_name,
     is_of,
@@ -100,11 +100,12 @@ def _make(
         How many had which outcome; and (row, reason) of each that cannot be made.
     """
     earlier = np.frombuffer(bytes(records), RECORD)
+    done = earlier["done"].tolist()
     old = None if task.reuse is None or _has_changed(task.reuse) else _opened(task.reuse)
     became = Counter[_Outcome]()
     failures = []
     for index, (path, row) in enumerate(zip(task.paths, block, strict=True)):
-        is_whole = earlier[index]["done"] and _is_whole(earlier[index], row)
+        is_whole = done[index] and _is_whole(earlier[index], row)
         if is_whole and _is_of(earlier[index], path):
             became["kept"] += 1
             continue
@@ -284,7 +285,7 @@ class _OldPack:
     def copy(self, digest: bytes, row: NDArray[np.uint8]) -> int | None:
         """Copy the row whose source file has this digest, and say which; None when there is none, or it is damaged."""
         key = np.uint64(int.from_bytes(digest[:8], "little"))
-        at = int(np.searchsorted(self._keys, key))
+        at = int(self._keys.searchsorted(key))
         if at == len(self._keys) or self._keys[at] != key:
             return None
         found = int(self._order[at])
@@ -297,7 +298,7 @@ class _OldPack:
 
     def loss(self, index: int) -> Loss | None:
         """What the picture of a row lost."""
-        at = int(np.searchsorted(self._lossy, index))
+        at = int(self._lossy.searchsorted(index))
         if at == len(self._lossy) or self._lossy[at] != index:
             return None
         return next(losses_of(self.images.loss_table[at : at + 1]))

@@ -16,7 +16,7 @@ import numpy as np
 from h5split.console import count
 from h5split.format import is_pack
 from h5split.machine import cores
-from h5split.rows import digest_keys
+from h5split.rows import digest_keys, is_among
 from h5split.writing import check_replaceable, target
 from pack_images import versions
 from pack_images.errors import DecodeError, PackError, UnfinishedError
@@ -60,7 +60,7 @@ class Old:
         Raises:
             UnfinishedError: They would be lost.
         """
-        gone = ~np.isin(digest_keys(self.images.digests), digest_keys(tables.digests))
+        gone = ~is_among(digest_keys(self.images.digests), digest_keys(tables.digests))
         if 2 * np.count_nonzero(gone) < len(gone):
             return
         there = {*tables.filenames}
@@ -93,12 +93,12 @@ class Old:
         """
         packs = {path.pack for path in paths if isinstance(path, PackedRow)}
         ours = {pack for pack in packs if _is_same_file(pack.path, self.file.path)}
-        kept = np.array([_pack_of(path) in ours for path in paths], np.bool_)
-        if not kept.any():
+        if not ours:
             return
+        kept = np.array([_pack_of(path) in ours for path in paths], np.bool_)
         added = np.flatnonzero(~kept)
         keys = digest_keys(tables.digests)
-        again = added[np.isin(keys[added], keys[kept])]
+        again = added[is_among(keys[added], keys[kept])]
         if len(again):
             files, such_as = count(len(again), "file"), tables.filenames[int(again[0])]
             yield f"{files} added to {self.file.path} that it has under other names, byte for byte, such as {such_as}"

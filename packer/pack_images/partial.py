@@ -1,9 +1,8 @@
 """The file in the making: pixels and a journal beside the output, until both are whole.
 
 ``OUT.partial`` is the output itself before HDF5 is laid around its pixels (`h5split.format`). ``OUT.journal`` says
-which plan it follows and, for each row, what was written: 64 bytes a row behind a page of heading. Any process that
-is given a range of rows writes its pixels and then its records, at offsets of its own, so nothing is shared but the
-two files, and a run that ends early is continued by one that verifies what the journal claims.
+which plan it follows and, for each row, what was written (`journal`). So processes share nothing but the two files, and
+a run that ends early is continued by one that verifies what the journal claims.
 
 Both begin with a mark. Where the pixels' mark is, HDF5's own will be: it is written last of all, so the file is marked
 or a whole pack at any time. A file at one of these paths that is neither is somebody else's: it is left alone, and the
@@ -16,7 +15,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,40 +26,30 @@ from numpy.typing import NDArray
 
 from h5split.format import header_of, is_pack
 from h5split.interrupts import interrupts_held
-from h5split.losses import Loss
 from h5split.rows import Rows
 from h5split.writing import check_replaceable, sync_folder
 from pack_images.errors import PackError, UnfinishedError
+from pack_images.journal import (
+    HEADING,
+    MARK,
+    MARKS,
+    RECORD,
+    has_name,
+    is_of,
+    lock,
+    marked,
+    read_into,
+    read_records,
+    sync_data,
+    write_all,
+)
 from pack_images.plan import Place
 
-RECORD = np.dtype(
-    [
-        ("checksum", "<u8"),  # XXH3-64 of the row's pixels
-        ("stamp", "<i8"),  # of the source file's status
-        ("digest", "u1", 32),  # SHA-256 of its bytes
-        ("done", "u1"),  # 1 when the row is written
-        ("kinds", "u1"),  # what its picture lost, as `h5split.losses` has it: 0 for nothing
-        ("bits", "u1"),
-        ("kept", "<u2"),
-        ("levels", "<u4"),
-        ("", "V7"),
-    ]
-)
-HEADING = 4096  # bytes before the first record
-
-sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system that has none
-_PACKED = struct.Struct("<Qq32s?BBHI7x")  # a RECORD
-_JOURNALS = b"pack-images journal "  # of any version
-_JOURNAL = _JOURNALS + b"2\n"
 _PIXELS = b"pack-images partial 1\n"
 _LONGEST_IDENTITY = 256
 _WHOLE = "whole"
 _FLUSH_SECONDS = 0.05
 _HOLD_SECONDS = 60
-# A write of megabytes makes Linux look for megabytes of contiguous memory: 17 us a row of 12 KB at 4 MB a call, 2 to 3
-# at 256 KB.
-_WRITE_BYTES = 256 << 10
 _CHECK_BYTES = 4 << 20
 _COPY_BYTES = 64 << 20
 
@@ -158,7 +146,7 @@ class Partial:
         deadline = time.monotonic() + _HOLD_SECONDS
         while True:
             try:
-                return _lock(self._pixels, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock(self._pixels, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise UnfinishedError(
@@ -265,10 +253,10 @@ class Partial:
         identity = self.place.identity
         try:
             for descriptor, mark, total in (
-                (self._journal, _JOURNAL, HEADING + self._rows * RECORD.itemsize),
+                (self._journal, MARK, HEADING + self._rows * RECORD.itemsize),
                 (self._pixels, _PIXELS, size),
             ):
-                write_all(descriptor, _marked(mark, identity), 0)
+                write_all(descriptor, marked(mark, identity), 0)
                 sync_data(descriptor)  # or the file is, after a power cut, nobody's
                 os.ftruncate(descriptor, max(total, os.fstat(descriptor).st_size))
                 if hasattr(os, "posix_fallocate"):
@@ -291,40 +279,6 @@ class Partial:
             if os.fstat(self._journal).st_size == 0 and has_name(self._journal, self.place.journal):
                 os.unlink(self.place.journal)
         self.close()
-
-
-def has_name(descriptor: int, path: str) -> bool:
-    """Whether a file that is open has this name, itself and not by a link."""
-    try:
-        return descriptor >= 0 and os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except FileNotFoundError:
-        return False
-
-
-def share(pixels: int) -> None:
-    """Lock the pixels together with all who write rows, until they are closed; whoever publishes them waits for it."""
-    _lock(pixels, fcntl.LOCK_SH)
-
-
-def _lock(descriptor: int, how: int) -> None:
-    """Lock a file, where its file system has locks."""
-    try:
-        fcntl.flock(descriptor, how)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-
-
-def is_of(journal: int, identity: str) -> bool:
-    """Whether a journal is that of the plan with this identity."""
-    mark = _marked(_JOURNAL, identity)
-    found = bytearray(len(mark))
-    read_into(journal, found, 0)
-    return found == mark
-
-
-def _marked(mark: bytes, identity: str) -> bytes:
-    return mark + identity.encode() + b"\n"
 
 
 def _identity_left(path: str, is_new: bool) -> str | None:
@@ -367,42 +321,7 @@ def _proof_of(is_new: bool) -> Callable[[BinaryIO], bool]:
 
 
 def _is_journal(file: BinaryIO) -> bool:
-    return file.read(len(_JOURNALS)) == _JOURNALS
-
-
-def read_records(journal: int, first: int, count: int) -> bytearray:
-    """The bytes of `count` RECORDs from row `first` on."""
-    records = bytearray(count * RECORD.itemsize)
-    read_into(journal, records, HEADING + first * RECORD.itemsize)
-    return records
-
-
-def pack_record(
-    records: bytearray, index: int, checksum: int = 0, stamp: int = 0, digest: bytes = b"", loss: Loss | None = None
-) -> None:
-    """Set the record of a row that is done, or, without a digest, of one that is not."""
-    lost = (loss.kinds, loss.bits, loss.kept, loss.levels) if loss else (0, 0, 0, 0)
-    _PACKED.pack_into(records, index * _PACKED.size, checksum, stamp, digest, bool(digest), *lost)
-
-
-def write_records(journal: int, first: int, records: bytearray) -> None:
-    """Write records from row `first` on."""
-    write_all(journal, records, HEADING + first * RECORD.itemsize)
-
-
-def write_all(descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`, in pieces."""
-    view = memoryview(data).cast("B")
-    while view:
-        count = os.pwrite(descriptor, view[:_WRITE_BYTES], offset)
-        view, offset = view[count:], offset + count
-
-
-def read_into(descriptor: int, out: bytearray | memoryview, offset: int) -> None:
-    """Fill `out` from `offset` on; a call may give less. What the file is too short for stays as it is."""
-    view = memoryview(out)
-    while view and (count := os.preadv(descriptor, [view], offset)):
-        view, offset = view[count:], offset + count
+    return file.read(len(MARKS)) == MARKS
 
 
 def _locked(path: str, output: str) -> int:
@@ -421,7 +340,7 @@ def _locked(path: str, output: str) -> int:
             found = "one that takes no files" if os.path.isdir(folder) else "nothing there"
             raise UnfinishedError(f"{output}: expected a folder {folder} to write to, found {found}") from None
         try:
-            _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             raise UnfinishedError(

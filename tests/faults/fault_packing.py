@@ -48,7 +48,7 @@ from preloading import EVERY, Trap, compiled
 from conftest import pixels_of
 from h5split import PackedImages
 from h5split.verify import verify
-from pack_images.partial import HEADING, RECORD
+from pack_images.journal import HEADING, RECORD
 
 NOBODY = 65534
 COUNTS = {"cat": 90, "dog": 150, "emu": 40}
