@@ -15,7 +15,9 @@ import sys
 import tempfile
 import tracemalloc
 import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,18 @@ from h5split import PackedImages, SplitSequence, write_split
 @pytest.fixture
 def sequence(packed):
     return SplitSequence(packed, batch_size=8)
+
+
+def order_of(sequence, epoch):
+    """The file names of an epoch, in order, by a sequence of one's own."""
+    (equal,) = sequence.split()
+    equal.epoch = epoch
+    return equal.get_filenames(range(len(equal.delivered)))
+
+
+def assert_rows_are(images, names):
+    """Images are those of the first of these names."""
+    assert np.array_equal(images, [pixels_of(name) for name in names[: len(images)]])
 
 
 def test_a_pass_delivers_every_row_once_with_its_label_and_name(sequence):
@@ -245,14 +259,15 @@ def test_without_auto_shuffle_every_epoch_is_the_same(sequence):
         assert names_of(sequence) == names_of(sequence)
 
 
-def test_a_pass_broken_off_does_not_advance_the_epoch(sequence):
+def test_a_pass_broken_off_is_an_epoch_too(sequence):
     sequence.set(auto_shuffle=True)
-    for index, _ in enumerate(sequence):
+    first = order_of(sequence, 0)
+    for index, (images, _) in enumerate(sequence):
+        assert_rows_are(images, first[8 * index :])
         if index == 5:
             break
-    whole = names_of(sequence)
-    assert sequence.epoch == 0
-    assert len(set(whole)) == 100
+    assert names_of(sequence) == order_of(sequence, 1)
+    assert sequence.epoch == 1
 
 
 def test_names_stay_right_until_the_next_pass(sequence):
@@ -283,7 +298,6 @@ def test_threads_see_one_order_in_a_pass(packed):
     sequence = SplitSequence(packed, batch_size=1, auto_shuffle=True)
     with ThreadPoolExecutor(8) as executor:
         for _ in range(20):
-            sequence.begin()
             batches = list(executor.map(sequence.__getitem__, range(100)))
             names = sequence.get_filenames(range(100))
             assert len(set(names)) == 100
@@ -292,13 +306,58 @@ def test_threads_see_one_order_in_a_pass(packed):
     assert sequence.epoch == 19
 
 
-def test_a_look_ahead_does_not_end_an_epoch(packed):
-    sequence = SplitSequence(packed, batch_size=64, auto_shuffle=True)
-    sequence.begin(counts=False)
+def test_a_loop_over_items_is_a_pass_and_the_next_loop_the_next_epoch(sequence):
+    sequence.set(auto_shuffle=True)
+    for epoch in range(3):
+        for index in range(len(sequence)):
+            assert_rows_are(sequence[index][0], order_of(sequence, epoch)[8 * index :])
+        assert sequence.get_filenames(range(100)) == order_of(sequence, epoch)
+        assert sequence.epoch == epoch
+
+
+def test_a_loop_over_items_keeps_its_order_whatever_comes_between(sequence):
+    sequence.set(auto_shuffle=True)
+    for index in range(len(sequence)):
+        assert_rows_are(sequence[index][0], order_of(sequence, 0)[8 * index :])
+        if index == 3:
+            next(iter(sequence))
+            names_of(sequence)
+        if index == 5:
+            len(sequence), sequence.epoch, sequence.state(), sequence.set(verbose=False)
+    assert_rows_are(sequence[0][0], order_of(sequence, 3))
+
+
+def test_items_show_a_whole_pass_once_more(sequence):
+    sequence.set(auto_shuffle=True)
+    for epoch in range(3):
+        names = names_of(sequence)
+        for index in (7, 0, 7):
+            assert_rows_are(sequence[index][0], names[8 * index :])
+        assert sequence.get_filenames(range(100)) == names
+        assert (sequence.epoch, sequence.state()["epoch"], sequence.state()["batch"]) == (epoch, epoch + 1, 0)
+
+
+def test_a_loop_that_is_ended_is_followed_by_the_next_epoch(sequence):
+    sequence.set(auto_shuffle=True)
+    for epoch in range(3):
+        for index in range(4):
+            assert_rows_are(sequence[index][0], order_of(sequence, epoch)[8 * index :])
+        sequence.on_epoch_end()
+        sequence.on_epoch_end()
+
+
+def test_limited_passes_come_to_every_row(sequence):
+    sequence.set(auto_shuffle=True)
+    seen = Counter(image.tobytes() for _ in range(30) for images, _ in islice(sequence, 3) for image in images)
+    assert len(seen) == 100
+
+
+def test_names_are_those_of_the_batch_in_hand(sequence):
+    sequence.set(auto_shuffle=True)
     for _ in range(3):
-        sequence[0], sequence[1]
-    assert len(names_of(sequence)) == 100
-    assert sequence.epoch == 0
+        names_of(sequence)
+        images, _ = next(iter(sequence))
+        assert_rows_are(images, sequence.get_filenames(range(8)))
 
 
 def test_the_cap_rotates(sequence):
@@ -675,15 +734,13 @@ def test_batches_asked_for_in_another_order_are_a_state_of_none(packed):
     assert (sequence.state()["epoch"], sequence.state()["batch"]) == (1, 0)
 
 
-def test_a_look_ahead_is_a_state_of_no_batch(packed):
+def test_showing_a_pass_once_more_is_a_state_of_no_batch(packed):
     sequence = SplitSequence(packed, batch_size=8, auto_shuffle=True)
     epochs_of(sequence, 2)
-    sequence.begin(counts=False)
     for _ in range(2):
-        sequence[0]
+        sequence[0]  # shows the pass that was delivered
         assert (sequence.state()["epoch"], sequence.state()["batch"]) == (2, 0)
-    sequence.begin()
-    sequence[0]
+    next(iter(sequence))
     assert (sequence.state()["epoch"], sequence.state()["batch"]) == (2, 1)
 
 
@@ -726,14 +783,14 @@ def test_a_restored_sequence_goes_on_after_pickling_and_after_other_settings(pac
     assert again.state()["epoch"] == 5
 
 
-def test_begin_after_restoring_begins_where_iteration_does(packed):
+def test_an_iterator_that_is_not_used_begins_no_pass(packed):
     sequence = SplitSequence(packed, batch_size=8, auto_shuffle=True)
-    whole = [names_of(sequence) for _ in range(3)]
-    sequence.restore({**sequence.state(), "epoch": 1, "batch": 12})
-    assert sequence.begin_epoch() == 1
-    images, _ = sequence.fetch(1, 0, 13)
-    assert_rows_are_who_they_say(images, [name.split("/")[-2] for name in whole[1]], whole[1])
-    assert names_of(sequence) == whole[2]
+    names_of(sequence)
+    state = sequence.state()
+    iterator = iter(sequence)
+    assert sequence.state() == state
+    assert_rows_are(next(iterator)[0], order_of(sequence, 1))
+    assert (sequence.state()["epoch"], sequence.state()["batch"]) == (1, 1)
 
 
 # --- passes ----------------------------------------------------------------------------------------------------------
@@ -774,6 +831,7 @@ def test_setting_the_epoch_during_a_pass_begins_that_epoch(sequence):
         sequence.epoch = number
         assert_rows_are_who_they_say(sequence[1][0], [name.split("/")[-2] for name in third[8:16]], third[8:16])
         assert sum(len(images) for images, _ in iterator) == 92
+        sequence.epoch = number
         assert names_of(sequence) == third
 
 
@@ -802,22 +860,22 @@ def test_a_setting_that_is_refused_changes_nothing(sequence):
         assert len(names_of(sequence)) == 100
 
 
-def test_two_iterators_at_once_are_both_right(sequence):
+def test_iterators_at_one_time_are_passes_of_their_own(sequence):
     sequence.set(auto_shuffle=True)
-    for epoch in range(3):
-        for (images, labels), (again, too) in zip(sequence, sequence, strict=True):
-            assert np.array_equal(images, again)
-            assert np.array_equal(labels, too)
-        assert sequence.epoch == epoch
-    first = iter(sequence)
-    held = [next(first) for _ in range(3)]
-    names = names_of(sequence)
-    held.extend(first)
-    assert np.array_equal(np.concatenate([images for images, _ in held]), [pixels_of(name) for name in names])
-    assert len(set(names_of(sequence))) == 100
+    for first in (0, 2):
+        pairs = list(zip(sequence, sequence, strict=True))
+        for place in (0, 1):
+            images = np.concatenate([pair[place][0] for pair in pairs])
+            assert_rows_are(images, order_of(sequence, first + place))
+    outer = iter(sequence)
+    held = [next(outer) for _ in range(3)]
+    assert names_of(sequence) == order_of(sequence, 5)
+    held.extend(outer)
+    assert_rows_are(np.concatenate([images for images, _ in held]), order_of(sequence, 4))
+    assert names_of(sequence) == order_of(sequence, 6)
 
 
-def test_iterators_that_are_abandoned_end_nothing(sequence):
+def test_iterators_that_are_abandoned_leave_the_next_pass_whole(sequence):
     sequence.set(auto_shuffle=True)
     iter(sequence)
     iterators = [iter(sequence) for _ in range(3)]
@@ -825,8 +883,7 @@ def test_iterators_that_are_abandoned_end_nothing(sequence):
         next(iterator)
         next(iterator)
     del iterators
-    assert len(set(names_of(sequence))) == 100
-    assert sequence.epoch == 0
+    assert names_of(sequence) == order_of(sequence, 3)
 
 
 def test_threads_that_iterate_each_see_a_whole_pass(packed):

@@ -24,7 +24,7 @@ from conftest import (
 )
 from h5split import FormatError, PackedImages, SplitSequence
 from h5split.images import Joined, Texts
-from h5split.passes import Order
+from h5split.epochs import Order
 from h5split.readahead import ReadAhead
 
 FIRST = names_in("a", {"cat": 20, "dog": 30, "emu": 7})
@@ -380,8 +380,8 @@ def test_packs_of_one_relative_path_in_two_folders_are_read_ahead_each_for_itsel
         sequence.add_file("own.h5")
     order = Order(np.arange(45)[::-1], 4)
     ahead = ReadAhead(sequence.packs, order)
-    for batch in range(len(order)):
-        ahead.before(batch)
+    for batch in range(order.batches):
+        ahead(batch)
     assert sorted(names_of(sequence)) == sorted(sequence.filenames)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -451,3 +453,136 @@ def test_an_order_changed_in_the_middle_of_an_epoch_waits_for_the_next(packed):
     model.fit(sequence, epochs=3, callbacks=[Meddler()], verbose=0)
     for names in passes_of(sequence, model.trained):
         assert_every_row_once(sequence, names)
+
+
+# --- passes within passes ---------------------------------------------------------------------------------------------
+
+
+class AtBatches(keras.callbacks.Callback):
+    """Does something after some batches of every epoch."""
+
+    def __init__(self, action, *batches):
+        super().__init__()
+        self.action, self.batches = action, batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch in self.batches:
+            self.action()
+
+
+@pytest.fixture
+def shuffled(packed):
+    return H5SplitSequence(packed, batch_size=8, auto_shuffle=True)
+
+
+BETWEEN = {
+    "evaluate": lambda sequence: Watcher().evaluate(sequence, verbose=0),
+    "predict": lambda sequence: assert_names_match_predictions(sequence, Watcher()),
+    "an iterator": lambda sequence: next(iter(sequence)),
+    "num_batches": lambda sequence: (sequence.num_batches, len(sequence), sequence.epoch, sequence.state()),
+    "items": lambda sequence: (sequence[3], sequence[0]),
+    "settings": lambda sequence: sequence.set(batch_size=7 if sequence.settings.batch_size == 8 else 8),
+}
+
+
+@pytest.mark.parametrize("with_validation", [False, True], ids=["alone", "with validation"])
+@pytest.mark.parametrize("between", BETWEEN)
+def test_an_epoch_of_fit_keeps_its_order_whatever_a_callback_does(shuffled, between, with_validation):
+    validation = H5SplitSequence(shuffled.packs.packs[0].path, batch_size=8, auto_shuffle=True)
+    model = Watcher()
+    model.fit(
+        shuffled,
+        epochs=3,
+        shuffle=False,
+        callbacks=[AtBatches(lambda: BETWEEN[between](shuffled), 2, 5)],
+        validation_data=validation if with_validation else None,
+        verbose=0,
+    )
+    names = rows_seen(shuffled, model.trained)
+    epochs = [names[start : start + 100] for start in (0, 100, 200)]
+    assert [len(set(epoch)) for epoch in epochs] == [100, 100, 100]
+    assert len(set(map(tuple, epochs))) == 3
+    if with_validation:
+        assert passes_of(validation, model.tested) == [order_of(validation, epoch) for epoch in range(3)]
+
+
+def test_names_after_a_limited_prediction_are_those_of_its_batches(shuffled):
+    for _ in range(3):
+        predictions = Watcher().predict(shuffled, steps=2, verbose=0)
+        names = shuffled.get_filenames(range(16))
+        assert [pixels_of(name).reshape(-1).tolist() for name in names] == predictions.astype(np.uint8).tolist()
+
+
+def test_a_fit_of_a_few_steps_sees_other_rows_each_time(shuffled):
+    seen = set()
+    for _ in range(20):
+        model = Watcher()
+        model.fit(shuffled, steps_per_epoch=3, verbose=0)
+        seen.update(rows_seen(shuffled, model.trained))
+    assert len(seen) == 100
+
+
+class Wrapper(keras.utils.PyDataset):
+    """Another data set around a sequence, which tells it nothing."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __getitem__(self, index):
+        return self.inner[index]
+
+
+def test_a_wrapper_that_forwards_nothing_gets_new_epochs(shuffled):
+    model = Watcher()
+    model.fit(Wrapper(shuffled), epochs=3, shuffle=False, verbose=0)
+    passes = passes_of(shuffled, model.trained)
+    assert len(set(map(tuple, passes))) == 3
+    for names in passes:
+        assert_every_row_once(shuffled, names)
+
+
+def test_a_subclass_with_items_of_its_own_is_used_by_fit_and_by_iteration(packed):
+    class Negative(H5SplitSequence):
+        def __getitem__(self, index):
+            images, labels = super().__getitem__(index)
+            return 255 - images, labels
+
+    sequence = Negative(packed, batch_size=8, auto_shuffle=True)
+    model = Watcher()
+    model.fit(sequence, epochs=2, shuffle=False, verbose=0)
+    batches = [(255 - images, labels) for images, labels in [*model.trained, *sequence]]
+    assert passes_of(sequence, batches) == [order_of(sequence, epoch) for epoch in range(3)]
+
+
+def test_a_process_that_is_asked_for_every_second_batch_has_a_new_epoch_each_time(shuffled, monkeypatch):
+    """Under a distribution, Keras 3.16 asks each process only for its own batches."""
+    from keras.utils import PyDataset
+
+    module = sys.modules[PyDataset.__module__]
+    source = (
+        "def _finite_generator(self):\n"
+        "    for i in range(0, self.py_dataset.num_batches, 2):\n"
+        "        yield self._standardize_batch(self.py_dataset[i])\n"
+    )
+    made = {}
+    exec(compile(source, module.__file__, "exec"), vars(module), made)
+    monkeypatch.setattr(module.PyDatasetAdapter, "_finite_generator", made["_finite_generator"])
+    model = Watcher()
+    model.fit(shuffled, epochs=3, shuffle=False, steps_per_epoch=None, verbose=0)
+    names = rows_seen(shuffled, model.trained)
+    for epoch in range(3):
+        order = order_of(shuffled, epoch)
+        expected = [name for batch in range(0, 13, 2) for name in order[8 * batch : 8 * batch + 8]]
+        assert names[: len(expected)] == expected
+        del names[: len(expected)]
+    assert not names
+
+
+def test_python_ends_quietly_while_a_batch_is_held(packed):
+    code = f"import h5split; batch = h5split.H5SplitSequence({str(packed)!r}, auto_shuffle=True)[0]"
+    done = subprocess.run([sys.executable, "-c", f"import keras; {code}"], capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr

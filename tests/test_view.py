@@ -552,7 +552,6 @@ def test_predictions_are_of_the_epoch_that_was_delivered(small, settings, sequen
         predictions = some_predictions(labels, 3)
         filenames = sequence.get_filenames(range(len(labels)))
         assert_predictions_are_shown(made(sequence, predictions), filenames, predictions, sequence.classnames)
-        sequence.begin()
 
 
 def test_scores_of_classes_and_confusions_are_right(small):

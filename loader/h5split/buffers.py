@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-_MOST_FREE = 16  # more than any framework holds at a time; what a list of batches held is given back
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
@@ -34,6 +33,8 @@ class BufferPool:
         shape: Of one row.
         dtype: Of its elements.
     """
+
+    most_free = 16  # buffers kept: more than any framework holds at a time; the rest of a list of batches is given back
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self._shape = shape
@@ -66,8 +67,9 @@ class BufferPool:
         return array, buffer.items[:count]
 
     def _return(self, reference: weakref.ref[NDArray[Any]]) -> None:
+        """Take a buffer back. When Python ends, this may be called after the globals of this module are gone."""
         lent = self._lent.pop(id(reference), None)  # None: Ctrl-C came before it was noted
-        if lent is not None and len(lent[1].items) == self._count and len(self._free) < _MOST_FREE:
+        if lent is not None and len(lent[1].items) == self._count and len(self._free) < self.most_free:
             self._free.append(lent[1])
 
     def _new(self) -> _Buffer:

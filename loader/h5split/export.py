@@ -20,7 +20,6 @@ from h5split.machine import check_names, cores
 from h5split.newfolder import NewFolder
 from h5split.pictures import check_channels, picture
 from h5split.rows import Rows
-from h5split.splits import check_same_packs
 from h5split.tables import write_table
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def export(
     check_names()
     packs = sequence.packs
     check_channels(packs.shape)
-    check_same_packs(packs, parts or {})
+    packs.check_same({name: part.packs for name, part in (parts or {}).items()})
     rows, splits = _rows_and_splits(sequence, parts)
     paths = _paths(packs, rows, splits)
     written: list[int] = []

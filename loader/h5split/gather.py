@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.buffers import BufferPool
+from h5split.epochs import Order
 from h5split.lazy import lazy
 from h5split.machine import cores
 from h5split.packs import Packs
-from h5split.passes import Order
 from h5split.rows import Rows, runs
 from h5split.settings import Settings
 

@@ -126,6 +126,19 @@ class Packs:
             self.gather(rows, images.reshape(len(rows), -1).view(self._items[0].dtype)[:, 0])
         return images
 
+    def check_same(self, parts: Mapping[str, Packs]) -> None:
+        """Check that row numbers mean the same in parts as here.
+
+        Args:
+            parts: Name -> the packs of a part.
+
+        Raises:
+            ValueError: A part is of other packs.
+        """
+        for name, packs in parts.items():
+            if packs is not self and packs.fingerprint != self.fingerprint:
+                raise ValueError(f"part {name!r}: expected rows of {self!r}, found rows of {packs!r}")
+
     def check_unchanged(self) -> None:
         """See that nobody has written to a file since it was opened.
 

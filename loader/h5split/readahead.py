@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.epochs import Order
 from h5split.images import PackedImages
 from h5split.machine import free_memory
 from h5split.packs import Packs
-from h5split.passes import Order
 
 _AHEAD = 8  # batches
 _AROUND = 128 << 10  # bytes
@@ -28,6 +28,31 @@ def is_cold(packs: Packs, order: Order) -> bool | None:
     sample = order.rows[np.linspace(0, len(order.rows) - 1, _SAMPLE, dtype=np.int64)]
     found = {pack.is_cached(local) for pack, local in packs.by_pack(sample)}
     return True if False in found else None if None in found else False
+
+
+class Reading:
+    """How the passes over packs read: whether each tells the system which rows it comes to.
+
+    Args:
+        packs: Where the rows are.
+    """
+
+    def __init__(self, packs: Packs) -> None:
+        self._packs = packs
+        self._has_begun = False
+
+    def start(self, order: Order) -> ReadAhead | None:
+        """Begin a pass: what is to be told of its batches, for rows that are not in memory.
+
+        Where the system does not say whether they are, the first pass tells.
+
+        Raises:
+            FormatError: Somebody has written to a file since it was opened.
+        """
+        self._packs.check_unchanged()
+        cold = is_cold(self._packs, order)
+        is_first, self._has_begun = not self._has_begun, True
+        return ReadAhead(self._packs, order) if (is_first if cold is None else cold) else None
 
 
 class ReadAhead:
@@ -49,9 +74,9 @@ class ReadAhead:
         if stride < _AROUND and free is not None and len(packs) * stride < free:
             self._told = {pack.inode: np.zeros(pack.header.size // _AROUND + 1, np.bool_) for pack in packs.packs}
 
-    def before(self, first: int, count: int = 1) -> None:
+    def __call__(self, first: int, count: int = 1) -> None:
         """Tell the system of batches that are wanted now, and of those after them."""
-        for near in range(first, min(first + count + _AHEAD, len(self._order))):
+        for near in range(first, min(first + count + _AHEAD, self._order.batches)):
             if near not in self._batches:
                 self._batches.add(near)
                 rows = self._order.rows[near * self._order.size : (near + 1) * self._order.size]

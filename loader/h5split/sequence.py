@@ -1,16 +1,28 @@
-"""H5SplitSequence: the sequence as Keras wants it. The only module that imports Keras."""
+"""H5SplitSequence: the sequence as Keras wants it. Only this module and `keras_calls` import Keras."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+import sys
+from typing import Any, Unpack
 
+from keras.config import backend
 from keras.layers import Rescaling
 from keras.utils import PyDataset
 
 from h5split.batches import SplitSequence
+from h5split.gather import Batch
+from h5split.keras_calls import LOOK, ended_by, loop_of
+from h5split.settings import SettingNames
 
 _OF_KERAS = {"workers", "use_multiprocessing", "max_queue_size"}
+_FETCHES_AHEAD = backend() == "tensorflow"  # by tf.data, in a thread; the others ask for a batch when they want it
+
+
+class _KerasSettingNames(SettingNames, total=False):
+    workers: int
+    use_multiprocessing: bool
+    max_queue_size: int
 
 
 class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras has no types
@@ -28,11 +40,19 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
     in other processes, and handing batches from one to another takes longer than making them.
     """
 
-    def __init__(self, *paths: str | os.PathLike[str], **settings: Any) -> None:
+    def __init__(self, *paths: str | os.PathLike[str], **settings: Unpack[_KerasSettingNames]) -> None:
         PyDataset.__init__(self)
-        for name in _OF_KERAS & settings.keys():
-            setattr(self, name, settings.pop(name))
-        SplitSequence.__init__(self, *paths, **settings)
+        ours: dict[str, Any] = dict(settings)
+        for name in _OF_KERAS & ours.keys():
+            setattr(self, name, ours.pop(name))
+        SplitSequence.__init__(self, *paths, **ours)
+
+    def __getitem__(self, index: int) -> Batch:
+        """A batch, as `SplitSequence` says; each loop of Keras is a pass of its own."""
+        loop = loop_of(sys._getframe(1))
+        if loop is LOOK:
+            return self._look(index)
+        return self._item(index, loop, is_ahead=loop is not None and _FETCHES_AHEAD)
 
     @property
     def workers(self) -> int:
@@ -54,18 +74,6 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
         if wanted:
             raise ValueError(_refusal("use_multiprocessing", wanted, "False"))
 
-    @property
-    def num_batches(self) -> int:
-        """Batches in an epoch.
-
-        Keras (3.8 to 3.15, on every backend) reads this last thing before it goes over the data, and this is how the
-        sequence knows that a pass begins. It reads it at other times as well, but never between two batches of a pass:
-        before it looks ahead at the first batches for their shapes, which is no pass and comes before
-        `on_epoch_begin`; and at the end of a pass, before `on_epoch_end`, which takes it back.
-        """
-        self.begin(counts=self._holds_pass)
-        return len(self)
-
     def rescaling_layer(self, scale: float = 1 / 255) -> Rescaling:
         """The Keras layer that does what the setting `scale` does, on the accelerator, where it costs nothing.
 
@@ -73,15 +81,15 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
         """
         return Rescaling(scale)
 
-    def on_epoch_begin(self) -> None:
-        """Called by Keras before each pass, and when batches of it may have been fetched already."""
-        self._holds_pass = True
-
     def on_epoch_end(self) -> None:
-        """Called by Keras after each pass, and at other times: before the first, and once more around a validation."""
-        self._holds_pass = False
-        self._next = None
-        super().on_epoch_end()
+        """Called by Keras after each pass, and when it makes ready for passes; or by a loop of one's own, to end it."""
+        ended = ended_by(sys._getframe(1))
+        if ended is None:
+            super().on_epoch_end()
+        elif ended.is_reset:
+            self._passes.take_back(ended.adapter)
+        else:
+            self._passes.end(ended.adapter)
 
 
 def _refusal(name: str, found: object, expected: str) -> str:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+LabelMode = Literal["categorical", "int", "binary"]
+AutoShuffle = bool | Literal["block"]
+
 _LABEL_MODES = ("categorical", "int", "binary")
+
+
+class SettingNames(TypedDict, total=False):
+    """The settings as keyword arguments, for editors and type checkers; `Settings` says what they mean."""
+
+    batch_size: int
+    scale: float | None
+    label_mode: LabelMode
+    max_per_class_and_epoch: int | None
+    auto_shuffle: AutoShuffle
+    seed: int
+    drop_remainder: bool
+    verbose: bool
 
 
 @dataclass(frozen=True)
@@ -28,9 +45,9 @@ class Settings:
 
     batch_size: int = 32
     scale: float | None = None
-    label_mode: Literal["categorical", "int", "binary"] = "categorical"
+    label_mode: LabelMode = "categorical"
     max_per_class_and_epoch: int | None = None
-    auto_shuffle: bool | Literal["block"] = False
+    auto_shuffle: AutoShuffle = False
     seed: int = 0
     drop_remainder: bool = False
     verbose: bool = False
@@ -66,7 +83,7 @@ def _is_scale(value: object) -> bool:
     return number and bool(np.isfinite(value)) and value != 0  # type: ignore[call-overload]
 
 
-def changed(settings: Settings, changes: dict[str, Any]) -> Settings:
+def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """The settings with some changed.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,6 @@ from numpy.typing import NDArray
 from h5split.rows import identical
 from h5split.tables import open_table, write_table
 from h5split.writing import written
-
-if TYPE_CHECKING:
-    from h5split.batches import SplitSequence
-    from h5split.packs import Packs
 
 _HEADER = ["filename", "split"]
 
@@ -113,17 +109,6 @@ def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[st
     for name, split in split_of.items():
         rows[split].append(row_of[name])
     return {split: np.array(members, np.int64) for split, members in rows.items()}
-
-
-def check_same_packs(packs: Packs, parts: Mapping[str, SplitSequence]) -> None:
-    """Whether row numbers mean the same in parts.
-
-    Raises:
-        ValueError: A part is of other packs.
-    """
-    for name, part in parts.items():
-        if part.packs is not packs and part.packs.fingerprint != packs.fingerprint:
-            raise ValueError(f"part {name!r}: expected rows of {packs!r}, found rows of {part.packs!r}")
 
 
 def _is_table_of_parts(file: BinaryIO) -> bool:

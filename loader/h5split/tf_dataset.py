@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import OrderedDict
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
-if TYPE_CHECKING:
-    from h5split.batches import SplitSequence
+from h5split.gather import Batch
+from h5split.passes import Pass
+from h5split.rows import Rows
+from h5split.settings import Settings
 
 _BYTES_A_CALL = 16 << 20  # of pixels: 2 ms of gathering, against which a call into Python costs little
 _MOST_A_CALL = 32  # batches
+_MOST_PASSES = 8  # of one data set at a time
 
 
-def dataset(sequence: SplitSequence) -> Any:
+class Sequence(Protocol):
+    """What is asked of a `SplitSequence` here."""
+
+    @property
+    def settings(self) -> Settings: ...  # noqa: D102  # as SplitSequence's
+
+    @property
+    def rows(self) -> Rows: ...  # noqa: D102
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...  # noqa: D102
+
+    @property
+    def num_classes(self) -> int: ...  # noqa: D102
+
+    def __len__(self) -> int: ...
+
+    def begin_ahead(self) -> Pass: ...  # noqa: D102
+
+    def fetch(self, current: Pass, first: int, count: int) -> Batch: ...  # noqa: D102
+
+
+def dataset(sequence: Sequence) -> Any:
     """A tf.data.Dataset of the batches of `sequence`; every iteration over it is one pass.
 
     TensorFlow calls Python once for several batches, takes the array it gets as it is (where it begins at a multiple
@@ -37,14 +63,21 @@ def dataset(sequence: SplitSequence) -> Any:
         if sequence.settings != settings or sequence.rows is not rows or sequence.num_classes != classes:
             raise ValueError("the settings or the rows of the sequence have changed: call as_tf_dataset() again")
 
+    passes: OrderedDict[int, Pass] = OrderedDict()
+
     def begin() -> Any:
         check()
-        return np.int64(sequence.begin_epoch())
+        current = sequence.begin_ahead()
+        passes[current.epoch] = current
+        if len(passes) > _MOST_PASSES:
+            passes.popitem(last=False)
+        return np.int64(current.epoch)
 
     def fetch(epoch: Any, call: Any) -> Any:
         check()
         first = int(call) * per_call
-        return sequence.fetch(int(epoch), first, min(per_call, batches - first))
+        passes.move_to_end(int(epoch))
+        return sequence.fetch(passes[int(epoch)], first, min(per_call, batches - first))
 
     def named(images: Any, labels: Any) -> Any:
         return tf.ensure_shape(images, (None, *shape)), tf.ensure_shape(labels, (None, *label_shape))

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-if TYPE_CHECKING:
-    from h5split.batches import SplitSequence
+from h5split.gather import Batch
 
 
-def loader(sequence: SplitSequence, *, pin_memory: bool, channels_first: bool) -> Any:
+class Sequence(Protocol):
+    """What is asked of a `SplitSequence` here."""
+
+    def __len__(self) -> int: ...
+
+    def iterate(self, *, writable: bool = False) -> Iterator[Batch]: ...  # noqa: D102  # as SplitSequence's
+
+
+def loader(sequence: Sequence, *, pin_memory: bool, channels_first: bool) -> Any:
     """A DataLoader of the batches of `sequence`, which are whole already; every iteration over it is one pass."""
     return DataLoader(_Batches(sequence, channels_first), batch_size=None, pin_memory=pin_memory)
 
 
 class _Batches(IterableDataset[Any]):
-    def __init__(self, sequence: SplitSequence, channels_first: bool) -> None:
+    def __init__(self, sequence: Sequence, channels_first: bool) -> None:
         self._sequence = sequence
         self._channels_first = channels_first
 

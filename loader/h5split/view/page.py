@@ -13,7 +13,6 @@ import numpy as np
 
 from h5split.console import count
 from h5split.rows import Rows, permutation
-from h5split.splits import check_same_packs
 from h5split.view import sections
 from h5split.view.findings import findings
 from h5split.view.gallery import Gallery
@@ -75,7 +74,7 @@ def report(
     if not len(rows):
         raise ValueError("expected rows to look at, found none")
     if parts is not None:
-        check_same_packs(packs, parts)
+        packs.check_same({name: part.packs for name, part in parts.items()})
     gallery = Gallery(packs, tiles=sections.most_tiles(len(packs.class_names)) + (predictions is not None) * MOST_TILES)
     about = None if predictions is None else scored(packs, sequence.delivered, np.asarray(predictions), gallery)
     chosen = rows if every_row else _sample(packs, rows, seed)

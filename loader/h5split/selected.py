@@ -1,0 +1,218 @@
+"""What a sequence says of its rows, and how it is cut into parts: all that needs no epoch."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from h5split.images import Texts
+from h5split.machine import free_memory
+from h5split.mapped import READ_SIZE
+from h5split.packs import Packs
+from h5split.rows import Rows
+from h5split.selection import Selection
+from h5split.settings import Settings
+
+
+class Selected:
+    """A selection of rows with settings: the base of `SplitSequence`."""
+
+    _selection: Selection
+    _settings: Settings
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of one image: a network's `input_shape`.
+
+        Raises:
+            ValueError: The sequence is empty.
+        """
+        return self.packs.shape
+
+    @property
+    def classnames(self) -> list[str]:
+        """The name of each class number."""
+        packs = self._selection.packs
+        return [] if packs is None else list(packs.class_names)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The same as `classnames`."""
+        return self.classnames
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classnames)
+
+    @property
+    def filenames(self) -> Sequence[str]:
+        """The source file of every row, in the order of the sequence (not of an epoch); read when asked for."""
+        return self._selection.filenames
+
+    @property
+    def packs(self) -> Packs:
+        """The packs it reads, as one list of rows.
+
+        Raises:
+            ValueError: The sequence is empty.
+        """
+        return self._selection.opened
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of the packs, one after another, that the sequence is of: int (N,); another array after a change."""
+        return self._selection.rows
+
+    @property
+    def classes(self) -> NDArray[np.int32]:
+        """The class number of every row, in the order of the sequence: int32 (N,)."""
+        return self._selection.classes
+
+    @property
+    def columns(self) -> Mapping[str, Texts]:
+        """Every other column of the packs, in the order of the sequence."""
+        return self._selection.columns
+
+    @property
+    def digests(self) -> NDArray[np.uint8]:
+        """The SHA-256 of every row's source file, in the order of the sequence: uint8 (N, 32)."""
+        return self._selection.digests
+
+    @property
+    def settings(self) -> Settings:
+        """What `set` set."""
+        return self._settings
+
+    def add_file(self, *paths: str | os.PathLike[str]) -> Self:
+        """Open packs, and add their rows after those there are; classes are merged by name.
+
+        Class numbers may change; those of parts that were split off before do not.
+
+        Raises:
+            ValueError: An image shape differs, or a file is there already.
+            TypeError: Something is no path, such as a list of them.
+        """
+        if paths:
+            self._use(self._selection.added(paths))
+        return self
+
+    def shuffle(self, seed: int | None = None) -> Self:
+        """Put the rows into a new order, file names following.
+
+        Args:
+            seed: Of the order; the setting `seed` when None.
+
+        Raises:
+            ValueError: The seed is not a whole number of 0 or more.
+        """
+        self._use(self._selection.shuffled(self._settings.seed if seed is None else seed))
+        return self
+
+    def preload(self) -> Self:
+        """Read the pixels once, front to back, into the page cache; with `verbose`, under a progress bar.
+
+        Passed over with a warning where they do not fit in free memory.
+        """
+        packs = self._selection.packs
+        if packs is None:
+            return self
+        pieces = [(pack, pack.pieces(rows)) for pack, rows in packs.by_pack(self.rows)]
+        needed, free = sum(len(found) for _, found in pieces) * READ_SIZE, free_memory()
+        if free is not None and needed > free:
+            warnings.warn(
+                f"preload: {needed / 1e9:.1f} GB of pixels do not fit in {free / 1e9:.1f} GB of free memory; "
+                "passed over, batches will be read from disk",
+                stacklevel=2,
+            )
+            return self
+        from tqdm import tqdm  # 4 MB, and wanted by few
+
+        with tqdm(total=needed, unit="B", unit_scale=True, desc="preload", disable=not self._settings.verbose) as bar:
+            for pack, found in pieces:
+                pack.preload(found, bar.update)
+        return self
+
+    def split(self, *points: float, stratify: bool = False, groups: str | ArrayLike | None = None) -> list[Self]:
+        """Cut the current order at fractions of all rows.
+
+        `split(0.2, 0.4)` gives three parts: 20 %, 20 % and 60 %. Equal points give an empty part. In the stratified
+        row order that packs have by default, every part has each class in its share to within a row or two.
+
+        Args:
+            points: Where to cut, from 0 to 1, not decreasing.
+            stratify: Cut each class at those points: for rows in any order.
+            groups: Rows of equal value stay in one part: the name of a column, `"content"` for identical files, or an
+                array (N,).
+
+        Returns:
+            len(points) + 1 sequences with the same settings.
+
+        Raises:
+            ValueError: Points outside [0, 1] or decreasing, or an unknown column.
+        """
+        return [self._part(rows) for rows in self._selection.split(points, stratify=stratify, groups=groups)]
+
+    def split_by(self, column: str) -> dict[str, Self]:
+        """One part for each value of a column: `split_by("split")["train"]`.
+
+        Raises:
+            ValueError: There is no such column; the message lists those there are.
+        """
+        return {text: self._part(rows) for text, rows in self._selection.split_by(column).items()}
+
+    def read_split(self, path: str | os.PathLike[str]) -> dict[str, Self]:
+        """One part for each split in a table that `write_split` made: a CSV with the columns `filename` and `split`.
+
+        The rows of a part are in the order of the table. Rows that it does not name are in no part.
+
+        Raises:
+            ValueError: It is another table, names files that are not in the sequence, or puts one in two parts.
+        """
+        return {split: self._part(rows) for split, rows in self._selection.read_split(path).items()}
+
+    def shard(self, index: int, count: int) -> Self:
+        """The part of every epoch that rank `index` of `count` trains on.
+
+        Batch *b* of all ranks together is batch *b* of an unsharded sequence whose `batch_size` is `count` times as
+        large; so with a `batch_size` that is divided by it, the same global batches come out for any `count`. Ranks
+        have equally many rows and batches: up to `count - 1` rows in the end of each epoch's order are left out, others
+        in each epoch that is shuffled.
+
+        `filenames`, `classes` and `columns` are those of the whole sequence, as every epoch gives a rank other rows.
+
+        Raises:
+            ValueError: Not 0 <= index < count, or the sequence is a shard already.
+        """
+        return self._part(self._selection.sharded(index, count))
+
+    def select(self, rows: ArrayLike) -> Self:
+        """The part with these rows, so that any splitter works.
+
+        Args:
+            rows: Positions in the order of the sequence, int (M,), or a mask, bool (N,).
+
+        Raises:
+            IndexError: A position is not in [0, N), or a mask has another length.
+        """
+        return self._part(self._selection.select(rows))
+
+    def _part(self, selection: Selection) -> Self:
+        """A sequence of other rows, equal in all else: settings, and what a subclass or a user added to it."""
+        part = object.__new__(type(self))  # not by __init__, which a subclass may give arguments of its own
+        part.__dict__.update(self.__dict__)
+        part._reset(selection)
+        return part
+
+    def _use(self, selection: Selection) -> None:
+        """Be a sequence of these rows from now on."""
+        raise NotImplementedError
+
+    def _reset(self, selection: Selection) -> None:
+        """Be a new sequence of these rows, at its first epoch."""
+        raise NotImplementedError
