@@ -23,8 +23,8 @@ from conftest import (
     write_pack,
 )
 from h5split import FormatError, PackedImages, SplitSequence
-from h5split.images import Joined, Texts
 from h5split.epochs import Order
+from h5split.images import Joined, Texts
 from h5split.readahead import ReadAhead
 
 FIRST = names_in("a", {"cat": 20, "dog": 30, "emu": 7})
