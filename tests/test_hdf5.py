@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from h5split.hdf5 import File, NoHdf5Error, Object, lookup3
+from h5split.file.hdf5 import File, NoHdf5Error, Object, lookup3
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from conftest import (
     write_pack,
 )
 from h5split import FormatError, PackedImages, SplitSequence
-from h5split.images import Joined, Texts
+from h5split.file.images import Joined, Texts
 from h5split.passes import Order
 from h5split.readahead import ReadAhead
 

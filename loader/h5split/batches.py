@@ -12,18 +12,18 @@ import numpy as np
 import xxhash
 from numpy.typing import ArrayLike, NDArray
 
-from h5split import rows as row_math
-from h5split.gather import Batch, Gatherer
-from h5split.images import PackedImages, Texts
-from h5split.machine import free_memory
-from h5split.mapped import READ_SIZE
-from h5split.mistakes import Mistake, find_mistakes
-from h5split.packs import Packs
+from h5split.batch.gather import Batch, Gatherer
+from h5split.batch.mistakes import Mistake, find_mistakes
+from h5split.file.images import PackedImages, Texts
+from h5split.file.mapped import READ_SIZE
+from h5split.file.packs import Packs
+from h5split.order import rows as row_math
+from h5split.order.rows import Rows
+from h5split.order.settings import Settings, changed, check_whole
 from h5split.passes import Order, Pass, Shard, epoch_order
 from h5split.readahead import ReadAhead, is_cold
-from h5split.rows import Rows
-from h5split.settings import Settings, changed, check_whole
 from h5split.splits import read_rows
+from h5split.system.machine import free_memory
 
 _EMPTY = "the sequence is empty; add_file(path) opens a pack"
 

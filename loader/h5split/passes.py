@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split import rows as row_math
-from h5split.lazy import lazy
-from h5split.rows import Rows
-from h5split.settings import Settings
+from h5split.order import rows as row_math
+from h5split.order.rows import Rows
+from h5split.order.settings import Settings
+from h5split.system.lazy import lazy
 
 if TYPE_CHECKING:
     from h5split.readahead import ReadAhead

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.images import PackedImages
-from h5split.machine import free_memory
-from h5split.packs import Packs
+from h5split.file.images import PackedImages
+from h5split.file.packs import Packs
 from h5split.passes import Order
+from h5split.system.machine import free_memory
 
 _AHEAD = 8  # batches
 _AROUND = 128 << 10  # bytes

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.rows import identical
-from h5split.tables import open_table, write_table
-from h5split.writing import written
+from h5split.order.rows import identical
+from h5split.writing.replace import written
+from h5split.writing.tables import open_table, write_table
 
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence
-    from h5split.packs import Packs
+    from h5split.file.packs import Packs
 
 _HEADER = ["filename", "split"]
 
@@ -87,8 +87,8 @@ def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[st
         filenames: Of every row.
 
     Raises:
-        ValueError: The table has no such columns, it cannot be read whole (`h5split.tables`), it names files that are
-            not there, or one file name occurs twice, in it or in the sequence.
+        ValueError: The table has no such columns, it cannot be read whole (`h5split.writing.tables`), it names files that
+            are not there, or one file name occurs twice, in it or in the sequence.
     """
     path = os.fspath(path)
     with open_table(path) as table:

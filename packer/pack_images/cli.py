@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from h5split import console
-from h5split.console import SHOWN, Bar, count, dimensions, shown, whole
+from h5split.system import console
+from h5split.system.console import SHOWN, Bar, count, dimensions, shown, whole
 from pack_images import MAX_PIXELS, __version__
 from pack_images.foreign import is_foreign
 
@@ -268,7 +268,7 @@ def _warn_of_losses(summary: Summary) -> None:
         name, reason = summary.skipped[0]
         _complain(f"left out: {count(len(summary.skipped), 'image')}, such as {shown(name)}: {shown(reason)}")
     if summary.losses:
-        from h5split.losses import count_images  # which loads numpy, as the work has done by now
+        from h5split.file.losses import count_images  # which loads numpy, as the work has done by now
 
         name, text = summary.losses[0]
         _complain(f"packed with a loss: {count(count_images(summary.losses), 'image')}, such as {shown(name)}: {text}")
@@ -324,7 +324,10 @@ def _summarised(summary: Summary) -> str:
                 f"  ... and {len(summary.skipped) - SHOWN:,} more: "
                 f"h5split.PackedImages({summary.output!r}).skipped lists all"
             )
-    lines += console.loss_lines(summary.losses)
+    if summary.losses:
+        from h5split.file.losses import loss_lines  # which loads numpy, as the work has done by now
+
+        lines += loss_lines(summary.losses)
     return "\n".join(lines)
 
 

@@ -19,10 +19,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from h5split.format import Block
-from h5split.images import PackedImages
-from h5split.machine import cores
-from h5split.mapped import READ_SIZE, MappedFile
+from h5split.file.format import Block
+from h5split.file.images import PackedImages
+from h5split.file.mapped import READ_SIZE, MappedFile
+from h5split.system.machine import cores
 
 Progress = Callable[[int, int], object]
 SourceState = Literal["same", "changed", "missing", "unreadable"]

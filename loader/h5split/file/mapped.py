@@ -22,7 +22,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from h5split.format import Block, Header
+from h5split.file.format import Block, Header
 
 READ_SIZE = 8 << 20  # bytes; large enough for a disk to stream
 # Python has a name for it since 3.12. Without it, Linux refuses a copy-on-write map of a file larger than its memory.

@@ -20,9 +20,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from h5split.format import FORMAT, VERSION, encode
-from h5split.interrupts import interrupts_held
-from h5split.losses import LOSSES
+from h5split.file.format import FORMAT, VERSION, encode
+from h5split.file.losses import LOSSES
+from h5split.system.interrupts import interrupts_held
 
 _ALIGNMENT = 4096
 _PART_BYTES = 16 << 20  # of text that is written at once

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.mistakes import scores_of, wrong_rows
-from h5split.packs import Packs
-from h5split.rows import Rows
-from h5split.view.gallery import Gallery, Tile
-from h5split.view.limits import CLASSES, LISTED, brief
+from h5split.batch.mistakes import scores_of, wrong_rows
+from h5split.commands.view.gallery import Gallery, Tile
+from h5split.commands.view.limits import CLASSES, LISTED, brief
+from h5split.file.packs import Packs
+from h5split.order.rows import Rows
 
 _MISTAKES = 120
 _OF_A_PAIR = 6  # mistakes that are shown of each pair of classes, if need be

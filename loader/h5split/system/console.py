@@ -8,14 +8,13 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from h5split.interrupts import INTERRUPTS, interrupts_held
+from h5split.system.interrupts import INTERRUPTS, interrupts_held
 
 SHOWN = 10  # of a list that may be long
-_NAMED = 3  # files with a loss of one kind
 
 
 def prepare() -> None:
@@ -162,25 +161,6 @@ def class_lines(counts: Mapping[str, int], bar: int = 0) -> list[str]:
     if len(lines) > 2 * SHOWN:
         lines[SHOWN:-SHOWN] = [f"        ...  {len(lines) - 2 * SHOWN:,} more classes"]
     return [f"  {count(len(counts), 'class', 'classes')}", *lines]
-
-
-def loss_lines(losses: Sequence[tuple[str, str]]) -> list[str]:
-    """What pictures lost when they were packed, by kind and with a few names; no lines where nothing was lost.
-
-    Args:
-        losses: (filename, text) of each loss.
-    """
-    if not losses:
-        return []
-    from h5split.losses import count_images, grouped  # which few packs need
-
-    lines = [f"packed with a loss: {count(count_images(losses), 'image')}"]
-    for group in grouped(losses):
-        lines.append(f"  {len(group.files):,}: {group.title}; {group.advice}")
-        lines.extend(f"    {shown(name)}: {text}" for name, text in group.files[:_NAMED])
-        if len(group.files) > _NAMED:
-            lines.append(f"    ... and {len(group.files) - _NAMED:,} more")
-    return lines
 
 
 def whole(least: int) -> Callable[[str], int]:

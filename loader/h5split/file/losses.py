@@ -12,11 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.system.console import count, shown
+
 INTEGERS = 1  # kinds of loss, as bits of a number: integers of more than 8 bits were cut to 8
 FLOATS = 2  # floats were cut to 8 bits
 PAGES = 4  # the first of several pages or frames was taken
 TRANSPARENCY = 8  # of a picture with something to see, one colour was left on black
 MOST_LEVELS = 1 << 20  # that are counted
+_NAMED = 3  # files that are named for each kind
 
 # Rows with a loss: the data sets of the group `losses`, as one array.
 LOSSES = np.dtype([("rows", "<i8"), ("kinds", "u1"), ("bits", "u1"), ("levels", "<u4"), ("kept", "<u2")])
@@ -124,3 +127,20 @@ def count_images(losses: Sequence[tuple[str, str]]) -> int:
         losses: (filename, text) of each.
     """
     return len({filename for filename, _ in losses})
+
+
+def loss_lines(losses: Sequence[tuple[str, str]]) -> list[str]:
+    """What pictures lost when they were packed, by kind and with a few names; no lines where nothing was lost.
+
+    Args:
+        losses: (filename, text) of each loss.
+    """
+    if not losses:
+        return []
+    lines = [f"packed with a loss: {count(count_images(losses), 'image')}"]
+    for group in grouped(losses):
+        lines.append(f"  {len(group.files):,}: {group.title}; {group.advice}")
+        lines.extend(f"    {shown(name)}: {text}" for name, text in group.files[:_NAMED])
+        if len(group.files) > _NAMED:
+            lines.append(f"    ... and {len(group.files) - _NAMED:,} more")
+    return lines

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from h5split.lazy import lazy
+from h5split.system.lazy import lazy
 
 _T = TypeVar("_T")
 

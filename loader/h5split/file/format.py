@@ -57,8 +57,8 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split import hdf5
-from h5split.losses import LOSSES
+from h5split.file import hdf5
+from h5split.file.losses import LOSSES
 
 FORMAT = "packed-images"
 VERSION = 1
@@ -166,7 +166,7 @@ def header_of(descriptor: int, path: str) -> Header:
 
 
 def is_pack(file: BinaryIO) -> bool:
-    """Whether an open file is a pack, whole and not being written to: what `writing.check_replaceable` asks.
+    """Whether an open file is a pack, whole and not being written to: what `replace.check_replaceable` asks.
 
     Raises:
         ValueError: It is damaged, or something else that cannot be told from a damaged pack.

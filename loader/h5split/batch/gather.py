@@ -16,13 +16,13 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.buffers import BufferPool
-from h5split.lazy import lazy
-from h5split.machine import cores
-from h5split.packs import Packs
+from h5split.batch.buffers import BufferPool
+from h5split.file.packs import Packs
+from h5split.order.rows import Rows, runs
+from h5split.order.settings import Settings
 from h5split.passes import Order
-from h5split.rows import Rows, runs
-from h5split.settings import Settings
+from h5split.system.lazy import lazy
+from h5split.system.machine import cores
 
 Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32] | NDArray[np.int32]]
 

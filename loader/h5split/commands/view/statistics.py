@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.packs import Packs
-from h5split.rows import Rows
+from h5split.file.packs import Packs
+from h5split.order.rows import Rows
 
 _CHUNK = 4 << 20  # bytes of pixels looked at together
 _MAYBE_BLANK = 1.0  # grey levels of deviation, below which pixels are compared one by one

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.machine import check_names, cores
-from h5split.newfolder import NewFolder
-from h5split.pictures import check_channels, picture
-from h5split.rows import Rows
+from h5split.commands.pictures import check_channels, picture
+from h5split.order.rows import Rows
 from h5split.splits import check_same_packs
-from h5split.tables import write_table
+from h5split.system.machine import check_names, cores
+from h5split.writing.newfolder import NewFolder
+from h5split.writing.tables import write_table
 
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence
-    from h5split.packs import Packs
+    from h5split.file.packs import Packs
 
 MANIFEST = "manifest.csv"
 CLASSES = "classes.txt"

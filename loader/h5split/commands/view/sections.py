@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.console import dimensions
-from h5split.losses import count_images, grouped
-from h5split.rows import Rows, duplicates, permutation
-from h5split.rows import identical as groups_of_identical
-from h5split.view.gallery import Gallery
-from h5split.view.limits import LISTED, NAMES, PARTS, extremes
-from h5split.view.statistics import Statistics
+from h5split.commands.view.gallery import Gallery
+from h5split.commands.view.limits import LISTED, NAMES, PARTS, extremes
+from h5split.commands.view.statistics import Statistics
+from h5split.file.losses import count_images, grouped
+from h5split.order.rows import Rows, duplicates, permutation
+from h5split.order.rows import identical as groups_of_identical
+from h5split.system.console import dimensions
 
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence
-    from h5split.packs import Packs
+    from h5split.file.packs import Packs
 
 Section = dict[str, Any]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self, TextIO
 
-from h5split.writing import as_text, exclusive, sync_folder, target, temporary_beside
+from h5split.writing.replace import as_text, exclusive, sync_folder, target, temporary_beside
 
 _HAS_DIR_FD = {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -23,7 +23,7 @@ class NewFolder:
     followed, and what they put in place of a folder is not written to.
 
     Args:
-        path: The folder. A link is followed as `h5split.writing.target` does.
+        path: The folder. A link is followed as `h5split.writing.replace.target` does.
 
     Raises:
         ValueError: It is not empty, or behind a link of another user.
@@ -98,7 +98,7 @@ class NewFolder:
             name: Of the file, which lies directly in this folder.
 
         Yields:
-            The file, as `h5split.writing.written` does.
+            The file, as `h5split.writing.replace.written` does.
 
         Raises:
             ValueError: Somebody has put another folder in place of one that was made.

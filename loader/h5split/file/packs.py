@@ -11,10 +11,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from h5split.images import Joined, PackedImages, Texts
-from h5split.lazy import lazy
-from h5split.losses import described
-from h5split.rows import Rows, located
+from h5split.file.images import Joined, PackedImages, Texts
+from h5split.file.losses import described
+from h5split.file.pieces import located
+from h5split.system.lazy import lazy
 
 _LARGEST = (1 << 31) - 1  # bytes, as an item of numpy's has no more
 
@@ -67,12 +67,12 @@ class Packs:
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
 
-    def digests(self, rows: Rows) -> NDArray[np.uint8]:
+    def digests(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The SHA-256 of each row's source file: uint8 (M, 32)."""
         found: NDArray[np.uint8] = self._digests[rows]
         return found
 
-    def losses(self, rows: Rows) -> list[tuple[str, str]]:
+    def losses(self, rows: NDArray[np.int64]) -> list[tuple[str, str]]:
         """(filename, text) of what the pictures of rows lost when they were packed, in the order of the packs."""
         found = []
         for pack, local in self.by_pack(np.sort(rows)):
@@ -94,7 +94,7 @@ class Packs:
         self.packs[part].check_whole()
         return self.packs[part].images[start : start + count] if start + count <= len(self.packs[part]) else None
 
-    def gather(self, rows: Rows, out: NDArray[np.void]) -> None:
+    def gather(self, rows: NDArray[np.int64], out: NDArray[np.void]) -> None:
         """Copy rows.
 
         Args:
@@ -115,7 +115,7 @@ class Packs:
             else:
                 out[where] = self._items[part].take(local, mode="clip")
 
-    def pixels(self, rows: Rows) -> NDArray[np.uint8]:
+    def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Rows, copied: uint8 (M, H, W, C).
 
         Args:
@@ -135,7 +135,7 @@ class Packs:
         for pack in self.packs:
             pack.check_unchanged()
 
-    def by_pack(self, rows: Rows) -> Iterator[tuple[PackedImages, NDArray[np.int64]]]:
+    def by_pack(self, rows: NDArray[np.int64]) -> Iterator[tuple[PackedImages, NDArray[np.int64]]]:
         """The packs that rows lie in, each with their numbers within it."""
         if len(rows):
             for part, _, local in located(self._bounds, rows.astype(np.int64)):

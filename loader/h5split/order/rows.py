@@ -6,8 +6,7 @@ for ever (NEP 19), and not from `Generator.permutation`, which may change betwee
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -237,27 +236,6 @@ def runs(rows: Rows, size: int) -> NDArray[np.bool_]:
         follows[::size] = True
         flags[first : first + some] = np.logical_and.reduceat(follows, np.arange(0, len(part), size))
     return flags
-
-
-def located(bounds: Sequence[int], rows: Rows) -> Iterator[tuple[int, slice | Rows, Rows]]:
-    """Where rows of several parts in a row are.
-
-    Args:
-        bounds: P + 1 numbers: part p is rows `bounds[p]` to `bounds[p + 1] - 1`.
-        rows: int (M,), at least one.
-
-    Yields:
-        A part, the places in `rows` of those that lie in it, and their numbers within it.
-    """
-    part = bisect_right(bounds, int(rows[0])) - 1
-    local = rows - bounds[part]
-    if len(bounds) == 2 or (int(local.min()) >= 0 and int(local.max()) < bounds[part + 1] - bounds[part]):
-        yield part, slice(None), local
-        return
-    parts = np.searchsorted(bounds, rows, side="right") - 1
-    for part in np.unique(parts).tolist():
-        at = np.flatnonzero(parts == part)
-        yield part, at, rows[at] - bounds[part]
 
 
 def every(first: int, total: int) -> Rows:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from h5split.console import count
-from h5split.view.limits import brief
+from h5split.commands.view.limits import brief
+from h5split.system.console import count
 
 _UNBALANCED = 10  # times as many of one class as of another
 _NAMED = 5  # classes in a line

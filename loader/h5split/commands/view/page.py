@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from h5split.console import count
-from h5split.rows import Rows, permutation
+from h5split.commands.view import sections
+from h5split.commands.view.findings import findings
+from h5split.commands.view.gallery import Gallery
+from h5split.commands.view.limits import brief, extremes
+from h5split.commands.view.predictions import MOST_TILES
+from h5split.commands.view.predictions import predictions as scored
+from h5split.commands.view.statistics import look_at
+from h5split.order.rows import Rows, permutation
 from h5split.splits import check_same_packs
-from h5split.view import sections
-from h5split.view.findings import findings
-from h5split.view.gallery import Gallery
-from h5split.view.limits import brief, extremes
-from h5split.view.predictions import MOST_TILES
-from h5split.view.predictions import predictions as scored
-from h5split.view.statistics import look_at
-from h5split.writing import check_writable, written
+from h5split.system.console import count
+from h5split.writing.replace import check_writable, written
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from h5split.batches import SplitSequence
-    from h5split.packs import Packs
+    from h5split.file.packs import Packs
 
 _KIND = "a page of h5split view"
 _FIRST = b"""<!doctype html>
@@ -131,7 +131,7 @@ def _looks() -> dict[str, str]:
 
 
 def _resource(name: str) -> str:
-    return files("h5split.view").joinpath(name).read_text("utf-8")
+    return files("h5split.commands.view").joinpath(name).read_text("utf-8")
 
 
 def _is_page(file: BinaryIO) -> bool:

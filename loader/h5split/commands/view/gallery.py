@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.packs import Packs
-from h5split.pictures import picture
-from h5split.rows import Rows
+from h5split.commands.pictures import picture
+from h5split.file.packs import Packs
+from h5split.order.rows import Rows
 
 _SIDES = 80, 256  # pixels of the longer side, by how many tiles there are
 _ALL = 9_000_000  # pixels of all tiles: some 4 MB

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from h5split import console
-from h5split.console import SHOWN, count, shown
-from h5split.format import decode
-from h5split.images import PackedImages, Texts
-from h5split.rows import duplicates
+from h5split.file.format import decode
+from h5split.file.images import PackedImages, Texts
+from h5split.file.losses import loss_lines
+from h5split.order.rows import duplicates
+from h5split.system import console
+from h5split.system.console import SHOWN, count, shown
 
 _BAR = 30  # characters
 _DISTINCT = 10_000  # values of a column that are counted, at most
@@ -68,7 +69,7 @@ class Info:
                 *self._packing_lines(),
                 *self._duplicate_lines(),
                 *self._skipped_lines(),
-                *console.loss_lines(self.losses),
+                *loss_lines(self.losses),
             ]
         )
 

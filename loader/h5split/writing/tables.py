@@ -175,7 +175,7 @@ def write_table(file: TextIO, header: Sequence[str], lines: Iterable[Sequence[st
     """Write a CSV that keeps every text as it is, bytes that are not UTF-8 included.
 
     Args:
-        file: As `h5split.writing.written` gives it.
+        file: As `h5split.writing.replace.written` gives it.
         header: Names of columns.
         lines: A text for each column.
     """

@@ -12,12 +12,12 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from h5split import format as pack_format
-from h5split.format import FormatError, decode
-from h5split.lazy import lazy
-from h5split.losses import LOSSES, described
-from h5split.mapped import READ_SIZE, MappedFile, Stamp
-from h5split.rows import located
+from h5split.file import format as pack_format
+from h5split.file.format import FormatError, decode
+from h5split.file.losses import LOSSES, described
+from h5split.file.mapped import READ_SIZE, MappedFile, Stamp
+from h5split.file.pieces import located
+from h5split.system.lazy import lazy
 
 _TEXTS = 1024  # decoded at a time when all are
 _WRITE_SECONDS = 10  # that one call may take to write, which has the time of its beginning
