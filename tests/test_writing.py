@@ -264,7 +264,10 @@ def test_links_of_another_user_are_refused(tmp_path, there):
 
 def test_a_pipe_and_a_device_are_written_to(tmp_path):
     write("/dev/null", "x" * 100_000)
-    code = "from h5split.writing.replace import written\nwith written('/dev/stdout', 'x', bool) as file: file.write('ü' * 100_000)"
+    code = (
+        "from h5split.writing.replace import written\n"
+        "with written('/dev/stdout', 'x', bool) as file: file.write('ü' * 100_000)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout.decode() == "ü" * 100_000
     with pytest.raises(OSError, match="No space left on device: '/dev/full'"):

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from h5split.system import console
-from h5split.system.console import SHOWN, Bar, count, shown, whole
+from h5split.system.console import Bar, whole
+from h5split.system.text import SHOWN, count, shown
 
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence

@@ -87,8 +87,8 @@ def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[st
         filenames: Of every row.
 
     Raises:
-        ValueError: The table has no such columns, it cannot be read whole (`h5split.writing.tables`), it names files that
-            are not there, or one file name occurs twice, in it or in the sequence.
+        ValueError: The table has no such columns, it cannot be read whole (`h5split.writing.tables`), it names files
+            that are not there, or one file name occurs twice, in it or in the sequence.
     """
     path = os.fspath(path)
     with open_table(path) as table:

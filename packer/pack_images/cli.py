@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from h5split.system import console
-from h5split.system.console import SHOWN, Bar, count, dimensions, shown, whole
+from h5split.system.console import Bar, whole
+from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
 from pack_images import MAX_PIXELS, __version__
 from pack_images.foreign import is_foreign
 
@@ -287,7 +288,7 @@ def _described(planned: Plan, output: str) -> str:
             f"into {output}"
             + ("" if planned.settings.pixels.size else ", if all have this size; otherwise give --size"),
             *([_missing_line(planned.missing)] if planned.missing else []),
-            *console.class_lines(planned.counts),
+            *class_lines(planned.counts),
         ]
     )
 
@@ -301,7 +302,7 @@ def _summarised(summary: Summary) -> str:
     lines = [
         f"{summary.output}: {count(summary.rows, 'image')}, {dimensions(summary.shape)}, "
         f"{summary.nbytes / 1e6:,.1f} MB, in {summary.seconds:.1f} s ({rate:,.0f} images/s)",
-        *console.class_lines(summary.classes),
+        *class_lines(summary.classes),
     ]
     if summary.restarted:
         lines.append("an interrupted run with other files or settings was found here; it was given up")

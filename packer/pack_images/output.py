@@ -15,8 +15,8 @@ import numpy as np
 
 from h5split.file.format import is_pack
 from h5split.order.rows import digest_keys, is_among
-from h5split.system.console import count
 from h5split.system.machine import cores
+from h5split.system.text import count
 from h5split.writing.replace import check_replaceable, target
 from pack_images import versions
 from pack_images.errors import DecodeError, PackError, UnfinishedError

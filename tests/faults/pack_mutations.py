@@ -20,7 +20,7 @@ import numpy as np
 import xxhash
 
 from h5split import FormatError, PackedImages
-from h5split.file.hdf5 import lookup3
+from h5split.file.hdf5.metadata import lookup3
 from h5split.file.losses import LOSSES
 from h5split.file.sealing import Tables, images_offset, seal
 

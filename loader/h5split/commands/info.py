@@ -13,8 +13,7 @@ from h5split.file.format import decode
 from h5split.file.images import PackedImages, Texts
 from h5split.file.losses import loss_lines
 from h5split.order.rows import duplicates
-from h5split.system import console
-from h5split.system.console import SHOWN, count, shown
+from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
 
 _BAR = 30  # characters
 _DISTINCT = 10_000  # values of a column that are counted, at most
@@ -62,9 +61,9 @@ class Info:
         """One screen."""
         return "\n".join(
             [
-                f"{shown(self.path)}: {count(self.rows, 'image')}, {console.dimensions(self.shape)}, "
+                f"{shown(self.path)}: {count(self.rows, 'image')}, {dimensions(self.shape)}, "
                 f"{self.nbytes / 1e6:,.1f} MB",
-                *console.class_lines(self.classes, _BAR),
+                *class_lines(self.classes, _BAR),
                 *self._column_lines(),
                 *self._packing_lines(),
                 *self._duplicate_lines(),

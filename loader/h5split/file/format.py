@@ -57,7 +57,9 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.file import hdf5
+from h5split.file.hdf5.file import File
+from h5split.file.hdf5.headers import DataSet, Object
+from h5split.file.hdf5.metadata import NoHdf5Error
 from h5split.file.losses import LOSSES
 
 FORMAT = "packed-images"
@@ -162,7 +164,7 @@ def header_of(descriptor: int, path: str) -> Header:
         FormatError: It is no pack, is damaged, or is of a newer version.
     """
     with _errors_name(path):
-        return _header(hdf5.File(descriptor))
+        return _header(File(descriptor))
 
 
 def is_pack(file: BinaryIO) -> bool:
@@ -174,8 +176,8 @@ def is_pack(file: BinaryIO) -> bool:
     """
     try:
         _lock(file.fileno())
-        _header(hdf5.File(file.fileno()))
-    except (NotAPackError, hdf5.NoHdf5Error):
+        _header(File(file.fileno()))
+    except (NotAPackError, NoHdf5Error):
         return False
     except RecursionError as error:
         raise FormatError("nested too deeply") from error
@@ -215,7 +217,7 @@ def _errors_name(path: str) -> Iterator[None]:
         yield
     except FormatError as error:
         raise type(error)(f"{path}: {_line(error)}") from None
-    except hdf5.NoHdf5Error as error:
+    except NoHdf5Error as error:
         raise NotAPackError(f"{path}: expected a pack, but {_line(error)}; packs are made by pack-images") from error
     except (OSError, ValueError, RecursionError) as error:
         raise FormatError(
@@ -229,7 +231,7 @@ def _line(error: Exception) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
-def _header(file: hdf5.File) -> Header:
+def _header(file: File) -> Header:
     version = _version(file.root)
     if version != VERSION:
         raise FormatError(
@@ -271,7 +273,7 @@ def _header(file: hdf5.File) -> Header:
     return header
 
 
-def _tables(file: hdf5.File, rows: int) -> dict[str, Block]:
+def _tables(file: File, rows: int) -> dict[str, Block]:
     """Every data set but `images`, in the order in which their bytes are summed."""
     return {
         "labels": _block(file, "labels", np.dtype("<i4"), 1, rows),
@@ -286,7 +288,7 @@ def _tables(file: hdf5.File, rows: int) -> dict[str, Block]:
     }
 
 
-def _loss_tables(file: hdf5.File) -> dict[str, Block]:
+def _loss_tables(file: File) -> dict[str, Block]:
     """The data sets of the group `losses`, which few packs have."""
     if b"losses" not in file.root.links:
         return {}
@@ -294,7 +296,7 @@ def _loss_tables(file: hdf5.File) -> dict[str, Block]:
     return {name: _block(file, name, dtype, 1) for name, dtype in types.items()}
 
 
-def _check_losses(file: hdf5.File, losses: Mapping[str, Block], rows: int) -> None:
+def _check_losses(file: File, losses: Mapping[str, Block], rows: int) -> None:
     """Refuse losses of rows that are not there, of one row twice, or of nothing."""
     (length,) = losses["rows"].shape
     if length == 0 or any(block.shape != (length,) for block in losses.values()):
@@ -309,17 +311,17 @@ def _check_losses(file: hdf5.File, losses: Mapping[str, Block], rows: int) -> No
         last = int(found[-1])
 
 
-def _part(file: hdf5.File, block: Block, start: int, count: int) -> NDArray[Any]:
+def _part(file: File, block: Block, start: int, count: int) -> NDArray[Any]:
     """So many items of a table of one dimension from `start` on, or as many as there are."""
     width, count = block.dtype.itemsize, min(count, block.shape[0] - start)
     return np.frombuffer(file.data(block.offset + start * width, count * width), block.dtype, count)
 
 
-def _tables_checksum(root: hdf5.Object) -> int | None:
+def _tables_checksum(root: Object) -> int | None:
     return _integer(root, "tables_checksum") if b"tables_checksum" in root.attributes else None
 
 
-def _version(root: hdf5.Object) -> int:
+def _version(root: Object) -> int:
     value = _value(root, "format")
     if value == FORMAT.encode():
         return _integer(root, "version")
@@ -334,14 +336,14 @@ def _version(root: hdf5.Object) -> int:
     )
 
 
-def _integer(root: hdf5.Object, name: str) -> int:
+def _integer(root: Object, name: str) -> int:
     value = _value(root, name)
     if not isinstance(value, int):
         raise FormatError(f"attribute {name}: expected an integer, found {_found(root, name)}")
     return value
 
 
-def _text(root: hdf5.Object, name: str) -> str:
+def _text(root: Object, name: str) -> str:
     value = _value(root, name)
     if not isinstance(value, bytes):
         raise FormatError(
@@ -351,7 +353,7 @@ def _text(root: hdf5.Object, name: str) -> str:
     return value.decode()
 
 
-def _value(root: hdf5.Object, name: str) -> int | bytes | None:
+def _value(root: Object, name: str) -> int | bytes | None:
     """An attribute that is one integer or one text; None if it is something else."""
     attribute = root.attributes.get(name.encode())
     if attribute is None or attribute.shape != () or attribute.type.dtype.kind not in "iuS":
@@ -360,7 +362,7 @@ def _value(root: hdf5.Object, name: str) -> int | bytes | None:
     return value
 
 
-def _found(root: hdf5.Object, name: str) -> str:
+def _found(root: Object, name: str) -> str:
     attribute = root.attributes.get(name.encode())
     if attribute is None:
         return "none"
@@ -369,20 +371,20 @@ def _found(root: hdf5.Object, name: str) -> str:
     return attribute.type.name if attribute.shape == () else f"{attribute.type.name} of shape {attribute.shape}"
 
 
-def _json(root: hdf5.Object, name: str) -> dict[str, Any]:
+def _json(root: Object, name: str) -> dict[str, Any]:
     value = json.loads(_text(root, name))
     if not isinstance(value, dict):
         raise FormatError(f"attribute {name}: expected a JSON object, found {type(value).__name__}")
     return value
 
 
-def _members(file: hdf5.File, group: str) -> list[str]:
+def _members(file: File, group: str) -> list[str]:
     if not (member := _member(file, group)).is_group:
         raise FormatError(f"{group}: expected a group")
     return [decode(name) for name in sorted(member.links)]
 
 
-def _member(file: hdf5.File, name: str) -> hdf5.Object:
+def _member(file: File, name: str) -> Object:
     """A group or data set by its path, and by hard links only: others could lead anywhere, out of the file included."""
     head, _, tail = name.rpartition("/")
     group = _member(file, head) if head else file.root
@@ -396,7 +398,7 @@ def _member(file: hdf5.File, name: str) -> hdf5.Object:
     return file.object(address)
 
 
-def _block(file: hdf5.File, name: str, dtype: np.dtype[Any], rank: int, rows: int | None = None) -> Block:
+def _block(file: File, name: str, dtype: np.dtype[Any], rank: int, rows: int | None = None) -> Block:
     """The place of one data set, or a FormatError where it is not plain bytes inside this file."""
     member = _member(file, name)
     if not member.is_data_set:
@@ -418,7 +420,7 @@ def _block(file: hdf5.File, name: str, dtype: np.dtype[Any], rank: int, rows: in
     return block
 
 
-def _check_place(name: str, block: Block, found: hdf5.DataSet, size: int) -> None:
+def _check_place(name: str, block: Block, found: DataSet, size: int) -> None:
     if block.nbytes and found.offset is None:
         raise FormatError(f"{name}: its storage was never allocated; pack again")
     if block.offset + block.nbytes > size:
@@ -432,7 +434,7 @@ def _check_place(name: str, block: Block, found: hdf5.DataSet, size: int) -> Non
         )
 
 
-def _array(file: hdf5.File, block: Block) -> NDArray[Any]:
+def _array(file: File, block: Block) -> NDArray[Any]:
     data = file.data(block.offset, block.nbytes)
     return np.frombuffer(data, block.dtype, block.nbytes // block.dtype.itemsize).reshape(block.shape)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.system.console import count, shown
+from h5split.system.text import count, shown
 
 INTEGERS = 1  # kinds of loss, as bits of a number: integers of more than 8 bits were cut to 8
 FLOATS = 2  # floats were cut to 8 bits

@@ -1,4 +1,4 @@
-"""What the commands of both packages have in common: names and numbers on one line, errors, whole numbers."""
+"""What the commands of both packages have in common: streams, signals, progress, errors on one line, whole numbers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from h5split.system.interrupts import INTERRUPTS, interrupts_held
-
-SHOWN = 10  # of a list that may be long
+from h5split.system.text import shown
 
 
 def prepare() -> None:
@@ -125,42 +124,6 @@ def error_line(error: Exception) -> str:
 def with_notes(line: str, error: BaseException) -> str:
     """A line about an error, and the notes that were added to it."""
     return "; ".join([line, *map(shown, getattr(error, "__notes__", ()))])
-
-
-def shown(text: str) -> str:
-    """A name on one line, whatever bytes it has."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def count(number: int, one: str, many: str = "") -> str:
-    """A number of things, such as `1 image` or `2 classes`."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def dimensions(shape: tuple[int, int, int]) -> str:
-    """An image's (H, W, C) as people write it: width first."""
-    height, width, channels = shape
-    return f"{width}x{height}x{channels}"
-
-
-def class_lines(counts: Mapping[str, int], bar: int = 0) -> list[str]:
-    """Classes with their counts; the middle of a long list is left out.
-
-    Args:
-        counts: Class name -> images.
-        bar: Characters of the longest bar beside them; 0 for none.
-    """
-    widest = max((len(shown(name)) for name in counts), default=0)
-    most = max(counts.values(), default=0)
-    lines = []
-    for name, number in counts.items():
-        blocks = "█" * round(bar * number / max(most, 1))
-        lines.append(f"  {number:>9,}  {shown(name):<{widest if blocks else 0}}  {blocks}".rstrip())
-    if len(lines) > 2 * SHOWN:
-        lines[SHOWN:-SHOWN] = [f"        ...  {len(lines) - 2 * SHOWN:,} more classes"]
-    return [f"  {count(len(counts), 'class', 'classes')}", *lines]
 
 
 def whole(least: int) -> Callable[[str], int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from h5split.commands.view.limits import brief
-from h5split.system.console import count
+from h5split.system.text import count
 
 _UNBALANCED = 10  # times as many of one class as of another
 _NAMED = 5  # classes in a line

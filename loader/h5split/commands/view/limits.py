@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.system.console import shown
+from h5split.system.text import shown
 
 CLASSES = 1000  # in a chart or a table
 PARTS = 20  # of a split

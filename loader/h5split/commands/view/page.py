@@ -20,7 +20,7 @@ from h5split.commands.view.predictions import predictions as scored
 from h5split.commands.view.statistics import look_at
 from h5split.order.rows import Rows, permutation
 from h5split.splits import check_same_packs
-from h5split.system.console import count
+from h5split.system.text import count
 from h5split.writing.replace import check_writable, written
 
 if TYPE_CHECKING:

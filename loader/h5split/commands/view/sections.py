@@ -15,7 +15,7 @@ from h5split.commands.view.statistics import Statistics
 from h5split.file.losses import count_images, grouped
 from h5split.order.rows import Rows, duplicates, permutation
 from h5split.order.rows import identical as groups_of_identical
-from h5split.system.console import dimensions
+from h5split.system.text import dimensions
 
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence
