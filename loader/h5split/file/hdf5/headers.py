@@ -14,15 +14,8 @@ from h5split.system.lazy import lazy
 
 _T = TypeVar("_T")
 
-_SPACE, _LINK_INFO, _TYPE, _LINK, _EXTERNAL, _LAYOUT, _FILTERS = (
-    0x01,
-    0x02,
-    0x03,
-    0x06,
-    0x07,
-    0x08,
-    0x0B,
-)  # kinds of messages
+# Kinds of messages, IV.A.2.
+_SPACE, _LINK_INFO, _TYPE, _LINK, _EXTERNAL, _LAYOUT, _FILTERS = 0x01, 0x02, 0x03, 0x06, 0x07, 0x08, 0x0B
 _ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE, _ATTRIBUTE_INFO = 0x0C, 0x10, 0x11, 0x15
 _SHARED = 2  # flag: the message is stored elsewhere
 

@@ -40,10 +40,7 @@ def _records(file: Metadata, address: int) -> Iterator[bytes]:
     if size == 0 or room < size or depth > _DEEPEST:
         raise Hdf5Error("a tree that cannot be")
     capacity = below = room // size
-    count_width, below_widths = (
-        _width(capacity),
-        [0],
-    )  # of the fields for the number of records of a child, and below it
+    count_width, below_widths = _width(capacity), [0]  # of the record counts: of a child, and of all below it
     for _ in range(depth):
         pointer = 8 + count_width + below_widths[-1]
         fit = (room - pointer) // (size + pointer)
