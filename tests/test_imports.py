@@ -60,7 +60,7 @@ _TO_BREAK = {
     ("pack_images.packing", "pack_images"),
     ("pack_images.plan", "pack_images"),
     ("pack_images.versions", "pack_images"),
-    # Decoding: small JPEGs do without Pillow, whose module uses the reader of JPEG headers; decode.py is not yet a folder.
+    # Small JPEGs do without Pillow; the module with Pillow uses the reader of JPEG headers. decode.py is no folder yet.
     ("pack_images.decode", "pack_images.picture"),
     ("pack_images.decode", "pack_images.plan"),
     # The pool of this machine makes the pool on an executor, and that one knows Dask's.

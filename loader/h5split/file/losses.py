@@ -18,7 +18,7 @@ INTEGERS = 1  # kinds of loss, as bits of a number: integers of more than 8 bits
 FLOATS = 2  # floats were cut to 8 bits
 PAGES = 4  # the first of several pages or frames was taken
 TRANSPARENCY = 8  # of a picture with something to see, one colour was left on black
-MOST_LEVELS = 1 << 20  # that are counted
+MOST_LEVELS = 1 << 20  # sample values counted at most
 _NAMED = 3  # files that are named for each kind
 
 # Rows with a loss: the data sets of the group `losses`, as one array.
@@ -130,7 +130,7 @@ def count_images(losses: Sequence[tuple[str, str]]) -> int:
 
 
 def loss_lines(losses: Sequence[tuple[str, str]]) -> list[str]:
-    """What pictures lost when they were packed, by kind and with a few names; no lines where nothing was lost.
+    """Lines on what pictures lost when they were packed, by kind and with a few names; none if nothing was lost.
 
     Args:
         losses: (filename, text) of each loss.

@@ -1,4 +1,4 @@
-"""The open file of a pack: mapped and read through one descriptor, whatever becomes of its path.
+"""The open file of a pack: mapped and read through one descriptor, whatever happens to its path.
 
 A path may be relative, and the working folder may change; it may also be given to another file. So after opening,
 everything goes by the descriptor, and only other processes open the path again.
@@ -31,7 +31,7 @@ _NO_RESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if _USUAL and os.uname(
 
 
 class Stamp(NamedTuple):
-    """What changes when a file is written to, in nanoseconds; its change time cannot be set to another one."""
+    """What changes when a file is written to; times in nanoseconds. No program can set the change time."""
 
     inode: int
     size: int
@@ -51,10 +51,10 @@ class MappedFile:
 
     Args:
         descriptor: From `format.read`; not to be used by anybody else.
-        header: As well.
+        header: From `format.read`, too.
 
     Attributes:
-        size: Called, gives the bytes of the file as it is now; this takes 0.4 us.
+        size: A function: the size of the file now, in bytes; a call takes 0.4 us.
     """
 
     def __init__(self, descriptor: int, header: Header) -> None:
@@ -73,8 +73,8 @@ class MappedFile:
         """A block as a read-only array, which is a view of the file.
 
         Args:
-            block: Where and what.
-            pristine: Never to be handed out: the map that nothing can write to.
+            block: Its place and type.
+            pristine: Use the map that nothing can write to; such an array must not be handed out.
         """
         count = block.nbytes // block.dtype.itemsize
         if count == 0:

@@ -1,4 +1,4 @@
-"""Rows of several pieces that lie one after another: which piece each is in."""
+"""Rows that are numbered through several packs, or parts of a table: which one each row is in."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 def located(
     bounds: Sequence[int], rows: NDArray[np.int64]
 ) -> Iterator[tuple[int, slice | NDArray[np.int64], NDArray[np.int64]]]:
-    """Where rows of several parts in a row are.
+    """Yield, for each part, which of the rows lie in it.
 
     Args:
         bounds: P + 1 numbers: part p is rows `bounds[p]` to `bounds[p + 1] - 1`.
         rows: int (M,), at least one.
 
     Yields:
-        A part, the places in `rows` of those that lie in it, and their numbers within it.
+        The number of a part, the positions in `rows` of the rows in it, and their row numbers within the part.
     """
     part = bisect_right(bounds, int(rows[0])) - 1
     local = rows - bounds[part]

@@ -17,7 +17,7 @@ from h5split.system.text import shown
 
 
 def prepare() -> None:
-    """Have the process behave as a command: any name can be printed, and SIGTERM is as Ctrl-C, unless it is ignored."""
+    """Make the process a command: it can print any name; SIGTERM and SIGHUP, unless ignored, act as Ctrl-C."""
     for descriptor in range(3):
         _open_if_closed(descriptor)
     sys.stdout, sys.stderr = _there(sys.stdout), _there(sys.stderr)
@@ -29,12 +29,12 @@ def prepare() -> None:
 
 
 class Bar:
-    """Progress as a tqdm bar, made when there is something to show; whether anybody reads it decides nothing.
+    """Progress as a tqdm bar, made when there is something to show; errors of the terminal are ignored.
 
     Args:
         unit: What is counted.
-        quiet: Show none.
-        leave: When it is closed, leave it there to read.
+        quiet: Show no bar.
+        leave: Leave the bar on the screen when it is closed.
     """
 
     def __init__(self, unit: str, *, quiet: bool, leave: bool = False) -> None:
@@ -43,7 +43,7 @@ class Bar:
         self._bar: Any = None
 
     def show(self, done: int, total: int, left_out: int = 0) -> None:
-        """How much is done of how much, and what of it was left out."""
+        """Show that `done` of `total` are done, `left_out` of them left out."""
         if self._quiet:
             return
         with suppress(OSError):
@@ -54,43 +54,43 @@ class Bar:
             self._bar.update(done - self._bar.n)
 
     def _start(self, total: int) -> Any:
-        from tqdm import tqdm  # which pack-images has time for while its workers decode
+        from tqdm import tqdm  # loaded late: pack-images has the time while its workers decode
 
-        # Its thread may wait for ever for a lock that an interrupt has left locked. Without it nobody notices that
-        # updates have become rare: each is looked at.
+        # No monitor thread: it may wait for ever for a lock that an interrupt has left locked. That thread lowers
+        # miniters when updates become rare; miniters=1 makes every update count instead.
         tqdm.monitor_interval = 0
-        with interrupts_held():  # one that is half made prints a traceback when it is collected
+        with interrupts_held():  # a half-made bar prints a traceback when it is collected
             return tqdm(total=total, miniters=1, **self._options)
 
     def close(self) -> None:
-        """Have it draw no more."""
+        """Stop drawing."""
         if self._bar is not None:
             with suppress(OSError):
                 self._bar.close()
 
 
 def finish() -> None:
-    """When the work is over, well or badly: nothing that is called at exit can be interrupted."""
-    atexit.register(end_quietly)  # the last to be registered is the first to be called
+    """Call this when the work is over, well or badly: interrupts are ignored while Python exits."""
+    atexit.register(end_quietly)  # functions registered last run first
 
 
 def end_quietly() -> None:
-    """After an interrupt, or the work: let another one not disturb what the process still cleans up."""
+    """Ignore interrupts from now on, so that none disturbs the cleaning up."""
     for number in INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
-    # One that came within exec(), as where a dataclass is made, Python takes for unhandled though it was handled, and
-    # `python -m` would end by SIGINT, not with a status; until something else is executed.
+    # Python remembers a KeyboardInterrupt raised inside exec(), as where a dataclass is made, as unhandled even if it
+    # was handled, and `python -m` then ends by SIGINT and not with a status. Another exec() resets that.
     exec("")
 
 
 def complain(program: str, text: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     print(f"{program}: {text}", file=sys.stderr)
 
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Print what was done; whoever reads it, such as head, may have seen enough before the end."""
+    """Print in the block; a reader such as head may close the pipe before the end."""
     try:
         yield
         sys.stdout.flush()
@@ -102,7 +102,7 @@ def reader_may_leave() -> Iterator[None]:
 
 
 def discard_output(*descriptors: int) -> None:
-    """Have nobody told any more, on stdout and stderr or one of them; else Python complains at its end."""
+    """Discard what is still written to these descriptors (stdout and stderr): else Python complains when it exits."""
     for descriptor in descriptors or (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
@@ -142,12 +142,12 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def _there(stream: TextIO | None) -> TextIO:
-    """A stream; Python has none for a descriptor that was closed."""
+    """The stream, or one that discards: Python has none for a descriptor that was closed at the start."""
     return open(os.devnull, "w", encoding="utf-8") if stream is None else stream
 
 
 def _open_if_closed(descriptor: int) -> None:
-    """A standard stream that is closed would be the next file opened, and be written to."""
+    """Open /dev/null as a standard stream that is closed: else the next file opened would take its number."""
     try:
         os.fstat(descriptor)
     except OSError:

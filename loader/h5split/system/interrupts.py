@@ -1,4 +1,4 @@
-"""Ctrl-C and its like, kept from what must not be half done."""
+"""Defer Ctrl-C, SIGTERM and SIGHUP while something runs that must not be interrupted halfway."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C, and what a command takes for it, wait: an executor interrupted while it starts or stops never ends.
+    """Defer SIGINT, SIGTERM and SIGHUP until the block ends: an executor interrupted during start-up or shutdown hangs.
 
-    Processes and threads started here do not see Ctrl-C at all, nor that their terminal is closed; the parent does,
-    when it is through, and ends them.
+    Processes and threads started inside the block never receive SIGINT or SIGHUP; the parent does, after the block, and
+    ends them.
     """
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {number: signal.getsignal(number) for number in INTERRUPTS}
     caught: list[int] = []
-    with contextlib.ExitStack() as stack:  # undone from the last to the first, whatever is raised meanwhile
+    with contextlib.ExitStack() as stack:  # undoes in reverse order, whatever is raised meanwhile
         stack.callback(_pass_on, caught, handlers)
-        # A blocked signal still comes through another thread, and then interrupts the main one: hence both. Ctrl-C is
-        # the first to be held and the last to be let through, or it would come while others are half done.
+        # Handlers are replaced and signals blocked: another thread may still receive a blocked signal, and Python then
+        # runs its handler in the main thread. SIGINT is deferred first and restored last, so that it cannot interrupt
+        # the handling of the others.
         for number, handler in handlers.items():
             if callable(handler):
                 stack.callback(signal.signal, number, handler)
@@ -36,7 +37,7 @@ def interrupts_held() -> Iterator[None]:
 
 
 def _pass_on(caught: list[int], handlers: dict[int, Any]) -> None:
-    """Tell every signal's own handler, though others raise; also where a signal made what was held fail."""
+    """Call the handler of every signal that was deferred, even if another handler, or the block, has raised."""
     with contextlib.ExitStack() as stack:
         for number in reversed(caught):
             stack.callback(handlers[number], number, None)

@@ -1,4 +1,4 @@
-"""Attributes that are made when they are first asked for."""
+"""Attributes that are computed at first use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Value = TypeVar("Value")
 class lazy(Generic[Value]):  # noqa: N801
     """`functools.cached_property` without the lock it has up to Python 3.11: a fork may leave that one locked for ever.
 
-    Threads may each make the value, so it must be the same every time.
+    Several threads may compute the value at once, so it must be the same every time.
 
     Args:
-        function: Of the object; makes the value.
+        function: Computes the value from the object.
     """
 
     def __init__(self, function: Callable[[Any], Value]) -> None:
@@ -22,8 +22,8 @@ class lazy(Generic[Value]):  # noqa: N801
         self._function = function
 
     def __get__(self, instance: Any, owner: type | None = None) -> Value:
-        if instance is None:  # asked of the class, as help() does
+        if instance is None:  # read from the class, as help() does
             return self  # type: ignore[return-value]
         value = self._function(instance)
-        instance.__dict__[self._function.__name__] = value  # and is found there from now on
+        instance.__dict__[self._function.__name__] = value  # later reads find it there and do not come here
         return value

@@ -1,4 +1,4 @@
-"""What this machine has for us."""
+"""What this machine offers: processors, memory, and an encoding of file names."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import sys
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_names() -> None:
-    """See that names of files are the same bytes on disk and in a pack, which holds UTF-8.
+    """Raise unless Python decodes file names as UTF-8, as packs hold them.
 
-    In a locale of another encoding, Python takes the bytes of a name for other letters.
+    In a locale of another encoding, Python decodes the bytes of a name as other letters.
 
     Raises:
-        ValueError: They are not.
+        ValueError: File names have another encoding.
     """
     found = sys.getfilesystemencoding()
     if found.lower() not in ("utf-8", "utf8"):
