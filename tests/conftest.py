@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from h5split import PackedImages, SplitSequence
-from h5split.sealing import Tables, seal
+from h5split.file.sealing import Tables, seal
 from pack_images import Summary, pack
 
 # What is started here must not have signals ignored: a shell has SIGINT ignored by what runs in the background, and

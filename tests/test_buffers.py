@@ -6,7 +6,7 @@ import gc
 
 import numpy as np
 
-from h5split.buffers import BufferPool
+from h5split.batch.buffers import BufferPool
 
 
 def address(array):

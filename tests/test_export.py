@@ -14,8 +14,8 @@ from PIL import Image
 
 from conftest import names_in, pixels_of, write_hole, write_pack
 from h5split import PackedImages, SplitSequence
-from h5split.export import export
-from h5split.newfolder import NewFolder
+from h5split.commands.export import export
+from h5split.writing.newfolder import NewFolder
 from pack_images import Manifest, PackError, pack
 
 NAMES = names_in("a", {"cat": 20, "dog": 50, "emu": 30})
@@ -408,7 +408,7 @@ def test_a_folder_behind_a_link_of_another_user_is_refused(sequence, tmp_path):
 
 def test_without_descriptors_of_folders_the_same_is_written(sequence, tmp_path, monkeypatch):
     """As on Windows."""
-    monkeypatch.setattr("h5split.newfolder._HAS_DIR_FD", False)
+    monkeypatch.setattr("h5split.writing.newfolder._HAS_DIR_FD", False)
     export(sequence, tmp_path / "out", parts=sequence.split_by("split"))
     assert texts(packed_again(tmp_path / "out")) == texts(PackedImages(sequence.packs.packs[0].path))
     with pytest.raises(ValueError, match="out2/dog: expected the folder that was made there, found something else"):

@@ -21,9 +21,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from h5split import FormatError, PackedImages
-from h5split.format import decode, encode, read
-from h5split.sealing import Tables, images_offset, seal
-from h5split.verify import verify
+from h5split.commands.verify import verify
+from h5split.file.format import decode, encode, read
+from h5split.file.sealing import Tables, images_offset, seal
 
 ROWS = 6
 PIXELS = np.random.default_rng(0).integers(0, 256, (ROWS, 8, 8, 3), dtype=np.uint8)

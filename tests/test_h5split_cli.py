@@ -20,7 +20,7 @@ from PIL import Image
 from conftest import PATIENCE, names_in, pixels_of, write_classes, write_hole, write_pack
 from h5split import PackedImages, SplitSequence, write_split
 from h5split.cli import main
-from h5split.console import Bar
+from h5split.system.console import Bar
 from pack_images import __version__, pack
 
 NAMES = names_in("a", {"cat": 20, "dog": 50, "emu": 30})

@@ -11,7 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
-from h5split.hdf5 import File, NoHdf5Error, Object, lookup3
+from h5split.file.hdf5.file import File
+from h5split.file.hdf5.headers import Object
+from h5split.file.hdf5.metadata import NoHdf5Error, lookup3
 
 
 @contextmanager

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from conftest import assert_rows_are_who_they_say, names_in, names_of, pixels_of, write_classes, write_pack
 from h5split import FormatError, PackedImages, SplitSequence
-from h5split.images import Texts
-from h5split.packs import Packs
-from h5split.sealing import Tables, seal
+from h5split.file.images import Texts
+from h5split.file.packs import Packs
+from h5split.file.sealing import Tables, seal
 
 READ_SIZE = 8 << 20  # what preload reads at a time
 

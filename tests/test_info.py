@@ -11,7 +11,7 @@ import pytest
 from conftest import names_in, pixels_of, write_classes, write_hole, write_pack
 from h5split import PackedImages
 from h5split.cli import main
-from h5split.info import describe
+from h5split.commands.info import describe
 
 
 @pytest.fixture

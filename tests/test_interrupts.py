@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from h5split.interrupts import INTERRUPTS, interrupts_held
+from h5split.system.interrupts import INTERRUPTS, interrupts_held
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from PIL import Image
 from conftest import pixels_of, write_classes, write_image
 from h5split import FormatError, PackedImages, SplitSequence
 from h5split.cli import main as h5split
-from h5split.info import describe
-from h5split.verify import verify
+from h5split.commands.info import describe
+from h5split.commands.verify import verify
 from h5split.view import report
 from pack_images import pack
 from pack_images.cli import main

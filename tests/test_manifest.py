@@ -8,7 +8,7 @@ import pytest
 
 from conftest import SHARED, assert_rows_are_who_they_say, needs_shared, write_classes
 from h5split import PackedImages, SplitSequence
-from h5split.tables import write_table
+from h5split.writing.tables import write_table
 from pack_images import Manifest, PackError, pack
 from pack_images.cli import main
 

@@ -32,7 +32,7 @@ from conftest import (
 )
 from deadly import fill_or_be_killed
 from h5split import PackedImages
-from h5split.sealing import images_offset
+from h5split.file.sealing import images_offset
 from pack_images import PackError, UnfinishedError, pack, preview
 from pack_images.partial import Partial
 from pack_images.workers import LocalPool, do_within, run

@@ -23,9 +23,9 @@ from conftest import (
     write_pack,
 )
 from h5split import FormatError, PackedImages, SplitSequence
-from h5split.epochs import Order
-from h5split.images import Joined, Texts
-from h5split.readahead import ReadAhead
+from h5split.batch.readahead import ReadAhead
+from h5split.file.images import Joined, Texts
+from h5split.order.epochs import Order
 
 FIRST = names_in("a", {"cat": 20, "dog": 30, "emu": 7})
 SECOND = names_in("b", {"ape": 11, "dog": 9, "yak": 3})

@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from h5split.epochs import Order
-from h5split.passes import Loop, Passes
+from h5split.order.epochs import Order
+from h5split.order.passes import Loop, Passes
 
 ROWS = 12
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from h5split import rows
+from h5split.file.pieces import located
+from h5split.order import rows
 
 labelled = npst.arrays(np.int32, st.integers(1, 200), elements=st.integers(0, 5))
 points = st.lists(st.floats(0, 1), max_size=4).map(sorted)
@@ -214,7 +215,7 @@ def test_rows_of_several_parts_are_located(sizes, data):
         return
     chosen = np.array(data.draw(st.lists(st.integers(0, len(places) - 1), min_size=1, max_size=12)))
     found = [None] * len(chosen)
-    for part, where, local in rows.located(bounds, chosen):
+    for part, where, local in located(bounds, chosen):
         for place, row in zip(np.arange(len(chosen))[where].tolist(), local.tolist(), strict=True):
             assert found[place] is None
             found[place] = (part, row)

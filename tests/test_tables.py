@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5split.tables import TableError, open_table, write_table
+from h5split.writing.tables import TableError, open_table, write_table
 
 
 def read(path, delimiters=",", bytes_in=None):

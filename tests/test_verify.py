@@ -14,7 +14,7 @@ import pytest
 
 from conftest import write_classes, write_pack
 from h5split import FormatError, PackedImages
-from h5split.verify import verify, verify_sources
+from h5split.commands.verify import verify, verify_sources
 from pack_images import Manifest, pack
 
 TABLES = [
@@ -166,7 +166,7 @@ def test_a_file_that_is_cut_short_is_refused(intact, tmp_path, part):
 
 @pytest.mark.parametrize("size", [0, 5000, 100_000])
 def test_a_file_that_is_cut_short_while_it_is_verified_is_an_error_and_no_crash(copy, size):
-    code = """from h5split.verify import verify
+    code = """from h5split.commands.verify import verify
 try:
     verify(PackedImages(path), progress=lambda *_: os.truncate(path, int(size)))
 except FormatError as error:
@@ -176,7 +176,7 @@ except FormatError as error:
 
 @pytest.mark.parametrize("size", [0, 5000, 100_000])
 def test_a_file_that_is_cut_short_after_it_was_opened_is_an_error_and_no_crash(copy, size):
-    code = """from h5split.verify import verify
+    code = """from h5split.commands.verify import verify
 images = PackedImages(path)
 os.truncate(path, int(size))
 try:
@@ -187,7 +187,7 @@ except (FormatError, OSError) as error:
 
 
 def test_a_file_that_is_cut_short_while_sources_are_compared_is_an_error_and_no_crash(copy):
-    code = """from h5split.verify import verify_sources
+    code = """from h5split.commands.verify import verify_sources
 try:
     verify_sources(PackedImages(path), workers=1, progress=lambda *_: os.truncate(path, int(size)))
 except (FormatError, OSError) as error:
@@ -209,7 +209,7 @@ def test_the_file_that_is_open_is_verified_whatever_is_at_its_path_by_now(copy, 
 
 def test_workers_take_memory_for_the_work_there_is(intact):
     code = """import resource
-from h5split.verify import verify
+from h5split.commands.verify import verify
 verify(PackedImages(path), workers=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 verify(PackedImages(path), workers=int(size))

@@ -25,8 +25,8 @@ import h5split
 from conftest import PATIENCE, names_in, needs_keras, pixels_of, write_pack
 from h5split import PackedImages, SplitSequence, write_split
 from h5split.cli import main
+from h5split.commands.view.limits import extremes
 from h5split.view import report
-from h5split.view.limits import extremes
 
 pytest.importorskip("jinja2")
 webdriver = pytest.importorskip("selenium.webdriver")

@@ -14,7 +14,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from h5split.writing import check_replaceable, exclusive, is_stream, target, written
+from h5split.writing.replace import check_replaceable, exclusive, is_stream, target, written
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away, or mount a disk")
 KIND = "a list"
@@ -94,7 +94,7 @@ def test_what_may_not_be_read_is_refused(tmp_path):
     (tmp_path / "a").write_text("list: mine")
     (tmp_path / "a").chmod(0o200)
     code = (
-        "import os, sys; from h5split.writing import check_replaceable\n"
+        "import os, sys; from h5split.writing.replace import check_replaceable\n"
         "os.geteuid() or os.setuid(65534)\n"
         "check_replaceable('a', 'a list', lambda file: True)"
     )
@@ -265,7 +265,8 @@ def test_links_of_another_user_are_refused(tmp_path, there):
 def test_a_pipe_and_a_device_are_written_to(tmp_path):
     write("/dev/null", "x" * 100_000)
     code = (
-        "from h5split.writing import written\nwith written('/dev/stdout', 'x', bool) as file: file.write('ü' * 100_000)"
+        "from h5split.writing.replace import written\n"
+        "with written('/dev/stdout', 'x', bool) as file: file.write('ü' * 100_000)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout.decode() == "ü" * 100_000
@@ -276,7 +277,9 @@ def test_a_pipe_and_a_device_are_written_to(tmp_path):
 
 
 def test_stdout_that_is_a_file_is_replaced_only_by_its_kind(tmp_path):
-    code = "from h5split.writing import written\nwith written('/dev/stdout', 'x', bool) as file: file.write('new')"
+    code = (
+        "from h5split.writing.replace import written\nwith written('/dev/stdout', 'x', bool) as file: file.write('new')"
+    )
     with open(tmp_path / "empty", "wb") as out:
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
     assert (tmp_path / "empty").read_text() == "new"

@@ -24,7 +24,7 @@ import sys
 from importlib.util import find_spec
 from typing import NoReturn
 
-from benchmark import files, report, scaling
+from benchmark import files, pages, report, scaling
 from benchmark.children import ROOT
 from benchmark.environments import Peer, frozen_versions, read_versions
 from benchmark.files import RefusedError
@@ -116,12 +116,12 @@ def finish(arguments: argparse.Namespace, kind: str, name: str, heading: str, ro
     line = shlex.join(["python", "tools/bench.py", *words])
     results = {"kind": kind, "name": name, "heading": heading, "line": line, "rows": rows}
     results |= {"machine": machine(arguments.here), "versions": frozen_versions(arguments.environments)}
-    print(report.write(results, os.path.join(arguments.environments, "results")))
+    print(pages.write(results, os.path.join(arguments.environments, "results")))
     return 0
 
 
 def make_page(arguments: argparse.Namespace) -> int:
-    report.page(os.path.join(arguments.environments, "results"), arguments.output)
+    pages.page(os.path.join(arguments.environments, "results"), arguments.output)
     return 0
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from packing import medians, timed
 
 from h5split import PackedImages, SplitSequence
-from h5split.sealing import Tables, images_offset, seal
+from h5split.file.sealing import Tables, images_offset, seal
 
 
 def drop(path: str) -> None:

@@ -10,13 +10,13 @@ TYPE_CHECKING = False  # as typing's, which takes longer to load than all of thi
 if TYPE_CHECKING:
     from typing import Any
 
+    from h5split.batch.mistakes import Mistake
     from h5split.batches import SplitSequence
-    from h5split.format import FormatError
-    from h5split.images import PackedImages
-    from h5split.mistakes import Mistake
+    from h5split.file.format import FormatError
+    from h5split.file.images import PackedImages
+    from h5split.order.settings import Settings
+    from h5split.order.splits import leaks, write_split
     from h5split.sequence import H5SplitSequence
-    from h5split.settings import Settings
-    from h5split.splits import leaks, write_split
 
 __all__ = [
     "H5SplitSequence",
@@ -30,14 +30,14 @@ __all__ = [
 ]
 
 _HOME = {
-    "FormatError": "format",
+    "FormatError": "file.format",
     "H5SplitSequence": "sequence",
-    "Mistake": "mistakes",
-    "PackedImages": "images",
-    "Settings": "settings",
+    "Mistake": "batch.mistakes",
+    "PackedImages": "file.images",
+    "Settings": "order.settings",
     "SplitSequence": "batches",
-    "leaks": "splits",
-    "write_split": "splits",
+    "leaks": "order.splits",
+    "write_split": "order.splits",
 }
 
 

@@ -11,16 +11,16 @@ from typing import Any, Self, Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 
-from h5split.epochs import Epochs, Order
-from h5split.gather import Batch, Gatherer
-from h5split.mistakes import Mistake, find_mistakes
-from h5split.packs import Packs
-from h5split.passes import Loop, Pass, Passes, Told, checked
-from h5split.readahead import Reading
-from h5split.rows import Rows
+from h5split.batch.gather import Batch, Gatherer
+from h5split.batch.mistakes import Mistake, find_mistakes
+from h5split.batch.readahead import Reading
+from h5split.file.packs import Packs
+from h5split.order.epochs import Epochs, Order
+from h5split.order.passes import Loop, Pass, Passes, Told, checked
+from h5split.order.rows import Rows
+from h5split.order.selection import Selection
+from h5split.order.settings import SettingNames, Settings, changed, check_whole
 from h5split.selected import Selected
-from h5split.selection import Selection
-from h5split.settings import SettingNames, Settings, changed, check_whole
 
 _OF_THIS_PROCESS = frozenset(("_gatherer", "_asking", "_passes"))
 
@@ -37,7 +37,7 @@ class SplitSequence(Selected):
 
     The order of an epoch is a function of (seed, epoch) and nothing else. Every pass over the data is an epoch, also
     one that is broken off: `for batch in sequence`, a `fit`, a loop over `sequence[i]`. A pass keeps its order to its
-    end, whatever happens meanwhile; `h5split.passes` says how passes are told apart.
+    end, whatever happens meanwhile; `h5split.order.passes` says how passes are told apart.
 
     Args:
         paths: Packs to open; none makes an empty sequence.

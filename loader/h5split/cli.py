@@ -13,8 +13,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from h5split import console
-from h5split.console import SHOWN, Bar, count, shown, whole
+from h5split.system import console
+from h5split.system.console import Bar, whole
+from h5split.system.text import SHOWN, count, shown
 
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence
@@ -60,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    from h5split.images import PackedImages
-    from h5split.info import describe
+    from h5split.commands.info import describe
+    from h5split.file.images import PackedImages
 
     found = describe(PackedImages(arguments.file))
     print(json.dumps(found.as_json(), indent=2) if arguments.json else found)
@@ -69,8 +70,8 @@ def _info(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from h5split.images import PackedImages
-    from h5split.verify import verify, verify_sources
+    from h5split.commands.verify import verify, verify_sources
+    from h5split.file.images import PackedImages
 
     images = PackedImages(arguments.file)
     with closing(Bar("B", quiet=arguments.quiet)) as bar:
@@ -97,7 +98,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _view(arguments: argparse.Namespace) -> int:
     from h5split.batches import SplitSequence
-    from h5split.view import report
+    from h5split.commands.view.page import report
 
     sequence = SplitSequence(arguments.file)
     parts = _parts(sequence, arguments.split)
@@ -121,7 +122,7 @@ def _view(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     from h5split.batches import SplitSequence
-    from h5split.export import CLASSES, MANIFEST, export
+    from h5split.commands.export import CLASSES, MANIFEST, export
 
     sequence = SplitSequence(arguments.file)
     parts = _parts(sequence, arguments.split)

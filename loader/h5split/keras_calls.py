@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from keras.utils import PyDataset
 
-from h5split.passes import Loop
+from h5split.order.passes import Loop
 
 _ADAPTERS = vars(sys.modules[PyDataset.__module__])  # the globals of the module with Keras' data adapter
 _NEAR = 16  # callers among which Keras is looked for

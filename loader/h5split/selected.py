@@ -10,13 +10,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from h5split.images import Texts
-from h5split.machine import free_memory
-from h5split.mapped import READ_SIZE
-from h5split.packs import Packs
-from h5split.rows import Rows
-from h5split.selection import Selection
-from h5split.settings import Settings
+from h5split.file.images import Texts
+from h5split.file.mapped import READ_SIZE
+from h5split.file.packs import Packs
+from h5split.order.rows import Rows
+from h5split.order.selection import Selection
+from h5split.order.settings import Settings
+from h5split.system.machine import free_memory
 
 
 class Selected:

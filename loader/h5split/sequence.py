@@ -10,10 +10,10 @@ from keras.config import backend
 from keras.layers import Rescaling
 from keras.utils import PyDataset
 
+from h5split.batch.gather import Batch
 from h5split.batches import SplitSequence
-from h5split.gather import Batch
 from h5split.keras_calls import LOOK, ended_by, loop_of
-from h5split.settings import SettingNames
+from h5split.order.settings import SettingNames
 
 _OF_KERAS = {"workers", "use_multiprocessing", "max_queue_size"}
 _FETCHES_AHEAD = backend() == "tensorflow"  # by tf.data, in a thread; the others ask for a batch when they want it

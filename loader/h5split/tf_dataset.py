@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from h5split.gather import Batch
-from h5split.passes import Pass
-from h5split.rows import Rows
-from h5split.settings import Settings
+from h5split.batch.gather import Batch
+from h5split.order.passes import Pass
+from h5split.order.rows import Rows
+from h5split.order.settings import Settings
 
 _BYTES_A_CALL = 16 << 20  # of pixels: 2 ms of gathering, against which a call into Python costs little
 _MOST_A_CALL = 32  # batches

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from h5split.gather import Batch
+from h5split.batch.gather import Batch
 
 
 class Sequence(Protocol):

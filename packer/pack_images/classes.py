@@ -2,7 +2,7 @@
 
 A file of classes is text in UTF-8, a name a line. Spaces around a name do not count, and blank lines are passed over. A
 line that begins with a quote is a string of JSON, for names that have line breaks or spaces at their ends;
-`h5split.export` writes such files.
+`h5split.commands.export` writes such files.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def read_classes(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ..
 
 def _named(given: str) -> Sequence[str]:
     if is_hdf5(given):
-        from h5split.images import PackedImages  # which few runs need
+        from h5split.file.images import PackedImages  # which few runs need
 
         return PackedImages(given).class_names
     if os.path.isfile(given):

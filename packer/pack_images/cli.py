@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from h5split import console
-from h5split.console import SHOWN, Bar, count, dimensions, shown, whole
+from h5split.system import console
+from h5split.system.console import Bar, whole
+from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
 from pack_images import MAX_PIXELS, __version__
 from pack_images.foreign import is_foreign
 
@@ -268,7 +269,7 @@ def _warn_of_losses(summary: Summary) -> None:
         name, reason = summary.skipped[0]
         _complain(f"left out: {count(len(summary.skipped), 'image')}, such as {shown(name)}: {shown(reason)}")
     if summary.losses:
-        from h5split.losses import count_images  # which loads numpy, as the work has done by now
+        from h5split.file.losses import count_images  # which loads numpy, as the work has done by now
 
         name, text = summary.losses[0]
         _complain(f"packed with a loss: {count(count_images(summary.losses), 'image')}, such as {shown(name)}: {text}")
@@ -287,7 +288,7 @@ def _described(planned: Plan, output: str) -> str:
             f"into {output}"
             + ("" if planned.settings.pixels.size else ", if all have this size; otherwise give --size"),
             *([_missing_line(planned.missing)] if planned.missing else []),
-            *console.class_lines(planned.counts),
+            *class_lines(planned.counts),
         ]
     )
 
@@ -301,7 +302,7 @@ def _summarised(summary: Summary) -> str:
     lines = [
         f"{summary.output}: {count(summary.rows, 'image')}, {dimensions(summary.shape)}, "
         f"{summary.nbytes / 1e6:,.1f} MB, in {summary.seconds:.1f} s ({rate:,.0f} images/s)",
-        *console.class_lines(summary.classes),
+        *class_lines(summary.classes),
     ]
     if summary.restarted:
         lines.append("an interrupted run with other files or settings was found here; it was given up")
@@ -324,7 +325,10 @@ def _summarised(summary: Summary) -> str:
                 f"  ... and {len(summary.skipped) - SHOWN:,} more: "
                 f"h5split.PackedImages({summary.output!r}).skipped lists all"
             )
-    lines += console.loss_lines(summary.losses)
+    if summary.losses:
+        from h5split.file.losses import loss_lines  # which loads numpy, as the work has done by now
+
+        lines += loss_lines(summary.losses)
     return "\n".join(lines)
 
 

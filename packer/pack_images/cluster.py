@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError, Executor, Future, InvalidStateErr
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from h5split.interrupts import interrupts_held
+from h5split.system.interrupts import interrupts_held
 from pack_images.errors import PackError, UnfinishedError
 from pack_images.executors import check_versions
 from pack_images.versions import packed_by

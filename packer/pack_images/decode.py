@@ -52,7 +52,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from h5split.losses import Loss
+from h5split.file.losses import Loss
 from pack_images.errors import SizeError
 from pack_images.plan import Pixels, Shape
 

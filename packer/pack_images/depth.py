@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from h5split.losses import FLOATS, INTEGERS, MOST_LEVELS, Loss
+from h5split.file.losses import FLOATS, INTEGERS, MOST_LEVELS, Loss
 
 _BLOCK = 1 << 20  # samples that are counted together
 _BITS_PER_SAMPLE = 258  # a TIFF tag

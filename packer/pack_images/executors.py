@@ -16,7 +16,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import replace
 from typing import Self
 
-from h5split.interrupts import interrupts_held
+from h5split.system.interrupts import interrupts_held
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.plan import Filled, Task
 from pack_images.sources import PackedRow

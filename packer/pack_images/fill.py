@@ -16,8 +16,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from h5split.losses import Loss, losses_of
-from h5split.rows import digest_keys
+from h5split.file.losses import Loss, losses_of
+from h5split.order.rows import digest_keys
 from pack_images.decode import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
 from pack_images.journal import (
@@ -36,7 +36,7 @@ from pack_images.plan import Filled, Pixels, Shape, Task
 from pack_images.sources import PackedRow, PackFile, file_stamp, pack_file, stamp
 
 if TYPE_CHECKING:
-    from h5split.images import PackedImages
+    from h5split.file.images import PackedImages
 
 _PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)  # faults that are not the file's
 _AROUND_CACHES = 32  # bytes: of the vectors that libjpeg-turbo writes
@@ -307,7 +307,7 @@ class _OldPack:
 @lru_cache(maxsize=4)
 def _opened(pack: PackFile) -> _OldPack:
     """A pack, opened and indexed once by each worker: sorting a million digests takes longer than a task."""
-    from h5split.images import PackedImages  # which few tasks need
+    from h5split.file.images import PackedImages  # which few tasks need
 
     _check_same(pack)
     old = _OldPack(PackedImages(pack.path))

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.interrupts import interrupts_held
-from h5split.losses import LOSSES, described
-from h5split.rows import Rows, duplicates
+from h5split.file.losses import LOSSES, described
+from h5split.order.rows import Rows, duplicates
+from h5split.system.interrupts import interrupts_held
 from pack_images.classes import read_classes
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.manifest import Manifest
@@ -31,7 +31,7 @@ from pack_images.versions import packed_by
 from pack_images.workers import Pool, run
 
 if TYPE_CHECKING:
-    from h5split.sealing import Tables
+    from h5split.file.sealing import Tables
 
 
 def settings_of(
@@ -90,7 +90,7 @@ def make_plan(
 
 def _agreed(path: str, how: Pixels) -> Shape:
     """The image shape of a pack whose rows are what decoding its sources with `how` would give."""
-    from h5split.images import PackedImages
+    from h5split.file.images import PackedImages
 
     pack = PackedImages(path)
     height, width, channels = pack.shape
@@ -138,9 +138,9 @@ def _images_offset(stride: int) -> int:
 
 
 def _sealing() -> Any:
-    """The module `h5split.sealing`, which takes 40 ms to load, h5py and all, and is wanted only in the end."""
+    """The module `h5split.file.sealing`, which takes 40 ms to load, h5py and all, and is wanted only in the end."""
     with interrupts_held():  # which make an ImportError of a library in C that is half loaded
-        return importlib.import_module("h5split.sealing")
+        return importlib.import_module("h5split.file.sealing")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import struct
 
 import numpy as np
 
-from h5split.losses import Loss
+from h5split.file.losses import Loss
 
 RECORD = np.dtype(
     [
@@ -21,7 +21,7 @@ RECORD = np.dtype(
         ("stamp", "<i8"),  # of the source file's status
         ("digest", "u1", 32),  # SHA-256 of its bytes
         ("done", "u1"),  # 1 when the row is written
-        ("kinds", "u1"),  # what its picture lost, as `h5split.losses` has it: 0 for nothing
+        ("kinds", "u1"),  # what its picture lost, as `h5split.file.losses` has it: 0 for nothing
         ("bits", "u1"),
         ("kept", "<u2"),
         ("levels", "<u4"),

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from h5split.console import count
-from h5split.format import is_pack
-from h5split.machine import cores
-from h5split.rows import digest_keys, is_among
-from h5split.writing import check_replaceable, target
+from h5split.file.format import is_pack
+from h5split.order.rows import digest_keys, is_among
+from h5split.system.machine import cores
+from h5split.system.text import count
+from h5split.writing.replace import check_replaceable, target
 from pack_images import versions
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.sources import PackedRow, PackFile, Sources, pack_file
 
 if TYPE_CHECKING:
-    from h5split.images import PackedImages
-    from h5split.sealing import Tables
+    from h5split.file.images import PackedImages
+    from h5split.file.sealing import Tables
     from pack_images.plan import Pixels, Plan
 
 _Failures = Sequence[tuple[int, str]]  # row and reason, as `Filled` has them
@@ -132,7 +132,7 @@ def find_old(path: str) -> Old | None:
     Raises:
         FormatError: Something else has come there meanwhile.
     """
-    from h5split.images import PackedImages
+    from h5split.file.images import PackedImages
 
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         return None
@@ -177,7 +177,7 @@ class _Digests:
     """The SHA-256 of files, and of those that rows of packs were made of."""
 
     def __init__(self, packs: Iterable[PackFile], how: Pixels) -> None:
-        from h5split.images import PackedImages
+        from h5split.file.images import PackedImages
 
         self._how = how
         self._of_rows = {pack: PackedImages(pack.path).digests for pack in packs}

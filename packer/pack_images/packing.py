@@ -12,8 +12,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from h5split.interrupts import interrupts_held
-from h5split.machine import check_names
+from h5split.system.interrupts import interrupts_held
+from h5split.system.machine import check_names
 from pack_images import MAX_PIXELS
 from pack_images.workers import open_pool
 

@@ -1,6 +1,6 @@
 """The file in the making: pixels and a journal beside the output, until both are whole.
 
-``OUT.partial`` is the output itself before HDF5 is laid around its pixels (`h5split.format`). ``OUT.journal`` says
+``OUT.partial`` is the output itself before HDF5 is laid around its pixels (`h5split.file.format`). ``OUT.journal`` says
 which plan it follows and, for each row, what was written (`journal`). So processes share nothing but the two files, and
 a run that ends early is continued by one that verifies what the journal claims.
 
@@ -24,10 +24,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from h5split.format import header_of, is_pack
-from h5split.interrupts import interrupts_held
-from h5split.rows import Rows
-from h5split.writing import check_replaceable, sync_folder
+from h5split.file.format import header_of, is_pack
+from h5split.order.rows import Rows
+from h5split.system.interrupts import interrupts_held
+from h5split.writing.replace import check_replaceable, sync_folder
 from pack_images.errors import PackError, UnfinishedError
 from pack_images.journal import (
     HEADING,

@@ -12,7 +12,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from h5split.losses import PAGES, TRANSPARENCY, Loss
+from h5split.file.losses import PAGES, TRANSPARENCY, Loss
 from pack_images.decode import jpeg_header, jpeg_outline
 from pack_images.depth import depth_loss, depth_of, floats_to_8, integers_to_8
 from pack_images.errors import DecodeError

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.rows import Rows, stratified_order
+from h5split.order.rows import Rows, stratified_order
 from pack_images import MAX_PIXELS
 from pack_images.errors import PackError
 from pack_images.scan import Labels
@@ -31,7 +31,7 @@ _LEAST_REMOTE_TASKS = 32
 PAGE = 4096
 _ROW_TABLE_BYTES = 4 + 8 + 32 + 16  # a row's label, checksum, digest, and what its picture lost
 _TOGETHER = 10_000  # texts that are looked at at once
-_MOST_COLUMNS = 10_000  # with _MOST_COLUMN_BYTES what h5split.hdf5 reads: 14 of 16 MB of metadata
+_MOST_COLUMNS = 10_000  # with _MOST_COLUMN_BYTES what h5split.file.hdf5 reads: 14 of 16 MB of metadata
 _MOST_COLUMN_BYTES = 1 << 20
 _LONGEST = (1 << 31) - 1  # bytes of a row and of a text, as numpy's items have no more
 _MUCH_TEXT = 16_000_000  # bytes that a column may take without a word

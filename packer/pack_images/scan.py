@@ -148,7 +148,7 @@ def _roots(sources: Sequence[str], found: Sources) -> Iterator[tuple[str, bool]]
 
 def _read_pack(path: str) -> Sources:
     """The rows of a pack, with the file names, labels and columns they have there."""
-    from h5split.images import PackedImages  # which few runs need
+    from h5split.file.images import PackedImages  # which few runs need
 
     file = pack_file(path)  # first: a pack that takes its place now is then another one
     pack = PackedImages(path)

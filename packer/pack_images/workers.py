@@ -26,8 +26,8 @@ from multiprocessing import forkserver, resource_tracker
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from h5split.interrupts import interrupts_held
-from h5split.machine import cores
+from h5split.system.interrupts import interrupts_held
+from h5split.system.machine import cores
 from pack_images.errors import PackError, UnfinishedError
 
 if TYPE_CHECKING:

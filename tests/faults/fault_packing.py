@@ -47,7 +47,7 @@ from preloading import EVERY, Trap, compiled
 
 from conftest import pixels_of
 from h5split import PackedImages
-from h5split.verify import verify
+from h5split.commands.verify import verify
 from pack_images.journal import HEADING, RECORD
 
 NOBODY = 65534

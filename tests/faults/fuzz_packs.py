@@ -29,8 +29,8 @@ from pathlib import Path
 from pack_mutations import Base, Damaged, bases, damaged
 
 from h5split import FormatError, PackedImages, SplitSequence
-from h5split.info import describe
-from h5split.verify import verify
+from h5split.commands.info import describe
+from h5split.commands.verify import verify
 
 SECONDS = 5
 MEMORY = 1 << 30  # bytes

@@ -20,9 +20,9 @@ import numpy as np
 import xxhash
 
 from h5split import FormatError, PackedImages
-from h5split.hdf5 import lookup3
-from h5split.losses import LOSSES
-from h5split.sealing import Tables, images_offset, seal
+from h5split.file.hdf5.metadata import lookup3
+from h5split.file.losses import LOSSES
+from h5split.file.sealing import Tables, images_offset, seal
 
 _SIGNATURE = re.compile(rb"\x89HDF\r\n\x1a\n|OHDR|OCHK|FRHP|FHDB|FHIB|BTHD|BTLF|BTIN|SMTB|SMLI|FSHD|FSSE")
 _LONGEST = 1200  # bytes of a piece whose end is found by trying

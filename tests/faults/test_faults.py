@@ -13,7 +13,7 @@ import fault_training
 import pytest
 from fault_campaign import environment, open_folder
 
-from h5split.machine import cores
+from h5split.system.machine import cores
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 

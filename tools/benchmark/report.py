@@ -1,14 +1,9 @@
-"""Results as Markdown tables and as pictures."""
+"""Results as Markdown tables."""
 
 from __future__ import annotations
 
-import glob
-import json
-import os
 import statistics
 from collections.abc import Callable, Sequence
-
-from benchmark.files import RefusedError
 
 MB = 1e6
 Row = dict[str, object]
@@ -127,56 +122,9 @@ def median(row: Row, name: str) -> float:
     return statistics.median(values) if values else 0.0
 
 
-def write(results: Row, folder: str) -> str:
-    """JSON, Markdown and PNG of a run, under one name; returns the Markdown."""
-    from benchmark.plots import draw
-
-    os.makedirs(folder, exist_ok=True)
-    stem = os.path.join(folder, str(results["name"]))
-    with open(f"{stem}.json", "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=1)
-    text = section(results)
-    with open(f"{stem}.md", "w", encoding="utf-8") as file:
-        file.write(text)
-    draw(results, f"{stem}.png")
-    return text
-
-
 def section(results: Row) -> str:
     """A run as a part of a page: what, on what, the table, the picture, the command."""
     return (
         f"## {results['heading']}\n\n`{results['line']}`\n\n{table(str(results['kind']), results['rows'])}\n\n"
         f"![{results['heading']}]({results['name']}.png)\n\n{results['machine']}\n"
     )
-
-
-def runs(folder: str) -> list[Row]:
-    """The results of all runs that were written to a folder.
-
-    Raises:
-        RefusedError: There are none.
-    """
-    found = []
-    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.json"))):
-        with open(path, encoding="utf-8") as file:
-            found.append(json.load(file))
-    if not found:
-        raise RefusedError(
-            f"{folder}: expected results of pack, load, fit or scale, found none; measure something first"
-        )
-    return found
-
-
-def page(folder: str, output: str) -> None:
-    """All runs of a folder as one page behind introduction.md, with the pictures beside it."""
-    from benchmark.plots import draw
-
-    found = sorted(runs(folder), key=lambda results: (list(COLUMNS).index(results["kind"]), results["name"]))
-    with open(os.path.join(os.path.dirname(__file__), "introduction.md"), encoding="utf-8") as file:
-        parts = [file.read()]
-    for results in found:
-        results["name"] = f"benchmark-{results['name']}"
-        draw(results, os.path.join(os.path.dirname(os.path.abspath(output)), f"{results['name']}.png"))
-        parts.append(section(results))
-    with open(output, "w", encoding="utf-8") as file:
-        file.write("\n".join(parts))

@@ -1,0 +1,150 @@
+"""What is in a pack, without looking at a pixel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from h5split.file.format import decode
+from h5split.file.images import PackedImages, Texts
+from h5split.file.losses import loss_lines
+from h5split.order.rows import duplicates
+from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
+
+_BAR = 30  # characters
+_DISTINCT = 10_000  # values of a column that are counted, at most
+_CHUNK = 1 << 16  # texts
+_LONGEST = 60  # characters of a value on the screen
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is in a pack.
+
+    Attributes:
+        path: As given.
+        rows: Images.
+        shape: (H, W, C) of each.
+        nbytes: Size of the file.
+        classes: Class name -> images.
+        columns: Name -> value -> images, the most frequent first; None where there are more than 10,000 values.
+        settings: It was packed with.
+        packed_by: Program or library -> version.
+        skipped: (filename, reason) of each file that was left out.
+        losses: (filename, text) of what pictures lost when they were packed.
+        duplicates: The filenames of each group of identical files; groups with different labels come first.
+        conflicting: How many of the groups have different labels.
+    """
+
+    path: str
+    rows: int
+    shape: tuple[int, int, int]
+    nbytes: int
+    classes: Mapping[str, int]
+    columns: Mapping[str, Mapping[str, int] | None]
+    settings: Mapping[str, Any]
+    packed_by: Mapping[str, str]
+    skipped: list[tuple[str, str]]
+    losses: list[tuple[str, str]]
+    duplicates: list[tuple[str, ...]]
+    conflicting: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain lists and dicts."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """One screen."""
+        return "\n".join(
+            [
+                f"{shown(self.path)}: {count(self.rows, 'image')}, {dimensions(self.shape)}, "
+                f"{self.nbytes / 1e6:,.1f} MB",
+                *class_lines(self.classes, _BAR),
+                *self._column_lines(),
+                *self._packing_lines(),
+                *self._duplicate_lines(),
+                *self._skipped_lines(),
+                *loss_lines(self.losses),
+            ]
+        )
+
+    def _column_lines(self) -> list[str]:
+        lines = ["columns"] if self.columns else []
+        for name, counts in self.columns.items():
+            if counts is None:
+                lines.append(f"  {_brief(name)}: more than {_DISTINCT:,} values")
+            elif len(counts) > 1 and max(counts.values()) == 1:
+                lines.append(f"  {_brief(name)}: {len(counts):,} values, all different")
+            else:
+                values = [f"{_brief(value)} {number:,}" for value, number in list(counts.items())[:SHOWN]]
+                more = [f"and {len(counts) - SHOWN:,} more"] if len(counts) > SHOWN else []
+                lines.append(f"  {_brief(name)}: {count(len(counts), 'value')}: {', '.join(values + more)}")
+        return lines
+
+    def _packing_lines(self) -> list[str]:
+        settings = ", ".join(f"{name} {_plain(value)}" for name, value in self.settings.items())
+        versions = ", ".join(f"{name} {version}" for name, version in self.packed_by.items())
+        return [f"packed with {shown(settings) or 'nothing said'}", f"by {shown(versions) or 'nothing said'}"]
+
+    def _duplicate_lines(self) -> list[str]:
+        files = sum(map(len, self.duplicates))
+        if not files:
+            return ["duplicates: none"]
+        return [
+            f"duplicates: {files:,} files in {count(len(self.duplicates), 'group')} of identical ones, "
+            f"{self.conflicting:,} of them with different labels",
+            *(f"  {', '.join(map(shown, group[:3]))}" for group in self.duplicates[:3]),
+        ]
+
+    def _skipped_lines(self) -> list[str]:
+        if not self.skipped:
+            return ["left out: none"]
+        lines = [f"left out: {len(self.skipped):,}"]
+        lines += [f"  {shown(name)}: {shown(reason)}" for name, reason in self.skipped[:SHOWN]]
+        more = len(self.skipped) - SHOWN
+        return [*lines, f"  ... and {more:,} more; --json lists all"] if more > 0 else lines
+
+
+def describe(images: PackedImages) -> Info:
+    """What is in a pack; labels, columns and digests are read, and no pixels."""
+    counts = np.bincount(images.labels, minlength=len(images.class_names)).tolist()
+    mixed, plain = duplicates(images.digests, images.labels)
+    return Info(
+        path=images.path,
+        rows=len(images),
+        shape=images.shape,
+        nbytes=images.header.size,
+        classes=dict(zip(images.class_names, counts, strict=True)),
+        columns={name: _counted(column) for name, column in images.columns.items()},
+        settings=images.header.settings,
+        packed_by=images.header.packed_by,
+        skipped=images.skipped,
+        losses=images.losses,
+        duplicates=[tuple(images.filenames.take(group)) for group in (*mixed, *plain)],
+        conflicting=len(mixed),
+    )
+
+
+def _counted(column: Texts) -> dict[str, int] | None:
+    found: Counter[bytes] = Counter()
+    raw = column.raw()
+    for start in range(0, len(raw), _CHUNK):
+        found.update(raw[start : start + _CHUNK].tolist())
+        if len(found) > _DISTINCT:
+            return None
+    return {decode(value): number for value, number in found.most_common()}
+
+
+def _brief(value: str) -> str:
+    """A value, or how it begins; `--json` has it whole."""
+    return shown(value) if len(value) <= _LONGEST else f"{shown(value[:_LONGEST])}..."
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return "x".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -1,0 +1,137 @@
+"""A sequence -> one file of HTML. What it says is in sections.py, how it looks in page.html, page.css and page.js."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from h5split.commands.view import sections
+from h5split.commands.view.findings import findings
+from h5split.commands.view.gallery import Gallery
+from h5split.commands.view.limits import brief, extremes
+from h5split.commands.view.predictions import MOST_TILES
+from h5split.commands.view.predictions import predictions as scored
+from h5split.commands.view.statistics import look_at
+from h5split.order.rows import Rows, permutation
+from h5split.system.text import count
+from h5split.writing.replace import check_writable, written
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from h5split.batches import SplitSequence
+    from h5split.file.packs import Packs
+
+_KIND = "a page of h5split view"
+_FIRST = b"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="generator" content="h5split view">
+"""  # of a page
+_LOOKED_AT = 1 << 30  # bytes of pixels, unless every row is asked for
+
+
+def report(
+    sequence: SplitSequence,
+    predictions: ArrayLike | None,
+    path: str | os.PathLike[str],
+    *,
+    parts: Mapping[str, SplitSequence] | None = None,
+    seed: int = 0,
+    every_row: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> None:
+    """Write a page about the rows of a sequence, and about what a network makes of them.
+
+    The page is one file that needs no network. The same rows, predictions and seed give the same page. It appears whole
+    or not at all, and replaces nothing but an earlier page.
+
+    Args:
+        sequence: The rows.
+        predictions: What `predict` returned for it, as for `mistakes`; None for a page without.
+        path: The page.
+        parts: Its split: name -> sequence.
+        seed: Of the images that are shown.
+        every_row: Look at every row, however many; else at 1 GB of them, chosen by seed.
+        progress: Called with (rows looked at, rows in all).
+
+    Raises:
+        ImportError: Jinja2 is not installed.
+        ValueError: The sequence is empty, predictions are not for the epoch it delivered last, parts are of other
+            packs, or a file is there already that is no page.
+        OSError: The page cannot be written.
+    """
+    template = _template()
+    path = os.path.abspath(check_writable(path, _KIND, _is_page))  # before minutes of work
+    packs, rows = sequence.packs, sequence.rows
+    if not len(rows):
+        raise ValueError("expected rows to look at, found none")
+    if parts is not None:
+        packs.check_same({name: part.packs for name, part in parts.items()})
+    gallery = Gallery(packs, tiles=sections.most_tiles(len(packs.class_names)) + (predictions is not None) * MOST_TILES)
+    about = None if predictions is None else scored(packs, sequence.delivered, np.asarray(predictions), gallery)
+    chosen = rows if every_row else _sample(packs, rows, seed)
+    pictured = set(extremes(sections.class_counts(packs, rows)).tolist())
+    statistics = look_at(packs, chosen, gallery.data_uri, pictured, progress)
+    found = {
+        "overview": sections.overview(packs, rows, len(chosen)),
+        "classes": sections.classes(packs, rows, statistics),
+        "split": None if parts is None else sections.split(packs, rows, parts),
+        "identical": sections.identical(packs, rows, gallery),
+        "outliers": sections.outliers(packs, statistics, gallery),
+        "predictions": about,
+        "sheets": sections.sheets(packs, rows, gallery, seed),
+        "losses": sections.losses(packs, rows),
+        "skipped": sections.skipped(packs),
+    }
+    with written(path, _KIND, _is_page) as file:
+        file.writelines(template.generate(**found, findings=findings(found), **_looks()))
+
+
+def _sample(packs: Packs, rows: Rows, seed: int) -> Rows:
+    most = max(1, _LOOKED_AT // packs.packs[0].stride)
+    return rows if len(rows) <= most else np.sort(rows[permutation(len(rows), seed)[:most]])
+
+
+def _template() -> Any:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ImportError(f"a report needs Jinja2 ({error}): pip install 'pack-images[report]'") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_resource),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda number: f"{number:,}"
+    environment.filters["count"] = count
+    environment.filters["percent"] = lambda share: "" if share is None else f"{share:.1%}"
+    environment.filters["shown"] = brief
+    return environment.get_template("page.html")
+
+
+def _looks() -> dict[str, str]:
+    """Style and script, and the hashes by which the page admits these and no others."""
+    texts = {name: _resource(f"page.{name}") for name in ("css", "js")}
+    hashes = {
+        f"{name}_hash": base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for name, text in texts.items()
+    }
+    return texts | hashes
+
+
+def _resource(name: str) -> str:
+    return files("h5split.commands.view").joinpath(name).read_text("utf-8")
+
+
+def _is_page(file: BinaryIO) -> bool:
+    return file.read(len(_FIRST)) == _FIRST

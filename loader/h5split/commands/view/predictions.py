@@ -1,0 +1,132 @@
+"""What a network makes of the rows: the section of a page about predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split.batch.mistakes import scores_of, wrong_rows
+from h5split.commands.view.gallery import Gallery, Tile
+from h5split.commands.view.limits import CLASSES, LISTED, brief
+from h5split.file.packs import Packs
+from h5split.order.rows import Rows
+
+_MISTAKES = 120
+_OF_A_PAIR = 6  # mistakes that are shown of each pair of classes, if need be
+MOST_TILES = 300
+_CONFUSIONS = 20
+_MATRIX_CLASSES = 40
+
+
+def predictions(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery) -> dict[str, Any]:
+    """How right they are, which classes are confused, and the mistakes, most confident first.
+
+    Args:
+        packs: The rows' own.
+        rows: Those that were predicted, in that order: int64 (M,).
+        given: What `predict` returned: (M, K), or (M, 1) or (M,) for two classes.
+        gallery: Makes tiles.
+
+    Raises:
+        ValueError: As `mistakes`.
+    """
+    labels, names = packs.labels[rows], packs.class_names
+    scores = scores_of(given, len(rows), len(names))
+    wrong, taken_for, sure = wrong_rows(scores, labels)
+    pairs = labels[wrong].astype(np.int64) * len(names) + taken_for
+    frequent = _by_frequency(pairs)
+    chosen = _chosen(len(wrong), [members for _, members in frequent])
+    are_shares = scores.min() >= 0 and scores.max() <= 1
+    predicted = scores.argmax(axis=1)
+    tiles = _tiles(packs, rows[wrong[chosen]], taken_for[chosen], sure[chosen], are_shares, gallery)
+    return {
+        "count": len(rows),
+        "wrong": len(wrong),
+        "accuracy": 1 - len(wrong) / len(rows),
+        "names": names if len(names) <= _MATRIX_CLASSES else sorted({tile.label for tile in tiles}),
+        "taken_for": names if len(names) <= _MATRIX_CLASSES else sorted({tile.predicted for tile in tiles}),
+        "matrix": _matrix(labels, predicted, len(names)).tolist() if len(names) <= _MATRIX_CLASSES else None,
+        "classes": _scores_by_class(labels, predicted, names),
+        "all_classes": len(names),
+        "confusions": [
+            {"label": names[pair // len(names)], "predicted": names[pair % len(names)], "count": len(members)}
+            for pair, members in frequent[:_CONFUSIONS]
+        ],
+        "confidence": _confidence(scores[np.arange(len(rows)), predicted], predicted == labels) if are_shares else None,
+        "tiles": tiles,
+    }
+
+
+def _by_frequency(pairs: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
+    """Pairs of classes that are taken for one another, most frequent first, and which mistakes are of each.
+
+    Args:
+        pairs: int64 (M,), the pair of each mistake, most confident first: label * K + prediction.
+    """
+    order = np.argsort(pairs, kind="stable")
+    found, starts, counts = np.unique(pairs[order], return_index=True, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:LISTED].tolist()
+    return [(int(found[at]), order[starts[at] : starts[at] + counts[at]]) for at in most]
+
+
+def _chosen(mistakes: int, of_pair: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The most confident mistakes, and the first of each pair of classes, so that there is something to see of it."""
+    chosen = set(range(min(_MISTAKES, mistakes)))
+    for members in of_pair:
+        if len(chosen) + _OF_A_PAIR > MOST_TILES:
+            break
+        chosen.update(members[:_OF_A_PAIR].tolist())
+    return np.array(sorted(chosen), np.int64)
+
+
+def _tiles(
+    packs: Packs,
+    rows: Rows,
+    taken_for: NDArray[np.int64],
+    sure: NDArray[Any],
+    are_shares: bool,
+    gallery: Gallery,
+) -> list[Tile]:
+    names = [packs.class_names[label] for label in taken_for.tolist()]
+    scores = [f"{score:.1%}" if are_shares else f"score {score:.3g}" for score in sure.tolist()]
+    notes = [f"taken for {brief(name)}, {score}" for name, score in zip(names, scores, strict=True)]
+    return gallery.tiles(rows, notes, names)
+
+
+def _matrix(labels: NDArray[np.int32], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """How many of each class (a line each) are taken for each class: int64 (K, K)."""
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (labels, predicted), 1)
+    return matrix
+
+
+def _scores_by_class(
+    labels: NDArray[np.int32], predicted: NDArray[np.int64], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Recall and precision of each class; of many classes, of those with the lowest recall."""
+    of_class, as_class = (np.bincount(found, minlength=len(names)) for found in (labels, predicted))
+    right = np.bincount(labels[labels == predicted], minlength=len(names))
+    lowest = np.argsort(np.where(of_class > 0, right / np.maximum(of_class, 1), np.inf), kind="stable")
+    return [
+        {
+            "name": names[label],
+            "count": int(of_class[label]),
+            "recall": right[label] / of_class[label] if of_class[label] else None,
+            "precision": right[label] / as_class[label] if as_class[label] else None,
+        }
+        for label in np.sort(lowest[:CLASSES]).tolist()
+    ]
+
+
+def _confidence(confidence: NDArray[Any], right: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """How many predictions of each confidence are right and wrong: tenths of it from 0 to 1."""
+    tenth = np.clip((confidence * 10).astype(np.int64), 0, 9)
+    of_right, of_wrong = np.bincount(tenth[right], minlength=10), np.bincount(tenth[~right], minlength=10)
+    most = int((of_right + of_wrong).max())
+    return [
+        {"right": yes, "wrong": no, "right_share": yes / most, "wrong_share": no / most}
+        for yes, no in zip(of_right.tolist(), of_wrong.tolist(), strict=True)
+    ]

@@ -1,0 +1,232 @@
+"""What each section of a page says, as plain numbers, names and tiles. How it looks is in page.html."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split.commands.view.gallery import Gallery
+from h5split.commands.view.limits import LISTED, NAMES, PARTS, extremes
+from h5split.commands.view.statistics import Statistics
+from h5split.file.losses import count_images, grouped
+from h5split.order.rows import Rows, duplicates, permutation
+from h5split.order.rows import identical as groups_of_identical
+from h5split.system.text import dimensions
+
+if TYPE_CHECKING:
+    from h5split.batches import SplitSequence
+    from h5split.file.packs import Packs
+
+Section = dict[str, Any]
+
+_SHEET_TILES = 60  # of a class
+_ALL_TILES = 720  # of all classes
+_OUTLIERS = 24
+_GROUPS = 40  # of identical files
+_NEARLY_BLANK = 2.0  # grey levels
+_BINS = 24
+_MOST_CLASSES = 5  # that outliers are of
+
+
+def most_tiles(classes: int) -> int:
+    """How many tiles there are, at most, in the sections that nearly always have some."""
+    return min(_SHEET_TILES * classes, _ALL_TILES) + 4 * _OUTLIERS
+
+
+def overview(packs: Packs, rows: Rows, looked_at: int) -> Section:
+    """What is in the file, and how it was packed."""
+    header = packs.packs[0].header
+    return {
+        "paths": [pack.path for pack in packs.packs],
+        "rows": len(rows),
+        "of": len(packs),
+        "looked_at": looked_at,
+        "dimensions": dimensions(packs.shape),
+        "megabytes": sum(pack.header.size for pack in packs.packs) / 1e6,
+        "settings": {name: str(value) for name, value in header.settings.items()},
+        "packed_by": dict(header.packed_by),
+    }
+
+
+def class_counts(packs: Packs, rows: Rows) -> NDArray[np.int64]:
+    """Rows of each class: int64 (K,)."""
+    return np.bincount(packs.labels[rows], minlength=len(packs.class_names))
+
+
+def classes(packs: Packs, rows: Rows, statistics: Statistics) -> Section:
+    """How many there are of each class, and what its pixels are like; of many classes, the largest and the smallest."""
+    counts = class_counts(packs, rows)
+    most = int(counts.max())
+    entries: list[Section] = []
+    for label in extremes(counts).tolist():
+        number = int(counts[label])
+        entry = {"name": packs.class_names[label], "count": number, "share": number / most, "mean_image": None}
+        entries.append(entry | _pixels_of_class(statistics, label))
+    empty = np.flatnonzero(counts == 0)
+    return {
+        "classes": entries,
+        "total": len(counts),
+        "least": int(counts[counts > 0].min()),
+        "most": most,
+        "empty": {"count": len(empty), "names": _names(packs, empty)},
+    }
+
+
+def _pixels_of_class(statistics: Statistics, label: int) -> Section:
+    if label not in statistics.mean_images:
+        return {}
+    mean, deviation = statistics.of_class(label)
+    brightness = np.histogram(statistics.brightness[statistics.members(label)], _BINS, (0, 255))[0]
+    return {
+        "mean_image": statistics.mean_images[label],
+        "mean": [f"{value:.0f}" for value in mean],
+        "deviation": [f"{value:.0f}" for value in deviation],
+        "brightness": (brightness / max(1, brightness.max())).tolist(),
+    }
+
+
+def sheets(packs: Packs, rows: Rows, gallery: Gallery, seed: int) -> Section:
+    """A contact sheet for each class: rows chosen by seed."""
+    rows = rows[np.argsort(packs.labels[rows], kind="stable")]
+    there, starts = np.unique(packs.labels[rows], return_index=True)
+    each = max(1, min(_SHEET_TILES, _ALL_TILES // len(there)))
+    found = []
+    for label, members in zip(there[:_ALL_TILES].tolist(), np.split(rows, starts[1:]), strict=False):
+        chosen = members[permutation(len(members), seed, label)[:each]]
+        found.append({"name": packs.class_names[label], "count": len(members), "tiles": gallery.tiles(chosen)})
+    return {"sheets": found, "left_out": len(there) - len(found), "seed": seed}
+
+
+def outliers(packs: Packs, statistics: Statistics, gallery: Gallery) -> Section:
+    """Rows with nothing to see, and the darkest and brightest."""
+    contrast, brightness, blank = statistics.contrast, statistics.brightness, statistics.blank
+
+    def first(key: NDArray[Any], where: NDArray[np.bool_] | None = None) -> Section:
+        among = np.arange(len(key)) if where is None else np.flatnonzero(where)
+        among = among[np.lexsort([statistics.rows[among], key[among]])]
+        by_class = np.bincount(statistics.labels[among], minlength=1)
+        most = np.argsort(-by_class, kind="stable")[:_MOST_CLASSES]
+        notes = [f"brightness {brightness[at]:.0f}, contrast {contrast[at]:.1f}" for at in among[:_OUTLIERS].tolist()]
+        return {
+            "count": len(among),
+            "by_class": [
+                (packs.class_names[label], int(by_class[label])) for label in most.tolist() if by_class[label]
+            ],
+            "tiles": gallery.tiles(statistics.rows[among[:_OUTLIERS]], notes),
+        }
+
+    return {
+        "blank": first(contrast, blank),
+        "nearly_blank": first(contrast, ~blank & (contrast < _NEARLY_BLANK)),
+        "darkest": first(brightness),
+        "brightest": first(-brightness),
+        "threshold": _NEARLY_BLANK,
+    }
+
+
+def identical(packs: Packs, rows: Rows, gallery: Gallery) -> Section:
+    """Groups of identical files, those with different labels first."""
+    mixed, plain = duplicates(packs.digests(rows), packs.labels[rows])
+    groups = [*mixed, *plain][:_GROUPS]
+    return {
+        "mixed": len(mixed),
+        "plain": len(plain),
+        "groups": [{"count": len(group), "tiles": gallery.tiles(rows[group[:_OUTLIERS]])} for group in groups],
+    }
+
+
+def skipped(packs: Packs) -> Section:
+    """Files that were left out when it was packed, and why."""
+    reasons: Counter[str] = Counter()
+    files: list[tuple[str, str]] = []
+    for pack in packs.packs:
+        names, why = pack.skipped_texts
+        reasons.update(why)
+        files += zip(names[: LISTED - len(files)], why[: LISTED - len(files)], strict=True)
+    return {"count": reasons.total(), "reasons": reasons.most_common(LISTED), "files": files}
+
+
+def losses(packs: Packs, rows: Rows) -> Section:
+    """What pictures lost when they were packed, by kind."""
+    found = packs.losses(rows)
+    groups = [
+        {
+            "title": group.title,
+            "advice": group.advice,
+            "count": len(group.files),
+            "files": group.files[:LISTED],
+        }
+        for group in grouped(found)
+    ]
+    return {"count": count_images(found), "groups": groups}
+
+
+def split(packs: Packs, rows: Rows, parts: Mapping[str, SplitSequence]) -> Section:
+    """How classes are spread over the parts of a split, and what is in two of them."""
+    there = class_counts(packs, rows)
+    names, sizes, counts, missing = _parts_by_class(packs, parts, there > 0)
+    leaking, leaks = _leaks(packs, parts)
+    in_parts = np.zeros(len(packs), np.bool_)
+    for part in parts.values():
+        in_parts[part.rows] = True
+    return {
+        "parts": names,
+        "more_parts": max(0, len(parts) - PARTS),
+        "totals": sizes,
+        "classes": [
+            {
+                "name": packs.class_names[label],
+                "counts": counts[:, label].tolist(),
+                "total": max(1, counts[:, label].sum()),
+            }
+            for label in extremes(there).tolist()
+        ],
+        "all_classes": len(there),
+        "missing": missing,
+        "leaking": leaking,
+        "leaks": leaks,
+        "in_none": int((~in_parts[rows]).sum()),
+    }
+
+
+def _parts_by_class(
+    packs: Packs, parts: Mapping[str, SplitSequence], there: NDArray[np.bool_]
+) -> tuple[list[str], list[int], NDArray[np.int64], Section]:
+    """Names of the largest parts, rows in each, rows by part and class, and parts that lack classes that are `there`.
+
+    The other parts, if there are any, are one more: the last of the sizes and counts.
+    """
+    sizes = np.array([len(part.rows) for part in parts.values()], np.int64)
+    shown = np.sort(np.argsort(-sizes, kind="stable")[:PARTS]).tolist()
+    counts = np.zeros((len(shown) + (len(parts) > len(shown)), len(there)), np.int64)
+    missing: Section = {"parts": [], "more": 0}
+    for number, (name, part) in enumerate(parts.items()):
+        of_class = np.bincount(part.classes, minlength=len(there))
+        counts[shown.index(number) if number in shown else -1] += of_class
+        lacking = np.flatnonzero(there & (of_class == 0))
+        if len(lacking) and len(missing["parts"]) < NAMES:
+            missing["parts"].append({"part": name, "count": len(lacking), "names": _names(packs, lacking)})
+        elif len(lacking):
+            missing["more"] += 1
+    names = list(parts)
+    return [names[number] for number in shown], counts.sum(axis=1).tolist(), counts, missing
+
+
+def _leaks(packs: Packs, parts: Mapping[str, SplitSequence]) -> tuple[int, list[Section]]:
+    """How many contents are in several parts, and the files of the first of them."""
+    rows = np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts.values())])
+    part_of = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts.values()])
+    leaking = [
+        group for group in groups_of_identical(packs.digests(rows)) if (part_of[group] != part_of[group[0]]).any()
+    ]
+    return len(leaking), [
+        {"count": len(group), "names": list(packs.filenames.take(rows[group[:NAMES]]))} for group in leaking[:LISTED]
+    ]
+
+
+def _names(packs: Packs, labels: NDArray[np.int64]) -> list[str]:
+    return [packs.class_names[label] for label in labels[:NAMES].tolist()]

@@ -1,0 +1,74 @@
+"""An HDF5 file: its superblock, II, and the objects in it."""
+
+from __future__ import annotations
+
+import os
+
+from h5split.file.hdf5.headers import Object
+from h5split.file.hdf5.metadata import Fields, Hdf5Error, Metadata, NoHdf5Error
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+class File(Metadata):
+    """An HDF5 file.
+
+    Args:
+        descriptor: Open for reading; stays open.
+
+    Attributes:
+        root: The group that all others are in.
+
+    Raises:
+        NoHdf5Error: It is something else.
+        Hdf5Error: It is damaged.
+        OSError: It cannot be read.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor)
+        while self.base + len(_SIGNATURE) <= self.size and self.read(0, len(_SIGNATURE)) != _SIGNATURE:
+            self.base = self.base * 2 or 512
+        if self.base + len(_SIGNATURE) > self.size:
+            raise NoHdf5Error("it is not an HDF5 file")
+        self._objects: dict[int, Object] = {}
+        self.root = self.object(self._root_address())
+
+    def object(self, address: int) -> Object:
+        """The group or data set whose header is at an address."""
+        if address not in self._objects:
+            self._objects[address] = Object(self, address)
+        return self._objects[address]
+
+    def data(self, offset: int, count: int) -> bytes:
+        """Read `count` bytes of a data set, from byte `offset` of the file on."""
+        parts = []
+        while count:
+            part = os.pread(self._descriptor, min(count, 1 << 30), offset)
+            if not part:
+                raise Hdf5Error("the file was cut short while it was read")
+            parts.append(part)
+            offset, count = offset + len(part), count - len(part)
+        return b"".join(parts)
+
+    def _root_address(self) -> int:
+        """Read the superblock, II: the address of the root group."""
+        version = self.read(8, 1)[0]
+        if version < 2:
+            raise NoHdf5Error(
+                f"it is another HDF5 file, with a superblock of version {version}, as they were before version 1.8 "
+                "(h5py writes the newer one with libver='v108')"
+            )
+        if version > 3:
+            raise Hdf5Error(f"expected a superblock of version 2 or 3, found {version}")
+        fields = Fields(self.sealed(0, 44, _SIGNATURE))
+        fields.raw(9)
+        widths, open_for = fields.raw(2), fields.number(1)
+        _, _, end, root = fields.numbers(8, 8, 8, 8)
+        if end > self.size:
+            raise Hdf5Error(f"expected {end} bytes, but the file is cut short at {self.size}")
+        if widths != b"\x08\x08":
+            raise Hdf5Error(f"expected addresses of 8 bytes, found {widths[0]} and {widths[1]}")
+        if version == 3 and open_for & 1:
+            raise Hdf5Error("it was not closed by who wrote to it last")
+        return root

@@ -1,0 +1,263 @@
+"""Headers of objects, IV.A: the links of a group, and the type, shape and place of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from h5split.file.hdf5.heap import dense
+from h5split.file.hdf5.metadata import NOWHERE, Fields, Hdf5Error, Metadata
+from h5split.system.lazy import lazy
+
+_T = TypeVar("_T")
+
+# Kinds of messages, IV.A.2.
+_SPACE, _LINK_INFO, _TYPE, _LINK, _EXTERNAL, _LAYOUT, _FILTERS = 0x01, 0x02, 0x03, 0x06, 0x07, 0x08, 0x0B
+_ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE, _ATTRIBUTE_INFO = 0x0C, 0x10, 0x11, 0x15
+_SHARED = 2  # flag: the message is stored elsewhere
+
+_STORAGE = {0: "compact", 1: "contiguous", 2: "chunked", 3: "virtual"}
+_CLASSES = {
+    0: "integers of odd bits",
+    2: "times",
+    3: "text",
+    4: "bit fields",
+    5: "opaque bytes",
+    6: "compounds",
+    7: "references",
+    8: "an enumeration",
+    9: "variable-length data",
+    10: "arrays",
+}
+
+
+@dataclass(frozen=True)
+class Type:
+    """The type of an element.
+
+    Attributes:
+        name: For people.
+        dtype: For integers and fixed-length text; void for every other type.
+    """
+
+    name: str
+    dtype: np.dtype[Any] = np.dtype("V")  # noqa: RUF009  # dtypes are immutable
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A small array beside an object.
+
+    Attributes:
+        shape: () of a single value; None where there is none.
+        data: Its bytes.
+    """
+
+    type: Type
+    shape: tuple[int, ...] | None
+    data: bytes
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """An array in the file.
+
+    Attributes:
+        shape: () of a single value; None where there is none.
+        storage: `contiguous`, or another word.
+        offset: Of its first byte in the file; None where it has no place yet.
+        nbytes: Its size in the file.
+    """
+
+    type: Type
+    shape: tuple[int, ...] | None
+    storage: str
+    offset: int | None
+    nbytes: int
+
+
+class Object:
+    """A group or a data set.
+
+    Args:
+        file: It is in.
+        address: Of its header.
+    """
+
+    def __init__(self, file: Metadata, address: int) -> None:
+        self._file = file
+        self._messages = list(_messages(file, address))
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it has members."""
+        return bool(self._bodies(_LINK_INFO) or self._bodies(_SYMBOL_TABLE))
+
+    @property
+    def is_data_set(self) -> bool:
+        """Whether it is an array."""
+        return bool(self._bodies(_LAYOUT))
+
+    @lazy
+    def links(self) -> Mapping[bytes, int | None]:
+        """Name -> address of an object; None for a link that is a path, here or in another file."""
+        if self._bodies(_SYMBOL_TABLE):
+            raise Hdf5Error("a group as HDF5 made them before version 1.8; h5py makes newer ones with libver='v108'")
+        bodies = self._bodies(_LINK)
+        for info in self._bodies(_LINK_INFO):
+            bodies += dense(self._file, info, index_width=8, identifier=slice(4, 11))
+        return _by_name([_link(body) for body in bodies])
+
+    @lazy
+    def attributes(self) -> Mapping[bytes, Attribute]:
+        """Name -> value."""
+        bodies = self._bodies(_ATTRIBUTE)
+        for info in self._bodies(_ATTRIBUTE_INFO):
+            bodies += dense(self._file, info, index_width=2, identifier=slice(0, 8))
+        return _by_name([_attribute(body) for body in bodies])
+
+    @lazy
+    def data_set(self) -> DataSet:
+        """Everything about a data set but its elements."""
+        storage, address, nbytes = _layout(self._body(_LAYOUT))
+        if self._bodies(_EXTERNAL):
+            storage = "external"
+        if self._bodies(_FILTERS):
+            storage = "filtered"
+        return DataSet(
+            type=_type(self._body(_TYPE)),
+            shape=_shape(self._body(_SPACE)),
+            storage=storage,
+            offset=None if address == NOWHERE else self._file.base + address,
+            nbytes=nbytes,
+        )
+
+    def _bodies(self, wanted: int) -> list[bytes]:
+        return [body for kind, body in self._messages if kind == wanted]
+
+    def _body(self, wanted: int) -> bytes:
+        bodies = self._bodies(wanted)
+        if len(bodies) != 1:
+            raise Hdf5Error(f"expected one message of kind {wanted}, found {len(bodies)}")
+        return bodies[0]
+
+
+def _by_name(pairs: list[tuple[bytes, _T]]) -> dict[bytes, _T]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise Hdf5Error("two members or attributes have one name")
+    return found
+
+
+def _messages(file: Metadata, address: int) -> Iterator[tuple[int, bytes]]:
+    """(kind, body) of each message in the header of an object."""
+    if file.read(address, 4) == b"OHDR":
+        chunk, flags = _first_chunk(file, address)
+        widths = [1, 2, 1, 2 if flags & 4 else 0]
+    else:
+        chunk = _old_first_chunk(file, address)
+        widths = [2, 2, 1, 3]
+    chunks, seen = [chunk], {address}
+    for chunk in chunks:  # the list grows with each continuation
+        while len(chunk) >= sum(widths):
+            kind, size, flags, _ = chunk.numbers(*widths)
+            body = chunk.raw(size)
+            if flags & _SHARED:
+                raise Hdf5Error("types and other messages that objects share are not read here")
+            if kind != _CONTINUATION:
+                yield kind, body
+                continue
+            start, length = Fields(body).numbers(8, 8)
+            if start in seen:
+                raise Hdf5Error("a header that continues in itself")
+            seen.add(start)
+            chunks.append(
+                Fields(file.sealed(start, length - 4, b"OCHK")[4:] if widths[0] == 1 else file.read(start, length))
+            )
+
+
+def _first_chunk(file: Metadata, address: int) -> tuple[Fields, int]:
+    """The first chunk of a header of version 2, IV.A.1.b, and the flags of the header."""
+    version, flags = file.read(address + 4, 2)
+    if version != 2:
+        raise Hdf5Error(f"expected an object header of version 2, found {version}")
+    start = 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
+    width = 1 << (flags & 3)
+    size = int.from_bytes(file.read(address + start, width), "little")
+    fields = Fields(file.sealed(address, start + width + size, b"OHDR"))
+    fields.raw(start + width)
+    return fields, flags
+
+
+def _old_first_chunk(file: Metadata, address: int) -> Fields:
+    """The first chunk of a header of version 1, IV.A.1.a."""
+    fields = Fields(file.read(address, 16))
+    version, _, _, _, size = fields.numbers(1, 1, 2, 4, 4)
+    if version != 1:
+        raise Hdf5Error(f"expected an object at byte {file.base + address}, found none")
+    return Fields(file.read(address + 16, size))
+
+
+def _link(body: bytes) -> tuple[bytes, int | None]:
+    """(name, address) of a link, IV.A.2.g; the address is None unless it is a hard link."""
+    fields = Fields(body)
+    _, flags = fields.numbers(1, 1)
+    kind, _, _ = fields.numbers(flags >> 3 & 1, 8 if flags & 4 else 0, flags >> 4 & 1)
+    name = fields.raw(fields.number(1 << (flags & 3)))
+    return name, fields.number(8) if kind == 0 else None
+
+
+def _attribute(body: bytes) -> tuple[bytes, Attribute]:
+    """(name, value), IV.A.2.m."""
+    fields = Fields(body)
+    version, flags, *sizes = fields.numbers(1, 1, 2, 2, 2)
+    if not 1 <= version <= 3:
+        raise Hdf5Error(f"expected an attribute of version 1 to 3, found {version}")
+    fields.raw(1 if version == 3 else 0)
+    name, type_, space = [fields.raw(size + (-size % 8 if version == 1 else 0)) for size in sizes]
+    shared = version > 1 and flags & 3
+    return name.partition(b"\0")[0], Attribute(
+        type=Type("a committed type") if shared else _type(type_),
+        shape=None if shared else _shape(space),
+        data=fields.raw(len(fields)),
+    )
+
+
+def _type(body: bytes) -> Type:
+    """A data type, IV.A.2.d."""
+    fields = Fields(body)
+    kind, bits, size = fields.numbers(1, 3, 4)
+    kind &= 15
+    if kind == 0 and size in (1, 2, 4, 8) and fields.numbers(2, 2) == [0, 8 * size]:
+        dtype = np.dtype(f"{'>' if bits & 1 else '<'}{'i' if bits & 8 else 'u'}{size}")
+        return Type(str(dtype), dtype)
+    if kind == 3 and 0 < size < 1 << 31:
+        return Type("fixed-length text", np.dtype(f"S{size}"))
+    if kind == 1:
+        return Type(f"float{8 * size}")
+    return Type(_CLASSES.get(kind, "an unknown type"))
+
+
+def _shape(body: bytes) -> tuple[int, ...] | None:
+    """The shape of a data space, IV.A.2.b; None where there are no elements."""
+    fields = Fields(body)
+    version, rank, _ = fields.numbers(1, 1, 1)
+    if version not in (1, 2):
+        raise Hdf5Error(f"expected a data space of version 1 or 2, found {version}")
+    extent = fields.number(5 if version == 1 else 1)
+    return None if version == 2 and extent == 2 else tuple(fields.numbers(*[8] * rank))
+
+
+def _layout(body: bytes) -> tuple[str, int, int]:
+    """(storage, address, bytes) of a layout, IV.A.2.i; address and bytes are meaningful for contiguous storage only."""
+    fields = Fields(body)
+    version, kind = fields.numbers(1, 1)
+    if version not in (3, 4):
+        raise Hdf5Error(f"expected a layout of version 3 or 4, found {version}")
+    if kind != 1:
+        return _STORAGE.get(kind, "unknown"), NOWHERE, 0
+    address, nbytes = fields.numbers(8, 8)
+    return "contiguous", address, nbytes

@@ -1,0 +1,145 @@
+"""Members and attributes that do not fit into the header of their object: III.A.2, III.G.
+
+They are in a heap; a tree of records says where each is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from h5split.file.hdf5.metadata import NOWHERE, Fields, Hdf5Error, Metadata, lookup3
+
+_DEEPEST = 8  # levels of a tree; two levels hold thousands
+
+
+def dense(file: Metadata, info: bytes, index_width: int, identifier: slice) -> list[bytes]:
+    """Read the messages outside of a header.
+
+    Args:
+        file: It is in.
+        info: The message that says where their heap and their tree are.
+        index_width: Bytes of the field for the largest creation index, where there is one.
+        identifier: Where in a record of the tree the identifier of a message in the heap is.
+    """
+    fields = Fields(info)
+    _, flags = fields.numbers(1, 1)
+    fields.raw(index_width if flags & 1 else 0)
+    address, tree = fields.numbers(8, 8)
+    if address == NOWHERE:
+        return []
+    heap = _Heap(file, address)
+    return [heap.item(record[identifier]) for record in _records(file, tree)]
+
+
+def _records(file: Metadata, address: int) -> Iterator[bytes]:
+    """Yield every record of a B-tree of version 2."""
+    fields = Fields(file.sealed(address, 34, b"BTHD"))
+    fields.raw(6)
+    node_size, size, depth, _, root, count = fields.numbers(4, 2, 2, 2, 8, 2)
+    room = node_size - 10
+    if size == 0 or room < size or depth > _DEEPEST:
+        raise Hdf5Error("a tree that cannot be")
+    capacity = below = room // size
+    count_width, below_widths = _width(capacity), [0]  # of the record counts: of a child, and of all below it
+    for _ in range(depth):
+        pointer = 8 + count_width + below_widths[-1]
+        fit = (room - pointer) // (size + pointer)
+        below = (fit + 1) * below + fit
+        below_widths.append(_width(max(below, 1)))
+    seen: set[int] = set()
+
+    def node(address: int, count: int, level: int) -> Iterator[bytes]:
+        if address in seen:
+            raise Hdf5Error("a tree that grows into itself")
+        seen.add(address)
+        pointer = [8, count_width, below_widths[level - 1]] if level else []
+        data = file.sealed(address, 6 + count * size + (count + 1) * sum(pointer), b"BTIN" if level else b"BTLF")
+        fields = Fields(data[6:])
+        yield from [fields.raw(size) for _ in range(count)]
+        for _ in range(count + 1 if level else 0):
+            child, its_count, _ = fields.numbers(*pointer)
+            yield from node(child, its_count, level - 1)
+
+    if root != NOWHERE:
+        yield from node(root, count, depth)
+
+
+def _width(number: int) -> int:
+    """How many bytes a number takes."""
+    return (number.bit_length() + 7) // 8
+
+
+class _Heap:
+    """A fractal heap, III.G."""
+
+    def __init__(self, file: Metadata, address: int) -> None:
+        self._file = file
+        fields = Fields(file.sealed(address, 142, b"FRHP"))
+        _, _, _, filters, flags, largest, _, self._huge = fields.numbers(4, 1, 2, 2, 1, 4, 8, 8)
+        fields.raw(80)
+        self._width, self._start, most, bits, _, self._root, self._rows = fields.numbers(2, 8, 8, 2, 2, 8, 2)
+        if filters or not (self._width and self._start and most):
+            raise Hdf5Error("a heap that cannot be")
+        self._direct_rows = most.bit_length() - self._start.bit_length() + 2
+        self._offset_width = (bits + 7) // 8
+        self._length_width = min(_width(most), _width(largest))
+        self._has_checksums = flags & 2
+        self._blocks: dict[int, bytes] = {}
+
+    def item(self, identifier: bytes) -> bytes:
+        """What is stored under an identifier."""
+        fields = Fields(identifier)
+        kind = fields.number(1) >> 4 & 3
+        if kind == 1:
+            return self._huge_item(fields.number(len(fields)))
+        if kind != 0:
+            raise Hdf5Error("a small item in a heap")
+        offset, length = fields.numbers(self._offset_width, self._length_width)
+        block, first = self._block(offset)
+        self._file.spend(length)
+        fields = Fields(block)
+        fields.raw(offset - first)
+        return fields.raw(length)
+
+    def _huge_item(self, wanted: int) -> bytes:
+        for record in _records(self._file, self._huge):
+            address, length, number = Fields(record).numbers(8, 8, 8)
+            if number == wanted:
+                return self._file.read(address, length)
+        raise Hdf5Error("an item that is not in its heap")
+
+    def _block(self, offset: int) -> tuple[bytes, int]:
+        """The direct block that a byte of the heap is in, and the number of its first byte."""
+        address, size, first, rows = self._root, self._start, 0, self._rows
+        while rows:
+            row = ((offset - first) // (self._start * self._width)).bit_length()
+            if row >= rows:
+                raise Hdf5Error("an item behind the end of its heap")
+            size = self._start << max(row - 1, 0)
+            before = self._start * self._width << row - 1 if row else 0
+            column = (offset - first - before) // size
+            pointers = self._pointers(address, rows)
+            address = pointers[row * self._width + column]
+            first += before + column * size
+            rows = 0 if row < self._direct_rows else size.bit_length() - (self._start * self._width).bit_length() + 1
+        return self._direct(address, size), first
+
+    def _pointers(self, address: int, rows: int) -> list[int]:
+        """The addresses in an indirect block, row by row."""
+        head = 13 + self._offset_width
+        fields = Fields(self._file.sealed(address, head + 8 * rows * self._width, b"FHIB"))
+        fields.raw(head)
+        return fields.numbers(*[8] * (rows * self._width))
+
+    def _direct(self, address: int, size: int) -> bytes:
+        if address not in self._blocks:
+            data = self._file.read(address, size)
+            at = 13 + self._offset_width
+            if not data.startswith(b"FHDB"):
+                raise Hdf5Error("a heap without a block")
+            if self._has_checksums and lookup3(data[:at] + bytes(4) + data[at + 4 :]) != int.from_bytes(
+                data[at : at + 4], "little"
+            ):
+                raise Hdf5Error("a block of a heap is not what it was")
+            self._blocks[address] = data
+        return self._blocks[address]

@@ -1,0 +1,146 @@
+"""What pictures lost when they were packed: how a pack holds it, and how it is said.
+
+A loss is something of the file that the row does not hold: sample values that became one, pages after the first, a
+drawing that became a single colour when its transparency was laid on black.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split.system.text import count, shown
+
+INTEGERS = 1  # kinds of loss, as bits of a number: integers of more than 8 bits were cut to 8
+FLOATS = 2  # floats were cut to 8 bits
+PAGES = 4  # the first of several pages or frames was taken
+TRANSPARENCY = 8  # of a picture with something to see, one colour was left on black
+MOST_LEVELS = 1 << 20  # sample values counted at most
+_NAMED = 3  # files that are named for each kind
+
+# Rows with a loss: the data sets of the group `losses`, as one array.
+LOSSES = np.dtype([("rows", "<i8"), ("kinds", "u1"), ("bits", "u1"), ("levels", "<u4"), ("kept", "<u2")])
+
+_PAGES = "only the first of its pages or frames was taken"
+_TRANSPARENCY = "one colour is left: its transparency was laid on black"
+_UNKNOWN = "something that this version has no name for"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What one picture lost.
+
+    Attributes:
+        kinds: INTEGERS, FLOATS, PAGES and TRANSPARENCY, added up.
+        bits: Of a sample in the file, where samples were cut to 8.
+        levels: Different sample values in the file, up to MOST_LEVELS; 0 where they were not counted.
+        kept: Different values that are left of them.
+    """
+
+    kinds: int
+    bits: int = 0
+    levels: int = 0
+    kept: int = 0
+
+    @property
+    def texts(self) -> list[str]:
+        """A line for each kind."""
+        found = []
+        if self.kinds & INTEGERS:
+            found.append(f"{self.bits} bits cut to 8{self._counted}")
+        if self.kinds & FLOATS:
+            found.append(f"floats cut to 8 bits{self._counted}")
+        if self.kinds & PAGES:
+            found.append(_PAGES)
+        if self.kinds & TRANSPARENCY:
+            found.append(_TRANSPARENCY)
+        if self.kinds & ~(INTEGERS | FLOATS | PAGES | TRANSPARENCY):
+            found.append(_UNKNOWN)
+        return found
+
+    @property
+    def _counted(self) -> str:
+        if not self.levels:
+            return ""
+        more = " or more" if self.levels == MOST_LEVELS else ""
+        return f": {self.kept:,} of {self.levels:,}{more} levels kept"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The losses of one kind.
+
+    Attributes:
+        title: What was lost.
+        advice: What the user can do.
+        files: (filename, text) of each.
+    """
+
+    title: str
+    advice: str
+    files: list[tuple[str, str]]
+
+
+_PAGE_GROUP = ("the first of several pages or frames was taken", "save each as a file of its own to pack them all")
+_TRANSPARENCY_GROUP = ("transparency was laid on black, and one colour is left", "--color rgba keeps it")
+_UNKNOWN_GROUP = ("something that this version has no name for", "pip install --upgrade pack-images")
+_DEPTH_GROUP = ("samples were cut to 8 bits", "scale them to 8 bits, over the range they use, before packing")
+_GROUPS = {_PAGES: _PAGE_GROUP, _TRANSPARENCY: _TRANSPARENCY_GROUP, _UNKNOWN: _UNKNOWN_GROUP}
+
+
+def described(table: NDArray[np.void], names: Sequence[str]) -> list[tuple[str, str]]:
+    """(filename, text) of each loss.
+
+    Args:
+        table: LOSSES (M,).
+        names: The filename of each.
+    """
+    return [(name, text) for name, loss in zip(names, losses_of(table), strict=True) for text in loss.texts]
+
+
+def losses_of(table: NDArray[np.void]) -> Iterator[Loss]:
+    """Each loss of a table: LOSSES (M,)."""
+    for _, *values in table.tolist():
+        yield Loss(*values)
+
+
+def grouped(losses: Sequence[tuple[str, str]]) -> list[Group]:
+    """Losses by kind, the most frequent kind first.
+
+    Args:
+        losses: (filename, text) of each.
+    """
+    groups: dict[tuple[str, str], Group] = {}
+    for filename, text in losses:
+        about = _GROUPS.get(text, _DEPTH_GROUP)
+        groups.setdefault(about, Group(*about, [])).files.append((filename, text))
+    return sorted(groups.values(), key=lambda group: -len(group.files))
+
+
+def count_images(losses: Sequence[tuple[str, str]]) -> int:
+    """How many images losses are of.
+
+    Args:
+        losses: (filename, text) of each.
+    """
+    return len({filename for filename, _ in losses})
+
+
+def loss_lines(losses: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines on what pictures lost when they were packed, by kind and with a few names; none if nothing was lost.
+
+    Args:
+        losses: (filename, text) of each loss.
+    """
+    if not losses:
+        return []
+    lines = [f"packed with a loss: {count(count_images(losses), 'image')}"]
+    for group in grouped(losses):
+        lines.append(f"  {len(group.files):,}: {group.title}; {group.advice}")
+        lines.extend(f"    {shown(name)}: {text}" for name, text in group.files[:_NAMED])
+        if len(group.files) > _NAMED:
+            lines.append(f"    ... and {len(group.files) - _NAMED:,} more")
+    return lines

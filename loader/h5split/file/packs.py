@@ -1,0 +1,191 @@
+"""Packs: several packs as one list of rows."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from h5split.file.images import Joined, PackedImages, Texts
+from h5split.file.losses import described
+from h5split.file.pieces import located
+from h5split.system.lazy import lazy
+
+_LARGEST = (1 << 31) - 1  # bytes, as an item of numpy's has no more
+
+
+class Packs:
+    """Packs one after another: the first row of the second is row `len(first)`.
+
+    Classes are merged by name: in the order that all packs have, or else sorted. A column that a pack lacks is empty
+    there.
+
+    Args:
+        packs: At least one; all of one image shape.
+
+    Attributes:
+        packs: As given.
+        shape: (H, W, C) of one image.
+        class_names: K names.
+        labels: int32 (N,), indices into `class_names`.
+        filenames: N paths.
+        columns: Name -> N texts.
+
+    Raises:
+        ValueError: Image shapes differ or are of 2 GB or more, or a file is given twice.
+    """
+
+    def __init__(self, packs: Sequence[PackedImages]) -> None:
+        self.packs = tuple(packs)
+        self.shape = self.packs[0].shape
+        self._check()
+        self._bounds = [0, *accumulate(map(len, self.packs))]
+        self._items = [pack.items for pack in self.packs]
+        self.class_names = self._merged_class_names()
+        self.labels: NDArray[np.int32] = self._merged_labels()
+        self.filenames = Texts(self._joined([pack.filenames.raw() for pack in self.packs]))
+        self.columns: Mapping[str, Texts] = self._merged_columns()
+        self._digests = self._joined([pack.digests for pack in self.packs])
+
+    def __len__(self) -> int:
+        return self._bounds[-1]
+
+    def __repr__(self) -> str:
+        return ", ".join(repr(pack.path) for pack in self.packs)
+
+    @lazy
+    def fingerprint(self) -> str:
+        """Of the labels and pixels of all rows: hexadecimal. 12 bytes a row are read for it, once."""
+        digest = xxhash.xxh3_64(repr(self.class_names).encode(errors="surrogateescape"))
+        for pack in self.packs:
+            digest.update(np.ascontiguousarray(pack.checksums).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()
+
+    def digests(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The SHA-256 of each row's source file: uint8 (M, 32)."""
+        found: NDArray[np.uint8] = self._digests[rows]
+        return found
+
+    def losses(self, rows: NDArray[np.int64]) -> list[tuple[str, str]]:
+        """(filename, text) of what the pictures of rows lost when they were packed, in the order of the packs."""
+        found = []
+        for pack, local in self.by_pack(np.sort(rows)):
+            table = pack.loss_table[np.isin(pack.loss_table["rows"], local)]
+            found += described(table, list(pack.filenames.take(table["rows"])))
+        return found
+
+    def view(self, first: int, count: int) -> NDArray[np.uint8] | None:
+        """Consecutive rows as they lie in a file: uint8 (count, H, W, C), read-only; None if they are in two.
+
+        Raises:
+            FormatError: The file was cut short since it was opened.
+        """
+        if len(self.packs) == 1:
+            self.packs[0].check_whole()
+            return self.packs[0].images[first : first + count]
+        part = bisect_right(self._bounds, first) - 1
+        start = first - self._bounds[part]
+        self.packs[part].check_whole()
+        return self.packs[part].images[start : start + count] if start + count <= len(self.packs[part]) else None
+
+    def gather(self, rows: NDArray[np.int64], out: NDArray[np.void]) -> None:
+        """Copy rows.
+
+        Args:
+            rows: int64 (M,), each from 0 to N - 1; that is not checked again.
+            out: void (M,), an item a row.
+
+        Raises:
+            FormatError: A file was cut short since it was opened.
+        """
+        if len(self._items) == 1:
+            self.packs[0].check_whole()
+            self._items[0].take(rows, out=out, mode="clip")  # `raise` would copy through a buffer
+            return
+        for part, where, local in located(self._bounds, rows):
+            self.packs[part].check_whole()
+            if isinstance(where, slice):
+                self._items[part].take(local, out=out, mode="clip")
+            else:
+                out[where] = self._items[part].take(local, mode="clip")
+
+    def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Rows, copied: uint8 (M, H, W, C).
+
+        Args:
+            rows: int64 (M,), each from 0 to N - 1; that is not checked again.
+        """
+        images = np.empty((len(rows), *self.shape), np.uint8)
+        if len(rows):
+            self.gather(rows, images.reshape(len(rows), -1).view(self._items[0].dtype)[:, 0])
+        return images
+
+    def check_same(self, parts: Mapping[str, Packs]) -> None:
+        """Check that row numbers mean the same in parts as here.
+
+        Args:
+            parts: Name -> the packs of a part.
+
+        Raises:
+            ValueError: A part is of other packs.
+        """
+        for name, packs in parts.items():
+            if packs is not self and packs.fingerprint != self.fingerprint:
+                raise ValueError(f"part {name!r}: expected rows of {self!r}, found rows of {packs!r}")
+
+    def check_unchanged(self) -> None:
+        """See that nobody has written to a file since it was opened.
+
+        Raises:
+            FormatError: Somebody has.
+        """
+        for pack in self.packs:
+            pack.check_unchanged()
+
+    def by_pack(self, rows: NDArray[np.int64]) -> Iterator[tuple[PackedImages, NDArray[np.int64]]]:
+        """The packs that rows lie in, each with their numbers within it."""
+        if len(rows):
+            for part, _, local in located(self._bounds, rows.astype(np.int64)):
+                yield self.packs[part], local
+
+    def _check(self) -> None:
+        if np.prod(self.shape, dtype=object) > _LARGEST:
+            raise ValueError(f"{self.packs[0].path}: expected images of up to {_LARGEST:,} bytes, found {self.shape}")
+        for index, pack in enumerate(self.packs):
+            if pack.shape != self.shape:
+                raise ValueError(
+                    f"expected packs of one image shape, found {self.shape} in {self.packs[0].path} "
+                    f"and {pack.shape} in {pack.path}"
+                )
+            if any(pack.inode == other.inode for other in self.packs[:index]):
+                raise ValueError(f"{pack.path} is there already; its rows would count twice")
+
+    def _merged_class_names(self) -> list[str]:
+        if len({pack.class_names for pack in self.packs}) == 1:
+            return list(self.packs[0].class_names)
+        return sorted({name for pack in self.packs for name in pack.class_names})
+
+    def _merged_labels(self) -> NDArray[np.int32]:
+        if len(self.packs) == 1:
+            return self.packs[0].numbers
+        number = {name: index for index, name in enumerate(self.class_names)}
+        merged = [np.array([number[name] for name in pack.class_names], np.int32)[pack.numbers] for pack in self.packs]
+        return np.concatenate(merged)
+
+    def _merged_columns(self) -> dict[str, Texts]:
+        names = dict.fromkeys(name for pack in self.packs for name in pack.columns)
+        return {name: Texts(self._joined([_column(pack, name) for pack in self.packs])) for name in names}
+
+    def _joined(self, parts: Sequence[NDArray[Any]]) -> Any:
+        return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+def _column(pack: PackedImages, name: str) -> NDArray[np.bytes_]:
+    """A column of a pack, or as many empty texts, which take no memory."""
+    return pack.columns[name].raw() if name in pack.columns else np.broadcast_to(np.array(b"", "S1"), len(pack))

@@ -1,0 +1,269 @@
+"""Writing a pack: the HDF5 structure is laid around pixels that are already in place.
+
+`images` is allocated early and never filled, so HDF5 itself writes no byte of it. The format is that of format.py; this
+is the only module that needs h5py.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import h5py
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from h5split.file.format import FORMAT, VERSION, encode
+from h5split.file.losses import LOSSES
+from h5split.system.interrupts import interrupts_held
+
+_ALIGNMENT = 4096
+_PART_BYTES = 16 << 20  # of text that is written at once
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What `seal` writes around the pixels; row *i* of each array belongs to image *i*.
+
+    Attributes:
+        labels: int32 (N,).
+        class_names: K names; bytes that are not UTF-8 as surrogate escapes, here and below.
+        filenames: N paths.
+        columns: N texts for each name; `source` is always there.
+        digests: uint8 (N, 32).
+        checksums: uint64 (N,).
+        skipped: (filename, reason) of each file left out.
+        settings: JSON-able.
+        packed_by: program or library -> version.
+        losses: LOSSES (L,), in ascending order of rows: what pictures lost.
+    """
+
+    labels: NDArray[np.int32]
+    class_names: Sequence[str]
+    filenames: Sequence[str]
+    columns: Mapping[str, Sequence[str]]
+    digests: NDArray[np.uint8]
+    checksums: NDArray[np.uint64]
+    settings: Mapping[str, Any]
+    packed_by: Mapping[str, str]
+    skipped: Sequence[tuple[str, str]] = field(default=())
+    losses: NDArray[np.void] = field(default_factory=lambda: np.empty(0, LOSSES))
+
+
+class _Parts(NamedTuple):
+    """An array that comes in parts, which need not all be in memory at once."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    arrays: Iterator[NDArray[Any]]
+
+
+def images_offset(stride: int) -> int:
+    """The byte where pixels begin in a file of rows of `stride` bytes, however many.
+
+    It is a multiple of 4096, and 4096 itself where a row is a page or more. HDF5 aligns what is large enough; to have
+    shorter rows aligned too, metadata of their size must be, so what then comes before the pixels is found by trying.
+    """
+    if stride >= _ALIGNMENT:
+        return _ALIGNMENT
+    with h5py.File(_create(io.BytesIO(), stride)) as file:
+        return _write_images(file, (1, 1, 1, stride))
+
+
+def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> None:
+    """Make a file that holds pixels from `images_offset` on a pack.
+
+    The file is cut to the end of the pixels and the HDF5 structure is written before and after them. What comes before
+    the pixels is written last, when all else is on disk: a file that begins as HDF5 is whole. Sealing again gives the
+    same bytes, so it can be repeated after a crash.
+
+    Args:
+        descriptor: Open for reading and writing; stays open.
+        shape: (N, H, W, C) of the pixels in place.
+        tables: N rows each.
+
+    Raises:
+        OSError: The disk is full, or another error of the file system.
+    """
+    rows, height, width, channels = shape
+    stride = height * width * channels
+    offset = images_offset(stride)
+    os.ftruncate(descriptor, offset + rows * stride)
+    blank = _BlankFile(descriptor, offset)
+    try:
+        with interrupts_held():  # or Ctrl-C comes between HDF5 and what it calls back
+            _lay_around(blank, shape, offset, tables)
+    except Exception as error:
+        raise blank.error or error from None
+    if blank.error is not None:
+        raise blank.error
+    os.fsync(descriptor)
+    _write_at(descriptor, memoryview(blank.head), 0)
+
+
+def _lay_around(blank: _BlankFile, shape: tuple[int, int, int, int], offset: int, tables: Tables) -> None:
+    _, height, width, channels = shape
+    with h5py.File(_create(blank, height * width * channels)) as file:
+        if _write_images(file, shape) != offset:
+            raise RuntimeError(f"HDF5 placed images elsewhere than at byte {offset}")
+        checksum = xxhash.xxh3_64()
+        for name, parts in _arrays(tables):
+            for part in _write(file, name, parts):
+                checksum.update(np.ascontiguousarray(part).view(np.uint8).data)
+        file.attrs["format"] = np.bytes_(FORMAT.encode())
+        file.attrs["version"] = np.int32(VERSION)
+        file.attrs["settings"] = np.bytes_(json.dumps(dict(tables.settings), sort_keys=True).encode())
+        file.attrs["packed_by"] = np.bytes_(json.dumps(dict(tables.packed_by), sort_keys=True).encode())
+        file.attrs["tables_checksum"] = np.uint64(checksum.intdigest())
+
+
+def _arrays(tables: Tables) -> Iterator[tuple[str, _Parts]]:
+    """Each data set but `images`, in the order in which their bytes are summed."""
+    yield "labels", _whole(np.asarray(tables.labels, "<i4"))
+    yield "class_names", _fixed(tables.class_names)
+    yield "filenames", _fixed(tables.filenames)
+    columns = {_quoted(name): column for name, column in tables.columns.items()}
+    for name in sorted(columns, key=encode):
+        yield f"columns/{name}", _fixed(columns[name])
+    yield "digests", _whole(np.asarray(tables.digests, "u1"))
+    yield "checksums", _whole(np.asarray(tables.checksums, "<u8"))
+    yield "skipped/filenames", _fixed([name for name, _ in tables.skipped])
+    yield "skipped/reasons", _fixed([reason for _, reason in tables.skipped])
+    for name in (LOSSES.names or ()) if len(tables.losses) else ():
+        yield f"losses/{name}", _whole(np.ascontiguousarray(tables.losses[name]))
+
+
+class _BlankFile(io.RawIOBase):
+    """A descriptor that looks empty to HDF5, so that it lays a new file around the bytes already there.
+
+    Args:
+        descriptor: Of the file.
+        head: How many bytes at its beginning are kept in memory.
+
+    Attributes:
+        head: Those bytes.
+        error: The first of writing, which HDF5 itself would not pass on.
+    """
+
+    def __init__(self, descriptor: int, head: int) -> None:
+        self.head = bytearray(head)
+        self.error: OSError | None = None
+        self._descriptor = descriptor
+        self._position = 0
+        self._end = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        kept = self.head[self._position : self._position + len(view)]
+        view[: len(kept)] = kept
+        count = len(kept) + os.preadv(self._descriptor, [view[len(kept) :]], self._position + len(kept))
+        self._position += count
+        return count
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        kept = max(0, min(len(view), len(self.head) - self._position))
+        self.head[self._position : self._position + kept] = view[:kept]
+        try:
+            _write_at(self._descriptor, view[kept:], self._position + kept)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+        self._position += len(view)
+        self._end = max(self._end, self._position)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        self._end = self._position if size is None else size
+        try:
+            os.ftruncate(self._descriptor, self._end)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+        return self._end
+
+
+def _write_at(descriptor: int, view: memoryview, offset: int) -> None:
+    """Write all of it: a call may take less."""
+    while view:
+        count = os.pwrite(descriptor, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def _create(file: io.RawIOBase | io.BytesIO, stride: int) -> h5py.h5f.FileID:
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, file)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
+    access.set_alignment(min(_ALIGNMENT, stride), _ALIGNMENT)
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    return h5py.h5f.create(b"pack", h5py.h5f.ACC_TRUNC, creation, access)
+
+
+def _write_images(file: h5py.File, shape: tuple[int, int, int, int]) -> int:
+    """Create `images` without touching a byte of it; its offset."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_layout(h5py.h5d.CONTIGUOUS)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)
+    space = h5py.h5s.create_simple(shape)
+    images = h5py.Dataset(h5py.h5d.create(file.id, b"images", h5py.h5t.STD_U8LE, space, layout))
+    for axis, label in enumerate("NHWC"):
+        images.dims[axis].label = label
+    return int(images.id.get_offset())
+
+
+def _write(file: h5py.File, name: str, parts: _Parts) -> Iterator[NDArray[Any]]:
+    """Write a data set, part by part, each of which is given back."""
+    head, _, tail = name.rpartition("/")
+    group = file
+    if head:
+        if head not in file:
+            creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+            creation.set_obj_track_times(False)
+            h5py.h5g.create(file.id, head.encode(), gcpl=creation)
+        group = file[head]
+    data_set = group.create_dataset(encode(tail), parts.shape, parts.dtype, track_times=False)
+    start = 0
+    for part in parts.arrays:
+        data_set[start : start + len(part)] = part
+        start += len(part)
+        yield part
+
+
+def _quoted(name: str) -> str:
+    """A column's name as HDF5 can hold it: without what has a meaning there, percent-encoded as in an address."""
+    if not name:
+        raise ValueError("columns: expected a name, found an empty one")
+    if name == ".":
+        return "%2E"
+    return re.sub("[/%\0\udc80-\udcff]", lambda found: quote(found[0], safe="", errors="surrogateescape"), name)
+
+
+def _whole(array: NDArray[Any]) -> _Parts:
+    return _Parts(array.shape, array.dtype, iter([array]))
+
+
+def _fixed(texts: Sequence[str]) -> _Parts:
+    """Texts as fixed-length arrays, tagged as UTF-8: bytes_ (N,). In parts, as one long text makes them large."""
+    is_ascii = all(map(str.isascii, texts))
+    longest = max(map(len, texts if is_ascii else map(encode, texts)), default=1)
+    dtype = h5py.string_dtype("utf-8", max(1, longest))
+    step = max(1, _PART_BYTES // dtype.itemsize)
+    chunks = (texts[first : first + step] for first in range(0, len(texts), step))
+    return _Parts((len(texts),), dtype, (np.array([encode(text) for text in chunk], dtype) for chunk in chunks))

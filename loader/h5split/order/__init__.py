@@ -1,0 +1,4 @@
+"""Which rows, in which order.
+
+May import system, writing and file.
+"""

@@ -1,0 +1,314 @@
+"""Which rows, in which order: pure functions on index arrays.
+
+Every order is a function of its key alone. Permutations come from the raw stream of PCG64, which numpy guarantees
+for ever (NEP 19), and not from `Generator.permutation`, which may change between versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+
+_CHUNK = 1 << 16  # rows
+_MANY = 1 << 20
+
+
+def permutation(count: int, *key: int) -> Rows:
+    """A seeded permutation of `range(count)`: int64 (count,).
+
+    Every number gets a random key above its own bits, and all are sorted in place: 8 bytes a row, and no two equal, so
+    that any way of sorting gives the same.
+
+    Args:
+        count: How many.
+        key: Non-negative integers, such as a seed and an epoch.
+    """
+    bits = np.uint64(max(count - 1, 1).bit_length())
+    keys = _stream(count, len(key), *key)
+    keys >>= bits
+    keys <<= bits
+    keys |= np.arange(count, dtype=np.uint64)
+    keys.sort()
+    keys &= (np.uint64(1) << bits) - np.uint64(1)
+    return keys.view(np.int64)
+
+
+def stratified_order(labels: NDArray[np.int32], seed: int) -> Rows:
+    """An order in which every contiguous range holds each class in its share: int64 (N,).
+
+    Systematic sampling, class by class: class *c* with `n_c` rows puts its *k*-th row, in a seeded order, at position
+    `(k + u_c) / n_c` with a seeded `u_c` in [0, 1), and rows are sorted by position.
+
+    Args:
+        labels: int32 (N,), each in [0, K).
+        seed: A non-negative integer.
+    """
+    by_class = permutation(len(labels), seed)
+    by_class = by_class[np.argsort(labels[by_class], kind="stable")]
+    counts = np.bincount(labels)
+    phases = _stream(len(counts), 0, seed) / 2.0**64
+    sorted_labels = labels[by_class]
+    places = _places(sorted_labels, counts) + phases[sorted_labels]
+    return by_class[np.argsort(places / counts[sorted_labels], kind="stable")]
+
+
+def cuts(count: int, points: Sequence[float]) -> list[int]:
+    """Where `count` rows are cut at fractions `points`: len(points) + 2 boundaries, 0 and `count` included.
+
+    Raises:
+        ValueError: A point lies outside [0, 1], or is less than the one before it.
+    """
+    for index, point in enumerate(points):
+        if not 0 <= point <= 1:
+            raise ValueError(f"split: expected points from 0 to 1, found {point}; 0.2 means after 20 % of the rows")
+        if index and point < points[index - 1]:
+            raise ValueError(
+                f"split: expected points that do not decrease, found {points[index - 1]} before {point}; "
+                "they are places to cut at, not sizes: (0.2, 0.4) gives 20 %, 20 % and 60 %"
+            )
+    return [0, *(round(point * count) for point in points), count]
+
+
+def split(rows: Rows, points: Sequence[float]) -> list[Rows]:
+    """Cut `rows` at fractions of their number; views."""
+    bounds = cuts(len(rows), points)
+    return [rows[start:stop] for start, stop in pairwise(bounds)]
+
+
+def split_strata(rows: Rows, strata: NDArray[np.int32], points: Sequence[float]) -> list[Rows]:
+    """Cut at `points` with each stratum in its share; every part keeps the order of `rows`.
+
+    The k-th of n rows of a stratum stands at `(k + 1/2) / n`; rows are cut by where they stand, so sizes are exact, and
+    shares nearly so, also where strata are smaller than there are parts.
+
+    Args:
+        rows: int64 (N,).
+        strata: int (N,), the class of each of `rows`.
+        points: As for `cuts`.
+    """
+    part = _strata_parts(strata, cuts(len(rows), points))
+    return [rows[part == index] for index in range(len(points) + 1)]
+
+
+def split_groups(
+    rows: Rows, groups: NDArray[Any], points: Sequence[float], strata: NDArray[np.int32] | None = None
+) -> list[Rows]:
+    """Cut at `points` as nearly as can be while rows of equal `groups` value stay in one part.
+
+    Greedy, the largest group first, each to the part that is furthest below its share of the group's classes (the rule
+    of scikit-learn's StratifiedGroupKFold with uneven shares); then groups of one row fill what is left, in order.
+
+    Args:
+        rows: int64 (N,).
+        groups: (N,), any dtype that sorts.
+        points: As for `cuts`.
+        strata: int (N,), to keep the share of each class as well; None to look at sizes alone.
+    """
+    bounds = cuts(len(rows), points)
+    if len(rows) == 0:
+        return split(rows, points)
+    classes = np.zeros(len(rows), np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
+    room = np.zeros((len(bounds) - 1, int(classes.max()) + 1), np.int64)  # rows that each part lacks of each class
+    np.add.at(room, (_strata_parts(classes, bounds), classes), 1)
+    open_parts = room.any(axis=1)
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    members_of = np.split(np.argsort(group, kind="stable"), np.cumsum(sizes)[:-1])
+    part = np.empty(len(rows), np.int64)
+    for index in np.argsort(-sizes, kind="stable").tolist():
+        if sizes[index] == 1:
+            break
+        members = members_of[index]
+        present, need = np.unique(classes[members], return_counts=True)
+        lack = np.where(open_parts, room[:, present] @ need, np.iinfo(np.int64).min)
+        choice = int(np.argmax(lack))
+        part[members] = choice
+        room[choice, present] -= need
+    single = np.flatnonzero(sizes[group] == 1)
+    part[single] = _fill(np.maximum(room, 0), classes[single])
+    return [rows[part == index] for index in range(len(bounds) - 1)]
+
+
+def _strata_parts(strata: NDArray[Any], bounds: Sequence[int]) -> NDArray[np.int64]:
+    """The part of each row when strata are spread evenly and cut at `bounds`: int64 (N,)."""
+    by_stratum = np.argsort(strata, kind="stable")
+    ordered = strata[by_stratum]
+    counts = np.bincount(strata) if len(strata) else np.empty(0, np.int64)
+    stands = np.empty(len(strata))
+    stands[by_stratum] = (_places(ordered, counts) + 0.5) / counts[ordered]
+    part = np.empty(len(strata), np.int64)
+    part[np.argsort(stands, kind="stable")] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    return part
+
+
+def _fill(room: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The part of each single row: as many as `room` (parts, classes) says, scaled where groups took too much."""
+    count = np.bincount(classes, minlength=room.shape[1])
+    upto = np.cumsum(room, axis=0)
+    bounds = np.rint(upto * (count / np.maximum(upto[-1], 1))).astype(np.int64)
+    by_class = np.argsort(classes, kind="stable")
+    ordered = classes[by_class]
+    part = np.empty(len(classes), np.int64)
+    part[by_class] = (_places(ordered, count) >= bounds[:-1, ordered]).sum(axis=0)
+    return part
+
+
+def _places(ordered: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of labels in ascending order, the how-manieth of its label each is: int64 (N,)."""
+    places: NDArray[np.int64] = np.arange(len(ordered)) - (np.cumsum(counts) - counts)[ordered]
+    return places
+
+
+def _stream(count: int, *key: int) -> NDArray[np.uint64]:
+    raw: NDArray[np.uint64] = np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)
+    return raw
+
+
+def window(rows: Rows, labels: NDArray[np.int32], cap: int, seed: int, turn: int | None) -> Rows:
+    """At most `cap` rows of each class, in the order of `rows`.
+
+    Args:
+        rows: int64 (N,).
+        labels: int32 (N,), the class of each of `rows`.
+        cap: 1 or more.
+        seed: Orders the rows of each class for the windows.
+        turn: None takes the first `cap` of each class. An integer takes the turn-th window of the class' seeded order,
+            which goes round and round, so that `ceil(n / cap)` turns in a row hold every row of a class of n.
+    """
+    members = np.arange(len(rows)) if turn is None else permutation(len(rows), seed)
+    members = members[np.argsort(labels[members], kind="stable")]
+    counts = np.bincount(labels)
+    count = counts[labels[members]]
+    offset = (_places(labels[members], counts) - (turn or 0) * cap) % np.maximum(count, 1)
+    return rows[np.sort(members[(offset < cap) | (count <= cap)])]
+
+
+def blocks(rows: Rows, size: int, *key: int) -> Rows:
+    """Whole batches of `rows` in a new order, cut at a new place: int64 (N,).
+
+    The rows are taken as a ring and cut into batches from a random one of the first `size` on; the batches are put into
+    a random order, but for the last, which may not be full. All but the one that goes over the end of the ring are runs
+    of `rows`.
+
+    Args:
+        rows: int64 (N,).
+        size: Rows of a batch.
+        key: As for `permutation`.
+    """
+    phase = int(_stream(1, len(key), *key)[0] % np.uint64(size))
+    ring = np.roll(rows, -phase)
+    whole = len(rows) // size * size
+    batches = ring[:whole].reshape(-1, size)
+    return np.concatenate([batches[permutation(len(batches), *key)].reshape(-1), ring[whole:]])
+
+
+def shard(rows: Rows, size: int, index: int, count: int) -> Rows:
+    """The rows of rank `index` of `count`: of every `size * count` rows in a row, its run of `size`.
+
+    So the batches of all ranks together are the batches of `size * count` of `rows`. Of fewer that are left in the end
+    each rank gets as many; up to `count - 1` are left out.
+
+    Args:
+        rows: int64 (N,).
+        size: Rows of a batch of one rank.
+        index: From 0 to count - 1.
+        count: How many ranks there are.
+    """
+    whole = len(rows) // (size * count) * size * count
+    share = (len(rows) - whole) // count
+    mine = rows[:whole].reshape(-1, count, size)[:, index].reshape(-1)
+    return np.concatenate([mine, rows[whole + index * share : whole + (index + 1) * share]])
+
+
+def runs(rows: Rows, size: int) -> NDArray[np.bool_]:
+    """Whether each batch of `size` rows is r, r + 1, r + 2, ...: bool (ceil(N / size),)."""
+    flags = np.empty(-(-len(rows) // size), np.bool_)
+    some = max(1, _CHUNK // size)  # batches at a time, to stay in the processor's cache
+    for first in range(0, len(flags), some):
+        part = rows[first * size : (first + some) * size]
+        follows = np.ones(len(part), np.bool_)
+        np.equal(np.diff(part), 1, out=follows[1:])
+        follows[::size] = True
+        flags[first : first + some] = np.logical_and.reduceat(follows, np.arange(0, len(part), size))
+    return flags
+
+
+def every(first: int, total: int) -> Rows:
+    """The rows from `first` to `total` - 1, as `compact` would have them."""
+    return np.arange(first, total, dtype=_kept(total))
+
+
+def compact(rows: Rows, total: int) -> Rows:
+    """Rows to keep, in half the memory if they are many: int32 (N,) from a million to two billion, else int64.
+
+    With few it is not worth the time to make them int64 again, batch by batch; whoever counts bytes with them must.
+
+    Args:
+        rows: int (N,), each below `total`.
+        total: How many rows there are.
+    """
+    return rows.astype(_kept(total), copy=False)
+
+
+def _kept(total: int) -> type[np.int32 | np.int64]:
+    return np.int32 if _MANY < total <= np.iinfo(np.int32).max else np.int64
+
+
+def digest_keys(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """A quarter of each digest, which nearly always tells it from others: uint64 (N,).
+
+    Args:
+        digests: uint8 (N, 32).
+    """
+    return np.ascontiguousarray(digests[:, :8]).view("<u8")[:, 0]
+
+
+def is_among(keys: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each key is one of the others: bool (N,). `np.isin` takes twice as long, and 10 ms to load.
+
+    Args:
+        keys: uint64 (N,).
+        others: uint64 (M,).
+    """
+    if not len(others):
+        return np.zeros(len(keys), np.bool_)
+    ascending = np.sort(others)
+    found: NDArray[np.bool_] = ascending[ascending.searchsorted(keys).clip(max=len(ascending) - 1)] == keys
+    return found
+
+
+def identical(digests: NDArray[np.uint8]) -> list[Rows]:
+    """The groups of two or more rows with equal digests, each ascending, in the order of their first rows.
+
+    Args:
+        digests: uint8 (N, 32).
+    """
+    words = np.ascontiguousarray(digests).view("<u8")
+    keys = np.sort(words[:, 0])  # as `digest_keys`
+    rows = np.flatnonzero(is_among(words[:, 0], keys[1:][keys[1:] == keys[:-1]]))
+    if not len(rows):
+        return []
+    rows = rows[np.lexsort(words[rows].T)]  # which is stable: equal rows stay ascending
+    starts = np.flatnonzero(np.append(True, (words[rows[1:]] != words[rows[:-1]]).any(axis=1)))
+    groups = [group for group in np.split(rows, starts[1:]) if len(group) > 1]
+    return sorted(groups, key=lambda group: int(group[0]))
+
+
+def duplicates(digests: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[list[Rows], list[Rows]]:
+    """The groups of `identical`: those whose labels differ, which are labelling errors, and the others.
+
+    Args:
+        digests: uint8 (N, 32).
+        labels: int32 (N,).
+    """
+    groups = identical(digests)
+    mixed = [bool((labels[group] != labels[group[0]]).any()) for group in groups]
+    return (
+        [group for group, is_mixed in zip(groups, mixed, strict=True) if is_mixed],
+        [group for group, is_mixed in zip(groups, mixed, strict=True) if not is_mixed],
+    )

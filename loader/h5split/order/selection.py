@@ -1,0 +1,217 @@
+"""Which rows: packs, row numbers and a shard as one frozen value. Pure; every change gives another selection."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import ArrayLike, NDArray
+
+from h5split.file.images import PackedImages, Texts
+from h5split.file.packs import Packs
+from h5split.order import rows as row_math
+from h5split.order.epochs import Shard
+from h5split.order.rows import Rows
+from h5split.order.settings import check_whole
+from h5split.order.splits import read_rows
+
+_EMPTY = "the sequence is empty; add_file(path) opens a pack"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of packs, in an order.
+
+    Attributes:
+        packs: What the rows are of; None for no rows at all.
+        rows: Row numbers of the packs, one pack after another: int (N,).
+        shard: The part of every epoch that one rank trains on; None for all of it.
+    """
+
+    packs: Packs | None = None
+    rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+    shard: Shard | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Paths and rows, a range of rows as its two ends: pixels are never pickled."""
+        is_range = len(self) > 0 and bool(row_math.runs(self.rows, len(self))[0])
+        return {
+            "packs": () if self.packs is None else self.packs.packs,
+            "rows": (int(self.rows[0]), int(self.rows[-1]) + 1) if is_range else self.rows,
+            "shard": self.shard,
+        }
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        packs = Packs(state["packs"]) if state["packs"] else None
+        rows = np.arange(*state["rows"]) if isinstance(state["rows"], tuple) else state["rows"]
+        self.__dict__.update(packs=packs, rows=_compact(rows, packs), shard=state["shard"])
+
+    @property
+    def opened(self) -> Packs:
+        """The packs.
+
+        Raises:
+            ValueError: There are none.
+        """
+        if self.packs is None:
+            raise ValueError(_EMPTY)
+        return self.packs
+
+    @property
+    def filenames(self) -> Sequence[str]:
+        """The source file of each row; read when asked for."""
+        return [] if self.packs is None else self.packs.filenames.take(self.rows)
+
+    @property
+    def classes(self) -> NDArray[np.int32]:
+        """The class number of each row: int32 (N,)."""
+        return np.empty(0, np.int32) if self.packs is None else self.packs.labels[self.rows]
+
+    @property
+    def columns(self) -> Mapping[str, Texts]:
+        """Every other column: name -> N texts."""
+        if self.packs is None:
+            return {}
+        return {name: column.take(self.rows) for name, column in self.packs.columns.items()}
+
+    @property
+    def digests(self) -> NDArray[np.uint8]:
+        """The SHA-256 of each row's source file: uint8 (N, 32)."""
+        return np.empty((0, 32), np.uint8) if self.packs is None else self.packs.digests(self.rows)
+
+    def fingerprint(self, order_key: object) -> str:
+        """A checksum of everything that decides the order of every epoch: hexadecimal.
+
+        Args:
+            order_key: What the settings add to it.
+        """
+        content = "" if self.packs is None else self.packs.fingerprint
+        digest = xxhash.xxh3_64(f"{order_key} {self.shard} {content}".encode())
+        digest.update(np.ascontiguousarray(self.rows).data)
+        return digest.hexdigest()
+
+    def of(self, rows: Rows) -> Selection:
+        """Other rows of the same packs."""
+        return replace(self, rows=_compact(rows, self.packs))
+
+    def added(self, paths: Sequence[str | os.PathLike[str]]) -> Selection:
+        """With the rows of more packs at the end.
+
+        Raises:
+            ValueError: An image shape differs, or a file is there already.
+            TypeError: Something is no path, such as a list of them.
+        """
+        for path in paths:
+            if not isinstance(path, (str, os.PathLike)):
+                raise TypeError(f"expected paths one by one, as in SplitSequence(first, second), found {path!r}")
+        before = () if self.packs is None else self.packs.packs
+        packs = Packs([*before, *(PackedImages(path) for path in paths)])
+        new = row_math.every(sum(map(len, before)), len(packs))
+        rows = np.concatenate([self.rows, new]) if before else new
+        return replace(self, packs=packs, rows=_compact(rows, packs))
+
+    def shuffled(self, seed: int) -> Selection:
+        """In a new order.
+
+        Raises:
+            ValueError: The seed is not a whole number of 0 or more.
+        """
+        check_whole("seed", seed, 0)
+        return self.of(self.rows[row_math.permutation(len(self), seed)])
+
+    def split(self, points: Sequence[float], *, stratify: bool, groups: str | ArrayLike | None) -> list[Selection]:
+        """Cut at fractions of all rows, as `SplitSequence.split` says."""
+        for point in points:
+            if not isinstance(point, (int, float, np.number)):
+                raise TypeError(f"split: expected numbers one by one, as in split(0.2, 0.4), found {point!r}")
+        strata = self.classes if stratify else None
+        if groups is not None:
+            parts = row_math.split_groups(self.rows, self._groups(groups), points, strata)
+        elif strata is not None:
+            parts = row_math.split_strata(self.rows, strata, points)
+        else:
+            parts = row_math.split(self.rows, points)
+        return [self.of(rows) for rows in parts]
+
+    def split_by(self, column: str) -> dict[str, Selection]:
+        """One part for each value of a column.
+
+        Raises:
+            ValueError: There is no such column; the message lists those there are.
+        """
+        values, part = np.unique(self._column(column), return_inverse=True)
+        order = np.argsort(part, kind="stable")
+        ends = np.cumsum(np.bincount(part, minlength=len(values))).tolist()
+        starts = [0, *ends[:-1]]
+        members = (self.rows[order[start:end]] for start, end in zip(starts, ends, strict=False))
+        return {text: self.of(rows) for text, rows in zip(Texts(values), members, strict=True)}
+
+    def read_split(self, path: str | os.PathLike[str]) -> dict[str, Selection]:
+        """One part for each split in a table, as `SplitSequence.read_split` says."""
+        return {split: self.of(self.rows[rows]) for split, rows in read_rows(path, self.filenames).items()}
+
+    def sharded(self, index: int, count: int) -> Selection:
+        """The part of every epoch that rank `index` of `count` trains on.
+
+        Raises:
+            ValueError: Not 0 <= index < count, or this is a shard already.
+        """
+        check_whole("shard: count", count, 1)
+        if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or not 0 <= index < count:
+            raise ValueError(f"shard: expected an index from 0 to {count - 1}, found {index!r}")
+        if self.shard is not None:
+            raise ValueError(f"shard: expected a whole sequence, found rank {self.shard.index} of {self.shard.count}")
+        return replace(self, shard=Shard(int(index), int(count)))
+
+    def select(self, rows: ArrayLike) -> Selection:
+        """These rows alone.
+
+        Args:
+            rows: Positions, int (M,), or a mask, bool (N,).
+
+        Raises:
+            IndexError: A position is not in [0, N), or a mask has another length.
+        """
+        chosen = np.asarray(rows)
+        if chosen.ndim != 1:
+            raise IndexError(f"select: expected one dimension, found shape {chosen.shape}")
+        if chosen.dtype == np.bool_:
+            if chosen.shape != self.rows.shape:
+                raise IndexError(f"select: expected a mask of {len(self)} rows, found shape {chosen.shape}")
+            return self.of(self.rows[chosen])
+        if chosen.size and chosen.dtype.kind not in "iu":
+            raise IndexError(f"select: expected whole numbers or a mask, found {chosen.dtype}")
+        chosen = chosen.astype(np.int64)
+        if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
+            found = chosen.min() if chosen.min() < 0 else chosen.max()
+            raise IndexError(f"select: expected positions from 0 to {len(self) - 1}, found {found}")
+        return self.of(self.rows[chosen])
+
+    def _groups(self, groups: str | ArrayLike) -> NDArray[Any]:
+        """The group of each row: (N,) of anything that can be compared."""
+        if isinstance(groups, str):
+            if groups == "content":
+                digests = self.digests
+                return digests.view(f"V{digests.shape[1]}")[:, 0]
+            return self._column(groups)
+        values = np.asarray(groups)
+        if values.shape != self.rows.shape:
+            raise ValueError(f"groups: expected a value for each of {len(self)} rows, found shape {values.shape}")
+        return values
+
+    def _column(self, name: str) -> NDArray[np.bytes_]:
+        columns = self.columns
+        if name not in columns:
+            raise ValueError(f"expected one of the columns {', '.join(columns) or '(there are none)'}, found {name!r}")
+        return columns[name].raw()
+
+
+def _compact(rows: Rows, packs: Packs | None) -> Rows:
+    return row_math.compact(rows, 0 if packs is None else len(packs))

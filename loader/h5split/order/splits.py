@@ -1,0 +1,127 @@
+"""What concerns several parts of a split at once: what leaks between them, and a table of them to publish."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split.order.rows import identical
+from h5split.writing.replace import written
+from h5split.writing.tables import open_table, write_table
+
+_HEADER = ["filename", "split"]
+
+
+class Part(Protocol):
+    """What is asked of a sequence here."""
+
+    @property
+    def filenames(self) -> Sequence[str]: ...  # noqa: D102  # as SplitSequence's
+
+    @property
+    def digests(self) -> NDArray[np.uint8]: ...  # noqa: D102
+
+
+def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
+    """Identical files that two or more sequences share, by their SHA-256.
+
+    Example::
+
+        for in_train, in_val in leaks(train, val):
+            print(in_train, "=", in_val)
+
+    Returns:
+        For each content that is shared, the file names of it in each of the sequences (none where it is not).
+    """
+    for sequence in sequences:
+        if not hasattr(sequence, "digests"):
+            raise TypeError(f"leaks: expected sequences one by one, as in leaks(train, val), found {sequence!r}")
+    digests = np.concatenate([np.empty((0, 32), np.uint8), *(sequence.digests for sequence in sequences)])
+    bounds = np.cumsum([0, *(len(sequence.filenames) for sequence in sequences)])
+    found = []
+    for group in identical(digests):
+        where = np.searchsorted(bounds, group, side="right") - 1
+        if where[0] == where[-1]:
+            continue
+        names: tuple[list[str], ...] = tuple([] for _ in sequences)
+        for sequence, row in zip(where.tolist(), group.tolist(), strict=True):
+            names[sequence].append(sequences[sequence].filenames[row - int(bounds[sequence])])
+        found.append(names)
+    return found
+
+
+def write_split(path: str | os.PathLike[str], parts: Mapping[str, Part]) -> None:
+    """Write which file is in which part, as a CSV with the columns `filename` and `split`.
+
+    Read it with `sequence.read_split(path)`, on any machine that has the pack. A part without rows leaves no trace in
+    it.
+
+    Args:
+        path: The table to write. It appears whole or not at all, and replaces nothing but an earlier table of parts.
+        parts: Name -> sequence.
+
+    Raises:
+        ValueError: A file name occurs twice: such a table tells rows apart by it. Or there is another file.
+        OSError: The table cannot be written.
+    """
+    lines = [(name, split) for split, part in parts.items() for name in part.filenames]
+    _by_name(path, lines)
+    with written(path, "a table of parts", _is_table_of_parts) as file:
+        write_table(file, _HEADER, lines)
+
+
+def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """The rows of each part that a table made by `write_split` names: split -> int64 (M,), in the order of the table.
+
+    Args:
+        path: The table.
+        filenames: Of every row.
+
+    Raises:
+        ValueError: The table has no such columns, it cannot be read whole (`h5split.writing.tables`), it names files
+            that are not there, or one file name occurs twice, in it or in the sequence.
+    """
+    path = os.fspath(path)
+    with open_table(path) as table:
+        for name in _HEADER:
+            if table.heading.count(name) != 1:
+                raise ValueError(f"{path}: expected the columns filename and split, found {table.heading or 'none'}")
+        name_at, split_at = map(table.heading.index, _HEADER)
+        lines = [(fields[name_at], fields[split_at]) for _, fields in table.rows()]
+    split_of = _by_name(path, lines)
+    row_of: dict[str, int] = {}
+    for row, name in enumerate(filenames):
+        if name in split_of and row_of.setdefault(name, row) != row:
+            raise ValueError(f"{path}: {name!r} is named, but it is two rows or more; the table cannot tell which")
+    missing = [name for name in split_of if name not in row_of]
+    if missing:
+        there = next(iter(filenames), None)
+        raise ValueError(
+            f"{path}: {len(missing)} of {len(split_of)} files are not in the sequence, such as {missing[0]!r}; "
+            + ("the sequence is empty" if there is None else f"expected names such as {there!r}")
+        )
+    rows: dict[str, list[int]] = {split: [] for split in dict.fromkeys(split_of.values())}
+    for name, split in split_of.items():
+        rows[split].append(row_of[name])
+    return {split: np.array(members, np.int64) for split, members in rows.items()}
+
+
+def _is_table_of_parts(file: BinaryIO) -> bool:
+    """Whether a file begins with the heading of `write_split`, as spreadsheets save it too."""
+    return file.readline(99).removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n") == ",".join(_HEADER).encode()
+
+
+def _by_name(path: str | os.PathLike[str], lines: Sequence[tuple[Any, Any]]) -> dict[str, str]:
+    split_of: dict[str, str] = {}
+    for name, split in lines:
+        if name in split_of:
+            twice = split_of[name] == split
+            where = f"twice in {split!r}" if twice else f"in two parts, {split_of[name]!r} and {split!r}"
+            raise ValueError(f"{os.fspath(path)}: {name!r} is {where}; a table tells rows apart by their file names")
+        split_of[name] = split
+    return split_of

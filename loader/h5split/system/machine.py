@@ -1,0 +1,37 @@
+"""What this machine offers: processors, memory, and an encoding of file names."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def cores() -> int:
+    """The number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_names() -> None:
+    """Raise unless Python decodes file names as UTF-8, as packs hold them.
+
+    In a locale of another encoding, Python decodes the bytes of a name as other letters.
+
+    Raises:
+        ValueError: File names have another encoding.
+    """
+    found = sys.getfilesystemencoding()
+    if found.lower() not in ("utf-8", "utf8"):
+        raise ValueError(
+            f"expected file names in UTF-8, found the encoding {found} of this locale, in which other names would be "
+            "stored or written; set PYTHONUTF8=1, or LC_ALL=C.UTF-8, in the environment and run it again"
+        )
+
+
+def free_memory() -> int | None:
+    """Bytes the page cache may grow to without swapping; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":") for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
