@@ -11,9 +11,9 @@ from conftest import assert_rows_are_who_they_say, write_classes, write_pack
 from h5split import PackedImages, SplitSequence
 from h5split.cli import main as h5split
 from pack_images import Manifest, PackError, pack
-from pack_images.classes import read_classes
 from pack_images.cli import main
-from pack_images.scan import scan
+from pack_images.find.classes import read_classes
+from pack_images.find.scan import scan
 
 
 @pytest.fixture

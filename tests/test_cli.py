@@ -14,7 +14,7 @@ import pytest
 
 from conftest import PATIENCE, interrupted, start, wait_until, write_classes, write_image
 from h5split import PackedImages
-from pack_images import __version__
+from pack_images.about import __version__
 from pack_images.cli import main
 
 

@@ -25,8 +25,8 @@ from PIL import Image
 from conftest import PATIENCE, assert_rows_are_who_they_say, interrupted, names_in, rows_are_made, write_classes
 from h5split import PackedImages
 from pack_images import UnfinishedError, pack
-from pack_images.cluster import connect
 from pack_images.fill import fill
+from pack_images.run.cluster import connect
 
 distributed = pytest.importorskip("distributed")
 
@@ -224,7 +224,7 @@ SCRIPT = """
 import os, signal, sys
 from distributed import Client
 from pack_images import UnfinishedError, pack
-from pack_images.cluster import connect
+from pack_images.run.cluster import connect
 from pack_images.fill import fill
 
 address, victim, source, output = sys.argv[1:]
@@ -692,7 +692,7 @@ def test_a_program_ends_though_results_come_when_the_client_is_closed(running):
     """They are passed on by a thread that could wait for ever; it did after one of a hundred clients."""
     program = """
 import sys
-from pack_images.cluster import connect
+from pack_images.run.cluster import connect
 
 for _ in range(60):
     with connect(sys.argv[1]) as executor:

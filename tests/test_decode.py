@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from conftest import SHARED, needs_shared
-from pack_images.decode import decode, shape_of
+from pack_images.about import MAX_PIXELS
+from pack_images.decode.row import decode, shape_of
 from pack_images.errors import DecodeError, SizeError
-from pack_images.plan import CHANNELS, INTERPOLATIONS, MAX_PIXELS, Pixels
+from pack_images.settings import CHANNELS, INTERPOLATIONS, Pixels
 
 Pixel = tuple[int, ...]
 

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pack_images.decode import decode, shape_of
+from pack_images.decode.row import decode, shape_of
 from pack_images.errors import DecodeError
-from pack_images.plan import Pixels
+from pack_images.settings import Pixels
 from test_decode import chunk, gif, noise, orientation, palette, pillow, png, saved, tiff
 
 SIDE = 16

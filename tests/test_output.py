@@ -16,7 +16,7 @@ from PIL import Image
 from conftest import assert_rows_are_who_they_say, pixels_of, write_classes, write_image
 from h5split import PackedImages
 from pack_images import Manifest, PackError, UnfinishedError, pack, preview
-from pack_images.sources import file_stamp
+from pack_images.find.sources import file_stamp
 
 
 @pytest.fixture

@@ -35,7 +35,8 @@ from h5split import PackedImages
 from h5split.file.sealing import images_offset
 from pack_images import PackError, UnfinishedError, pack, preview
 from pack_images.partial import Partial
-from pack_images.workers import LocalPool, do_within, run
+from pack_images.run.pool import run
+from pack_images.run.workers import LocalPool, do_within
 
 
 def assert_whole(path, names):

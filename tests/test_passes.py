@@ -110,7 +110,7 @@ class Passing(RuleBasedStateMachine):
 
     @rule(epoch=st.integers(0, 20), first=st.integers(0, 2))
     def restore(self, epoch, first):
-        first = min(first, self.orders(0).batches)
+        first = min(first, self.orders(0).batches - 1)
         self.passes.go_to(epoch, first)
         self.epoch, self.first, self.whole = epoch, first, None
         self.loops.pop(None, None)

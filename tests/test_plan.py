@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pack_images import PackError
-from pack_images.plan import Pixels, Place, Settings, plan, survivors
-from pack_images.sources import Sources
+from pack_images.find.sources import Sources
+from pack_images.plan import Place, plan, survivors
+from pack_images.settings import Pixels, Settings
 
 
 def sources(count=100):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pack_images import PackError
-from pack_images.scan import scan
+from pack_images.find.scan import scan
 
 
 def touch(*paths: Path) -> None:

@@ -17,7 +17,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from pack_images import pack
-from pack_images.cluster import connect
+from pack_images.run.cluster import connect
 
 
 def digest_of(path: str) -> str:

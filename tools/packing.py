@@ -27,7 +27,7 @@ import simplejpeg
 from benchmark.files import multiplied
 from PIL import Image
 
-from pack_images.scan import scan
+from pack_images.find.scan import scan
 
 
 def bare(paths: list[str], size: int) -> None:

@@ -189,7 +189,8 @@ class SplitSequence(Selected):
             )
         check_whole("restore: epoch", state["epoch"], 0)
         check_whole("restore: batch", state["batch"], 0)
-        self._passes.go_to(int(state["epoch"]), min(int(state["batch"]), len(self)))
+        epoch, batch = int(state["epoch"]), int(state["batch"])
+        self._passes.go_to(*((epoch, batch) if batch < len(self) else (epoch + (batch > 0), 0)))
         return self
 
     def on_epoch_end(self) -> None:

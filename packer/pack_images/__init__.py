@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+from pack_images.about import __version__
+
 TYPE_CHECKING = False  # as typing's, which takes longer to load than all of this
 if TYPE_CHECKING:
     from typing import Any
 
     from pack_images.errors import DecodeError, PackError, SizeError, UnfinishedError
-    from pack_images.manifest import Manifest
-    from pack_images.packing import Summary, pack, preview
+    from pack_images.find.manifest import Manifest
+    from pack_images.packing import pack, preview
+    from pack_images.summary import Summary
 
 __all__ = [
     "pack",
@@ -25,16 +28,11 @@ __all__ = [
     "__version__",
 ]
 
-__version__ = "0.1.0"
-
-MAX_PIXELS = 178_956_970  # of a picture: where Pillow itself refuses
-
-
 _HOME = {
     "pack": "packing",
     "preview": "packing",
-    "Summary": "packing",
-    "Manifest": "manifest",
+    "Summary": "summary",
+    "Manifest": "find.manifest",
     "PackError": "errors",
     "UnfinishedError": "errors",
     "DecodeError": "errors",

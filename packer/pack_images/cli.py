@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 from h5split.system import console
 from h5split.system.console import Bar, whole
 from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
-from pack_images import MAX_PIXELS, __version__
+from pack_images.about import MAX_PIXELS, __version__
 from pack_images.foreign import is_foreign
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from pack_images.manifest import Manifest
-    from pack_images.packing import Summary
+    from pack_images.find.manifest import Manifest
+    from pack_images.find.readers import Reader
     from pack_images.plan import Plan
-    from pack_images.readers import Reader
+    from pack_images.summary import Summary
 
 _MANIFEST_OPTIONS = ("root", "strip_prefix", "path_column", "label_column", "name_column", "skip_unlabelled")
 _NAMED = 3  # files of one kind
@@ -114,7 +114,7 @@ def _executor(arguments: argparse.Namespace) -> AbstractContextManager[Executor 
     """The Dask cluster asked for, or nothing: worker processes of this machine."""
     if arguments.dask is None:
         return nullcontext()
-    from pack_images.cluster import connect, quieten
+    from pack_images.run.cluster import connect, quieten
 
     quieten()
     return connect(arguments.dask)
@@ -123,14 +123,14 @@ def _executor(arguments: argparse.Namespace) -> AbstractContextManager[Executor 
 def _manifests(arguments: argparse.Namespace) -> list[Manifest]:
     if not arguments.manifest:
         return []
-    from pack_images.manifest import Manifest
+    from pack_images.find.manifest import Manifest
 
     how = {name: getattr(arguments, name) for name in _MANIFEST_OPTIONS}
     return [Manifest(path, **how) for path in arguments.manifest]
 
 
 def _reader(given: str) -> Reader:
-    from pack_images.readers import load_reader
+    from pack_images.find.readers import load_reader
 
     return load_reader(given)
 

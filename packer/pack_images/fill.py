@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from h5split.file.losses import Loss, losses_of
 from h5split.order.rows import digest_keys
-from pack_images.decode import decode
+from pack_images.decode.row import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
+from pack_images.find.sources import PackedRow, PackFile, file_stamp, pack_file, stamp
 from pack_images.journal import (
     RECORD,
     has_name,
@@ -32,8 +33,8 @@ from pack_images.journal import (
     write_all,
     write_records,
 )
-from pack_images.plan import Filled, Pixels, Shape, Task
-from pack_images.sources import PackedRow, PackFile, file_stamp, pack_file, stamp
+from pack_images.plan import Filled, Task
+from pack_images.settings import Pixels, Shape
 
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
@@ -182,7 +183,7 @@ def read(path: str, how: Pixels) -> tuple[bytes, int]:
             if not stat.S_ISREG(status.st_mode):
                 raise DecodeError("cannot be read (not a regular file)")
             if status.st_size > _UNSEEN:
-                from pack_images.guards import check_file  # Pillow, which small JPEGs do without
+                from pack_images.decode.guards import check_file  # Pillow, which small JPEGs do without
 
                 check_file(descriptor, status.st_size, how)
             mark = file_stamp(status)  # as it is before it is read

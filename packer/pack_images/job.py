@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 from h5split.file.losses import LOSSES, described
 from h5split.order.rows import Rows, duplicates
 from h5split.system.interrupts import interrupts_held
-from pack_images.classes import read_classes
 from pack_images.errors import DecodeError, PackError, UnfinishedError
-from pack_images.manifest import Manifest
+from pack_images.find.classes import read_classes
+from pack_images.find.manifest import Manifest
+from pack_images.find.readers import Reader
+from pack_images.find.scan import scan
+from pack_images.find.sources import PackedRow, PackFile
 from pack_images.output import Old, check_decoders, check_once, find_old, missing, without_known
-from pack_images.packing import Progress, Summary
 from pack_images.partial import Partial
-from pack_images.plan import PAGE, Filled, Pixels, Plan, Settings, Shape, plan, survivors
-from pack_images.readers import Reader
-from pack_images.scan import scan
-from pack_images.sources import PackedRow, PackFile
+from pack_images.plan import PAGE, Filled, Plan, plan, survivors
+from pack_images.run.pool import Pool, run
+from pack_images.settings import Pixels, Settings, Shape
+from pack_images.summary import Progress, Summary
 from pack_images.versions import packed_by
-from pack_images.workers import Pool, run
 
 if TYPE_CHECKING:
     from h5split.file.sealing import Tables
@@ -116,7 +117,7 @@ def _shape(paths: Sequence[str | PackedRow], how: Pixels) -> Shape:
     """The (H, W, C) stored: as asked for, or else that of the first image that can be decoded."""
     if how.shape is not None:
         return how.shape
-    from pack_images.decode import shape_of  # loads Pillow, which this process does not need otherwise
+    from pack_images.decode.row import shape_of  # loads Pillow, which this process does not need otherwise
     from pack_images.fill import read
 
     first = ""

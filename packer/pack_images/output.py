@@ -20,12 +20,13 @@ from h5split.system.text import count
 from h5split.writing.replace import check_replaceable, target
 from pack_images import versions
 from pack_images.errors import DecodeError, PackError, UnfinishedError
-from pack_images.sources import PackedRow, PackFile, Sources, pack_file
+from pack_images.find.sources import PackedRow, PackFile, Sources, pack_file
 
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
     from h5split.file.sealing import Tables
-    from pack_images.plan import Pixels, Plan
+    from pack_images.plan import Plan
+    from pack_images.settings import Pixels
 
 _Failures = Sequence[tuple[int, str]]  # row and reason, as `Filled` has them
 

@@ -7,66 +7,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from h5split.system.interrupts import interrupts_held
 from h5split.system.machine import check_names
-from pack_images import MAX_PIXELS
-from pack_images.workers import open_pool
+from pack_images.about import MAX_PIXELS
+from pack_images.run.choose import open_pool
 
 if TYPE_CHECKING:
-    from pack_images.manifest import Manifest
-    from pack_images.plan import Color, Fit, Interpolation, Order, Plan, Shape
-    from pack_images.readers import Reader
-    from pack_images.scan import Labels
-
-Progress = Callable[[int, int, int], object]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What was packed.
-
-    Attributes:
-        output: The file.
-        rows: Images in it.
-        shape: (H, W, C) of each.
-        classes: Class name -> images.
-        skipped: (filename, reason) of each image left out.
-        losses: (filename, text) of what pictures lost, such as levels of 16 bits; rows copied from packs included.
-        passed_over: (path, reason) of what was found beside images.
-        warnings: What a user should know, a line each: classes without images, images that are not of the classes asked
-            for, texts that take much more room than they have.
-        duplicates: The filenames of each group of identical files; groups with different labels come first: they are
-            labelling errors.
-        conflicting: How many of the groups have different labels.
-        decoded: Images decoded by this run.
-        copied: Rows copied from packs: from SOURCES that are packs, and from the output that was there before.
-        continued: Rows taken over from an interrupted run.
-        restarted: Whether an interrupted run of another plan was found, and given up.
-        nbytes: Size of the file.
-        seconds: It took.
-    """
-
-    output: str
-    rows: int
-    shape: Shape
-    classes: Mapping[str, int]
-    skipped: Sequence[tuple[str, str]]
-    losses: Sequence[tuple[str, str]]
-    passed_over: Sequence[tuple[str, str]]
-    warnings: Sequence[str]
-    duplicates: Sequence[tuple[str, ...]]
-    conflicting: int
-    decoded: int
-    copied: int
-    continued: int
-    restarted: bool
-    nbytes: int
-    seconds: float
+    from pack_images.find.manifest import Manifest
+    from pack_images.find.readers import Reader
+    from pack_images.plan import Plan
+    from pack_images.settings import Color, Fit, Interpolation, Labels, Order
+    from pack_images.summary import Progress, Summary
 
 
 def pack(

@@ -8,22 +8,16 @@ import math
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from h5split.order.rows import Rows, stratified_order
-from pack_images import MAX_PIXELS
 from pack_images.errors import PackError
-from pack_images.scan import Labels
-from pack_images.sources import PackedRow, PackFile, Sources
+from pack_images.find.sources import PackedRow, PackFile, Sources
+from pack_images.settings import Order, Pixels, Settings, Shape
 
-CHANNELS = {"rgb": 3, "grayscale": 1, "rgba": 4}
-FITS = ("stretch", "crop", "pad")
-INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
-ORDERS = ("stratified", "sorted")
 _TASK_BYTES = 4 << 20  # of pixels: a fraction of a second's work, so that workers end together
 _LEAST_TASKS = 64
 _REMOTE_TASK_BYTES = 16 << 20  # a scheduler takes 4 ms for a task
@@ -39,81 +33,6 @@ _TIMES = 4  # as many as its texts have
 _NAMED = 10  # of a list that may be long
 _SHOWN = 40  # characters of a text
 _HEADING_BYTES = 1 << 16  # for names of classes, settings and HDF5's own
-
-Fit = Literal["stretch", "crop", "pad"]
-Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-Color = Literal["rgb", "grayscale", "rgba"]
-Order = Literal["stratified", "sorted"]
-Shape = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """How a picture becomes a row.
-
-    Attributes:
-        size: (width, height) stored; None where every image has the same size already.
-        fit: How another aspect ratio is fitted: `stretch`, `crop` (centred) or `pad` (with black).
-        interpolation: One of Pillow's filters, antialiased.
-        color: `rgb`, `grayscale` or `rgba`.
-        exact: Never decode at a reduced size.
-        max_pixels: A picture of more pixels is refused.
-    """
-
-    size: tuple[int, int] | None = None
-    fit: Fit = "stretch"
-    interpolation: Interpolation = "bilinear"
-    color: Color = "rgb"
-    exact: bool = False
-    max_pixels: int = MAX_PIXELS
-
-    def __post_init__(self) -> None:
-        _check_known("fit", self.fit, FITS)
-        _check_known("interpolation", self.interpolation, INTERPOLATIONS)
-        _check_known("color", self.color, tuple(CHANNELS))
-        if self.size is not None and not (
-            len(self.size) == 2 and all(isinstance(side, int) and 0 < side < 1 << 16 for side in self.size)
-        ):
-            raise PackError(f"size: expected a width and a height from 1 to 65535, found {self.size!r}")
-        if self.max_pixels < 1:
-            raise PackError(f"max_pixels: expected 1 or more, found {self.max_pixels}")
-
-    @property
-    def shape(self) -> Shape | None:
-        """(H, W, C) of a row; None where the size is that of the images."""
-        return None if self.size is None else (self.size[1], self.size[0], CHANNELS[self.color])
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything a user chose that decides what the file holds; kept in it as JSON.
-
-    Attributes:
-        pixels: How a picture becomes a row.
-        labels: Where class names come from.
-        order: Of the rows.
-        seed: Of the stratified order.
-        classes: The classes, in the order of their numbers; None: those that there are, sorted.
-    """
-
-    pixels: Pixels
-    labels: Labels = "auto"
-    order: Order = "stratified"
-    seed: int = 0
-    classes: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        _check_known("order", self.order, ORDERS)
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise PackError(f"seed: expected a whole number of 0 or more, found {self.seed!r}")
-
-    def as_json(self) -> dict[str, Any]:
-        """The settings by name, those of the pixels among them."""
-        values = asdict(self)
-        pixels: dict[str, Any] = values.pop("pixels")
-        if values.pop("classes") is not None:
-            values["classes"] = "given"  # which they are: class_names in the file
-        return pixels | values
 
 
 @dataclass(frozen=True)
@@ -425,8 +344,3 @@ def survivors(count: int, failed: Sequence[int], order: Order) -> Rows:
     gone[np.asarray(failed, np.int64)] = True
     rows[gone[: len(rows)]] = len(rows) + np.flatnonzero(~gone[len(rows) :])
     return rows
-
-
-def _check_known(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise PackError(f"{name}: expected one of {', '.join(known)}, found {value!r}")

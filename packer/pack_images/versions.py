@@ -5,7 +5,7 @@ from __future__ import annotations
 import PIL
 import simplejpeg
 
-from pack_images import __version__
+from pack_images.about import __version__
 
 
 def packed_by() -> dict[str, str]:

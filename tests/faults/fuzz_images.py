@@ -34,9 +34,9 @@ import numpy as np
 
 from image_mutations import Corpus, corpus_of, mutated
 from image_seeds import seeds
-from pack_images.decode import decode, shape_of
+from pack_images.decode.row import decode, shape_of
 from pack_images.errors import DecodeError
-from pack_images.plan import FITS, INTERPOLATIONS, Pixels
+from pack_images.settings import FITS, INTERPOLATIONS, Pixels
 
 DECODED = "decoded"
 REFUSED = "refused"
@@ -118,7 +118,7 @@ class Judge:
 
     def _start(self) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["fuzz_images", "pack_images.picture"])
+        context.set_forkserver_preload(["fuzz_images", "pack_images.decode.picture"])
         self._pipe, childs = context.Pipe()
         self._process = context.Process(target=_serve, args=(childs,), daemon=True)
         self._process.start()

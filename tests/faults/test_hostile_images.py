@@ -12,9 +12,9 @@ from PIL import Image
 
 from fuzz_images import DECODED, REFUSED, Judge, campaign
 from image_seeds import bombs, ico_of, many_scans, noise, overlapping_tags, png_chunk, png_of, saved, seeds, tiff_of
-from pack_images.guards import FORMATS
-from pack_images.plan import Pixels
-from pack_images.scan import EXTENSIONS
+from pack_images.decode.guards import FORMATS
+from pack_images.find.scan import EXTENSIONS
+from pack_images.settings import Pixels
 
 OVERLAPPING = "tags that lie over each other"
 HOW = Pixels(size=(8, 8), max_pixels=1_000_000)

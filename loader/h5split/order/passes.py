@@ -168,7 +168,7 @@ class Passes:
 
         Args:
             epoch: 0 or more.
-            first: The batch at which it goes on, if `begin` begins it.
+            first: The batch at which it goes on, if `begin` begins it; it has one more at least.
         """
         with self._lock:
             self._next_epoch, self._first = epoch, first

@@ -18,10 +18,11 @@ from typing import Self
 
 from h5split.system.interrupts import interrupts_held
 from pack_images.errors import DecodeError, PackError, UnfinishedError
+from pack_images.find.sources import PackedRow
 from pack_images.plan import Filled, Task
-from pack_images.sources import PackedRow
+from pack_images.run.pool import run, wait_for
+from pack_images.run.workers import LocalPool
 from pack_images.versions import packed_by
-from pack_images.workers import LocalPool, run, wait_for
 
 _IN_FLIGHT = 256  # tasks: four for each of 64 workers; they hold paths, not pixels
 
@@ -37,7 +38,7 @@ class ExecutorPool:
     remote = True
 
     def __init__(self, executor: Executor) -> None:
-        self._executor = _trusted(executor)
+        self._executor = executor
         self._folder = os.getcwd()
         self._versions = packed_by()
         self._here: LocalPool | None = None
@@ -113,18 +114,6 @@ class ExecutorPool:
         with interrupts_held():  # see wait_for
             begun = [future for future in pending if not future.cancel()]
         wait_for(begun)
-
-
-def _trusted(executor: Executor) -> Executor:
-    """The same, unless it is Dask's: its futures may stay unresolved for ever when workers die."""
-    if sys.modules.get("distributed") is not None:
-        from distributed.cfexecutor import ClientExecutor
-
-        if isinstance(executor, ClientExecutor):
-            from pack_images.cluster import ClusterExecutor
-
-            return ClusterExecutor(executor._client)
-    return executor
 
 
 def _deadly() -> tuple[type[Exception], ...]:

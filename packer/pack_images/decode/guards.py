@@ -14,11 +14,11 @@ from typing import IO, cast
 
 from PIL import Image, UnidentifiedImageError
 
-from pack_images.decode import jpeg_outline
+from pack_images.decode.jpeg import jpeg_outline
+from pack_images.decode.tiff import directories
 from pack_images.errors import DecodeError
 from pack_images.foreign import by_content
-from pack_images.plan import Pixels
-from pack_images.tiff import directories
+from pack_images.settings import Pixels
 
 # Those that `scan.EXTENSIONS` are of. Pillow opens more: what it hands to other programs (EPS, to Ghostscript), wraps
 # unseen (IPTC) or knows by name alone.

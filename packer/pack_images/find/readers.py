@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from pack_images.errors import PackError
-from pack_images.sources import Sources
+from pack_images.find.sources import Sources
 
 Reader = Callable[[str], tuple[Sequence[str], Sequence[int], Sequence[str], Sequence[int]]]
 

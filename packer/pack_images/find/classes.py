@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from pack_images.errors import PackError
-from pack_images.sources import is_hdf5
+from pack_images.find.sources import is_hdf5
 
 
 def read_classes(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:

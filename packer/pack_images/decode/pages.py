@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from pack_images.tiff import Tag, directories
+from pack_images.decode.tiff import Tag, directories
 
 _COUNTED = frozenset(("PNG", "WEBP", "AVIF", "FLI", "DCX", "IM"))  # Pillow knows how many, once it has opened a file
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _JPEG_THUMBNAIL, _STRIPS = 254, 255, 256, 513, 273  # TIFF tags

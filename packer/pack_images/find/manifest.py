@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from h5split.writing.tables import Table, TableError, open_table
 from pack_images.errors import PackError
-from pack_images.sources import Sources
+from pack_images.find.sources import Sources
 
 PATH_COLUMNS = ("path", "filename", "filepath", "file", "image")
 LABEL_COLUMNS = ("label", "class", "target", "category")

@@ -46,18 +46,14 @@ EXIF of those that have one.
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
 from h5split.file.losses import Loss
+from pack_images.decode.jpeg import jpeg_header, jpeg_outline
 from pack_images.errors import SizeError
-from pack_images.plan import Pixels, Shape
-
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers: SOF
-_SEQUENTIAL = frozenset((0xC0, 0xC1))
+from pack_images.settings import Pixels, Shape
 
 
 def shape_of(data: bytes, how: Pixels) -> Shape:
@@ -68,7 +64,7 @@ def shape_of(data: bytes, how: Pixels) -> Shape:
     """
     if how.shape is not None:
         return how.shape
-    from pack_images.picture import decoded  # Pillow, which takes 30 ms to load and small JPEGs do without
+    from pack_images.decode.picture import decoded  # Pillow, which takes 30 ms to load and small JPEGs do without
 
     height, width, channels = decoded(data, how)[0].shape
     return height, width, channels
@@ -91,7 +87,7 @@ def decode(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> Loss | None:
     """
     if _decode_in_place(data, how, out):
         return None
-    from pack_images.picture import decoded
+    from pack_images.decode.picture import decoded
 
     pixels, loss = decoded(data, how)
     if pixels.shape != out.shape:
@@ -112,30 +108,3 @@ def _decode_in_place(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> bool:
     except ValueError:
         return False
     return True
-
-
-def jpeg_header(data: bytes) -> tuple[int, int, str] | None:
-    """(height, width, colour space) of a JPEG that simplejpeg decodes to Pillow's pixels."""
-    if not data.startswith(b"\xff\xd8"):
-        return None
-    try:
-        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-    except (ValueError, KeyError):  # KeyError: a chroma subsampling that it has no name for
-        return None
-    return None if space in ("CMYK", "YCCK") else (height, width, space)
-
-
-def jpeg_outline(data: bytes) -> tuple[bool, bool]:
-    """Whether a JPEG has an APP1 segment, where EXIF and XMP say which way is up, and whether it has several scans."""
-    at, has_app1, components, is_sequential = 2, False, 0, True
-    with contextlib.suppress(IndexError):
-        while data[at] == 0xFF:
-            marker = data[at + 1]
-            if marker == 0xDA:  # the picture itself begins
-                return has_app1, not is_sequential or data[at + 4] < components
-            if marker == 0xE1:
-                has_app1 = True
-            elif marker in _FRAMES:
-                is_sequential, components = marker in _SEQUENTIAL, data[at + 9]
-            at += 2 + (data[at + 2] << 8 | data[at + 3])
-    return b"\xff\xe1" in data, True  # not a plain list of segments: be careful

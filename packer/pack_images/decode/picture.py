@@ -13,14 +13,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from h5split.file.losses import PAGES, TRANSPARENCY, Loss
-from pack_images.decode import jpeg_header, jpeg_outline
-from pack_images.depth import depth_loss, depth_of, floats_to_8, integers_to_8
+from pack_images.decode.depth import depth_loss, depth_of, floats_to_8, integers_to_8
+from pack_images.decode.guards import (
+    check_exif,
+    check_opened,
+    check_pixels,
+    check_profile,
+    check_scans,
+    check_tags,
+    limits,
+)
+from pack_images.decode.jpeg import jpeg_header, jpeg_outline
+from pack_images.decode.pages import has_more_pages
+from pack_images.decode.png import without_notes
 from pack_images.errors import DecodeError
 from pack_images.foreign import by_content
-from pack_images.guards import check_exif, check_opened, check_pixels, check_profile, check_scans, check_tags, limits
-from pack_images.pages import has_more_pages
-from pack_images.plan import Pixels
-from pack_images.png import without_notes
+from pack_images.settings import Pixels
 
 _MODES = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}
 _EIGHTHS = (1, 2, 3, 4)  # of the whole size: libjpeg's scaled decodings that are faster than a whole one

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from h5split.system.interrupts import interrupts_held
 from pack_images.errors import PackError, UnfinishedError
-from pack_images.executors import check_versions
+from pack_images.run.executors import check_versions
+from pack_images.run.workers import start_tracker
 from pack_images.versions import packed_by
-from pack_images.workers import start_tracker
 
 if TYPE_CHECKING:
     from distributed import Client, Security

@@ -18,17 +18,15 @@ import resource
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import replace
-from itertools import islice
 from multiprocessing import forkserver, resource_tracker
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from h5split.system.interrupts import interrupts_held
-from h5split.system.machine import cores
-from pack_images.errors import PackError, UnfinishedError
+from pack_images.errors import UnfinishedError
+from pack_images.run.pool import wait_for
 
 if TYPE_CHECKING:
     from pack_images.plan import Filled, Task
@@ -40,99 +38,6 @@ _DESCRIPTORS_A_WORKER = 8
 _LONGEST_FOLDER = 70  # bytes: of the 104 of a socket's address, less those of the names in it
 _SHORT_FOLDER = "/tmp"
 _SECONDS = 60  # of processor time that a picture may take, and one more for every million of pixels it may have
-
-
-class Pool(Protocol):
-    """What `run` needs."""
-
-    in_flight: int
-    remote: bool  # workers may be on other machines
-
-    def submit(self, task: Task) -> Future[Filled]:
-        """Have a task done."""
-
-    def result(self, task: Task, future: Future[Filled]) -> Filled:
-        """What became of a task that is done."""
-
-    def recover(self, lost: list[Task]) -> Iterator[Filled]:
-        """Do the tasks that were in flight when workers died."""
-
-    def give_up(self, pending: Iterable[Future[Filled]]) -> None:
-        """See to it that what still writes does not meet whatever comes next."""
-
-
-def run(tasks: Iterable[Task], pool: Pool) -> Generator[Filled]:
-    """Have all tasks done, a bounded number at a time; results come as they are ready.
-
-    Raises:
-        PackError: As `fill` does, or the workers are gone for good.
-        OSError: The output cannot be written.
-    """
-    remaining = iter(tasks)
-    pending: dict[Future[Filled], Task] = {}
-    done: SimpleQueue[Future[Filled]] = SimpleQueue()
-    try:
-        while True:
-            lost = []
-            for task in islice(remaining, pool.in_flight - len(pending)):
-                try:
-                    future = pool.submit(task)
-                    with interrupts_held():  # see wait_for
-                        pending[future] = task
-                        future.add_done_callback(done.put)
-                except BrokenExecutor:
-                    lost.append(task)
-            if not pending and not lost:
-                return
-            if pending:
-                future = done.get()
-                task = pending.pop(future)
-                try:
-                    yield pool.result(task, future)
-                except BrokenExecutor:
-                    lost.append(task)
-            if lost:
-                lost.extend(pending.values())
-                pending.clear()
-                done = SimpleQueue()
-                yield from pool.recover(sorted(lost, key=lambda task: task.first))
-    finally:
-        pool.give_up(pending)
-
-
-def wait_for(futures: Iterable[Future[Any]]) -> None:
-    """Wait until all are done.
-
-    `concurrent.futures.wait` and `Future.result` lock a future; Ctrl-C meanwhile can leave it so, and whoever resolves
-    it waiting for ever.
-    """
-    awaited = list(futures)
-    done: SimpleQueue[Future[Any]] = SimpleQueue()
-    with interrupts_held():
-        for future in awaited:
-            future.add_done_callback(done.put)
-    for _ in awaited:
-        done.get()
-
-
-@contextlib.contextmanager
-def open_pool(workers: int | None, executor: Executor | None) -> Iterator[Pool]:
-    """Whoever does the work: the executor given, or as many worker processes of this machine.
-
-    Raises:
-        PackError: `workers` is less than 1.
-    """
-    if executor is not None:
-        from pack_images.executors import ExecutorPool
-
-        with ExecutorPool(executor) as elsewhere:
-            yield elsewhere
-        return
-    count = cores() if workers is None else workers
-    if count < 1:
-        raise PackError(f"workers: expected 1 or more, found {count}")
-    with LocalPool(count) as pool:
-        yield pool
 
 
 class LocalPool:
@@ -284,7 +189,7 @@ def _allow_descriptors(wanted: int) -> None:
 def _start_server() -> multiprocessing.context.BaseContext:
     """The server that workers are forked from, loading; it is one for the whole process and needs no stopping."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pack_images.fill", "pack_images.workers"])
+    context.set_forkserver_preload(["pack_images.fill", "pack_images.run.workers"])
     start_tracker()
     with interrupts_held(), _short_folder():
         forkserver.ensure_running()

@@ -24,20 +24,17 @@ from itertools import pairwise
 from typing import Literal
 
 from pack_images.errors import PackError
+from pack_images.find.manifest import Manifest
+from pack_images.find.readers import Reader, read_folder
+from pack_images.find.sources import PackedRow, Sources, is_hdf5, pack_file
 from pack_images.foreign import by_extension, is_foreign
-from pack_images.manifest import Manifest
-from pack_images.readers import Reader, read_folder
-from pack_images.sources import PackedRow, Sources, is_hdf5, pack_file
+from pack_images.settings import LABELS, Labels
 
 _NAMES = """
     apng avif avifs bmp bw cur dcx dds dib flc fli ftc ftu gif icb icns ico im j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx
     mpo msp pbm pcx pfm pgm png pnm ppm psd qoi ras rgb rgba sgi tga tif tiff vda vst webp xbm xpm
 """
 EXTENSIONS = frozenset(_NAMES.split())
-LABELS = ("auto", "subfolder", "parent", "root")
-
-Labels = Literal["auto", "subfolder", "parent", "root"]
-
 _NAMED = 3  # of a list that may be long
 _FILE = "file"
 _FOLDER = "folder"
