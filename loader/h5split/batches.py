@@ -11,6 +11,7 @@ from typing import Any, Self, Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 
+from h5split.adapters import Adapters
 from h5split.batch.gather import Batch, Gatherer
 from h5split.batch.mistakes import Mistake, find_mistakes
 from h5split.batch.readahead import Reading
@@ -25,7 +26,7 @@ from h5split.selected import Selected
 _OF_THIS_PROCESS = frozenset(("_gatherer", "_asking", "_passes"))
 
 
-class SplitSequence(Selected):
+class SplitSequence(Selected, Adapters):
     """Batches of a pack in any order, split into any number of parts; file names follow every row.
 
     A sequence is a list of row numbers over a mapped file. Methods return `self`, unless said otherwise, so that calls
@@ -224,49 +225,6 @@ class SplitSequence(Selected):
         """Several batches of a pass as one, never a view of the file: for adapters that cut them apart again."""
         self._passes.ask(current, first, count)
         return self._fetch(current.order, first, count, writable=True)
-
-    def as_tf_dataset(self) -> Any:
-        """The batches as a `tf.data.Dataset`, of known cardinality; every iteration over it is one pass.
-
-        For `fit` it is faster than the sequence itself, as several batches are gathered in one call. Make another one
-        after a change of settings.
-
-        Raises:
-            ImportError: There is no TensorFlow.
-            TypeError: `__getitem__` is overridden: use the `map` of the data set instead.
-            ValueError: The sequence is empty.
-        """
-        if self._is_extended():
-            raise TypeError(
-                f"as_tf_dataset: expected batches as the pack has them, found {type(self).__name__}.__getitem__, which "
-                "it does not call; do the same in as_tf_dataset().map(...), or give the sequence itself to fit"
-            )
-        try:
-            from h5split.tf_dataset import dataset
-        except ModuleNotFoundError as error:
-            raise ImportError(
-                f"as_tf_dataset needs TensorFlow ({error}): pip install 'pack-images[tensorflow]'"
-            ) from error
-        return dataset(self)
-
-    def as_torch_loader(self, *, pin_memory: bool = False, channels_first: bool = True) -> Any:
-        """The batches as a `torch.utils.data.DataLoader`; every iteration over it is one pass.
-
-        Batches are whole when they come to it, so that nothing is collated. Class numbers (`label_mode="int"`) are
-        int64, as torch's losses want them.
-
-        Args:
-            pin_memory: Copy batches into page-locked memory, from where a GPU reads without waiting.
-            channels_first: Images are (B, C, H, W), the same memory seen otherwise; else (B, H, W, C).
-
-        Raises:
-            ImportError: There is no torch.
-        """
-        try:
-            from h5split.torch_loader import loader
-        except ModuleNotFoundError as error:
-            raise ImportError(f"as_torch_loader needs torch ({error}): pip install torch") from error
-        return loader(self, pin_memory=pin_memory, channels_first=channels_first)
 
     def _is_extended(self) -> bool:
         """Whether a subclass has items of its own, which iteration gives too."""

@@ -135,14 +135,13 @@ class PackedImages:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        descriptor, self.header = pack_format.read(self.path)
-        self.file = MappedFile(descriptor, self.header)
+        descriptor, header = pack_format.read(self.path)
+        self.file, self.header = MappedFile(descriptor, header), header
         # Not abspath(): links in the path may lead elsewhere before a ".." that it would take out.
         self._full_path = self.path if os.path.isabs(self.path) else os.path.join(os.getcwd(), self.path)
         self.inode = self.header.status.st_dev, self.header.status.st_ino
         self._stamp = Stamp.of(self.header.status)
         self._settling = self._stamp, 0.0
-        header = self.header
         self.images: NDArray[np.uint8] = self.file.array(header.images)
         self._pixels: NDArray[np.uint8] = self.file.array(header.images, pristine=True)
         self.labels: NDArray[np.int32] = self.file.array(header.labels)
@@ -154,11 +153,7 @@ class PackedImages:
         }
         self.digests: NDArray[np.uint8] = self.file.array(header.digests)
         self.checksums: NDArray[np.uint64] = self.file.array(header.checksums)
-        if self.labels.min() < 0 or self.labels.max() >= len(self.class_names):
-            raise FormatError(
-                f"{self.path}: labels: expected 0 to {len(self.class_names) - 1}, "
-                f"found {self.labels.min()} to {self.labels.max()}; copy the file again, or pack again"
-            )
+        _check_labels(self.path, self.labels, len(self.class_names))
         # What the file must go on to hold. One that does not say is read for it; such are made by hand, and small.
         self._tables = self.file.tables_checksum() if header.tables_checksum is None else header.tables_checksum
         self._opened = frozenset(vars(self))
@@ -355,3 +350,13 @@ class PackedImages:
             if progress is not None:
                 progress(count)
         return done
+
+
+def _check_labels(path: str, labels: NDArray[np.int32], classes: int) -> None:
+    """Check that each label is the number of a class."""
+    lowest, highest = labels.min(), labels.max()
+    if lowest < 0 or highest >= classes:
+        raise FormatError(
+            f"{path}: labels: expected 0 to {classes - 1}, found {lowest} to {highest}; "
+            "copy the file again, or pack again"
+        )

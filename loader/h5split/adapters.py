@@ -1,0 +1,58 @@
+"""A sequence as the data sets of other frameworks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from h5split import tf_dataset, torch_loader
+
+    class _Sequence(tf_dataset.Sequence, torch_loader.Sequence, Protocol):
+        def _is_extended(self) -> bool: ...
+
+
+class Adapters:
+    """The methods of `SplitSequence` that give its batches to TensorFlow and torch."""
+
+    def as_tf_dataset(self: _Sequence) -> Any:
+        """The batches as a `tf.data.Dataset`, of known cardinality; every iteration over it is one pass.
+
+        For `fit` it is faster than the sequence itself, as several batches are gathered in one call. Make another one
+        after a change of settings.
+
+        Raises:
+            ImportError: There is no TensorFlow.
+            TypeError: `__getitem__` is overridden: use the `map` of the data set instead.
+            ValueError: The sequence is empty.
+        """
+        if self._is_extended():
+            raise TypeError(
+                f"as_tf_dataset: expected batches as the pack has them, found {type(self).__name__}.__getitem__, which "
+                "it does not call; do the same in as_tf_dataset().map(...), or give the sequence itself to fit"
+            )
+        try:
+            from h5split.tf_dataset import dataset
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"as_tf_dataset needs TensorFlow ({error}): pip install 'pack-images[tensorflow]'"
+            ) from error
+        return dataset(self)
+
+    def as_torch_loader(self: _Sequence, *, pin_memory: bool = False, channels_first: bool = True) -> Any:
+        """The batches as a `torch.utils.data.DataLoader`; every iteration over it is one pass.
+
+        Batches are whole when they come to it, so that nothing is collated. Class numbers (`label_mode="int"`) are
+        int64, as torch's losses want them.
+
+        Args:
+            pin_memory: Copy batches into page-locked memory, from where a GPU reads without waiting.
+            channels_first: Images are (B, C, H, W), the same memory seen otherwise; else (B, H, W, C).
+
+        Raises:
+            ImportError: There is no torch.
+        """
+        try:
+            from h5split.torch_loader import loader
+        except ModuleNotFoundError as error:
+            raise ImportError(f"as_torch_loader needs torch ({error}): pip install torch") from error
+        return loader(self, pin_memory=pin_memory, channels_first=channels_first)
