@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import assert_rows_are_who_they_say, write_classes, write_image
-from h5split import FormatError, PackedImages
+from h5split import PackedImages
 from pack_images import Manifest, PackError, UnfinishedError, pack
 
 
@@ -111,7 +111,7 @@ def test_an_hdf5_file_that_is_no_pack_is_an_error(here):
 
     with h5py.File("weights.h5", "w") as file:
         file["weights"] = np.zeros(3)
-    with pytest.raises(FormatError, match=r"weights\.h5: expected a pack, but it is another HDF5 file"):
+    with pytest.raises(PackError, match=r"weights\.h5: expected a pack, but it is another HDF5 file"):
         make(["a", "weights.h5"])
 
 

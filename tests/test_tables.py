@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5split.writing.tables import TableError, open_table, write_table
+from h5split.errors import TableError
+from h5split.writing.tables import open_table, write_table
 
 
 def read(path, delimiters=",", bytes_in=None):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from h5split.batch.mistakes import Mistake
     from h5split.batches import SplitSequence
-    from h5split.file.format import FormatError
+    from h5split.errors import FormatError, H5SplitError
     from h5split.file.images import PackedImages
     from h5split.order.settings import Settings
     from h5split.order.splits import leaks, write_split
@@ -25,12 +25,14 @@ __all__ = [
     "Settings",
     "Mistake",
     "FormatError",
+    "H5SplitError",
     "leaks",
     "write_split",
 ]
 
 _HOME = {
-    "FormatError": "file.format",
+    "FormatError": "errors",
+    "H5SplitError": "errors",
     "H5SplitSequence": "sequence",
     "Mistake": "batch.mistakes",
     "PackedImages": "file.images",

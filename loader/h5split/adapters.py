@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from h5split.errors import ArgumentTypeError, MissingPackageError
+
 if TYPE_CHECKING:
     from h5split import tf_dataset, torch_loader
 
@@ -26,14 +28,14 @@ class Adapters:
             ValueError: The sequence is empty.
         """
         if self._is_extended():
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"as_tf_dataset: expected batches as the pack has them, found {type(self).__name__}.__getitem__, which "
                 "it does not call; do the same in as_tf_dataset().map(...), or give the sequence itself to fit"
             )
         try:
             from h5split.tf_dataset import dataset
         except ModuleNotFoundError as error:
-            raise ImportError(
+            raise MissingPackageError(
                 f"as_tf_dataset needs TensorFlow ({error}): pip install 'pack-images[tensorflow]'"
             ) from error
         return dataset(self)
@@ -54,5 +56,5 @@ class Adapters:
         try:
             from h5split.torch_loader import loader
         except ModuleNotFoundError as error:
-            raise ImportError(f"as_torch_loader needs torch ({error}): pip install torch") from error
+            raise MissingPackageError(f"as_torch_loader needs torch ({error}): pip install torch") from error
         return loader(self, pin_memory=pin_memory, channels_first=channels_first)

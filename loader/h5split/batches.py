@@ -15,6 +15,7 @@ from h5split.adapters import Adapters
 from h5split.batch.gather import Batch, Gatherer
 from h5split.batch.mistakes import Mistake, find_mistakes
 from h5split.batch.readahead import Reading
+from h5split.errors import ArgumentError, PositionError
 from h5split.file.packs import Packs
 from h5split.order.epochs import Epochs, Order
 from h5split.order.passes import Loop, Pass, Passes, Told, checked
@@ -147,7 +148,9 @@ class SplitSequence(Selected, Adapters):
         try:
             rows = delivered[at if at.size else at.astype(np.int64)]
         except IndexError as error:
-            raise IndexError(f"positions: expected whole numbers below {len(delivered)}, or a mask; {error}") from None
+            raise PositionError(
+                f"positions: expected whole numbers below {len(delivered)}, or a mask; {error}"
+            ) from None
         return list(self.packs.filenames.take(np.atleast_1d(rows)))
 
     def mistakes(self, predictions: ArrayLike) -> list[Mistake]:
@@ -182,9 +185,9 @@ class SplitSequence(Selected, Adapters):
             ValueError: It is the state of a sequence of other rows, another shard, or other settings.
         """
         if not isinstance(state, Mapping) or set(state) != {"epoch", "batch", "rows"}:
-            raise ValueError(f"restore: expected what state() returned, found {state!r}")
+            raise ArgumentError(f"restore: expected what state() returned, found {state!r}")
         if state["rows"] != self._fingerprint():
-            raise ValueError(
+            raise ArgumentError(
                 "restore: expected a state of the same rows in the same order, with the same batch_size, seed, cap, "
                 "auto_shuffle, drop_remainder and shard; found one of another sequence"
             )
@@ -284,4 +287,4 @@ def _plan(selection: Selection, settings: Settings) -> tuple[Callable[[int], Ord
 
 def _check_labels(settings: Settings, packs: Packs | None) -> None:
     if settings.label_mode == "binary" and packs is not None and len(packs.class_names) != 2:
-        raise ValueError(f"label_mode: binary expects 2 classes, found {len(packs.class_names)}; use categorical")
+        raise ArgumentError(f"label_mode: binary expects 2 classes, found {len(packs.class_names)}; use categorical")

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
+from h5split.errors import ArgumentError
 from h5split.system import console
 from h5split.system.console import Bar, whole
 from h5split.system.text import SHOWN, count, shown
@@ -148,17 +149,17 @@ def _parts(sequence: SplitSequence, split: str | None) -> Mapping[str, SplitSequ
         return sequence.split_by(split)
     if not os.path.exists(split):
         columns = ", ".join(map(shown, sequence.columns))
-        raise ValueError(f"--split {split}: expected a CSV, or one of the columns {columns}, found neither")
+        raise ArgumentError(f"--split {split}: expected a CSV, or one of the columns {columns}, found neither")
     parts = sequence.read_split(split)
     if not parts:
-        raise ValueError(f"--split {split}: expected files and their parts, found none")
+        raise ArgumentError(f"--split {split}: expected files and their parts, found none")
     return parts
 
 
 def _part(parts: Mapping[str, SplitSequence] | None, name: str) -> SplitSequence:
     if parts is None or name not in parts:
         there = "give --split as well" if parts is None else f"expected one of {_some(list(parts))}"
-        raise ValueError(f"--part {name}: {there}")
+        raise ArgumentError(f"--part {name}: {there}")
     return parts[name]
 
 
@@ -174,7 +175,7 @@ def _array(path: str) -> Any:
         with open(path, "rb") as file:
             return np.load(file, allow_pickle=False)
     except (ValueError, EOFError, BadZipFile, MemoryError) as error:
-        raise ValueError(f"{path}: expected an array that numpy.save wrote ({error})") from error
+        raise ArgumentError(f"{path}: expected an array that numpy.save wrote ({error})") from error
 
 
 def _rows(text: str, rows: int) -> Any:
@@ -189,7 +190,7 @@ def _rows(text: str, rows: int) -> Any:
             bounds = [int(bound) if bound.strip() else None for bound in part.split(":")]
             found.append(every[slice(*bounds)] if len(bounds) > 1 else np.array([int(part)]))
         except (ValueError, TypeError):
-            raise ValueError(f"--rows {text}: expected such as 0:100,205 or rows.npy, found {part!r}") from None
+            raise ArgumentError(f"--rows {text}: expected such as 0:100,205 or rows.npy, found {part!r}") from None
     return np.concatenate(found)
 
 

@@ -12,6 +12,7 @@ from keras.utils import PyDataset
 
 from h5split.batch.gather import Batch
 from h5split.batches import SplitSequence
+from h5split.errors import ArgumentError
 from h5split.keras_calls import LOOK, ended_by, loop_of
 from h5split.order.settings import SettingNames
 
@@ -62,7 +63,7 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
     @workers.setter
     def workers(self, count: int) -> None:
         if count > 1:
-            raise ValueError(_refusal("workers", count, "0 or 1"))
+            raise ArgumentError(_refusal("workers", count, "0 or 1"))
 
     @property
     def use_multiprocessing(self) -> bool:
@@ -72,7 +73,7 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
     @use_multiprocessing.setter
     def use_multiprocessing(self, wanted: bool) -> None:
         if wanted:
-            raise ValueError(_refusal("use_multiprocessing", wanted, "False"))
+            raise ArgumentError(_refusal("use_multiprocessing", wanted, "False"))
 
     def rescaling_layer(self, scale: float = 1 / 255) -> Rescaling:
         """The Keras layer that does what the setting `scale` does, on the accelerator, where it costs nothing.

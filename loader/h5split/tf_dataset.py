@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from h5split.batch.gather import Batch
+from h5split.errors import ArgumentError
 from h5split.order.passes import Pass
 from h5split.order.rows import Rows
 from h5split.order.settings import Settings
@@ -61,7 +62,7 @@ def dataset(sequence: Sequence) -> Any:
 
     def check() -> None:
         if sequence.settings != settings or sequence.rows is not rows or sequence.num_classes != classes:
-            raise ValueError("the settings or the rows of the sequence have changed: call as_tf_dataset() again")
+            raise ArgumentError("the settings or the rows of the sequence have changed: call as_tf_dataset() again")
 
     passes: OrderedDict[int, Pass] = OrderedDict()
 

@@ -1,10 +1,30 @@
-"""What can go wrong, as exceptions whose text is one line: what was expected, what was found, what to do."""
+"""The errors of this package, a tree with one root.
+
+::
+
+    PackError             (ValueError)  packing cannot go on; an existing output was not touched
+    +-- UnfinishedError                 not now: what is done is kept, and the same call continues
+    +-- DecodeError                     a file that no picture can be made of; `pack` leaves it out, and lists it
+    +-- SizeError                       a picture of another size than the rest, where no size was asked for
+
+`pack` and `preview` raise nothing else of their own; the text is one line: what was expected, what was found, what to
+do. Catch the one that you can do something about, or all::
+
+    try:
+        summary = pack(folders, "all.h5", size=64)
+    except UnfinishedError as error:
+        sys.exit(f"{error}; run it again")  # a full disk, or another run at this output
+    except PackError as error:
+        sys.exit(str(error))
+
+What the system refuses stays what Python makes of it: kinds of `OSError`, with the path.
+"""
 
 from __future__ import annotations
 
 
 class PackError(ValueError):
-    """Packing cannot go on; an existing output was not touched."""
+    """Packing cannot go on; an existing output was not touched. The root of all errors of this package."""
 
 
 class UnfinishedError(PackError):

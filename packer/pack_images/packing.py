@@ -5,15 +5,18 @@ It loads little, so that worker processes are on their way before this process l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
+from h5split.errors import H5SplitError
 from h5split.system.interrupts import interrupts_held
 from h5split.system.machine import check_names
 from pack_images.about import MAX_PIXELS
+from pack_images.errors import PackError
 from pack_images.run.choose import open_pool
 
 if TYPE_CHECKING:
@@ -80,13 +83,11 @@ def pack(
     Raises:
         PackError: What is asked for cannot be done; the message is one line that says why and what to do.
         UnfinishedError: It cannot be done now, as on a full disk; the same call continues.
-        FormatError: A SOURCE is an HDF5 file, but no pack.
-        ValueError: Names of files are not UTF-8 in this locale.
         OSError: A folder cannot be read.
     """
-    check_names()
     started = time.monotonic()
-    with open_pool(workers, executor) as pool:
+    with _one_root(), open_pool(workers, executor) as pool:
+        check_names()
         with interrupts_held():  # which make an ImportError of a library in C that is half loaded
             from pack_images.job import Job, make_plan, settings_of
             from pack_images.output import output_path
@@ -127,16 +128,25 @@ def preview(
 
     Raises:
         PackError: As `pack` does.
-        ValueError: As `pack` does.
         OSError: A folder cannot be read.
     """
-    check_names()
-    from pack_images.job import make_plan, settings_of
-    from pack_images.output import output_path
+    with _one_root():
+        check_names()
+        from pack_images.job import make_plan, settings_of
+        from pack_images.output import output_path
 
-    settings = settings_of(size, color=color, labels=labels, order=order, seed=seed, classes=classes)
-    path = None if output is None else output_path(output)
-    return make_plan(_paths(sources), settings, manifests=_listed(manifest), reader=reader, output=path)
+        settings = settings_of(size, color=color, labels=labels, order=order, seed=seed, classes=classes)
+        path = None if output is None else output_path(output)
+        return make_plan(_paths(sources), settings, manifests=_listed(manifest), reader=reader, output=path)
+
+
+@contextlib.contextmanager
+def _one_root() -> Iterator[None]:
+    """Raise what the reader of packs says of a SOURCE as an error of this package."""
+    try:
+        yield
+    except H5SplitError as error:
+        raise PackError(str(error)) from error
 
 
 def _paths(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Sequence[str | os.PathLike[str]]:

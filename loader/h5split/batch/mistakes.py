@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.errors import ArgumentError
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -85,17 +87,17 @@ def scores_of(predictions: NDArray[Any], count: int, classes: int) -> NDArray[An
         ValueError: Predictions are of another shape, or not finite.
     """
     if predictions.dtype.kind not in "fiu":
-        raise ValueError(f"predictions: expected numbers, found {predictions.dtype}")
+        raise ArgumentError(f"predictions: expected numbers, found {predictions.dtype}")
     found = predictions.shape
     if classes == 2 and found in {(count,), (count, 1)}:
         positive = predictions.reshape(count)
         predictions = np.stack([1 - positive, positive], axis=1)
     elif found != (count, classes):
-        raise ValueError(
+        raise ArgumentError(
             f"predictions: expected shape {(count, classes)}, found {found}; "
             "they are what predict returns for this very sequence"
         )
     bad = int((~np.isfinite(predictions)).any(axis=1).sum())
     if bad:
-        raise ValueError(f"predictions: expected numbers, found NaN or infinity in {bad} of {count} rows")
+        raise ArgumentError(f"predictions: expected numbers, found NaN or infinity in {bad} of {count} rows")
     return predictions

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.errors import ArgumentError
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -21,7 +23,7 @@ def check_channels(shape: tuple[int, int, int]) -> None:
         ValueError: There are other than 1, 3 or 4 channels.
     """
     if shape[2] not in (1, 3, 4):
-        raise ValueError(f"expected images of 1, 3 or 4 channels, found {shape[2]}; there is no picture of such")
+        raise ArgumentError(f"expected images of 1, 3 or 4 channels, found {shape[2]}; there is no picture of such")
 
 
 def picture(pixels: NDArray[np.uint8]) -> Image.Image:

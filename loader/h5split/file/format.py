@@ -57,6 +57,7 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.errors import FormatError, NotAPackError
 from h5split.file.hdf5.file import File
 from h5split.file.hdf5.headers import DataSet, Object
 from h5split.file.hdf5.metadata import NoHdf5Error
@@ -68,14 +69,6 @@ DIGEST_SIZE = 32
 
 _TEXT = np.dtype("S")  # of any length
 _CHECKED = 1 << 20  # rows of losses that are looked at together
-
-
-class FormatError(ValueError):
-    """A file that is no pack, or not one this version can read."""
-
-
-class NotAPackError(FormatError):
-    """A file that is something else, and not a pack that was damaged."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from h5split.errors import FormatError, PositionError
 from h5split.file import format as pack_format
-from h5split.file.format import FormatError, decode
+from h5split.file.format import decode
 from h5split.file.losses import LOSSES, described
 from h5split.file.mapped import READ_SIZE, MappedFile, Stamp
 from h5split.file.pieces import located
@@ -43,7 +44,7 @@ class Joined:
             at = np.arange(*at.indices(len(self)))
         rows = np.atleast_1d(np.asarray(at, np.int64))
         if len(rows) and not -len(self) <= rows.min() <= rows.max() < len(self):
-            raise IndexError(f"expected rows from 0 to {len(self) - 1}, found {rows.min()} to {rows.max()}")
+            raise PositionError(f"expected rows from 0 to {len(self) - 1}, found {rows.min()} to {rows.max()}")
         found = np.empty((len(rows), *self._parts[0].shape[1:]), np.result_type(*self._parts))
         if len(rows):
             for part, where, local in located(self._bounds, rows % len(self)):

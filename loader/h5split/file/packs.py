@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from h5split.errors import ArgumentError
 from h5split.file.images import Joined, PackedImages, Texts
 from h5split.file.losses import described
 from h5split.file.pieces import located
@@ -137,7 +138,7 @@ class Packs:
         """
         for name, packs in parts.items():
             if packs is not self and packs.fingerprint != self.fingerprint:
-                raise ValueError(f"part {name!r}: expected rows of {self!r}, found rows of {packs!r}")
+                raise ArgumentError(f"part {name!r}: expected rows of {self!r}, found rows of {packs!r}")
 
     def check_unchanged(self) -> None:
         """See that nobody has written to a file since it was opened.
@@ -156,15 +157,17 @@ class Packs:
 
     def _check(self) -> None:
         if np.prod(self.shape, dtype=object) > _LARGEST:
-            raise ValueError(f"{self.packs[0].path}: expected images of up to {_LARGEST:,} bytes, found {self.shape}")
+            raise ArgumentError(
+                f"{self.packs[0].path}: expected images of up to {_LARGEST:,} bytes, found {self.shape}"
+            )
         for index, pack in enumerate(self.packs):
             if pack.shape != self.shape:
-                raise ValueError(
+                raise ArgumentError(
                     f"expected packs of one image shape, found {self.shape} in {self.packs[0].path} "
                     f"and {pack.shape} in {pack.path}"
                 )
             if any(pack.inode == other.inode for other in self.packs[:index]):
-                raise ValueError(f"{pack.path} is there already; its rows would count twice")
+                raise ArgumentError(f"{pack.path} is there already; its rows would count twice")
 
     def _merged_class_names(self) -> list[str]:
         if len({pack.class_names for pack in self.packs}) == 1:

@@ -20,6 +20,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from h5split.errors import ArgumentError
 from h5split.file.format import FORMAT, VERSION, encode
 from h5split.file.losses import LOSSES
 from h5split.system.interrupts import interrupts_held
@@ -249,7 +250,7 @@ def _write(file: h5py.File, name: str, parts: _Parts) -> Iterator[NDArray[Any]]:
 def _quoted(name: str) -> str:
     """A column's name as HDF5 can hold it: without what has a meaning there, percent-encoded as in an address."""
     if not name:
-        raise ValueError("columns: expected a name, found an empty one")
+        raise ArgumentError("columns: expected a name, found an empty one")
     if name == ".":
         return "%2E"
     return re.sub("[/%\0\udc80-\udcff]", lambda found: quote(found[0], safe="", errors="surrogateescape"), name)

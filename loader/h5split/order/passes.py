@@ -24,6 +24,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from h5split.errors import PositionError
 from h5split.order.epochs import Order
 
 _MOST_LOOPS = 8  # of Keras that are remembered; more would have to be nested in each other
@@ -288,5 +289,5 @@ def checked(index: int, order: Order) -> int:
     count = order.batches
     batch = index + count if index < 0 else index
     if not 0 <= batch < count:
-        raise IndexError(f"batch {index}: expected {f'0 to {count - 1}' if count else 'none: there are none'}")
+        raise PositionError(f"batch {index}: expected {f'0 to {count - 1}' if count else 'none: there are none'}")
     return batch

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.errors import ArgumentError
+
 Rows = NDArray[np.int64]
 
 _CHUNK = 1 << 16  # rows
@@ -66,9 +68,9 @@ def cuts(count: int, points: Sequence[float]) -> list[int]:
     """
     for index, point in enumerate(points):
         if not 0 <= point <= 1:
-            raise ValueError(f"split: expected points from 0 to 1, found {point}; 0.2 means after 20 % of the rows")
+            raise ArgumentError(f"split: expected points from 0 to 1, found {point}; 0.2 means after 20 % of the rows")
         if index and point < points[index - 1]:
-            raise ValueError(
+            raise ArgumentError(
                 f"split: expected points that do not decrease, found {points[index - 1]} before {point}; "
                 "they are places to cut at, not sizes: (0.2, 0.4) gives 20 %, 20 % and 60 %"
             )

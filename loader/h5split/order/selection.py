@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 from numpy.typing import ArrayLike, NDArray
 
+from h5split.errors import ArgumentError, ArgumentTypeError, PositionError
 from h5split.file.images import PackedImages, Texts
 from h5split.file.packs import Packs
 from h5split.order import rows as row_math
@@ -61,7 +62,7 @@ class Selection:
             ValueError: There are none.
         """
         if self.packs is None:
-            raise ValueError(_EMPTY)
+            raise ArgumentError(_EMPTY)
         return self.packs
 
     @property
@@ -110,7 +111,9 @@ class Selection:
         """
         for path in paths:
             if not isinstance(path, (str, os.PathLike)):
-                raise TypeError(f"expected paths one by one, as in SplitSequence(first, second), found {path!r}")
+                raise ArgumentTypeError(
+                    f"expected paths one by one, as in SplitSequence(first, second), found {path!r}"
+                )
         before = () if self.packs is None else self.packs.packs
         packs = Packs([*before, *(PackedImages(path) for path in paths)])
         new = row_math.every(sum(map(len, before)), len(packs))
@@ -130,7 +133,7 @@ class Selection:
         """Cut at fractions of all rows, as `SplitSequence.split` says."""
         for point in points:
             if not isinstance(point, (int, float, np.number)):
-                raise TypeError(f"split: expected numbers one by one, as in split(0.2, 0.4), found {point!r}")
+                raise ArgumentTypeError(f"split: expected numbers one by one, as in split(0.2, 0.4), found {point!r}")
         strata = self.classes if stratify else None
         if groups is not None:
             parts = row_math.split_groups(self.rows, self._groups(groups), points, strata)
@@ -165,9 +168,11 @@ class Selection:
         """
         check_whole("shard: count", count, 1)
         if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or not 0 <= index < count:
-            raise ValueError(f"shard: expected an index from 0 to {count - 1}, found {index!r}")
+            raise ArgumentError(f"shard: expected an index from 0 to {count - 1}, found {index!r}")
         if self.shard is not None:
-            raise ValueError(f"shard: expected a whole sequence, found rank {self.shard.index} of {self.shard.count}")
+            raise ArgumentError(
+                f"shard: expected a whole sequence, found rank {self.shard.index} of {self.shard.count}"
+            )
         return replace(self, shard=Shard(int(index), int(count)))
 
     def select(self, rows: ArrayLike) -> Selection:
@@ -181,17 +186,17 @@ class Selection:
         """
         chosen = np.asarray(rows)
         if chosen.ndim != 1:
-            raise IndexError(f"select: expected one dimension, found shape {chosen.shape}")
+            raise PositionError(f"select: expected one dimension, found shape {chosen.shape}")
         if chosen.dtype == np.bool_:
             if chosen.shape != self.rows.shape:
-                raise IndexError(f"select: expected a mask of {len(self)} rows, found shape {chosen.shape}")
+                raise PositionError(f"select: expected a mask of {len(self)} rows, found shape {chosen.shape}")
             return self.of(self.rows[chosen])
         if chosen.size and chosen.dtype.kind not in "iu":
-            raise IndexError(f"select: expected whole numbers or a mask, found {chosen.dtype}")
+            raise PositionError(f"select: expected whole numbers or a mask, found {chosen.dtype}")
         chosen = chosen.astype(np.int64)
         if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
             found = chosen.min() if chosen.min() < 0 else chosen.max()
-            raise IndexError(f"select: expected positions from 0 to {len(self) - 1}, found {found}")
+            raise PositionError(f"select: expected positions from 0 to {len(self) - 1}, found {found}")
         return self.of(self.rows[chosen])
 
     def _groups(self, groups: str | ArrayLike) -> NDArray[Any]:
@@ -203,13 +208,15 @@ class Selection:
             return self._column(groups)
         values = np.asarray(groups)
         if values.shape != self.rows.shape:
-            raise ValueError(f"groups: expected a value for each of {len(self)} rows, found shape {values.shape}")
+            raise ArgumentError(f"groups: expected a value for each of {len(self)} rows, found shape {values.shape}")
         return values
 
     def _column(self, name: str) -> NDArray[np.bytes_]:
         columns = self.columns
         if name not in columns:
-            raise ValueError(f"expected one of the columns {', '.join(columns) or '(there are none)'}, found {name!r}")
+            raise ArgumentError(
+                f"expected one of the columns {', '.join(columns) or '(there are none)'}, found {name!r}"
+            )
         return columns[name].raw()
 
 

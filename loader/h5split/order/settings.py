@@ -8,6 +8,8 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+from h5split.errors import ArgumentError
+
 LabelMode = Literal["categorical", "int", "binary"]
 AutoShuffle = bool | Literal["block"]
 
@@ -58,14 +60,14 @@ class Settings:
         if self.max_per_class_and_epoch is not None:
             check_whole("max_per_class_and_epoch", self.max_per_class_and_epoch, 1)
         if self.scale is not None and not _is_scale(self.scale):
-            raise ValueError(f"scale: expected a number such as 1/255, or None, found {self.scale!r}")
+            raise ArgumentError(f"scale: expected a number such as 1/255, or None, found {self.scale!r}")
         if self.label_mode not in _LABEL_MODES:
-            raise ValueError(f"label_mode: expected one of {', '.join(_LABEL_MODES)}, found {self.label_mode!r}")
+            raise ArgumentError(f"label_mode: expected one of {', '.join(_LABEL_MODES)}, found {self.label_mode!r}")
         if not (isinstance(self.auto_shuffle, (bool, np.bool_)) or self.auto_shuffle == "block"):
-            raise ValueError(f"auto_shuffle: expected True, False or 'block', found {self.auto_shuffle!r}")
+            raise ArgumentError(f"auto_shuffle: expected True, False or 'block', found {self.auto_shuffle!r}")
         for name in ("drop_remainder", "verbose"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise ValueError(f"{name}: expected True or False, found {getattr(self, name)!r}")
+                raise ArgumentError(f"{name}: expected True or False, found {getattr(self, name)!r}")
 
     def order_key(self) -> tuple[int, int, str, int, bool]:
         """What decides which rows an epoch has, in which order and batches."""
@@ -92,7 +94,7 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     names = [field.name for field in fields(Settings)]
     for name in changes:
         if name not in names:
-            raise ValueError(f"unknown setting {name!r}; expected one of {', '.join(names)}")
+            raise ArgumentError(f"unknown setting {name!r}; expected one of {', '.join(names)}")
     return replace(settings, **changes)
 
 
@@ -103,4 +105,4 @@ def check_whole(name: str, value: object, least: int) -> None:
         ValueError: It is none, or less than `least`.
     """
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name}: expected a whole number of {least} or more, found {value!r}")
+        raise ArgumentError(f"{name}: expected a whole number of {least} or more, found {value!r}")

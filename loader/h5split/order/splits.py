@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.errors import ArgumentError, ArgumentTypeError
 from h5split.order.rows import identical
 from h5split.writing.replace import written
 from h5split.writing.tables import open_table, write_table
@@ -40,7 +41,9 @@ def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
     """
     for sequence in sequences:
         if not hasattr(sequence, "digests"):
-            raise TypeError(f"leaks: expected sequences one by one, as in leaks(train, val), found {sequence!r}")
+            raise ArgumentTypeError(
+                f"leaks: expected sequences one by one, as in leaks(train, val), found {sequence!r}"
+            )
     digests = np.concatenate([np.empty((0, 32), np.uint8), *(sequence.digests for sequence in sequences)])
     bounds = np.cumsum([0, *(len(sequence.filenames) for sequence in sequences)])
     found = []
@@ -90,18 +93,18 @@ def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[st
     with open_table(path) as table:
         for name in _HEADER:
             if table.heading.count(name) != 1:
-                raise ValueError(f"{path}: expected the columns filename and split, found {table.heading or 'none'}")
+                raise ArgumentError(f"{path}: expected the columns filename and split, found {table.heading or 'none'}")
         name_at, split_at = map(table.heading.index, _HEADER)
         lines = [(fields[name_at], fields[split_at]) for _, fields in table.rows()]
     split_of = _by_name(path, lines)
     row_of: dict[str, int] = {}
     for row, name in enumerate(filenames):
         if name in split_of and row_of.setdefault(name, row) != row:
-            raise ValueError(f"{path}: {name!r} is named, but it is two rows or more; the table cannot tell which")
+            raise ArgumentError(f"{path}: {name!r} is named, but it is two rows or more; the table cannot tell which")
     missing = [name for name in split_of if name not in row_of]
     if missing:
         there = next(iter(filenames), None)
-        raise ValueError(
+        raise ArgumentError(
             f"{path}: {len(missing)} of {len(split_of)} files are not in the sequence, such as {missing[0]!r}; "
             + ("the sequence is empty" if there is None else f"expected names such as {there!r}")
         )
@@ -122,6 +125,6 @@ def _by_name(path: str | os.PathLike[str], lines: Sequence[tuple[Any, Any]]) -> 
         if name in split_of:
             twice = split_of[name] == split
             where = f"twice in {split!r}" if twice else f"in two parts, {split_of[name]!r} and {split!r}"
-            raise ValueError(f"{os.fspath(path)}: {name!r} is {where}; a table tells rows apart by their file names")
+            raise ArgumentError(f"{os.fspath(path)}: {name!r} is {where}; a table tells rows apart by their file names")
         split_of[name] = split
     return split_of

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from h5split.errors import ArgumentError
+
 
 def cores() -> int:
     """The number of processors that this process may use."""
@@ -21,7 +23,7 @@ def check_names() -> None:
     """
     found = sys.getfilesystemencoding()
     if found.lower() not in ("utf-8", "utf8"):
-        raise ValueError(
+        raise ArgumentError(
             f"expected file names in UTF-8, found the encoding {found} of this locale, in which other names would be "
             "stored or written; set PYTHONUTF8=1, or LC_ALL=C.UTF-8, in the environment and run it again"
         )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self, TextIO
 
+from h5split.errors import ArgumentError
 from h5split.writing.replace import as_text, exclusive, sync_folder, target, temporary_beside
 
 _HAS_DIR_FD = {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
@@ -40,7 +41,7 @@ class NewFolder:
         found = next(iter(os.listdir(root)), None)
         if found is not None:
             self.close()
-            raise ValueError(f"{self.path}: expected a new or empty folder, found {found!r} in it; name another")
+            raise ArgumentError(f"{self.path}: expected a new or empty folder, found {found!r} in it; name another")
 
     def __enter__(self) -> Self:
         return self

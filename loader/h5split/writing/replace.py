@@ -15,6 +15,8 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
 
+from h5split.errors import ArgumentError
+
 _MOST_LINKS = 40  # that lead to one file, as in Linux
 _KEPT = 24  # characters of a name that its temporary begins with, so that no file system finds it too long
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -54,14 +56,14 @@ def target(path: str | os.PathLike[str]) -> str:
         if not stat.S_ISLNK(status.st_mode):
             return found
         if hasattr(os, "geteuid") and status.st_uid not in (0, os.geteuid()):
-            raise ValueError(
+            raise ArgumentError(
                 f"{named}: expected a path without links of other users, found {found}, a link of user "
                 f"{status.st_uid}; name the file that it leads to, or another"
             )
         if is_stream(found):  # /dev/stdout leads to a link whose text is no path
             return found
         found = os.path.join(os.path.dirname(found), os.readlink(found))
-    raise ValueError(f"{named}: expected a file, or nothing there, found links that lead in a circle; name another")
+    raise ArgumentError(f"{named}: expected a file, or nothing there, found links that lead in a circle; name another")
 
 
 def is_stream(path: str) -> bool:
@@ -90,7 +92,7 @@ def check_replaceable(path: str, kind: str, proves: Callable[[BinaryIO], bool]) 
     """
     found = _hindrance(path, proves)
     if found is not None:
-        raise ValueError(
+        raise ArgumentError(
             f"{path}: expected nothing there, or {kind} to replace, found {found}; remove it, or name another"
         )
     folder = os.path.dirname(path) or os.curdir

@@ -26,6 +26,8 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import IO, TextIO
 
+from h5split.errors import TableError
+
 _LONGEST_FIELD = (1 << 31) - 1  # characters; a C long is no longer everywhere
 _READ_SIZE = 1 << 20  # characters
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
@@ -33,10 +35,6 @@ _SPACED_QUOTE = re.compile(r'[,;|\t\r\n] +"|^ +"')
 _AS = "in UTF-8 ('CSV UTF-8' in Excel)"
 _SHOWN = 40  # characters of a field
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
-
-
-class TableError(ValueError):
-    """A table that cannot be read whole."""
 
 
 class Table:

@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from h5split.writing.tables import Table, TableError, open_table
+from h5split.errors import TableError
+from h5split.writing.tables import Table, open_table
 from pack_images.errors import PackError
 from pack_images.find.sources import Sources
 

@@ -18,6 +18,7 @@ from h5split.commands.view.limits import brief, extremes
 from h5split.commands.view.predictions import MOST_TILES
 from h5split.commands.view.predictions import predictions as scored
 from h5split.commands.view.statistics import look_at
+from h5split.errors import ArgumentError, MissingPackageError
 from h5split.order.rows import Rows, permutation
 from h5split.system.text import count
 from h5split.writing.replace import check_writable, written
@@ -72,7 +73,7 @@ def report(
     path = os.path.abspath(check_writable(path, _KIND, _is_page))  # before minutes of work
     packs, rows = sequence.packs, sequence.rows
     if not len(rows):
-        raise ValueError("expected rows to look at, found none")
+        raise ArgumentError("expected rows to look at, found none")
     if parts is not None:
         packs.check_same({name: part.packs for name, part in parts.items()})
     gallery = Gallery(packs, tiles=sections.most_tiles(len(packs.class_names)) + (predictions is not None) * MOST_TILES)
@@ -104,7 +105,7 @@ def _template() -> Any:
     try:
         import jinja2
     except ImportError as error:
-        raise ImportError(f"a report needs Jinja2 ({error}): pip install 'pack-images[report]'") from error
+        raise MissingPackageError(f"a report needs Jinja2 ({error}): pip install 'pack-images[report]'") from error
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_resource),
         autoescape=True,
