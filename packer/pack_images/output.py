@@ -9,11 +9,10 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from h5split.file.format import is_pack
 from h5split.order.rows import digest_keys, is_among
 from h5split.system.machine import cores
 from h5split.system.text import count
@@ -119,12 +118,18 @@ def output_path(output: str | os.PathLike[str]) -> str:
             raise ValueError(
                 f"{path or '--output'}: expected a file to write, found {found}; give one such as images.h5"
             )
-        check_replaceable(path, "a pack", is_pack)
+        check_replaceable(path, "a pack", _is_pack)
     except FileNotFoundError:
         pass  # a folder that is not there: said where files are made in it
     except ValueError as error:
         raise PackError(str(error)) from error
     return path
+
+
+def _is_pack(file: BinaryIO) -> bool:
+    from h5split.file.format import is_pack  # takes 10 ms to load, while workers wait; seldom is there an output
+
+    return is_pack(file)
 
 
 def find_old(path: str) -> Old | None:

@@ -24,7 +24,6 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from h5split.file.format import header_of, is_pack
 from h5split.order.rows import Rows
 from h5split.system.interrupts import interrupts_held
 from h5split.writing.replace import check_replaceable, sync_folder
@@ -192,6 +191,8 @@ class Partial:
             UnfinishedError: It cannot be read, or somebody else's file has come to one of its names meanwhile.
             OSError: It cannot be written to disk.
         """
+        from h5split.file.format import header_of, is_pack  # loaded by now, with what seals the file
+
         os.fsync(self._pixels)
         try:
             header_of(self._pixels, self.place.pixels)
@@ -315,6 +316,8 @@ def _proof_of(is_new: bool) -> Callable[[BinaryIO], bool]:
     """What proves that pixels are ours: their mark, or, beside a journal, that they were sealed."""
 
     def is_partial(file: BinaryIO) -> bool:
+        from h5split.file.format import is_pack  # takes 10 ms to load, while workers wait
+
         return file.read(len(_PIXELS)) == _PIXELS or (not is_new and is_pack(file))
 
     return is_partial

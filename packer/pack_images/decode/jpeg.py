@@ -11,7 +11,7 @@ _SEQUENTIAL = frozenset((0xC0, 0xC1))
 
 
 def jpeg_header(data: bytes) -> tuple[int, int, str] | None:
-    """(height, width, colour space) of a JPEG that simplejpeg decodes to Pillow's pixels."""
+    """(height, width, colour space) of a JPEG that simplejpeg decodes as Pillow does; None of any other file."""
     if not data.startswith(b"\xff\xd8"):
         return None
     try:
@@ -22,7 +22,7 @@ def jpeg_header(data: bytes) -> tuple[int, int, str] | None:
 
 
 def jpeg_outline(data: bytes) -> tuple[bool, bool]:
-    """Whether a JPEG has an APP1 segment, where EXIF and XMP say which way is up, and whether it has several scans."""
+    """Whether a JPEG has an APP1 segment (EXIF or XMP, with the orientation), and whether it has several scans."""
     at, has_app1, components, is_sequential = 2, False, 0, True
     with contextlib.suppress(IndexError):
         while data[at] == 0xFF:
@@ -34,4 +34,4 @@ def jpeg_outline(data: bytes) -> tuple[bool, bool]:
             elif marker in _FRAMES:
                 is_sequential, components = marker in _SEQUENTIAL, data[at + 9]
             at += 2 + (data[at + 2] << 8 | data[at + 3])
-    return b"\xff\xe1" in data, True  # not a plain list of segments: be careful
+    return b"\xff\xe1" in data, True  # not a plain list of segments: assume both

@@ -1,4 +1,4 @@
-"""Whether a file has more pages or frames than the one that is packed."""
+"""Finds out whether a file has more pages or frames than the first, which is the one that is packed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from PIL import Image
 
 from pack_images.decode.tiff import Tag, directories
 
-_COUNTED = frozenset(("PNG", "WEBP", "AVIF", "FLI", "DCX", "IM"))  # Pillow knows how many, once it has opened a file
+_COUNTED = frozenset(
+    ("PNG", "WEBP", "AVIF", "FLI", "DCX", "IM")
+)  # formats in which Pillow counts frames when it opens a file
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _JPEG_THUMBNAIL, _STRIPS = 254, 255, 256, 513, 273  # TIFF tags
-_REDUCED_OR_MASK = 1 | 4  # of a subfile
+_REDUCED_OR_MASK = 1 | 4  # bits of a subfile's type
 _GIF_IMAGE, _GIF_EXTENSION, _GIF_END = b",!;"
-_MP_ENTRIES = 0xB002  # of an MPO
+_MP_ENTRIES = 0xB002  # the tag of an MPO that lists its pictures
 
 
 def has_more_pages(image: Image.Image, data: bytes) -> bool:
-    """Whether a file has a second page or frame; no more of them are looked for.
+    """Whether a file has a second page or frame. The search ends there.
 
     Not counted: the sizes of an icon, the layers of a PSD, reduced copies and masks in a TIFF, and the previews, depth
     and gain maps beside a photograph in an MPO.
@@ -35,13 +37,13 @@ def has_more_pages(image: Image.Image, data: bytes) -> bool:
         others = islice(directories(data), 1, None)
         return any(_is_page({tag.number: tag for tag in tags}) for tags in others)
     if image.format == "GIF":
-        with contextlib.suppress(IndexError):  # behind the first frame the file may end anywhere
+        with contextlib.suppress(IndexError):  # after the first frame the file may end anywhere
             return _has_second_frame(data)
     return False
 
 
 def _has_second_frame(data: bytes) -> bool:
-    """Whether a GIF has two images, which Pillow would have to open it a second time to say."""
+    """Whether a GIF has two images. Pillow would have to open the file a second time to know."""
     at, frames = 13 + _colors(data[10]), 0
     while data[at] != _GIF_END:
         if data[at] == _GIF_IMAGE:
@@ -51,17 +53,17 @@ def _has_second_frame(data: bytes) -> bool:
             at += 11 + _colors(data[at + 9])
         elif data[at] == _GIF_EXTENSION:
             at += 2
-        else:  # nothing that GIF knows: passed over, as by Pillow
+        else:  # not a block that GIF defines: skipped, as Pillow does
             at += 1
             continue
-        while data[at]:  # blocks, each behind its length
+        while data[at]:  # sub-blocks; the first byte of each is its length
             at += 1 + data[at]
         at += 1
     return False
 
 
 def _colors(flags: int) -> int:
-    """Bytes of a palette."""
+    """Size of a palette in bytes."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 

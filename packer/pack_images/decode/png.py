@@ -1,6 +1,6 @@
-"""PNG files without what is beside the picture: colour profiles, texts, dates.
+"""Removes colour profiles, texts and dates from a PNG before Pillow opens it.
 
-Nothing of it changes a row, and Pillow refuses a file for the size of it.
+None of them changes a row, and Pillow refuses files in which they are large.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import zlib
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PICTURE = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL", b"fdAT"))
-_HEAD = struct.Struct(">I4s")  # of a chunk
+_HEAD = struct.Struct(">I4s")  # length and kind of a chunk
 _TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
-_ABOUT_THE_CAMERA = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # texts that say which way is up
-_LONGEST_PACKED = 1 << 20  # bytes of a text when it is unpacked: more, Pillow does not take
-_ALL_TEXTS = 32 << 20  # bytes of them together
+_ABOUT_THE_CAMERA = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # texts that may hold the orientation
+_LONGEST_PACKED = 1 << 20  # bytes of one text once unpacked; Pillow refuses more
+_ALL_TEXTS = 32 << 20  # bytes of all texts together
 
 
 def without_notes(data: bytes) -> bytes:
-    """The same picture without chunks that do not change it; a file that is no PNG as it is."""
+    """A PNG without the chunks that do not change its picture; any other file unchanged."""
     if not data.startswith(_SIGNATURE):
         return data
     parts, start, budget = [], 0, _ALL_TEXTS
@@ -33,26 +33,26 @@ def without_notes(data: bytes) -> bytes:
 
 
 def _notes(data: bytes) -> list[tuple[int, int, bytes]]:
-    """(start, end, kind) of each chunk that is there whole and is not of the picture."""
+    """(start, end, kind) of each complete chunk that is not part of the picture."""
     found, at, last = [], len(_SIGNATURE), len(data) - 12
     while at <= last:
         length, kind = _HEAD.unpack_from(data, at)
         end = at + 12 + length
-        if kind not in _PICTURE and end <= len(data) and kind[:1].islower():  # a capital: nobody can do without it
+        if kind not in _PICTURE and end <= len(data) and kind[:1].islower():  # a capital letter marks a critical chunk
             found.append((at, end, kind))
         at = end
     return found
 
 
 def _kept_text(data: bytes, kind: bytes, at: int, end: int) -> int | None:
-    """Bytes of a text that may say which way is up; None of any other, or of one that is too long."""
+    """Unpacked size of a text that may hold the orientation; None of any other chunk, or if the text is too long."""
     name = next((name for name in _ABOUT_THE_CAMERA if data.startswith(name, at + 8)), None)
     if kind not in _TEXTS or name is None:
         return None
     start, stop = at + 8 + len(name), end - 4
     if kind == b"tEXt" or (kind == b"iTXt" and data[start : start + 1] != b"\1"):
         return stop - start
-    if kind == b"iTXt":  # behind two texts about its language
+    if kind == b"iTXt":  # two texts about its language come first
         start = data.find(b"\0", data.find(b"\0", start + 2, stop) + 1, stop)
     try:
         unpacked = zlib.decompressobj().decompress(data[start + 1 : stop], _LONGEST_PACKED + 1)

@@ -1,6 +1,6 @@
-"""The bytes of one file become one uint8 (H, W, C) row: the only module that knows pixels.
+"""Decode the bytes of one file into one uint8 (H, W, C) row.
 
-What a row holds is a function of the file's bytes and `Pixels` alone, and is what Pillow makes of the file:
+A row depends on the file's bytes and on `Pixels` alone. It holds what Pillow makes of the file:
 
 =========================  ============================================================================================
 the file                   the row
@@ -18,7 +18,7 @@ LAB                        converted to sRGB through LittleCMS
 colour to grey             ITU-R 601-2 luma, of the RGB picture
 ICC profiles               ignored: numbers are taken as they are stored; profiles and texts may be of any size
 GIF, APNG, TIFF, MPO, ...  the first frame
-a wrong extension          no matter: the content decides, among the formats that folders are searched for
+a wrong extension          ignored: the content decides, among the formats that folders are searched for
 12-bit JPEG                not decoded by libjpeg-turbo's 8-bit interface: left out
 =========================  ============================================================================================
 
@@ -27,21 +27,21 @@ directions is decoded at 1/2, 3/8, 1/4 or 1/8 of its size (libjpeg's scaled deco
 the stored size for the filter: 2.4 times faster or more, and 0.2 to 0.7 grey levels away on average. `Pixels.exact`
 turns that off.
 
-What a row does not hold of a picture is told with it, as a `Loss`, where it is one of three things:
+Three kinds of loss are reported with a row, as a `Loss`:
 
-- Levels: of samples of more than 8 bits, several values became one. So 12 bits in a 16-bit file, or floats from 0 to 1,
-  are a loss, and 8 bits that were multiplied by 257 are none. All values of the picture count, at its own size and
-  whatever their channel. Where they cannot be had as they are in the file (AVIF, JPEG 2000 in colour, SGI, PPM in
-  digits, TIFF multiplied by its alpha), more than 8 bits are said to be cut, and nothing is counted.
-- Pages: there is a second page or frame. Sizes of an icon, layers of a PSD, reduced copies and masks in a TIFF, and the
-  previews, depth and gain maps beside a photograph are none.
-- Transparency: on black, one colour is left of a picture that had something to see, such as black strokes.
+- Levels: samples have more than 8 bits, and several of their values became one. So 12 bits in a 16-bit file, or floats
+  from 0 to 1, are a loss; 8 bits that were multiplied by 257 are not. Values are counted over all channels, at the
+  picture's own size. Where Pillow does not give them as they are in the file (AVIF, JPEG 2000 in colour, SGI, PPM in
+  digits, TIFF multiplied by its alpha), the loss says that more than 8 bits were cut, without counts.
+- Pages: the file has a second page or frame. The sizes of an icon, the layers of a PSD, reduced copies and masks in a
+  TIFF, and the previews, depth and gain maps beside a photograph do not count as pages.
+- Transparency: on black, only one colour is left of a picture that had something to see, such as black strokes.
 
-What was asked for (another size, grey for colour) and formulas for colours are no losses.
+A change that was asked for (another size, grey for colour) is not a loss, nor is the conversion of colours.
 
-JPEGs are decoded by simplejpeg (libjpeg-turbo), whose pixels are Pillow's at twice its speed. It is stricter than
-Pillow and knows no CMYK: whatever it objects to, Pillow gets (which has no 3/8, and takes 1/2). Pillow also reads the
-EXIF of those that have one.
+JPEGs are decoded by simplejpeg (libjpeg-turbo), which gives the same pixels as Pillow at twice its speed. It is
+stricter than Pillow and does not know CMYK, so a file that it refuses goes to Pillow (which has no 3/8, and takes 1/2).
+Pillow also reads EXIF.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from pack_images.settings import Pixels, Shape
 
 
 def shape_of(data: bytes, how: Pixels) -> Shape:
-    """The (H, W, C) that a file's picture has by itself, or the one stored if `how` has a size.
+    """The (H, W, C) of the row that a file becomes: `how.shape`, or the picture's own if `how` has no size.
 
     Raises:
         DecodeError: It cannot be decoded.
@@ -79,7 +79,7 @@ def decode(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> Loss | None:
         out: uint8 (H, W, C), contiguous; written whole or, after an error, in part.
 
     Returns:
-        What of the picture is not in the row; None where nothing was lost.
+        What the picture lost; None if nothing.
 
     Raises:
         DecodeError: It cannot be decoded.
@@ -97,7 +97,7 @@ def decode(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> Loss | None:
 
 
 def _decode_in_place(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> bool:
-    """The shortest way: a JPEG of the stored size, decoded where its row is."""
+    """Decode a JPEG of the stored size straight into its row; False if the file is anything else."""
     header = jpeg_header(data)
     if header is None or how.color != "rgb" or header[:2] != out.shape[:2] or header[0] * header[1] > how.max_pixels:
         return False

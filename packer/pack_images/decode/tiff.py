@@ -1,4 +1,4 @@
-"""The directories of a TIFF, or of EXIF: their tags, read as they are and as far as they go."""
+"""Reads the tags in the directories of a TIFF, or of EXIF. A damaged file gives the tags before the damage."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_MOST_DIRECTORIES = 64  # that are followed
-_MOST_TAGS = 4096  # of a directory behind the first; one has some thirty
+_MOST_DIRECTORIES = 64  # to read of one file
+_MOST_TAGS = 4096  # of each directory after the first; thirty are usual
 _VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # by type
 _SMALL = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q"}
 
@@ -17,8 +17,8 @@ class Tag(NamedTuple):
 
     Attributes:
         number: Which tag.
-        nbytes: That its value takes.
-        value: One whole number; None where it is something else.
+        nbytes: Size of its value.
+        value: Its value if that is one whole number, else None.
     """
 
     number: int
@@ -27,11 +27,11 @@ class Tag(NamedTuple):
 
 
 def directories(data: bytes) -> Iterator[Iterator[Tag]]:
-    """The tags of each directory of a file, as far as they are there; no directory twice, and not without end."""
+    """The tags of each directory of a file. Each directory is read once, and their number is limited."""
     if data[:2] not in (b"II", b"MM"):
         return
     order = "<" if data[:2] == b"II" else ">"
-    is_big = data[2:3] == b"+"  # as Pillow has it, to which a big-endian BigTIFF is a plain one
+    is_big = data[2:3] == b"+"  # as Pillow does, which takes a big-endian BigTIFF for a plain TIFF
     place, number, entry = (8, "Q", "HHQ8s") if is_big else (4, "L", "HHL4s")
     seen: set[int] = set()
     try:
@@ -47,7 +47,7 @@ def directories(data: bytes) -> Iterator[Iterator[Tag]]:
             yield (_tag(order, *fields) for fields in struct.iter_unpack(order + entry, whole))
             if not (start := struct.unpack_from(order + number, data, first + count * size)[0]):
                 return
-    except struct.error:  # behind the end of the file
+    except struct.error:  # an offset points beyond the end of the file
         return
 
 

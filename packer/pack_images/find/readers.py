@@ -22,6 +22,7 @@ from pack_images.find.sources import Sources
 Reader = Callable[[str], tuple[Sequence[str], Sequence[int], Sequence[str], Sequence[int]]]
 
 _PARTS = ("names", "classes", "classnames", "classindices")
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
 _LOOKED_AT = 100  # files, for one that is there
 
 
@@ -127,7 +128,7 @@ def _where(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, SyntaxError):  # which names the line itself
         return text
-    others = (*{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}, os.path.dirname(__file__), "<")
+    others = (*{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}, _PACKAGE, "<")
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(others)]
     return f"{text}; {own[-1].filename}, line {own[-1].lineno}" if own else text
