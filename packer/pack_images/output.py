@@ -138,10 +138,10 @@ def find_old(path: str) -> Old | None:
     Raises:
         FormatError: Something else has come there meanwhile.
     """
-    from h5split.file.images import PackedImages
-
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         return None
+    from h5split.file.images import PackedImages
+
     file = pack_file(path)  # first: what another run publishes now is then another one
     return Old(file, PackedImages(path))
 
