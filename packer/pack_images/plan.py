@@ -170,7 +170,7 @@ class Plan:
         for name, texts in self._text_columns().items():
             longest = _longest_nbytes(texts)
             room = len(texts) * longest
-            # A text has at least as many bytes as characters, so this quick test can only let a column through.
+            # A quick test first, without encoding: a text never has more characters than bytes.
             if room <= max(_NO_WARNING_BYTES, _MAX_PADDING_RATIO * sum(map(len, texts))):
                 continue
             sizes = [*map(_nbytes, texts)]
