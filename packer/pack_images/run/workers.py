@@ -101,7 +101,7 @@ def _do_alone(task: Task, do: Callable[[Task], Filled], deaths: int = 0) -> Iter
     Args:
         task: What to do.
         do: The function that does a task.
-        deaths: How many processes died of this task, if it is of one file.
+        deaths: Number of processes that this task of one file has killed before.
     """
     with interrupts_held():
         processes = _Processes(1, do)
@@ -146,9 +146,9 @@ class _Processes:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             raise SystemExit(1)  # a worker that imports an unguarded main script: the parent reports it
         self._do = do
-        with _shortage_explained():
+        with _explain_shortage():
             self._executor = ProcessPoolExecutor(workers, _start_server(), _prepare_worker)
-        self._ready = self._submit(_check_import)
+        self._ready = self._submit(_do_nothing)
 
     def submit(self, task: Task) -> Future[Filled]:
         return self._submit(self._do, task)
@@ -226,8 +226,8 @@ def _short_socket_folder() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _shortage_explained() -> Iterator[None]:
-    """Explain which resource is too scarce for worker processes. A plain OSError would be taken for a full output disk."""
+def _explain_shortage() -> Iterator[None]:
+    """Name the resource that is too scarce for worker processes. A plain OSError would seem to be about the output."""
     try:
         yield
     except OSError as error:
@@ -289,5 +289,5 @@ def do_within(task: Task, seconds: float) -> Filled:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _check_import() -> None:
+def _do_nothing() -> None:
     """Do nothing. If a worker can run this, it has started and imported this module."""
