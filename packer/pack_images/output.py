@@ -186,7 +186,7 @@ class _Digests:
         self._of_rows = {pack: PackedImages(pack.path).digests for pack in packs}
 
     def agree(self, pair: tuple[str | PackedRow, PackedRow]) -> bool:
-        """Return whether a source has the bytes that a row was made from. True if it cannot be read, to keep the row."""
+        """Tell whether a source has the bytes that a row was made from; True if it cannot be read, to keep the row."""
         try:
             return self._of(pair[0]) == self._of(pair[1])
         except DecodeError:

@@ -143,7 +143,7 @@ class Partial:
         """Take an exclusive lock on the partial file, before its rows are moved, sealed and published.
 
         Raises:
-            UnfinishedError: A worker of an earlier run still writes rows, or was stopped while it wrote.
+            UnfinishedError: Some worker still writes rows, or was stopped while it wrote.
         """
         deadline = time.monotonic() + _HOLD_SECONDS
         while True:
@@ -327,7 +327,7 @@ def _check_ours(path: str, proves: Callable[[BinaryIO], bool]) -> None:
 
 
 def _pixels_check(is_new: bool) -> Callable[[BinaryIO], bool]:
-    """Return a function that recognises our partial file: it has our mark, or is a sealed pack with a journal beside it."""
+    """Return a function that recognises our partial file: one with our mark, or a sealed pack beside a journal."""
 
     def is_partial(file: BinaryIO) -> bool:
         return file.read(len(_PIXELS_MARK)) == _PIXELS_MARK or (not is_new and is_pack(file))
