@@ -1,19 +1,19 @@
-"""What can go wrong, as exceptions whose text is one line: what was expected, what was found, what to do."""
+"""The exceptions of this package. Each message is one line: what was expected, what was found, what to do."""
 
 from __future__ import annotations
 
 
 class PackError(ValueError):
-    """Packing cannot go on; an existing output was not touched."""
+    """Packing failed. An existing output was not touched."""
 
 
 class UnfinishedError(PackError):
-    """Packing cannot go on for now. What is done is kept, and the same call continues."""
+    """Packing cannot go on for now. Finished rows are kept, and the same call continues later."""
 
 
 class DecodeError(PackError):
-    """A file that no picture can be made of."""
+    """A file cannot be decoded to a picture."""
 
 
 class SizeError(PackError):
-    """A picture of another size than the rest, where no stored size was asked for."""
+    """A picture has another size than the rest, and the user gave no size to scale to."""

@@ -43,7 +43,7 @@ def load_reader(given: str) -> Reader:
     try:
         module = _load(where)
     except (Exception, SystemExit) as error:
-        raise PackError(f"--reader {given}: {where} cannot be imported ({_location_of(error)})") from error
+        raise PackError(f"--reader {given}: {where} cannot be imported ({_describe_error(error)})") from error
     if module is None:
         file = where if where.endswith(".py") else f"{where}.py"
         raise PackError(f"--reader {given}: expected the module {where}, or a file {file}, found neither")
@@ -65,7 +65,7 @@ def read_folder(reader: Reader, root: str) -> Sources:
     try:
         returned = reader(root)
     except (Exception, SystemExit) as error:
-        raise PackError(f"{about}: it raised {_location_of(error)}") from error
+        raise PackError(f"{about}: it raised {_describe_error(error)}") from error
     names, classes, classnames, classindices = _returned_lists(about, returned)
     filenames = [_checked_path(about, name) for name in names]
     numbers = _numbers(about, "classes", classes)
@@ -85,7 +85,10 @@ def read_folder(reader: Reader, root: str) -> Sources:
 
 
 def _load(where: str) -> ModuleType | None:
-    """Load a module from a file if it exists, or else by its name. Return None if there is no such module."""
+    """Load a module from a file if there is one, or else by its name, which may lie in a package in the working folder.
+
+    Return None if there is no such module.
+    """
     path = where if where.endswith(".py") else f"{where}.py"
     if os.path.isfile(path):
         return _load_file(path)
@@ -122,7 +125,7 @@ def _append_to_path(folder: str) -> None:
         sys.path.append(folder)
 
 
-def _location_of(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     """Describe an error, with the last line of the user's own code in its traceback."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, SyntaxError):  # its text names the line already
@@ -159,7 +162,7 @@ def _numbers(about: str, what: str, given: Iterable[Any]) -> list[int]:
 
 
 def _class_names_by_number(about: str, names: Sequence[object], numbers: Sequence[int]) -> dict[int, str]:
-    """Return class number -> class name, after checking that both are unique."""
+    """Return class number -> class name, after checking that each number has one name and each name one number."""
     if len(names) != len(numbers):
         raise PackError(f"{about}: expected a number for each of {len(names)} classnames, found {len(numbers)}")
     name_of: dict[int, str] = {}

@@ -124,7 +124,7 @@ def _local_cluster(address: str) -> Iterator[Any]:
         raise PackError(f"--dask {address}: expected local:N with a number of processes, such as local:4")
     start_tracker()
     with contextlib.ExitStack() as stack:
-        with interrupts_held():  # new processes inherit this: they ignore Ctrl-C, and this process ends them
+        with interrupts_held():  # processes started here never receive Ctrl-C: this process ends them
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pack-images-dask-"))
             try:
                 cluster = LocalCluster(
