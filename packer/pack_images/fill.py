@@ -106,7 +106,7 @@ def _make_rows(
     Returns:
         The number of rows by outcome, and (row, reason) of each row that cannot be made.
     """
-    earlier = np.frombuffer(bytes(records), RECORD)
+    earlier = np.frombuffer(bytes(records), RECORD)  # a copy, because the loop overwrites the records
     done = earlier["done"].tolist()
     old = None if task.reuse is None or _has_changed(task.reuse) else _open_pack(task.reuse)
     became = Counter[_Outcome]()

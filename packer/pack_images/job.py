@@ -188,11 +188,12 @@ class Job:
         )
         try:
             reused = old.file if self.reuse and old is not None and old.reusable(self.plan, versions) else None
+            # Workers on other machines flush their rows themselves.
             with contextlib.nullcontext() if pool.remote else partial.flushed_behind():
                 filled = self._fill_rows(partial, pool, progress, reused)
             tables, again = self._finish(partial, pool.remote, old, sorted(filled.failures), versions)
         except UnfinishedError:
-            if not partial.records()["done"].any():
+            if not partial.records()["done"].any():  # nothing worth keeping
                 partial.discard()
             raise
         except PackError:
@@ -234,7 +235,7 @@ class Job:
         done = kept = copied = 0
         failures: list[tuple[int, str]] = []
         tasks = self.plan.tasks(partial.place, reuse, remote=pool.remote)
-        with contextlib.closing(run(tasks, pool)) as results:
+        with contextlib.closing(run(tasks, pool)) as results:  # after an error, closing cancels pending tasks
             for filled in results:
                 _sealing()  # loads now, while the workers are busy
                 done, kept, copied = done + filled.rows, kept + filled.kept, copied + filled.copied

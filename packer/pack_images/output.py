@@ -64,6 +64,7 @@ class Old:
             UnfinishedError: Half of the rows or more would be lost.
         """
         gone = ~is_among(digest_keys(self.images.digests), digest_keys(tables.digests))
+        # A quick test first: the exact one below reads file names and looks for files.
         if 2 * np.count_nonzero(gone) < len(gone):
             return
         there = {*tables.filenames}

@@ -164,6 +164,7 @@ class Partial:
             rows: int64 (M,). Either `rows[i] >= i`, or the old content of row `i` is not needed.
         """
         place = self.place
+        # In ascending order, no row is overwritten before it has been copied.
         for row in np.flatnonzero(rows != np.arange(len(rows))).tolist():
             source, target = (place.offset + at * place.stride for at in (int(rows[row]), row))
             for start in range(0, place.stride, _COPY_BYTES):
@@ -198,7 +199,7 @@ class Partial:
             UnfinishedError: The file is no readable pack, or another program has put a file at one of the paths.
             OSError: The file cannot be written to disk.
         """
-        os.fsync(self._pixels)
+        os.fsync(self._pixels)  # before the rename: after a power cut, the new name must not show an incomplete file
         try:
             header_of(self._pixels, self.place.pixels)
             check_replaceable(self._output, "a pack", is_pack)
@@ -345,7 +346,7 @@ def _open_journal(path: str, output: str) -> int:
     Another run may remove the file before the lock is taken. Then try again.
 
     Raises:
-        UnfinishedError: Another run has locked it, or its folder does not exist.
+        UnfinishedError: Another run has locked it, or its folder does not exist or takes no files.
         PackError: The file belongs to another program.
     """
     while True:

@@ -20,7 +20,7 @@ from pack_images.settings import Order, Pixels, Settings, Shape
 
 # Pixels per task. Small tasks, a fraction of a second of work each, let all workers finish at about the same time.
 _TASK_BYTES = 4 << 20
-_MIN_TASKS = 64
+_MIN_TASKS = 64  # a small data set is divided too, so that every worker gets a share
 _REMOTE_TASK_BYTES = 16 << 20  # larger, because a scheduler spends 4 ms on each task
 _MIN_REMOTE_TASKS = 32
 PAGE = 4096
@@ -361,5 +361,6 @@ def survivors(count: int, failed: Sequence[int], order: Order) -> Rows:
     rows = np.arange(count - len(failed))
     gone = np.zeros(count, np.bool_)
     gone[np.asarray(failed, np.int64)] = True
+    # There are as many gaps in the part that stays as rows that survive after it.
     rows[gone[: len(rows)]] = len(rows) + np.flatnonzero(~gone[len(rows) :])
     return rows

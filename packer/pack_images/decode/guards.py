@@ -113,7 +113,7 @@ def check_file(descriptor: int, size: int, how: Pixels) -> None:
 
 
 class _HeaderOnly(io.RawIOBase):
-    """A file object that refuses to read more than `_HEADER_BYTES`, which is enough to identify any picture.
+    """A file object that refuses to read more than `_HEADER_BYTES`: identifying a picture should need no more.
 
     Args:
         descriptor: Open for reading. Its file position does not change.

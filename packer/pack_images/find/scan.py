@@ -173,11 +173,11 @@ def _check_apart(roots: Sequence[str]) -> None:
 
 def _scan_folders(roots: Sequence[str], labels: Labels, found: Sources) -> list[Sources]:
     listings = _walk(roots, found)
-    whose = _level_of_images(listings)
+    image_level = _level_of_images(listings)
     tables = []
     for root, folders in zip(roots, listings, strict=True):
         _check_levels(root, folders, labels)
-        table = Sources(class_names=_class_folders(root, folders, labels, whose))
+        table = Sources(class_names=_class_folders(root, folders, labels, image_level))
         for folder, names in folders:
             prefix = folder.path.rstrip("/") + "/"
             table.filenames.extend([prefix + name for name in names])
@@ -194,19 +194,19 @@ def _level_of_images(listings: Sequence[_Listing]) -> Literal["root", "subfolder
     return "either" if len(found) == 2 else "root" if "root" in found else "subfolder"
 
 
-def _class_folders(root: str, folders: _Listing, labels: Labels, whose: str) -> list[str]:
+def _class_folders(root: str, folders: _Listing, labels: Labels, image_level: str) -> list[str]:
     """Return the names of the class folders of a SOURCE, including those without images.
 
     Args:
         root: The SOURCE.
         folders: All folders in it.
         labels: The rule for labels.
-        whose: Where the images of all SOURCES lie. Under `auto` it decides for a SOURCE without images, which may
+        image_level: Where the images of all SOURCES lie. Under `auto` it decides for a SOURCE without images, which may
             itself be a class folder or may hold class folders.
     """
     first_level = [folder.below[0] for folder, _ in folders if len(folder.below) == 1]
     if labels == "auto" and not any(names for _, names in folders):
-        labels = "root" if whose == "root" or (whose == "either" and not first_level) else "subfolder"
+        labels = "root" if image_level == "root" or (image_level == "either" and not first_level) else "subfolder"
     elif labels == "auto":
         labels = "root" if any(names for folder, names in folders if not folder.below) else "subfolder"
     return {"root": [_folder_name(root)], "subfolder": first_level}.get(labels, [])

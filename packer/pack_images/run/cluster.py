@@ -22,9 +22,8 @@ from pack_images.versions import packed_by
 if TYPE_CHECKING:
     from distributed import Client, Security
 
-_SCHEDULER_ADDRESS = re.compile(
-    r"((tcp|tls|wss?)://)?[^/\s]+:\d{1,5}"
-)  # for other kinds of address, use `pack(executor=client.get_executor())`
+# For other kinds of address, users can call `pack(executor=client.get_executor())`.
+_SCHEDULER_ADDRESS = re.compile(r"((tcp|tls|wss?)://)?[^/\s]+:\d{1,5}")
 _CONNECT_SECONDS = 10
 _WORKERS_SECONDS = 60
 _RESULT_SECONDS = 5  # how often a waiting thread looks whether the client was closed

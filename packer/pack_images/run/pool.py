@@ -66,7 +66,7 @@ def run(tasks: Iterable[Task], pool: Pool) -> Generator[Filled]:
             if lost:
                 lost.extend(pending.values())
                 pending.clear()
-                done = SimpleQueue()
+                done = SimpleQueue()  # futures of the broken workers may still arrive in the old queue
                 yield from pool.recover(sorted(lost, key=lambda task: task.first))
     finally:
         pool.give_up(pending)
