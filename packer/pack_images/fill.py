@@ -39,12 +39,8 @@ from pack_images.settings import Pixels, Shape
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
 
-_TRANSIENT_ERRORS = (
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-    errno.ESTALE,
-)  # caused by the system, not by the file: try again later
+# Errors that are caused by the system, not by the file.
+_TRANSIENT_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 _VECTOR_BYTES = 32  # size of the vectors that libjpeg-turbo writes
 _UNCHECKED_BYTES = 16 << 20  # larger files are checked by their header before they are read
 _Recorded = tuple[int, int, bytes, Loss | None]  # checksum, stamp, digest, loss: the arguments of `pack_record`
@@ -190,9 +186,7 @@ def read(path: str, how: Pixels) -> tuple[bytes, int]:
             if not stat.S_ISREG(status.st_mode):
                 raise DecodeError("cannot be read (not a regular file)")
             if status.st_size > _UNCHECKED_BYTES:
-                from pack_images.decode.guards import (
-                    check_file,
-                )  # here, because it loads Pillow, and small JPEGs need none
+                from pack_images.decode.guards import check_file  # loads Pillow, which small JPEGs do not need
 
                 check_file(descriptor, status.st_size, how)
             mark = file_stamp(status)  # before reading, so that a later change shows

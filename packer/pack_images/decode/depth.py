@@ -22,9 +22,8 @@ from h5split.file.losses import FLOATS, INTEGERS, MOST_LEVELS, Loss
 
 _SAMPLES_PER_BLOCK = 1 << 20  # counting in blocks bounds the memory for temporary arrays
 _BITS_PER_SAMPLE = 258  # TIFF tag
-_JPEG2000_SIZ = re.compile(
-    rb"\xff\x4f\xff\x51.{36}(..)", re.DOTALL
-)  # captures the number of components; three bytes for each follow
+# JPEG 2000: captures the number of components; three bytes for each follow.
+_JPEG2000_SIZ = re.compile(rb"\xff\x4f\xff\x51.{36}(..)", re.DOTALL)
 _AV1_CONFIGURATION = re.compile(rb"av1C\x81.(.)", re.DOTALL)
 _AVIF_HEADER_BYTES = 1 << 16  # the coding of an AVIF is described within these first bytes
 # Formats whose depth does not show in Pillow's mode or rawmode. It is read from the file.

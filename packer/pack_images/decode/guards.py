@@ -34,12 +34,9 @@ _MAX_SCANS = 500  # per JPEG; a progressive one has about ten
 _MAX_EXIF_PIECES = 100  # per JPEG; a piece holds up to 64 KiB
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _EXIF_PREFIX = b"Exif\0\0"
-_MARKERS_WITHOUT_LENGTH = frozenset(
-    (0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE))
-)  # JPEG markers after which Pillow reads no length
-_JPEG2000_HEADER = re.compile(
-    rb"\xff\x4f\xff\x51.{4}(.{32})(..)", re.DOTALL
-)  # captures geometry and number of components
+# JPEG markers after which Pillow reads no length
+_MARKERS_WITHOUT_LENGTH = frozenset((0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)))
+_JPEG2000_HEADER = re.compile(rb"\xff\x4f\xff\x51.{4}(.{32})(..)", re.DOTALL)  # geometry, components
 _PIXELS_PER_TILE = 128  # one tile of one component takes as much memory as this many pixels
 _MIN_TILE_LIMIT = 1 << 20  # pixels that tiles may always have, even if `max_pixels` is smaller
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
