@@ -1,13 +1,13 @@
 """Pack image folders into one memory-mapped HDF5 file.
 
-`pack` does what the command ``pack-images`` does.
+The function `pack` does the same as the command ``pack-images``.
 """
 
 from __future__ import annotations
 
 from pack_images.about import __version__
 
-TYPE_CHECKING = False  # as typing's, which takes longer to load than all of this
+TYPE_CHECKING = False  # replaces typing.TYPE_CHECKING: typing takes longer to load than all of this
 if TYPE_CHECKING:
     from typing import Any
 
@@ -28,7 +28,7 @@ __all__ = [
     "__version__",
 ]
 
-_HOME = {
+_MODULE_OF = {
     "pack": "packing",
     "preview": "packing",
     "Summary": "summary",
@@ -42,11 +42,11 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Import a name when it is first used, so that workers and ``--help`` load only what they need."""
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'pack_images' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"pack_images.{_HOME[name]}"), name)
+    return getattr(import_module(f"pack_images.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

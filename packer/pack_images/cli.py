@@ -1,4 +1,4 @@
-"""The command `pack-images`: argv -> exit status. A client of `pack`."""
+"""The command `pack-images`: parse arguments, call `pack` or `preview`, print the result, return the exit status."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pack_images.summary import Summary
 
 _MANIFEST_OPTIONS = ("root", "strip_prefix", "path_column", "label_column", "name_column", "skip_unlabelled")
-_NAMED = 3  # files of one kind
+_MAX_FILES_NAMED = 3  # in a line about one kind of file
 _EPILOG = """\
 examples:
   pack-images data/* -o eurosat.h5 --size 64
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Arguments without the program's name; the process' own when None.
+        argv: Arguments without the name of the program. None: those of the process.
 
     Returns:
         0 packed, 1 an error, 130 interrupted. Wrong usage exits with 2.
@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("the following arguments are required: SOURCE or --manifest")
     if arguments.dask is not None and arguments.workers is not None:
         parser.error("--workers are processes of this machine: not with --dask")
-    os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers must not import a random.py that lies here
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nobody here multiplies matrices: numpy loads 30 ms sooner
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers must not import, say, a random.py in the working folder
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no matrices are multiplied here, and numpy loads 30 ms faster
     bar = Bar(" images", quiet=arguments.quiet, leave=True)
     try:
         console.prepare()
@@ -80,8 +80,8 @@ def _run(arguments: argparse.Namespace, bar: Bar) -> int:
 
         planned = preview(arguments.sources, output=arguments.output, **options)
         with console.reader_may_leave():
-            _warn(planned.sources.passed_over, planned.warnings)
-            print(_described(planned, arguments.output))
+            _print_warnings(planned.sources.passed_over, planned.warnings)
+            print(_describe_plan(planned, arguments.output))
         return 0
     from pack_images.packing import pack
 
@@ -102,16 +102,16 @@ def _run(arguments: argparse.Namespace, bar: Bar) -> int:
         )
     bar.close()
     with console.reader_may_leave():
-        _warn(summary.passed_over, summary.warnings)
+        _print_warnings(summary.passed_over, summary.warnings)
         if arguments.quiet:
-            _warn_of_losses(summary)
+            _print_left_out_and_losses(summary)
         else:
-            print(_summarised(summary))
+            print(_describe_summary(summary))
     return 0
 
 
 def _executor(arguments: argparse.Namespace) -> AbstractContextManager[Executor | None]:
-    """The Dask cluster asked for, or nothing: worker processes of this machine."""
+    """Connect to the Dask cluster of `--dask`. Without it return None: `pack` then starts worker processes."""
     if arguments.dask is None:
         return nullcontext()
     from pack_images.run.cluster import connect, quieten
@@ -247,14 +247,17 @@ def _complain(text: str) -> None:
     console.complain("pack-images", text)
 
 
-def _warn(passed_over: Sequence[tuple[str, str]], warnings: Sequence[str]) -> None:
-    """A line for pictures and data that are not packed, by kind, one for all else, and one for each warning."""
+def _print_warnings(passed_over: Sequence[tuple[str, str]], warnings: Sequence[str]) -> None:
+    """Print what was passed over, and the warnings.
+
+    One line for each known kind of file, one line for all other paths, and one line for each warning.
+    """
     kinds: dict[str, list[str]] = {}
     for path, reason in passed_over:
         kinds.setdefault(reason, []).append(path)
     for reason, paths in kinds.items():
         if is_foreign(reason):
-            _complain(f"passed over: {count(len(paths), 'file')}, {reason}: {_some(paths)}")
+            _complain(f"passed over: {count(len(paths), 'file')}, {reason}: {_abbreviated(paths)}")
     others = [f"{shown(path)} ({reason})" for path, reason in passed_over if not is_foreign(reason)]
     if others:
         more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
@@ -263,24 +266,24 @@ def _warn(passed_over: Sequence[tuple[str, str]], warnings: Sequence[str]) -> No
         _complain(shown(warning))
 
 
-def _warn_of_losses(summary: Summary) -> None:
-    """A line for what was left out and a line for what lost something: all that `--quiet` says of a pack."""
+def _print_left_out_and_losses(summary: Summary) -> None:
+    """Print one line about images left out and one about losses. With `--quiet`, nothing else is said of a pack."""
     if summary.skipped:
         name, reason = summary.skipped[0]
         _complain(f"left out: {count(len(summary.skipped), 'image')}, such as {shown(name)}: {shown(reason)}")
     if summary.losses:
-        from h5split.file.losses import count_images  # which loads numpy, as the work has done by now
+        from h5split.file.losses import count_images  # here, because it loads numpy, which `--help` does not need
 
         name, text = summary.losses[0]
         _complain(f"packed with a loss: {count(count_images(summary.losses), 'image')}, such as {shown(name)}: {text}")
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(map(shown, names[:_NAMED])) + more
+def _abbreviated(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_FILES_NAMED:,} more" if len(names) > _MAX_FILES_NAMED else ""
+    return ", ".join(map(shown, names[:_MAX_FILES_NAMED])) + more
 
 
-def _described(planned: Plan, output: str) -> str:
+def _describe_plan(planned: Plan, output: str) -> str:
     size = len(planned) * planned.stride
     return "\n".join(
         [
@@ -297,7 +300,7 @@ def _missing_line(missing: Sequence[str]) -> str:
     return f"not there, and left out: {count(len(missing), 'file')}, such as {shown(missing[0])}"
 
 
-def _summarised(summary: Summary) -> str:
+def _describe_summary(summary: Summary) -> str:
     rate = (summary.decoded + summary.copied) / max(summary.seconds, 1e-9)
     lines = [
         f"{summary.output}: {count(summary.rows, 'image')}, {dimensions(summary.shape)}, "
@@ -326,7 +329,7 @@ def _summarised(summary: Summary) -> str:
                 f"h5split.PackedImages({summary.output!r}).skipped lists all"
             )
     if summary.losses:
-        from h5split.file.losses import loss_lines  # which loads numpy, as the work has done by now
+        from h5split.file.losses import loss_lines  # here, because it loads numpy, which `--help` does not need
 
         lines += loss_lines(summary.losses)
     return "\n".join(lines)

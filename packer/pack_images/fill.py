@@ -1,4 +1,4 @@
-"""A range of rows: read, hash, decode, write at its offset. Any `concurrent.futures.Executor` can run it."""
+"""Do a task: read, hash and decode its files, and write the rows. Any `concurrent.futures.Executor` can run `fill`."""
 
 from __future__ import annotations
 
@@ -39,28 +39,30 @@ from pack_images.settings import Pixels, Shape
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
 
-_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)  # faults that are not the file's
-_AROUND_CACHES = 32  # bytes: of the vectors that libjpeg-turbo writes
-_UNSEEN = 16 << 20  # bytes of a file that are read without a look at what it is
-_Recorded = tuple[int, int, bytes, Loss | None]  # checksum, stamp, digest, loss: as `pack_record` takes them
+# Errors that are caused by the system, not by the file.
+_TRANSIENT_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+_VECTOR_BYTES = 32  # size of the vectors that libjpeg-turbo writes
+_UNCHECKED_BYTES = 16 << 20  # larger files are checked by their header before they are read
+_Recorded = tuple[int, int, bytes, Loss | None]  # checksum, stamp, digest, loss: the arguments of `pack_record`
 _Outcome = Literal["decoded", "copied", "kept"]
 
 
 def fill(task: Task, *, flush: bool = False, before_each: Callable[[], object] = lambda: None) -> Filled:
-    """Do a task. Doing it again is harmless, and quick: rows whose journal and pixels agree are kept.
+    """Do a task. Repeating a task is harmless and quick: rows whose pixels agree with the journal are kept.
 
     Args:
         task: What to do.
-        flush: Have everything on disk, and so on the server of a network file system, before it is said to be done.
-        before_each: Called before every row that is made.
+        flush: Flush the rows to disk, and so to the server of a network file system, before returning.
+        before_each: Called before every row that is made. A worker restarts its timer here.
 
     Raises:
-        SizeError: A picture is not of the stored size, and none was asked for.
-        UnfinishedError: The run that this task is of was given up, or a pack has changed since it was found.
-        OSError: The output cannot be written, as on a full disk, or the system is out of descriptors or memory.
+        SizeError: A picture has another size than the rest, and the user gave no size.
+        UnfinishedError: The run that this task belongs to was given up, or a pack has changed since it was found.
+        OSError: The output cannot be written, for example because the disk is full; or the system is out of
+            descriptors or memory.
     """
     how = os.O_RDWR | os.O_NOFOLLOW
-    pixels = os.open(task.place.pixels, how)  # first: where these are of another run, so is the journal
+    pixels = os.open(task.place.pixels, how)  # first: if this is the file of another run, the journal is too
     journal = os.open(task.place.journal, how)
     try:
         if not is_of(journal, task.place.identity):
@@ -78,9 +80,9 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Calla
     records = read_records(journal, task.first, count)
     if any(np.frombuffer(records, RECORD)["done"]):
         read_into(pixels, block.reshape(-1).data, offset)
-    became, failures = _make(task, block, records, before_each)
+    became, failures = _make_rows(task, block, records, before_each)
     _check_unchanged(task, became["copied"])
-    share(pixels)  # or a worker that was left behind would write to what is published meanwhile
+    share(pixels)  # or a worker left from an ended run might write to a published file
     if not has_name(pixels, task.place.pixels):
         raise UnfinishedError(f"{task.place.pixels} is another file by now; the run of this task has ended")
     if became["kept"] < count:
@@ -92,28 +94,28 @@ def _fill(task: Task, pixels: int, journal: int, flush: bool, before_each: Calla
     return Filled(count, became["kept"], became["copied"], tuple(failures))
 
 
-def _make(
+def _make_rows(
     task: Task, block: NDArray[np.uint8], records: bytearray, before_each: Callable[[], object]
 ) -> tuple[Counter[_Outcome], list[tuple[int, str]]]:
-    """Make every row that an earlier run has not made, in `block` and `records`.
+    """Make every row that an earlier run has not made. The results go into `block` and `records`.
 
     Returns:
-        How many had which outcome; and (row, reason) of each that cannot be made.
+        The number of rows by outcome, and (row, reason) of each row that cannot be made.
     """
-    earlier = np.frombuffer(bytes(records), RECORD)
+    earlier = np.frombuffer(bytes(records), RECORD)  # a copy, because the loop overwrites the records
     done = earlier["done"].tolist()
-    old = None if task.reuse is None or _has_changed(task.reuse) else _opened(task.reuse)
+    old = None if task.reuse is None or _has_changed(task.reuse) else _open_pack(task.reuse)
     became = Counter[_Outcome]()
     failures = []
     for index, (path, row) in enumerate(zip(task.paths, block, strict=True)):
         is_whole = done[index] and _is_whole(earlier[index], row)
-        if is_whole and _is_of(earlier[index], path):
+        if is_whole and _is_current(earlier[index], path):
             became["kept"] += 1
             continue
         before_each()
         try:
             known = earlier[index]["digest"].tobytes() if is_whole else b""
-            outcome, recorded = _fill_row(row, path, task.how, old, known)
+            outcome, recorded = _make_row(row, path, task.how, old, known)
         except DecodeError as error:
             pack_record(records, index)
             failures.append((task.first + index, str(error)))
@@ -130,31 +132,32 @@ def _make(
 
 
 def _empty_rows(count: int, shape: Shape) -> NDArray[np.uint8]:
-    """Memory for rows that begins between two multiples of 32 bytes.
+    """Allocate rows at an address halfway between two multiples of 32.
 
-    From a multiple of 32 on, libjpeg-turbo writes past the caches, and the checksum and the system have to fetch the
-    row from memory: 6 us more for 12 KB, a sixth of its decoding.
+    At a multiple of 32, libjpeg-turbo writes past the caches. The checksum and the system then have to fetch the row
+    from memory, which takes 6 us more for 12 KB, a sixth of the decoding time.
     """
     size = count * math.prod(shape)
-    memory = np.empty(size + _AROUND_CACHES, np.uint8)
-    start = (_AROUND_CACHES // 2 - memory.__array_interface__["data"][0]) % _AROUND_CACHES
+    memory = np.empty(size + _VECTOR_BYTES, np.uint8)
+    start = (_VECTOR_BYTES // 2 - memory.__array_interface__["data"][0]) % _VECTOR_BYTES
     return memory[start : start + size].reshape(count, *shape)
 
 
-def _fill_row(
+def _make_row(
     row: NDArray[np.uint8], path: str | PackedRow, how: Pixels, old: _OldPack | None, known: bytes
 ) -> tuple[_Outcome, _Recorded | None]:
-    """Make a row of its source; what was done for it, and what is to be recorded of it.
+    """Make a row from its source. Return the outcome, and the journal record or None if it stays as it is.
 
     Args:
-        row: uint8 (H, W, C), to write to.
+        row: The row to write: uint8 (H, W, C).
         path: The source.
         how: How a picture becomes a row.
-        old: A pack with rows of the same settings.
-        known: The digest of the source that the row is of as it is, so that it can be kept; none when empty.
+        old: A pack whose rows were made with the same settings, if there is one.
+        known: Digest of the source that the current content of the row was made from; empty if there is none. The row
+            is kept if the source still has this digest.
     """
     if isinstance(path, PackedRow):
-        return "copied", _copy(row, path)
+        return "copied", _copy_from_pack(row, path)
     data, mark = read(path, how)
     digest = hashlib.sha256(data).digest()
     if digest == known:
@@ -166,27 +169,27 @@ def _fill_row(
 
 
 def read(path: str, how: Pixels) -> tuple[bytes, int]:
-    """The whole file, and its `file_stamp`.
+    """Read a whole file. Return its bytes and its `file_stamp`.
 
     Args:
-        path: Of the file.
-        how: What a picture may cost.
+        path: Path of the file.
+        how: Gives the limit on pixels, which bounds the size of a file.
 
     Raises:
-        DecodeError: It cannot be read, is too large for a picture, or somebody writes to it.
-        OSError: The system, and not the file, is the reason.
+        DecodeError: The file cannot be read, is too large for a picture, or changed while it was read.
+        OSError: The fault lies with the system and not with the file.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not be waited for
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # O_NONBLOCK: opening a pipe must not wait for a writer
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise DecodeError("cannot be read (not a regular file)")
-            if status.st_size > _UNSEEN:
-                from pack_images.decode.guards import check_file  # Pillow, which small JPEGs do without
+            if status.st_size > _UNCHECKED_BYTES:
+                from pack_images.decode.guards import check_file  # loads Pillow, which small JPEGs do not need
 
                 check_file(descriptor, status.st_size, how)
-            mark = file_stamp(status)  # as it is before it is read
+            mark = file_stamp(status)  # before reading, so that a later change shows
             data = _read_all(descriptor, status.st_size)
             mark = _checked(descriptor, status, data, mark)
         finally:
@@ -196,14 +199,14 @@ def read(path: str, how: Pixels) -> tuple[bytes, int]:
     except MemoryError as error:
         raise DecodeError(f"cannot be read ({status.st_size:,} bytes are more than memory)") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        if getattr(error, "errno", None) in _PASSING:
+        if getattr(error, "errno", None) in _TRANSIENT_ERRORS:
             raise
         raise DecodeError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
     return data, mark
 
 
 def _read_all(descriptor: int, size: int) -> bytes:
-    """A file from its beginning, which should have so many bytes; one more if it has grown."""
+    """Read a file of `size` bytes from its beginning. If the file has grown, return one byte more as a sign."""
     data = os.pread(descriptor, size + 1, 0)
     while len(data) < size and (more := os.pread(descriptor, size + 1 - len(data), len(data))):
         data += more
@@ -211,11 +214,11 @@ def _read_all(descriptor: int, size: int) -> bytes:
 
 
 def _checked(descriptor: int, before: os.stat_result, data: bytes, mark: int) -> int:
-    """The stamp of a file after it was read, or 0 for none; a file that somebody wrote to meanwhile is refused.
+    """Refuse a file that was written to while it was read. Return its stamp, or 0 if no stamp is reliable.
 
-    Who writes can set the time of the content back, but not that of the inode. The latter also changes with the name or
-    the permissions, and may be too coarse to tell (no stamp). In both cases the file is read again, and must be the
-    same bytes.
+    A writer can set back the modification time (mtime), but not the inode change time (ctime). The ctime also changes
+    when the file is renamed or its permissions change, and it may be too coarse to show a change (`mark` is 0). In
+    these cases the file is read again and must have the same bytes.
     """
     after = os.fstat(descriptor)
     is_same = (len(data), before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
@@ -227,14 +230,17 @@ def _checked(descriptor: int, before: os.stat_result, data: bytes, mark: int) ->
 
 
 def _is_whole(record: Any, row: NDArray[np.uint8]) -> bool:
-    """Whether a row is what the journal says."""
+    """Return whether the pixels of a row match the checksum in the journal."""
     return bool(record["checksum"] == xxhash.xxh3_64_intdigest(row.data))
 
 
-def _is_of(record: Any, path: str | PackedRow) -> bool:
-    """Whether a row that is what the journal says is of this source as it is now, as far as can be told unread."""
+def _is_current(record: Any, path: str | PackedRow) -> bool:
+    """Return whether a row was made from its source in its present state.
+
+    The source is not read: only digests in packs and stamps of files are compared. False if that proves nothing.
+    """
     if isinstance(path, PackedRow):
-        images = _opened(path.pack).images
+        images = _open_pack(path.pack).images
         digest, checksum = images.digests[path.row], images.checksums[path.row]
         return bool(record["checksum"] == checksum and (record["digest"] == digest).all())
     try:
@@ -244,8 +250,9 @@ def _is_of(record: Any, path: str | PackedRow) -> bool:
     return bool(now and record["stamp"] == now)
 
 
-def _copy(row: NDArray[np.uint8], source: PackedRow) -> _Recorded:
-    old = _opened(source.pack)
+def _copy_from_pack(row: NDArray[np.uint8], source: PackedRow) -> _Recorded:
+    """Copy a row of a pack that is a SOURCE. Return the values for its journal record."""
+    old = _open_pack(source.pack)
     if not old.copy_row(source.row, row):
         raise DecodeError(f"row {source.row} of {source.pack.path} is damaged: its checksum does not agree")
     digest = old.images.digests[source.row].tobytes()
@@ -253,7 +260,7 @@ def _copy(row: NDArray[np.uint8], source: PackedRow) -> _Recorded:
 
 
 def _check_unchanged(task: Task, copied: int) -> None:
-    """Refuse rows of a pack that was written to, or replaced, since it was found: they may be of other files."""
+    """Raise if a pack was changed or replaced since it was found: its rows may now belong to other files."""
     packs = {path.pack for path in task.paths if isinstance(path, PackedRow)}
     if copied and task.reuse is not None:
         packs.add(task.reuse)
@@ -274,7 +281,7 @@ def _has_changed(pack: PackFile) -> bool:
 
 
 class _OldPack:
-    """A pack that rows are copied from."""
+    """A pack to copy rows from, with an index of its rows by digest."""
 
     def __init__(self, images: PackedImages) -> None:
         self.images = images
@@ -284,7 +291,7 @@ class _OldPack:
         self._lossy = np.ascontiguousarray(images.loss_table["rows"])
 
     def copy(self, digest: bytes, row: NDArray[np.uint8]) -> int | None:
-        """Copy the row whose source file has this digest, and say which; None when there is none, or it is damaged."""
+        """Copy the row whose source file has this digest. Return its index; None if there is none or it is damaged."""
         key = np.uint64(int.from_bytes(digest[:8], "little"))
         at = int(self._keys.searchsorted(key))
         if at == len(self._keys) or self._keys[at] != key:
@@ -293,12 +300,12 @@ class _OldPack:
         return found if self.images.digests[found].tobytes() == digest and self.copy_row(found, row) else None
 
     def copy_row(self, index: int, row: NDArray[np.uint8]) -> bool:
-        """Copy a row; False when its pixels are not what their checksum says."""
+        """Copy a row. Return False if its pixels do not match their checksum."""
         row[...] = self.images.images[index]
         return xxhash.xxh3_64_intdigest(row.data) == int(self.images.checksums[index])
 
     def loss(self, index: int) -> Loss | None:
-        """What the picture of a row lost."""
+        """Return what was lost when the row was decoded; None if nothing was."""
         at = int(self._lossy.searchsorted(index))
         if at == len(self._lossy) or self._lossy[at] != index:
             return None
@@ -306,9 +313,9 @@ class _OldPack:
 
 
 @lru_cache(maxsize=4)
-def _opened(pack: PackFile) -> _OldPack:
-    """A pack, opened and indexed once by each worker: sorting a million digests takes longer than a task."""
-    from h5split.file.images import PackedImages  # which few tasks need
+def _open_pack(pack: PackFile) -> _OldPack:
+    """Open and index a pack, once in each worker: sorting a million digests takes longer than a task."""
+    from h5split.file.images import PackedImages  # here, because few tasks need it
 
     _check_same(pack)
     old = _OldPack(PackedImages(pack.path))

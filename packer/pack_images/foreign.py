@@ -1,4 +1,7 @@
-"""Files that people keep among images and that are not packed: what they are, and what to do with them."""
+"""Recognise files that are often kept among images but cannot be packed, and give advice on them.
+
+The texts here are reasons: each says what a file is and what the user can do with it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ _JPEG_XL = f"JPEG XL: {_CONVERT}"
 _RAW = "camera RAW: not packed; develop it to JPEG, PNG or TIFF first"
 _DRAWING = "not packed; render it to PNG first"
 _VIDEO = "a video: not packed; save its frames as JPEG or PNG first"
-_NUMBERS = "not packed; save each image as PNG or TIFF first"
+_ARRAYS = "not packed; save each image as PNG or TIFF first"
 _ARCHIVE = "an archive: not packed; unpack it first"
-_SAMPLES = f"OpenEXR or Radiance: {_CONVERT}"
+_HIGH_DYNAMIC_RANGE = f"OpenEXR or Radiance: {_CONVERT}"
 
-_EXTENSIONS = {
+_EXTENSIONS_BY_REASON = {
     _HEIC: "heic heics heif heifs hif",
     _JPEG_XL: "jxl",
     f"JPEG XR: {_CONVERT}": "hdp jxr wdp",
@@ -23,20 +26,22 @@ _EXTENSIONS = {
     f"PDF: {_DRAWING}": "pdf",
     f"a vector graphic: {_DRAWING}": "emf wmf cdr",
     f"a project of an image editor: {_CONVERT}": "afphoto clip kra ora psb xcf",
-    _SAMPLES: "exr hdr",
+    _HIGH_DYNAMIC_RANGE: "exr hdr",
     f"a microscope's or scanner's format: {_CONVERT}": "czi lif lsm mrxs nd2 ndpi oib oif scn svs vsi",
     _VIDEO: "3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv webm wmv",
-    f"DICOM: {_NUMBERS}": "dcm dicom",
-    f"NIfTI: {_NUMBERS}": "nii",
-    f"FITS: {_NUMBERS}": "fit fits fts",
-    f"arrays: {_NUMBERS}": "mat npy npz",
-    f"a table of records: {_NUMBERS}": "arrow lmdb parquet tfrecord tfrecords",
+    f"DICOM: {_ARRAYS}": "dcm dicom",
+    f"NIfTI: {_ARRAYS}": "nii",
+    f"FITS: {_ARRAYS}": "fit fits fts",
+    f"arrays: {_ARRAYS}": "mat npy npz",
+    f"a table of records: {_ARRAYS}": "arrow lmdb parquet tfrecord tfrecords",
     _ARCHIVE: "7z bz2 gz rar tar tgz xz zip zst",
 }
-_BY_EXTENSION = {extension: reason for reason, extensions in _EXTENSIONS.items() for extension in extensions.split()}
+_REASON_BY_EXTENSION = {
+    extension: reason for reason, extensions in _EXTENSIONS_BY_REASON.items() for extension in extensions.split()
+}
 
-_PAGE = "a web page, such as of a failed download: not packed; fetch the file again"
-_BY_CONTENT = (  # (where, the bytes there, what it is)
+_WEB_PAGE = "a web page, such as of a failed download: not packed; fetch the file again"
+_SIGNATURES = (  # (offset, bytes at this offset, reason)
     (0, b"\xff\x0a", _JPEG_XL),
     (0, b"\0\0\0\x0cJXL ", _JPEG_XL),
     (0, b"FUJIFILMCCD-RAW", _RAW),
@@ -46,11 +51,11 @@ _BY_CONTENT = (  # (where, the bytes there, what it is)
     (0, b"%PDF-", f"PDF: {_DRAWING}"),
     (0, b"%!PS", f"PostScript: {_DRAWING}"),
     (0, b"gimp xcf", f"a project of an image editor: {_CONVERT}"),
-    (0, b"v/1\x01", _SAMPLES),
-    (0, b"#?RADIANCE", _SAMPLES),
-    (128, b"DICM", f"DICOM: {_NUMBERS}"),
-    (0, b"SIMPLE  =", f"FITS: {_NUMBERS}"),
-    (0, b"\x93NUMPY", f"arrays: {_NUMBERS}"),
+    (0, b"v/1\x01", _HIGH_DYNAMIC_RANGE),
+    (0, b"#?RADIANCE", _HIGH_DYNAMIC_RANGE),
+    (128, b"DICM", f"DICOM: {_ARRAYS}"),
+    (0, b"SIMPLE  =", f"FITS: {_ARRAYS}"),
+    (0, b"\x93NUMPY", f"arrays: {_ARRAYS}"),
     (0, b"\x1a\x45\xdf\xa3", _VIDEO),
     (8, b"AVI ", _VIDEO),
     (0, b"PK\x03\x04", _ARCHIVE),
@@ -61,37 +66,37 @@ _BY_CONTENT = (  # (where, the bytes there, what it is)
     (0, b"version https://git-lfs", "a pointer of Git LFS: not packed; `git lfs pull` fetches the file itself"),
 )
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_LOOKED_AT = 1 << 10  # bytes
+_BYTES_CHECKED = 1 << 10  # from the beginning of a file
 
 
 def by_extension(name: str) -> str | None:
-    """What a file of this name is, and what to do with it; None where nothing is known of its extension."""
-    return _BY_EXTENSION.get(name.rpartition(".")[2].lower()) if "." in name else None
+    """Return the reason for a file by its extension; None if the extension is unknown."""
+    return _REASON_BY_EXTENSION.get(name.rpartition(".")[2].lower()) if "." in name else None
 
 
 def by_content(data: bytes) -> str | None:
-    """What a file is that begins so, and what to do with it; None where it is none of these."""
-    start = data[:_LOOKED_AT]
+    """Return the reason for a file by its first bytes; None if it is of no known kind."""
+    start = data[:_BYTES_CHECKED]
     if start[4:8] == b"ftyp":
         return _by_brand(start)
-    for at, mark, reason in _BY_CONTENT:
+    for at, mark, reason in _SIGNATURES:
         if start.startswith(mark, at):
             return reason
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html")):
-        return _PAGE
+        return _WEB_PAGE
     if text.startswith((b"<svg", b"<?xml", b"<!--")) and b"<svg" in text:
         return f"SVG: {_DRAWING}"
     return None
 
 
 def is_foreign(reason: str) -> bool:
-    """Whether a reason is one of these."""
-    return reason in _EXTENSIONS
+    """Return whether a reason is one of this module."""
+    return reason in _EXTENSIONS_BY_REASON
 
 
 def _by_brand(start: bytes) -> str | None:
-    """What is in a container that HEIC, AVIF and videos share: its brands are named at its beginning."""
+    """Return the reason for an ISO media container, used by HEIC, AVIF and videos. Its first box lists its brands."""
     length = int.from_bytes(start[:4])
     brands = [start[8:12], *(start[at : at + 4] for at in range(16, min(length, len(start)), 4))]
     if any(brand in (b"avif", b"avis") for brand in brands):

@@ -1,4 +1,4 @@
-"""A plan on its way to a file: reserve, fill, close gaps, seal, publish."""
+"""Make a plan, and carry it out: reserve the file, fill it, close gaps, seal it, publish it."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def settings_of(
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
     **pixels: Any,
 ) -> Settings:
-    """The options of `pack` as one value.
+    """Combine the options of `pack` into one value.
 
     Raises:
-        PackError: One of them makes no sense.
+        PackError: An option is invalid.
     """
     named = None if classes is None else read_classes(classes)
-    return Settings(Pixels(None if size is None else _sides(size), **pixels), labels, order, seed, named)
+    return Settings(Pixels(None if size is None else _width_and_height(size), **pixels), labels, order, seed, named)
 
 
-def _sides(size: object) -> tuple[int, int]:
-    """(width, height) of a size as it was given, also by numpy's integers."""
+def _width_and_height(size: object) -> tuple[int, int]:
+    """Return (width, height) of a size as the user gave it. numpy integers are accepted too."""
     try:
         width, height = map(index, size if isinstance(size, tuple | list) else (size, size))
     except (TypeError, ValueError):
@@ -70,27 +70,28 @@ def make_plan(
     reader: Reader | None = None,
     output: str | None = None,
 ) -> Plan:
-    """Scan, and decide what goes where.
+    """Scan the sources, check them, and plan the output.
 
     Raises:
-        PackError: There is nothing to pack, or it is not clear how.
+        PackError: There is nothing to pack, or the sources contradict each other or the settings.
         OSError: A folder cannot be read.
     """
     found = scan(sources, settings.labels, manifests=manifests, reader=reader, classes=settings.classes)
     found = without_known(found, output, settings.pixels)
-    if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):  # folders have each file once
+    # Folders alone need no check: the scan finds each file once.
+    if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):
         check_once(found)
     read_by_others = [os.fspath(source) for source in sources] if reader else []
     gone = missing(found, [*(manifest.path for manifest in manifests), *read_by_others])
     packs = sorted({path.pack.path for path in found.paths if isinstance(path, PackedRow)})
-    shapes = {_agreed(pack, settings.pixels) for pack in packs}
+    shapes = {_shape_of_pack(pack, settings.pixels) for pack in packs}
     if len(shapes) > 1:
         raise PackError(f"expected packs of one image shape, found {', '.join(map(str, shapes))} in {', '.join(packs)}")
     return plan(found, settings, shapes.pop() if shapes else _shape(found.paths, settings.pixels), gone)
 
 
-def _agreed(path: str, how: Pixels) -> Shape:
-    """The image shape of a pack whose rows are what decoding its sources with `how` would give."""
+def _shape_of_pack(path: str, how: Pixels) -> Shape:
+    """Return the image shape of a pack. Refuse a pack whose rows were made with other settings or versions."""
     from h5split.file.images import PackedImages
 
     pack = PackedImages(path)
@@ -114,10 +115,10 @@ def _disagreement(path: str, name: str, there: object, wanted: object) -> str:
 
 
 def _shape(paths: Sequence[str | PackedRow], how: Pixels) -> Shape:
-    """The (H, W, C) stored: as asked for, or else that of the first image that can be decoded."""
+    """Return the stored (H, W, C): the size the user gave, or else that of the first image that can be decoded."""
     if how.shape is not None:
         return how.shape
-    from pack_images.decode.row import shape_of  # loads Pillow, which this process does not need otherwise
+    from pack_images.decode.row import shape_of  # here, because it loads Pillow, which this process rarely needs
     from pack_images.fill import read
 
     first = ""
@@ -135,18 +136,27 @@ def _none_decoded(count: int, first: str) -> str:
 
 
 def _images_offset(stride: int) -> int:
-    return PAGE if stride >= PAGE else int(_sealing().images_offset(stride))  # checked where the file is sealed
+    # Large rows start on the second page. Knowing this here avoids loading `sealing` before workers start; sealing
+    # checks the offset.
+    return PAGE if stride >= PAGE else int(_sealing().images_offset(stride))
 
 
 def _sealing() -> Any:
-    """The module `h5split.file.sealing`, which takes 40 ms to load, h5py and all, and is wanted only in the end."""
-    with interrupts_held():  # which make an ImportError of a library in C that is half loaded
+    """Import `h5split.file.sealing` late: it takes 40 ms to load, with h5py, and is needed only at the end."""
+    with interrupts_held():  # an interrupt while a C library loads becomes an ImportError
         return importlib.import_module("h5split.file.sealing")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One output and what goes into it."""
+    """One output, and everything needed to make it.
+
+    Attributes:
+        output: Path of the output.
+        plan: The rows.
+        strict: Stop at the first image that cannot be decoded.
+        reuse: Copy unchanged rows from the pack that is at the output path.
+    """
 
     output: str
     plan: Plan
@@ -157,14 +167,15 @@ class Job:
         """Make the file.
 
         Args:
-            pool: Does the work.
+            pool: The workers.
             progress: As for `pack`.
-            started: When all this began, by `time.monotonic`.
+            started: Start of the whole call, by `time.monotonic`.
 
         Raises:
-            PackError: The output is something else, sizes differ, or nothing can be decoded; nothing is left behind.
-            UnfinishedError: The disk is full, another run is at this output, a pack among the sources has changed, rows
-                of the output would be lost, or, with `strict`, an image cannot be decoded. What is done is kept.
+            PackError: The file at the output is no pack, image sizes differ, or nothing can be decoded. Nothing is left
+                behind.
+            UnfinishedError: The disk is full, another run uses this output, a pack among the sources has changed, rows
+                of the output would be lost, or, with `strict`, an image cannot be decoded. Finished rows are kept.
         """
         old, versions = find_old(self.output), packed_by()
         partial = Partial(
@@ -177,11 +188,12 @@ class Job:
         )
         try:
             reused = old.file if self.reuse and old is not None and old.reusable(self.plan, versions) else None
+            # Workers on other machines flush their rows themselves.
             with contextlib.nullcontext() if pool.remote else partial.flushed_behind():
-                filled = self._fill(partial, pool, progress, reused)
+                filled = self._fill_rows(partial, pool, progress, reused)
             tables, again = self._finish(partial, pool.remote, old, sorted(filled.failures), versions)
         except UnfinishedError:
-            if not partial.records()["done"].any():
+            if not partial.records()["done"].any():  # nothing worth keeping
                 partial.discard()
             raise
         except PackError:
@@ -203,10 +215,10 @@ class Job:
         failures: Sequence[tuple[int, str]],
         versions: Mapping[str, str],
     ) -> tuple[Tables, list[str]]:
-        """Close gaps, seal and publish; the tables, and what a user should know of the rows."""
+        """Close gaps, seal and publish. Return the tables, and warnings about the rows."""
         partial.hold()
         if remote:
-            self._check_written(partial, failures)
+            self._check_remote_rows(partial, failures)
         rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)
         tables = self._tables(partial, rows, failures, versions)
         again: list[str] = []
@@ -218,29 +230,29 @@ class Job:
         partial.publish()
         return tables, again
 
-    def _fill(self, partial: Partial, pool: Pool, progress: Progress | None, reuse: PackFile | None) -> Filled:
-        """Have every row written; what became of them all."""
+    def _fill_rows(self, partial: Partial, pool: Pool, progress: Progress | None, reuse: PackFile | None) -> Filled:
+        """Have every row written. Return the results of all tasks as one."""
         done = kept = copied = 0
         failures: list[tuple[int, str]] = []
         tasks = self.plan.tasks(partial.place, reuse, remote=pool.remote)
-        with contextlib.closing(run(tasks, pool)) as results:
+        with contextlib.closing(run(tasks, pool)) as results:  # after an error, closing cancels pending tasks
             for filled in results:
-                _sealing()  # now, while workers are busy
+                _sealing()  # loads now, while the workers are busy
                 done, kept, copied = done + filled.rows, kept + filled.kept, copied + filled.copied
                 failures.extend(filled.failures)
                 if self.strict and failures:
                     raise UnfinishedError(
-                        f"{self._first(failures)}; what is done is kept: "
+                        f"{self._first_failure(failures)}; what is done is kept: "
                         "the same call without --strict leaves it out, reports it, and continues"
                     )
                 if progress is not None:
                     progress(done, len(self.plan), len(failures))
         if len(failures) == len(self.plan):
-            raise PackError(_none_decoded(len(failures), self._first(failures)))
+            raise PackError(_none_decoded(len(failures), self._first_failure(failures)))
         return Filled(done, kept, copied, tuple(failures))
 
-    def _check_written(self, partial: Partial, failures: Sequence[tuple[int, str]]) -> None:
-        """Compare what workers say they wrote with what there is."""
+    def _check_remote_rows(self, partial: Partial, failures: Sequence[tuple[int, str]]) -> None:
+        """Read the rows back, because workers on other machines may report rows that never reached this file system."""
         wrong = np.setdiff1d(partial.damaged(), [row for row, _ in failures])
         if len(wrong):
             raise UnfinishedError(
@@ -248,7 +260,7 @@ class Job:
                 f"{self.plan.sources.filenames[int(wrong[0])]}; the same call does them again, and keeps the others"
             )
 
-    def _first(self, failures: Sequence[tuple[int, str]]) -> str:
+    def _first_failure(self, failures: Sequence[tuple[int, str]]) -> str:
         row, reason = min(failures)
         return f"{self.plan.sources.filenames[row]}: {reason}"
 
@@ -267,7 +279,7 @@ class Job:
             settings=self.plan.settings.as_json(),
             packed_by=versions,
             skipped=sorted((self.plan.sources.filenames[row], reason) for row, reason in failures),
-            losses=_losses(records),
+            losses=_loss_table(records),
         )
         return tables
 
@@ -296,11 +308,11 @@ class Job:
         )
 
 
-def _losses(records: NDArray[np.void]) -> NDArray[np.void]:
-    """Which rows lost something, and what: LOSSES (L,).
+def _loss_table(records: NDArray[np.void]) -> NDArray[np.void]:
+    """List the rows whose pictures lost something: LOSSES (L,).
 
     Args:
-        records: What the journal says of each final row.
+        records: The journal record of each final row.
     """
     rows = np.flatnonzero(records["kinds"])
     table = np.empty(len(rows), LOSSES)

@@ -1,7 +1,10 @@
-"""The journal of a file in the making, which says what was written of each row; and how many processes write both.
+"""The journal, a file that records which rows of the partial file have been written.
 
-The journal begins with a mark and the identity of the plan. After a page of heading each row has a `RECORD` of 64
-bytes. A process that is given a range of rows writes its pixels, then its records, at offsets of its own.
+The journal begins with a mark and the identity of the plan. This heading takes a page. After it, each row has a
+`RECORD` of 64 bytes.
+
+Many processes write both files at the same time. Each has its own range of rows, so their writes do not overlap. It
+writes the records of its rows after the pixels, because a record claims that its pixels are there.
 """
 
 from __future__ import annotations
@@ -18,10 +21,10 @@ from h5split.file.losses import Loss
 RECORD = np.dtype(
     [
         ("checksum", "<u8"),  # XXH3-64 of the row's pixels
-        ("stamp", "<i8"),  # of the source file's status
-        ("digest", "u1", 32),  # SHA-256 of its bytes
+        ("stamp", "<i8"),  # `file_stamp` of the source; 0 for none
+        ("digest", "u1", 32),  # SHA-256 of the source file
         ("done", "u1"),  # 1 when the row is written
-        ("kinds", "u1"),  # what its picture lost, as `h5split.file.losses` has it: 0 for nothing
+        ("kinds", "u1"),  # kinds of loss, as in `h5split.file.losses`; 0 for none
         ("bits", "u1"),
         ("kept", "<u2"),
         ("levels", "<u4"),
@@ -29,18 +32,18 @@ RECORD = np.dtype(
     ]
 )
 HEADING = 4096  # bytes before the first record
-MARKS = b"pack-images journal "  # of any version
+MARKS = b"pack-images journal "  # common to all versions
 MARK = MARKS + b"2\n"
 sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system that has none
-_PACKED = struct.Struct("<Qq32s?BBHI7x")  # a RECORD
-# A write of megabytes makes Linux look for megabytes of contiguous memory: 17 us a row of 12 KB at 4 MB a call, 2 to 3
-# at 256 KB.
+_LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # errors of file systems without locks
+_RECORD_STRUCT = struct.Struct("<Qq32s?BBHI7x")  # the same layout as RECORD
+# Large writes are slow because Linux looks for contiguous memory of the same size. A row of 12 KB takes 17 us with
+# 4 MB per call, and 2 to 3 us with 256 KB.
 _WRITE_BYTES = 256 << 10
 
 
 def read_records(journal: int, first: int, count: int) -> bytearray:
-    """The bytes of `count` RECORDs from row `first` on."""
+    """Read `count` RECORDs, starting at row `first`."""
     records = bytearray(count * RECORD.itemsize)
     read_into(journal, records, HEADING + first * RECORD.itemsize)
     return records
@@ -49,13 +52,13 @@ def read_records(journal: int, first: int, count: int) -> bytearray:
 def pack_record(
     records: bytearray, index: int, checksum: int = 0, stamp: int = 0, digest: bytes = b"", loss: Loss | None = None
 ) -> None:
-    """Set the record of a row that is done, or, without a digest, of one that is not."""
+    """Set one record. A digest marks the row as done; without one, the row is marked as not done."""
     lost = (loss.kinds, loss.bits, loss.kept, loss.levels) if loss else (0, 0, 0, 0)
-    _PACKED.pack_into(records, index * _PACKED.size, checksum, stamp, digest, bool(digest), *lost)
+    _RECORD_STRUCT.pack_into(records, index * _RECORD_STRUCT.size, checksum, stamp, digest, bool(digest), *lost)
 
 
 def write_records(journal: int, first: int, records: bytearray) -> None:
-    """Write records from row `first` on."""
+    """Write records, starting at row `first`."""
     write_all(journal, records, HEADING + first * RECORD.itemsize)
 
 
@@ -68,14 +71,14 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview, offset: int
 
 
 def read_into(descriptor: int, out: bytearray | memoryview, offset: int) -> None:
-    """Fill `out` from `offset` on; a call may give less. What the file is too short for stays as it is."""
+    """Fill `out` with the bytes at `offset`. If the file ends early, the rest of `out` stays unchanged."""
     view = memoryview(out)
     while view and (count := os.preadv(descriptor, [view], offset)):
         view, offset = view[count:], offset + count
 
 
 def has_name(descriptor: int, path: str) -> bool:
-    """Whether a file that is open has this name, itself and not by a link."""
+    """Return whether `path` is the open file itself, and neither another file nor a symbolic link."""
     try:
         return descriptor >= 0 and os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -83,21 +86,21 @@ def has_name(descriptor: int, path: str) -> bool:
 
 
 def share(pixels: int) -> None:
-    """Lock the pixels together with all who write rows, until they are closed; whoever publishes them waits for it."""
+    """Take a shared lock on the partial file until it is closed. Publishing takes an exclusive lock, so it waits."""
     lock(pixels, fcntl.LOCK_SH)
 
 
 def lock(descriptor: int, how: int) -> None:
-    """Lock a file, where its file system has locks."""
+    """Lock a file. Do nothing if its file system has no locks."""
     try:
         fcntl.flock(descriptor, how)
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in _LOCKS_UNSUPPORTED:
             raise
 
 
 def is_of(journal: int, identity: str) -> bool:
-    """Whether a journal is that of the plan with this identity."""
+    """Return whether a journal belongs to the plan with this identity."""
     mark = marked(MARK, identity)
     found = bytearray(len(mark))
     read_into(journal, found, 0)
@@ -105,5 +108,5 @@ def is_of(journal: int, identity: str) -> bool:
 
 
 def marked(mark: bytes, identity: str) -> bytes:
-    """How a file begins that has this mark and is of the plan with this identity."""
+    """Return the first bytes of a file with this mark that belongs to the plan with this identity."""
     return mark + identity.encode() + b"\n"

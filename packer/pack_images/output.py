@@ -1,4 +1,4 @@
-"""What is at the output before a run: whether it may be replaced, which rows are kept, which would be lost."""
+"""Checks on the existing output and on the sources: may it be replaced, which rows are kept, which would be lost?"""
 
 from __future__ import annotations
 
@@ -27,40 +27,43 @@ if TYPE_CHECKING:
     from pack_images.plan import Plan
     from pack_images.settings import Pixels
 
-_Failures = Sequence[tuple[int, str]]  # row and reason, as `Filled` has them
+_Failures = Sequence[tuple[int, str]]  # (row, reason), as in `Filled`
 
 
 @dataclass(frozen=True)
 class Old:
-    """The pack that is at the output.
+    """The pack that exists at the output path before the run.
 
     Attributes:
-        file: As it was when it was found.
-        images: Its rows.
+        file: Path and stamp of the file when it was found.
+        images: The opened pack.
     """
 
     file: PackFile
     images: PackedImages
 
     def reusable(self, plan: Plan, packed_by: Mapping[str, str]) -> bool:
-        """Whether its rows are what this plan makes of the same files, with these versions."""
+        """Return whether its rows were made with the same settings and versions, so that they can be copied."""
         header = self.images.header
         now = json.loads(json.dumps(asdict(plan.settings.pixels)))
         same = header.images.shape[1:] == plan.shape and header.packed_by == packed_by
         return same and all(header.settings.get(name) == value for name, value in now.items())
 
     def check_kept(self, plan: Plan, tables: Tables, failures: _Failures) -> None:
-        """Refuse to lose half of its rows or more because their files are not there, or cannot be read.
+        """Refuse to lose half of the old rows or more because their files are missing or cannot be read.
+
+        This protects the pack from, for example, a disk that is not mounted.
 
         Args:
-            plan: Of the new pack.
-            tables: Of the new pack. A row stays if its picture (by SHA-256) or its file name is among them.
-            failures: The rows planned that the new pack does not have.
+            plan: Plan of the new pack.
+            tables: Tables of the new pack. An old row counts as kept if its SHA-256 or its file name is among them.
+            failures: Planned rows that the new pack lacks.
 
         Raises:
-            UnfinishedError: They would be lost.
+            UnfinishedError: Half of the rows or more would be lost.
         """
         gone = ~is_among(digest_keys(self.images.digests), digest_keys(tables.digests))
+        # A quick test first: the exact one below reads file names and looks for files.
         if 2 * np.count_nonzero(gone) < len(gone):
             return
         there = {*tables.filenames}
@@ -85,11 +88,11 @@ class Old:
             )
 
     def added_again(self, paths: Sequence[str | PackedRow], tables: Tables) -> Iterator[str]:
-        """A line on files that were added to its rows though it has them under other names, if there are any.
+        """Warn of added files that the old pack already has under other names: yield one line or none.
 
         Args:
-            paths: What each row of the new pack was made of.
-            tables: Of the new pack.
+            paths: The source of each row of the new pack.
+            tables: Tables of the new pack.
         """
         packs = {path.pack for path in paths if isinstance(path, PackedRow)}
         ours = {pack for pack in packs if _is_same_file(pack.path, self.file.path)}
@@ -105,11 +108,11 @@ class Old:
 
 
 def output_path(output: str | os.PathLike[str]) -> str:
-    """Where the output is to be, links of this user followed.
+    """Return the path to write to, after following symbolic links of this user.
 
     Raises:
-        PackError: No pack can be written there, or something is there that is no pack, and would be lost.
-        OSError: Its folder takes no files.
+        PackError: No pack can be written there, or a file there is no pack and would be lost.
+        OSError: The folder cannot be written to.
     """
     try:
         path = target(output)
@@ -120,7 +123,7 @@ def output_path(output: str | os.PathLike[str]) -> str:
             )
         check_replaceable(path, "a pack", _is_pack)
     except FileNotFoundError:
-        pass  # a folder that is not there: said where files are made in it
+        pass  # the folder does not exist: reported when the files are created
     except ValueError as error:
         raise PackError(str(error)) from error
     return path
@@ -133,44 +136,44 @@ def _is_pack(file: BinaryIO) -> bool:
 
 
 def find_old(path: str) -> Old | None:
-    """The pack at an output that `output_path` has checked; None where there is nothing, or an empty file.
+    """Open the pack at a path that `output_path` has checked. Return None if there is no file or an empty one.
 
     Raises:
-        FormatError: Something else has come there meanwhile.
+        FormatError: The file has been replaced by something else since that check.
     """
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         return None
     from h5split.file.images import PackedImages
 
-    file = pack_file(path)  # first: what another run publishes now is then another one
+    file = pack_file(path)  # before opening, so that a pack published now has another stamp
     return Old(file, PackedImages(path))
 
 
 def without_known(found: Sources, output: str | None, how: Pixels) -> Sources:
-    """The sources without what the output holds already, where it is one of them.
+    """If the output is also a SOURCE, drop the files that it already holds, so that their rows are kept.
 
-    A row whose file is missing or unreadable now is kept, and the file passed over.
+    A row is kept even if its file is now missing or unreadable; the file is passed over.
 
     Args:
         found: All sources.
-        output: The output.
-        how: What a picture may cost.
+        output: Path of the output.
+        how: Gives the limit on pixels, which bounds the size of a file.
 
     Raises:
-        PackError: A file has the name of one of its rows, and other bytes or another label.
+        PackError: A file has the name of a row in the output, but other bytes or another label.
     """
     packs = {path.pack for path in found.paths if isinstance(path, PackedRow)}
     ours = {pack for pack in packs if output is not None and _is_same_file(pack.path, output)}
     if not ours:
         return found
-    keys = _whole_paths(found.filenames)
+    keys = _absolute_paths(found.filenames)
     rows = {key: at for at, (key, path) in enumerate(zip(keys, found.paths, strict=True)) if _pack_of(path) in ours}
     again = [at for at, key in enumerate(keys) if key in rows and _pack_of(found.paths[at]) not in ours]
     digests = _Digests(packs, how)
     with ThreadPoolExecutor(cores()) as executor:
         pairs = [(found.paths[at], found.paths[rows[keys[at]]]) for at in again]
         for at, is_same in zip(again, executor.map(digests.agree, pairs), strict=True):
-            _check_known(found, at, rows[keys[at]], is_same)
+            _check_same_image(found, at, rows[keys[at]], is_same)
     found.passed_over.extend((found.filenames[at], f"its row is in {output} already") for at in again)
     kept = sum(_pack_of(path) in ours for path in found.paths)
     found.notes.append(
@@ -180,7 +183,7 @@ def without_known(found: Sources, output: str | None, how: Pixels) -> Sources:
 
 
 class _Digests:
-    """The SHA-256 of files, and of those that rows of packs were made of."""
+    """SHA-256 digests of files, and of the source files of rows in packs."""
 
     def __init__(self, packs: Iterable[PackFile], how: Pixels) -> None:
         from h5split.file.images import PackedImages
@@ -189,14 +192,14 @@ class _Digests:
         self._of_rows = {pack: PackedImages(pack.path).digests for pack in packs}
 
     def agree(self, pair: tuple[str | PackedRow, PackedRow]) -> bool:
-        """Whether a source has the bytes that a row was made of; a file that cannot be read has no others."""
+        """Tell whether a source has the bytes that a row was made from; True if it cannot be read, to keep the row."""
         try:
             return self._of(pair[0]) == self._of(pair[1])
         except DecodeError:
             return True
 
     def _of(self, path: str | PackedRow) -> bytes:
-        from pack_images.fill import read  # loads decoders, which this process does not need otherwise
+        from pack_images.fill import read  # here, because it loads the decoders, which this process rarely needs
 
         if isinstance(path, PackedRow):
             digest: bytes = self._of_rows[path.pack][path.row].tobytes()
@@ -204,9 +207,9 @@ class _Digests:
         return hashlib.sha256(read(path, self._how)[0]).digest()
 
 
-def _check_known(found: Sources, at: int, row: int, is_same: bool) -> None:
-    """Refuse a file that is not what a row of the output was made of."""
-    there, here = _place(found, row), _place(found, at)
+def _check_same_image(found: Sources, at: int, row: int, is_same: bool) -> None:
+    """Raise if a file and the row of the same name differ in bytes or label."""
+    there, here = _describe(found, row), _describe(found, at)
     if found.labels[at] != found.labels[row]:
         what = f"the label {found.labels[row]!r} of {there}, found {found.labels[at]!r} for {here}"
     elif not is_same:
@@ -219,10 +222,12 @@ def _check_known(found: Sources, at: int, row: int, is_same: bool) -> None:
 
 
 def check_decoders(path: str, packed_by: Mapping[str, str]) -> None:
-    """Refuse rows of a pack that other versions decoded: they would pass for what today's make of the same files.
+    """Refuse a pack as a SOURCE if other versions decoded its rows.
+
+    The output names only the current versions, so it would claim that they had decoded these rows.
 
     Raises:
-        PackError: They did.
+        PackError: The versions differ.
     """
     now = versions.packed_by()
     others = [f"{name} {packed_by.get(name)}" for name, version in now.items() if packed_by.get(name) != version]
@@ -235,35 +240,42 @@ def check_decoders(path: str, packed_by: Mapping[str, str]) -> None:
 
 
 def check_once(found: Sources) -> None:
-    """Refuse a file that is given twice, and a file name that a pack and another SOURCE have: two rows for one image.
+    """Refuse two rows for one image: a file given twice, or a file name that a pack and another SOURCE both have.
 
-    (A table may give one name to several files, and a pack made of it has them.)
+    Equal file names within one pack are allowed, because a table may give several files the same name.
 
     Raises:
-        PackError: There is one; both places are named.
+        PackError: An image would have two rows. The message names both places.
     """
     every = range(len(found))
     files = [at for at in every if isinstance(found.paths[at], str)]
-    _check_apart(found, every, _whole_paths(found.filenames), [_pack_of(path) for path in found.paths])
-    _check_apart(found, files, _whole_paths([str(found.paths[at]) for at in files]), files)
+    _check_distinct(found, every, _absolute_paths(found.filenames), [_pack_of(path) for path in found.paths])
+    _check_distinct(found, files, _absolute_paths([str(found.paths[at]) for at in files]), files)
 
 
-def _check_apart(found: Sources, rows: Sequence[int], keys: Sequence[str], origins: Sequence[object]) -> None:
-    """Refuse rows of one key that have different origins."""
+def _check_distinct(found: Sources, rows: Sequence[int], keys: Sequence[str], origins: Sequence[object]) -> None:
+    """Raise if two rows have the same key but different origins.
+
+    Args:
+        found: All sources.
+        rows: Index of each row in `found`.
+        keys: What must be unique among origins: an absolute path for each row.
+        origins: Where each row comes from; equal for rows that may share a key.
+    """
     if len(set(keys)) == len(keys):
         return
     first: dict[str, int] = {}
     for at, key in enumerate(keys):
         before = first.setdefault(key, at)
         if origins[before] != origins[at]:
-            places = " and ".join(_place(found, rows[one]) for one in (before, at))
+            places = " and ".join(_describe(found, rows[one]) for one in (before, at))
             path = found.paths[rows[at]]
             name = path if isinstance(path, str) else found.filenames[rows[at]]
             raise PackError(f"{name} is given twice, so its row would be counted twice: {places}; leave one out")
 
 
-def _whole_paths(names: Sequence[str]) -> list[str]:
-    """`os.path.abspath` of each name, ten times as fast for those that are plain."""
+def _absolute_paths(names: Sequence[str]) -> list[str]:
+    """Return `os.path.abspath` of each name, ten times as fast for names that need no normalisation."""
     here = os.getcwd()
     return [
         os.path.abspath(name) if "//" in name or "/." in name or name.startswith((".", "/")) else f"{here}/{name}"
@@ -276,14 +288,14 @@ def _pack_of(path: str | PackedRow) -> PackFile | None:
 
 
 def missing(found: Sources, tables: Collection[str]) -> list[str]:
-    """The files of tables that are not there.
+    """Return the files that tables name but that do not exist.
 
     Args:
         found: All sources.
-        tables: Those that name files without looking for them.
+        tables: The SOURCES that name files without looking for them, such as manifests.
 
     Raises:
-        PackError: They are half of the files of a table, or more.
+        PackError: Half of the files of a table or more are missing.
     """
     gone = []
     for table in tables:
@@ -303,7 +315,7 @@ def missing(found: Sources, tables: Collection[str]) -> list[str]:
 
 
 def _hint(path: str) -> str:
-    """What is wrong with a table that names this file, which is not there."""
+    """Guess why a table names a file that does not exist, and return advice."""
     folder, name = os.path.split(path)
     names: list[str] = []
     with contextlib.suppress(OSError):
@@ -314,8 +326,8 @@ def _hint(path: str) -> str:
     return f"{os.path.join(folder, there)} is there: write the paths of the manifest with their extension"
 
 
-def _place(found: Sources, at: int) -> str:
-    """Where an image is, for people."""
+def _describe(found: Sources, at: int) -> str:
+    """Describe the location of an image in a message."""
     path = found.paths[at]
     if isinstance(path, PackedRow):
         return f"row {path.row} of {path.pack.path}"

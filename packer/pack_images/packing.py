@@ -1,6 +1,6 @@
-"""pack() and preview(): the front door.
+"""The functions pack() and preview(), the public interface.
 
-It loads little, so that worker processes are on their way before this process loads the rest and scans.
+This module imports little, so that worker processes start before this process loads the rest and scans.
 """
 
 from __future__ import annotations
@@ -51,44 +51,46 @@ def pack(
 ) -> Summary:
     """Decode the images of folders once, into one file.
 
-    The file appears under its name when it is whole; until then an existing one stays as it is. The same sources and
-    settings give the same bytes, whoever does the work.
+    The file appears under its name when it is complete. Until then an existing file stays as it is. The same sources
+    and settings give the same bytes, with any number and kind of workers.
 
     Args:
-        sources: Folders, and packs whose rows are copied, or one of them; `scan.scan` says how images are found and
-            labelled.
+        sources: One or more folders of images, or packs whose rows are copied. `scan.scan` documents how images are
+            found and labelled.
         output: The file to make.
-        size: Stored (width, height), or one number for both. None: every image has the same size already.
-        fit: How another aspect ratio is fitted: `stretch`, `crop` (centred) or `pad` (with black).
+        size: Stored (width, height), or one number for both. None: all images have the same size already.
+        fit: How to fit a picture with another aspect ratio: `stretch`, `crop` (centred) or `pad` (with black).
         interpolation: One of Pillow's filters, antialiased.
         color: `rgb`, `grayscale` or `rgba`: 3, 1 or 4 channels.
         labels: Where class names come from: `auto`, `subfolder`, `parent` or `root`.
         order: `stratified`: shuffled so that every range of rows has each class in its share. `sorted`: as scanned.
-        seed: Of the stratified order.
-        classes: These classes, in the order of their numbers: names, or `--classes` of the command: a file of them, a
-            pack, or names between commas. Images of other classes are passed over and counted; a class without images
-            stays one. None: the classes that there are, sorted.
+        seed: Seed of the stratified order.
+        classes: The classes to pack, in the order of their numbers: a sequence of names, or one string as for
+            `--classes` (a file of names, a pack, or names separated by commas). Images of other classes are passed over
+            and counted. A class without images keeps its number. None: all classes found, sorted.
         exact: Never decode large JPEGs at a reduced size.
-        max_pixels: Pictures of more pixels are left out.
-        strict: An image that cannot be decoded is an error.
-        manifest: Tables of files, beside or instead of sources.
-        reader: Reads each folder in place of the rules for labels: `reader(path)` gives the names of files, the class
-            number of each, the names of the classes and the number of each of those. Classes are merged by name.
-        reuse: Copy rows out of an output that is there already, where a source file's SHA-256 and all that decides
-            pixels are the same.
-        workers: Worker processes; one for each core when None.
-        executor: Does the work in place of worker processes; on other machines, they share the file system.
+        max_pixels: Pictures with more pixels are left out.
+        strict: Treat an image that cannot be decoded as an error, instead of leaving it out.
+        manifest: Tables of files, in addition to sources or instead of them.
+        reader: A function that reads each folder, in place of the rules for labels. `reader(path)` returns four lists:
+            the names of files, the class number of each file, the names of the classes and the number of each class.
+            Classes of several folders are merged by name.
+        reuse: Copy rows from an existing output if the SHA-256 of the source file and all settings and versions that
+            affect pixels are the same.
+        workers: Number of worker processes. None: one per core.
+        executor: An executor to use in place of worker processes. If it runs on other machines, they must share the
+            file system.
         progress: Called with (rows done, rows in all, rows left out).
 
     Raises:
-        PackError: What is asked for cannot be done; the message is one line that says why and what to do.
-        UnfinishedError: It cannot be done now, as on a full disk; the same call continues.
+        PackError: The arguments or sources cannot be packed. The message is one line that says why and what to do.
+        UnfinishedError: Packing cannot go on for now, for example because the disk is full. The same call continues.
         OSError: A folder cannot be read.
     """
     started = time.monotonic()
     with _one_root(), open_pool(workers, executor) as pool:
         check_names()
-        with interrupts_held():  # which make an ImportError of a library in C that is half loaded
+        with interrupts_held():  # an interrupt while a C library loads becomes an ImportError
             from pack_images.job import Job, make_plan, settings_of
             from pack_images.output import output_path
 
@@ -105,7 +107,7 @@ def pack(
             classes=classes,
         )
         path = output_path(output)
-        plan = make_plan(_paths(sources), settings, manifests=_listed(manifest), reader=reader, output=path)
+        plan = make_plan(_paths(sources), settings, manifests=_as_list(manifest), reader=reader, output=path)
         return Job(path, plan, strict, reuse).run(pool, progress, started)
 
 
@@ -122,9 +124,9 @@ def preview(
     reader: Reader | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> Plan:
-    """The plan that `pack` would follow with these arguments; nothing is written.
+    """Return the plan that `pack` would follow with these arguments. Nothing is written.
 
-    Without `output`, nothing is said of what is there already.
+    The arguments are those of `pack`. Without `output`, an existing output is not considered.
 
     Raises:
         PackError: As `pack` does.
@@ -137,7 +139,7 @@ def preview(
 
         settings = settings_of(size, color=color, labels=labels, order=order, seed=seed, classes=classes)
         path = None if output is None else output_path(output)
-        return make_plan(_paths(sources), settings, manifests=_listed(manifest), reader=reader, output=path)
+        return make_plan(_paths(sources), settings, manifests=_as_list(manifest), reader=reader, output=path)
 
 
 @contextlib.contextmanager
@@ -153,5 +155,5 @@ def _paths(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -
     return [sources] if isinstance(sources, str | os.PathLike) else sources
 
 
-def _listed(manifest: Manifest | Sequence[Manifest]) -> Sequence[Manifest]:
+def _as_list(manifest: Manifest | Sequence[Manifest]) -> Sequence[Manifest]:
     return manifest if isinstance(manifest, Sequence) else [manifest]

@@ -1,12 +1,14 @@
-"""The file in the making: pixels and a journal beside the output, until both are whole.
+"""The unfinished output: two files beside the output that hold pixels and a journal until the pack is complete.
 
-``OUT.partial`` is the output itself before HDF5 is laid around its pixels (`h5split.file.format`). ``OUT.journal`` says
-which plan it follows and, for each row, what was written (`journal`). So processes share nothing but the two files, and
-a run that ends early is continued by one that verifies what the journal claims.
+``OUT.partial`` becomes the output: it holds the pixels, and HDF5 metadata is written around them at the end
+(`h5split.file.format`). ``OUT.journal`` names the plan and records what was written of each row (`journal`). The
+processes of a run share nothing but these two files. If a run ends early, the next one verifies what the journal
+claims and continues.
 
-Both begin with a mark. Where the pixels' mark is, HDF5's own will be: it is written last of all, so the file is marked
-or a whole pack at any time. A file at one of these paths that is neither is somebody else's: it is left alone, and the
-run refused. The journal is locked while a run uses it, so a second run at the same output is refused too.
+Both files begin with a mark. HDF5's own signature finally overwrites the mark of the pixels, in the last write of all.
+So at any time the file either has the mark or is a complete pack. A file at one of the two paths that is neither
+belongs to another program: it is left alone, and the run is refused. A run locks the journal while it uses it, so a
+second run with the same output is refused too.
 """
 
 from __future__ import annotations
@@ -44,34 +46,34 @@ from pack_images.journal import (
 )
 from pack_images.plan import Place
 
-_PIXELS = b"pack-images partial 1\n"
-_LONGEST_IDENTITY = 256
-_WHOLE = "whole"
-_FLUSH_SECONDS = 0.05
-_HOLD_SECONDS = 60
+_PIXELS_MARK = b"pack-images partial 1\n"
+_MAX_IDENTITY_BYTES = 256
+_SEALED = "whole"
+_FLUSH_SECONDS = 0.05  # pause between two flushes
+_HOLD_SECONDS = 60  # how long to wait for workers that still write
 _CHECK_BYTES = 4 << 20
 _COPY_BYTES = 64 << 20
 
 
 class Partial:
-    """An output in the making, locked for this process.
+    """The two files of an unfinished output, locked by this process.
 
     Args:
-        output: The path it will have.
-        identity: Of the plan; a journal of another one is started afresh.
-        rows: How many.
-        offset: Of row 0.
-        stride: Bytes of a row.
-        extra: Bytes to reserve behind the pixels.
+        output: Path of the output.
+        identity: Identity of the plan. Files of another plan are discarded.
+        rows: Number of rows.
+        offset: Byte offset of row 0.
+        stride: Bytes per row.
+        extra: Bytes to reserve after the pixels.
 
     Attributes:
-        place: For workers.
+        place: The location of the rows, for workers.
         continues: Whether an earlier run of the same plan left rows here.
-        restarts: Whether an earlier run of another plan left rows here, which are given up.
+        restarts: Whether an earlier run of another plan left rows here. They are discarded.
 
     Raises:
-        UnfinishedError: Another run is at this output, or the disk has too little room.
-        PackError: Somebody else's file is where one of the two is to be.
+        UnfinishedError: Another run uses this output, or the disk has too little room.
+        PackError: A file of another program has the name of one of the two files.
         OSError: The folder cannot be written to.
     """
 
@@ -80,32 +82,32 @@ class Partial:
         self._rows = rows
         self.place = Place(f"{output}.partial", f"{output}.journal", identity, offset, stride)
         self._pixels = -1
-        self._journal = _locked(self.place.journal, output)
+        self._journal = _open_journal(self.place.journal, output)
         try:
             is_new = os.fstat(self._journal).st_size == 0
-            left = _identity_left(self.place.pixels, is_new)
-            self.continues = left in (identity, _WHOLE) and is_of(self._journal, identity)
+            left = _identity_of_leftover(self.place.pixels, is_new)
+            self.continues = left in (identity, _SEALED) and is_of(self._journal, identity)
             self.restarts = left is not None and not is_new and not self.continues
             if not self.continues:
-                self._begin_anew()
+                self._start_new_files()
             self._open_pixels()
-            self._lay_out(offset + rows * stride + extra)
+            self._reserve(offset + rows * stride + extra)
         except BaseException:
-            self._close_unused()
+            self._close_after_error()
             raise
 
     @property
     def descriptor(self) -> int:
-        """Of the partial file, open for reading and writing."""
+        """Descriptor of the partial file, open for reading and writing."""
         return self._pixels
 
     def records(self) -> NDArray[np.void]:
-        """What the journal says of every row: RECORD (N,)."""
+        """Read the journal records of all rows: RECORD (N,)."""
         return np.frombuffer(read_records(self._journal, 0, self._rows), RECORD)
 
     @contextlib.contextmanager
     def flushed_behind(self) -> Iterator[None]:
-        """Have pixels written to disk while more are made, so that little is left to wait for in the end.
+        """Flush pixels to disk in the background until the block ends, so that the final flush is short.
 
         Raises:
             OSError: Writing failed. The kernel reports a write error only once, so it must be raised again.
@@ -137,10 +139,10 @@ class Partial:
             raise errors[0]
 
     def hold(self) -> None:
-        """Lock the pixels for this process alone, to move, seal and publish them.
+        """Take an exclusive lock on the partial file, before its rows are moved, sealed and published.
 
         Raises:
-            UnfinishedError: A worker that was left behind still writes rows, or is stopped in the midst of it.
+            UnfinishedError: Some worker still writes rows, or was stopped while it wrote.
         """
         deadline = time.monotonic() + _HOLD_SECONDS
         while True:
@@ -155,8 +157,13 @@ class Partial:
             time.sleep(0.02)
 
     def move(self, rows: Rows) -> None:
-        """Have row *i* hold what row `rows[i]` held: int64 (M,), where `rows[i] >= i`, or row `i` is given up."""
+        """Copy row `rows[i]` to row `i` for every `i`, in ascending order.
+
+        Args:
+            rows: int64 (M,). Either `rows[i] >= i`, or the old content of row `i` is not needed.
+        """
         place = self.place
+        # In ascending order, no row is overwritten before it has been copied.
         for row in np.flatnonzero(rows != np.arange(len(rows))).tolist():
             source, target = (place.offset + at * place.stride for at in (int(rows[row]), row))
             for start in range(0, place.stride, _COPY_BYTES):
@@ -165,9 +172,9 @@ class Partial:
                 write_all(self._pixels, data, target + start)
 
     def damaged(self) -> Rows:
-        """Rows whose pixels, read back, are not what the journal says, or that it does not have: int64, ascending.
+        """Read all pixels back. Return the rows that are not done or do not match their checksum: int64, ascending.
 
-        Both are opened again by path, because that is when a network file system looks for what others wrote.
+        Both files are opened again by path: a network file system looks for the writes of other machines on opening.
         """
         place = self.place
         records = np.empty(self._rows, RECORD)
@@ -185,15 +192,15 @@ class Partial:
         return np.flatnonzero(wrong)
 
     def publish(self) -> None:
-        """Give the finished file its name, whole, and remove the journal.
+        """Rename the finished file to the output, and remove the journal.
 
         Raises:
-            UnfinishedError: It cannot be read, or somebody else's file has come to one of its names meanwhile.
-            OSError: It cannot be written to disk.
+            UnfinishedError: The file is no readable pack, or another program has put a file at one of the paths.
+            OSError: The file cannot be written to disk.
         """
-        from h5split.file.format import header_of, is_pack  # loaded by now, with what seals the file
+        from h5split.file.format import header_of, is_pack  # loaded by now, by the module that seals the file
 
-        os.fsync(self._pixels)
+        os.fsync(self._pixels)  # before the rename: after a power cut, the new name must not show an incomplete file
         try:
             header_of(self._pixels, self.place.pixels)
             check_replaceable(self._output, "a pack", is_pack)
@@ -210,36 +217,38 @@ class Partial:
         self.close()
 
     def discard(self) -> None:
-        """Remove what was made."""
+        """Remove both files."""
         for path, descriptor in ((self.place.pixels, self._pixels), (self.place.journal, self._journal)):
             if has_name(descriptor, path):
                 os.unlink(path)
         self.close()
 
     def close(self) -> None:
-        """Let go of the files; another run may continue them."""
-        with interrupts_held():  # or they are closed twice
+        """Close and unlock both files. Another run may continue them."""
+        with interrupts_held():  # an interrupt in between would let them be closed twice
             for descriptor in (self._pixels, self._journal):
                 if descriptor >= 0:
                     with contextlib.suppress(OSError):
-                        fcntl.flock(
-                            descriptor, fcntl.LOCK_UN
-                        )  # processes that were forked hold it too, and may live on
+                        # Closing would not unlock: forked processes share the lock and may live on.
+                        fcntl.flock(descriptor, fcntl.LOCK_UN)
                     os.close(descriptor)
             self._pixels = self._journal = -1
 
-    def _begin_anew(self) -> None:
-        """New files, not emptied ones: whoever still writes to the old ones writes to nothing."""
+    def _start_new_files(self) -> None:
+        """Replace both files by new ones.
+
+        The old files are unlinked, not emptied: a worker of an earlier run may still write to them.
+        """
         while os.path.lexists(self.place.pixels) or os.fstat(self._journal).st_size:
             is_new = os.fstat(self._journal).st_size == 0
-            for path, proves in ((self.place.pixels, _proof_of(is_new)), (self.place.journal, _is_journal)):
+            for path, proves in ((self.place.pixels, _pixels_check(is_new)), (self.place.journal, _is_journal)):
                 _check_ours(path, proves)
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
             with interrupts_held():
                 os.close(self._journal)
                 self._journal = -1
-            self._journal = _locked(self.place.journal, self._output)  # another run may come between
+            self._journal = _open_journal(self.place.journal, self._output)  # another run may take it first
 
     def _open_pixels(self) -> None:
         new = 0 if self.continues else os.O_CREAT | os.O_EXCL
@@ -249,16 +258,16 @@ class Partial:
             found = "expected nothing there, found a file that another program has just made"
             raise PackError(f"{self.place.pixels}: {found}; remove it, or give another --output") from None
 
-    def _lay_out(self, size: int) -> None:
-        """Mark both files, and take the disk space now, so that a full disk is noticed before anything is decoded."""
+    def _reserve(self, size: int) -> None:
+        """Mark both files and reserve their disk space, so that a full disk is noticed before anything is decoded."""
         identity = self.place.identity
         try:
             for descriptor, mark, total in (
                 (self._journal, MARK, HEADING + self._rows * RECORD.itemsize),
-                (self._pixels, _PIXELS, size),
+                (self._pixels, _PIXELS_MARK, size),
             ):
                 write_all(descriptor, marked(mark, identity), 0)
-                sync_data(descriptor)  # or the file is, after a power cut, nobody's
+                sync_data(descriptor)  # without its mark, a file could not be recognised after a power cut
                 os.ftruncate(descriptor, max(total, os.fstat(descriptor).st_size))
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(descriptor, 0, total)
@@ -274,37 +283,44 @@ class Partial:
                 "make room, or give another --output"
             ) from error
 
-    def _close_unused(self) -> None:
-        """Let go of the files, without a journal that says nothing."""
+    def _close_after_error(self) -> None:
+        """Close the files after an error, and remove the journal if it is still empty."""
         with contextlib.suppress(OSError):
             if os.fstat(self._journal).st_size == 0 and has_name(self._journal, self.place.journal):
                 os.unlink(self.place.journal)
         self.close()
 
 
-def _identity_left(path: str, is_new: bool) -> str | None:
-    """The identity of the plan that pixels left here are of: `_WHOLE` of a file that was sealed; None of no file.
+def _identity_of_leftover(path: str, is_new: bool) -> str | None:
+    """Return the plan identity in a partial file that an earlier run left.
 
     Args:
-        path: Of the pixels.
-        is_new: Whether there was no journal beside them.
+        path: Path of the partial file.
+        is_new: Whether the journal is new, so that an earlier run left none.
+
+    Returns:
+        The identity; `_SEALED` if the file was sealed but not published; None if there is no file.
     """
-    _check_ours(path, _proof_of(is_new))
+    _check_ours(path, _pixels_check(is_new))
     try:
         with open(path, "rb", buffering=0) as file:
-            head = file.read(len(_PIXELS) + _LONGEST_IDENTITY)
+            head = file.read(len(_PIXELS_MARK) + _MAX_IDENTITY_BYTES)
     except FileNotFoundError:
         return None
-    if head and not head.startswith(_PIXELS):
-        return _WHOLE
-    return head[len(_PIXELS) :].partition(b"\n")[0].decode("ascii", "replace")
+    if head and not head.startswith(_PIXELS_MARK):
+        return _SEALED
+    return head[len(_PIXELS_MARK) :].partition(b"\n")[0].decode("ascii", "replace")
 
 
 def _check_ours(path: str, proves: Callable[[BinaryIO], bool]) -> None:
-    """Check that there is nothing at a path of ours, or what an earlier run left.
+    """Check that a path is free or holds a file that an earlier run left.
+
+    Args:
+        path: Path of the pixels or the journal.
+        proves: Returns whether an open file is from an earlier run.
 
     Raises:
-        PackError: It is somebody else's.
+        PackError: The file belongs to another program.
     """
     try:
         check_replaceable(path, "what an interrupted run of pack-images left", proves)
@@ -312,13 +328,13 @@ def _check_ours(path: str, proves: Callable[[BinaryIO], bool]) -> None:
         raise PackError(str(error)) from error
 
 
-def _proof_of(is_new: bool) -> Callable[[BinaryIO], bool]:
-    """What proves that pixels are ours: their mark, or, beside a journal, that they were sealed."""
+def _pixels_check(is_new: bool) -> Callable[[BinaryIO], bool]:
+    """Return a function that recognises our partial file: one with our mark, or a sealed pack beside a journal."""
 
     def is_partial(file: BinaryIO) -> bool:
         from h5split.file.format import is_pack  # takes 10 ms to load, while workers wait
 
-        return file.read(len(_PIXELS)) == _PIXELS or (not is_new and is_pack(file))
+        return file.read(len(_PIXELS_MARK)) == _PIXELS_MARK or (not is_new and is_pack(file))
 
     return is_partial
 
@@ -327,12 +343,14 @@ def _is_journal(file: BinaryIO) -> bool:
     return file.read(len(MARKS)) == MARKS
 
 
-def _locked(path: str, output: str) -> int:
-    """A locked descriptor of the journal at `path`, and not of one that was removed meanwhile.
+def _open_journal(path: str, output: str) -> int:
+    """Open or create the journal at `path`, and lock it.
+
+    Another run may remove the file before the lock is taken. Then try again.
 
     Raises:
-        UnfinishedError: Another run has it, or there is no folder for it.
-        PackError: It is somebody else's file.
+        UnfinishedError: Another run has locked it, or its folder does not exist or takes no files.
+        PackError: The file belongs to another program.
     """
     while True:
         try:

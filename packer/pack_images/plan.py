@@ -1,4 +1,4 @@
-"""Sources and settings -> what will be written where. Pure: nothing is read, nothing written."""
+"""Plan the output: which image goes into which row, and which tasks fill the rows. Nothing is read or written here."""
 
 from __future__ import annotations
 
@@ -18,33 +18,36 @@ from pack_images.errors import PackError
 from pack_images.find.sources import PackedRow, PackFile, Sources
 from pack_images.settings import Order, Pixels, Settings, Shape
 
-_TASK_BYTES = 4 << 20  # of pixels: a fraction of a second's work, so that workers end together
-_LEAST_TASKS = 64
-_REMOTE_TASK_BYTES = 16 << 20  # a scheduler takes 4 ms for a task
-_LEAST_REMOTE_TASKS = 32
+# Pixels per task. Small tasks, a fraction of a second of work each, let all workers finish at about the same time.
+_TASK_BYTES = 4 << 20
+_MIN_TASKS = 64  # a small data set is divided too, so that every worker gets a share
+_REMOTE_TASK_BYTES = 16 << 20  # larger, because a scheduler spends 4 ms on each task
+_MIN_REMOTE_TASKS = 32
 PAGE = 4096
-_ROW_TABLE_BYTES = 4 + 8 + 32 + 16  # a row's label, checksum, digest, and what its picture lost
-_TOGETHER = 10_000  # texts that are looked at at once
-_MOST_COLUMNS = 10_000  # with _MOST_COLUMN_BYTES what h5split.file.hdf5 reads: 14 of 16 MB of metadata
-_MOST_COLUMN_BYTES = 1 << 20
-_LONGEST = (1 << 31) - 1  # bytes of a row and of a text, as numpy's items have no more
-_MUCH_TEXT = 16_000_000  # bytes that a column may take without a word
-_TIMES = 4  # as many as its texts have
-_NAMED = 10  # of a list that may be long
-_SHOWN = 40  # characters of a text
-_HEADING_BYTES = 1 << 16  # for names of classes, settings and HDF5's own
+_ROW_TABLE_BYTES = 4 + 8 + 32 + 16  # per row: label, checksum, digest, loss
+_CHUNK = 10_000  # texts joined and checked at once: one call for many is faster, and memory stays bounded
+# h5split.file.hdf5 reads at most 16 MB of metadata. These two limits together allow 14 MB.
+_MAX_COLUMNS = 10_000
+_MAX_COLUMN_NAME_BYTES = 1 << 20
+_MAX_ITEM_BYTES = (1 << 31) - 1  # limit of numpy's item size, for a row and for a text
+# A text column is padded to its longest text. A warning comes when it is larger than both limits.
+_NO_WARNING_BYTES = 16_000_000
+_MAX_PADDING_RATIO = 4  # bytes in the file per byte of text
+_MAX_NAMES = 10  # in a message, of a list that may be long
+_MAX_TEXT_SHOWN = 40  # characters in a message, of a text that may be long
+_FIXED_TABLE_BYTES = 1 << 16  # class names, settings and HDF5 metadata
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where rows go: picklable, and all that a worker needs to know of the file.
+    """The location of the rows on disk. Picklable; workers need to know nothing else about the file.
 
     Attributes:
         pixels: Path of the partial file.
         journal: Path of the journal.
-        identity: Of the plan, which the journal must be of.
-        offset: Of row 0 in the partial file.
-        stride: Bytes of a row.
+        identity: Identity of the plan. The journal must have the same one.
+        offset: Byte offset of row 0 in the partial file.
+        stride: Bytes per row.
     """
 
     pixels: str
@@ -56,15 +59,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Task:
-    """Rows `first` to `first + len(paths)`: picklable, and without a pixel in it.
+    """The work on rows `first` to `first + len(paths)`. Picklable and small: it holds paths, no pixels.
 
     Attributes:
-        place: Where rows go.
+        place: Where the rows are written.
         first: The first row.
         paths: The source of each row: a file to decode, or a row of a pack to copy.
         how: How a picture becomes a row.
         shape: (H, W, C) of a row.
-        reuse: A pack of the same settings: rows of it are copied where a source file's digest is the same.
+        reuse: A pack with the same settings. Its rows are copied instead of decoding files that have the same digest.
     """
 
     place: Place
@@ -75,7 +78,11 @@ class Task:
     reuse: PackFile | None
 
     def absolute(self, folder: str) -> Task:
-        """The same for a worker with another working directory: relative paths begin at `folder`."""
+        """Return the task with absolute paths, for a worker with another working directory.
+
+        Args:
+            folder: Relative paths start here.
+        """
         place = replace(
             self.place,
             pixels=os.path.join(folder, self.place.pixels),
@@ -93,13 +100,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Filled:
-    """What became of a task.
+    """The result of a task.
 
     Attributes:
-        rows: How many rows it had.
-        kept: How many of them an interrupted run had written already.
-        copied: How many came out of a pack.
-        failures: (row, reason) of each that cannot be decoded.
+        rows: Number of rows in the task.
+        kept: Number of rows that an interrupted run had already written.
+        copied: Number of rows copied from a pack.
+        failures: (row, reason) of each row whose source cannot be decoded.
     """
 
     rows: int
@@ -110,15 +117,15 @@ class Filled:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of the file in the order they will have.
+    """All rows of the output, in their final order.
 
     Attributes:
         sources: N images.
         labels: int32 (N,), indices into `class_names`.
-        class_names: As `settings` give them, as a pack among the sources has them, or else sorted.
+        class_names: In the order given by `settings`, else in the order of a pack among the sources, else sorted.
         shape: (H, W, C) of a row.
-        settings: What decided all this.
-        missing: Files of tables that are not there, and will be left out.
+        settings: The user's choices that led to this plan.
+        missing: Files that a table names but that do not exist. They will be left out.
     """
 
     sources: Sources
@@ -133,40 +140,41 @@ class Plan:
 
     @property
     def stride(self) -> int:
-        """Bytes of a row."""
+        """Bytes per row."""
         height, width, channels = self.shape
         return height * width * channels
 
     @property
     def table_bytes(self) -> int:
-        """About so many bytes come after the pixels."""
-        longest = sum(map(_longest, self._texts().values()))
-        return len(self) * (longest + _ROW_TABLE_BYTES) + _HEADING_BYTES
+        """Estimated size of everything stored after the pixels."""
+        longest = sum(map(_longest_nbytes, self._text_columns().values()))
+        return len(self) * (longest + _ROW_TABLE_BYTES) + _FIXED_TABLE_BYTES
 
     @property
     def warnings(self) -> list[str]:
-        """What a user should know before it is packed, a line each."""
+        """What the user should know before packing starts, one line each."""
         return [*self.sources.notes, *self._class_warnings(), *self._size_warnings()]
 
     def _class_warnings(self) -> Iterator[str]:
         empty = [name for name, count in self.counts.items() if not count]
         if empty:
-            yield f"classes without images, which keep their numbers: {_some(empty)}"
+            yield f"classes without images, which keep their numbers: {_abbreviated(empty)}"
         others = self.sources.other_classes
         if others:
             number = sum(others.values())
             images = "image" if number == 1 else "images"
-            yield f"passed over: {number:,} {images} of classes that were not asked for: {_some([*others])}"
+            yield f"passed over: {number:,} {images} of classes that were not asked for: {_abbreviated([*others])}"
 
     def _size_warnings(self) -> Iterator[str]:
-        """Each row of a column takes as much room as the longest."""
-        for name, texts in self._texts().items():
-            longest = _longest(texts)
+        """Warn of text columns that are mostly padding: every row takes as much room as the longest text."""
+        for name, texts in self._text_columns().items():
+            longest = _longest_nbytes(texts)
             room = len(texts) * longest
-            if room <= max(_MUCH_TEXT, _TIMES * sum(map(len, texts))):  # characters, which are no more than the bytes
+            # A quick test first, without encoding: a text never has more characters than bytes.
+            if room <= max(_NO_WARNING_BYTES, _MAX_PADDING_RATIO * sum(map(len, texts))):
                 continue
             sizes = [*map(_nbytes, texts)]
-            if room > _TIMES * sum(sizes):
+            if room > _MAX_PADDING_RATIO * sum(sizes):
                 longest_of = self.sources.filenames[sizes.index(longest)]
                 yield (
                     f"{name}: {room / 1e6:,.0f} MB in the file for {sum(sizes) / 1e6:,.1f} MB of text, as every row "
@@ -174,26 +182,28 @@ class Plan:
                     "shorten it, or leave the column out"
                 )
 
-    def _texts(self) -> dict[str, list[str]]:
-        """What is stored as text of every row, by names for people."""
+    def _text_columns(self) -> dict[str, list[str]]:
+        """The texts stored for every row, by the name that a message gives them."""
         columns = {f"column {name!r}": texts for name, texts in self.sources.columns.items()}
         return {"the names of files": self.sources.filenames, **columns}
 
     @property
     def counts(self) -> dict[str, int]:
-        """Class name -> rows planned."""
+        """Class name -> number of planned rows."""
         counts = np.bincount(self.labels, minlength=len(self.class_names)).tolist()
         return dict(zip(self.class_names, counts, strict=True))
 
     def tasks(self, place: Place, reuse: PackFile | None = None, *, remote: bool = False) -> Iterator[Task]:
-        """The work: ranges of rows of a few megabytes that begin on page boundaries where rows allow.
+        """Divide the rows into tasks of a few megabytes.
+
+        Tasks begin on page boundaries where the row size allows it.
 
         Args:
-            place: Where rows go.
+            place: Where the rows are written.
             reuse: As for `Task`.
-            remote: Fewer and larger ones, for a scheduler.
+            remote: Make fewer and larger tasks, for a scheduler.
         """
-        most, least = (_REMOTE_TASK_BYTES, _LEAST_REMOTE_TASKS) if remote else (_TASK_BYTES, _LEAST_TASKS)
+        most, least = (_REMOTE_TASK_BYTES, _MIN_REMOTE_TASKS) if remote else (_TASK_BYTES, _MIN_TASKS)
         whole_pages = PAGE // math.gcd(PAGE, self.stride)
         size = max(1, min(most // self.stride, -(-len(self) // least)))
         size = -(-size // whole_pages) * whole_pages if size >= whole_pages else size
@@ -202,7 +212,10 @@ class Plan:
             yield Task(place, first, paths, self.settings.pixels, self.shape, reuse)
 
     def identity(self, packed_by: Mapping[str, str]) -> str:
-        """A digest of all that decides the bytes of the file, but for the sources' own bytes."""
+        """Return a digest of everything that decides the bytes of the output, except the contents of the source files.
+
+        An interrupted run is continued only if its plan has the same identity.
+        """
         digest = hashlib.sha256()
         columns = sorted(self.sources.columns.items())
         names = [name for name, _ in columns]
@@ -210,8 +223,8 @@ class Plan:
         digest.update(json.dumps(facts, sort_keys=True).encode())
         digest.update(self.labels.tobytes())
         for texts in (self.sources.filenames, *(texts for _, texts in columns)):
-            for first in range(0, len(texts), _TOGETHER):
-                digest.update("\0".join(texts[first : first + _TOGETHER]).encode("utf-8", "surrogateescape"))
+            for first in range(0, len(texts), _CHUNK):
+                digest.update("\0".join(texts[first : first + _CHUNK]).encode("utf-8", "surrogateescape"))
         for path, filename in zip(self.sources.paths, self.sources.filenames, strict=True):
             if path != filename:
                 where = path if isinstance(path, str) else (path.pack.path, path.row)
@@ -223,12 +236,12 @@ def plan(sources: Sources, settings: Settings, shape: Shape, missing: Sequence[s
     """Decide the order of the rows and the number of each class.
 
     Raises:
-        PackError: The file cannot hold a text, so many columns or such large images, or packs number the classes
-            differently.
+        PackError: The file format cannot hold one of the texts, that many columns or such large images; or two packs
+            among the sources number the classes differently.
     """
-    if math.prod(shape) > _LONGEST:
+    if math.prod(shape) > _MAX_ITEM_BYTES:
         raise PackError(
-            f"expected images of up to {_LONGEST:,} bytes, found {math.prod(shape):,}; give a smaller --size"
+            f"expected images of up to {_MAX_ITEM_BYTES:,} bytes, found {math.prod(shape):,}; give a smaller --size"
         )
     class_names = _class_names(sources, settings)
     _check_columns(sources.columns)
@@ -243,7 +256,7 @@ def plan(sources: Sources, settings: Settings, shape: Shape, missing: Sequence[s
 
 
 def _class_names(sources: Sources, settings: Settings) -> list[str]:
-    """Every class in the order of its number."""
+    """Return all class names, in the order of the class numbers."""
     if settings.classes is not None:
         return [*settings.classes]
     names = sorted({*sources.labels, *sources.class_names})
@@ -263,13 +276,13 @@ def _class_names(sources: Sources, settings: Settings) -> list[str]:
 
 
 def _check_columns(columns: Iterable[str]) -> None:
-    """What `h5split` would refuse to read, as metadata that have no end."""
+    """Refuse columns that `h5split` could not read back, because it limits the size of the metadata."""
     names = [name.encode("utf-8", "surrogateescape") for name in columns]
-    if len(names) > _MOST_COLUMNS + 1:  # `source` comes on top
-        raise PackError(f"expected up to {_MOST_COLUMNS:,} columns, found {len(names) - 1:,}; leave some out")
-    if sum(map(len, names)) > _MOST_COLUMN_BYTES:
+    if len(names) > _MAX_COLUMNS + 1:  # one more: `source` is always there
+        raise PackError(f"expected up to {_MAX_COLUMNS:,} columns, found {len(names) - 1:,}; leave some out")
+    if sum(map(len, names)) > _MAX_COLUMN_NAME_BYTES:
         raise PackError(
-            f"expected names of columns of up to {_MOST_COLUMN_BYTES >> 20} MB together, found "
+            f"expected names of columns of up to {_MAX_COLUMN_NAME_BYTES >> 20} MB together, found "
             f"{sum(map(len, names)) / 2**20:.1f} MB; give them shorter names"
         )
 
@@ -277,7 +290,7 @@ def _check_columns(columns: Iterable[str]) -> None:
 def _check_class_names(names: Sequence[str]) -> None:
     stored: dict[bytes, str] = {}
     for name in names:
-        raw = _stored(name)
+        raw = _as_stored(name)
         if raw is None:
             raise PackError(f"class {name!r}: expected text, found half a surrogate pair; give it another name")
         if (other := stored.setdefault(raw, name)) != name:
@@ -287,33 +300,36 @@ def _check_class_names(names: Sequence[str]) -> None:
 
 
 def _check_texts(what: str, texts: Sequence[str], sources: Sources) -> None:
-    """Refuse what is stored as another text than it is, if at all."""
-    for first in range(0, len(texts), _TOGETHER):
-        chunk = texts[first : first + _TOGETHER]
+    """Refuse texts that cannot be stored, or that would be read back as another text."""
+    for first in range(0, len(texts), _CHUNK):
+        chunk = texts[first : first + _CHUNK]
         joined = "".join(chunk)
-        if "\0" not in joined and _stored(joined) is not None and max(map(len, chunk)) <= _LONGEST:
+        if "\0" not in joined and _as_stored(joined) is not None and max(map(len, chunk)) <= _MAX_ITEM_BYTES:
             continue
         for row, text in enumerate(chunk, start=first):
-            if text.endswith("\0") or _stored(text) is None or _nbytes(text) > _LONGEST:
+            if text.endswith("\0") or _as_stored(text) is None or _nbytes(text) > _MAX_ITEM_BYTES:
                 raise PackError(
-                    f"{what} of {sources.filenames[row]!r}: expected text of up to {_LONGEST:,} bytes without a "
-                    f"NUL character at its end and half surrogate pairs, found {text[:_SHOWN]!r}; change it"
+                    f"{what} of {sources.filenames[row]!r}: expected text of up to {_MAX_ITEM_BYTES:,} bytes without a "
+                    f"NUL character at its end and half surrogate pairs, found {text[:_MAX_TEXT_SHOWN]!r}; change it"
                 )
 
 
-def _stored(text: str) -> bytes | None:
-    """A text as it will be read again; None if it cannot be stored."""
+def _as_stored(text: str) -> bytes | None:
+    """Return a text as it will be read back (HDF5 drops NULs at the end); None if it cannot be stored."""
     try:
         return text.encode("utf-8", "surrogateescape").rstrip(b"\0")
     except UnicodeEncodeError:
         return None
 
 
-def _longest(texts: Sequence[str]) -> int:
-    """Bytes of the longest text; of ASCII, which is seen at a glance for many, that is its length."""
+def _longest_nbytes(texts: Sequence[str]) -> int:
+    """Return the size of the longest text in bytes.
+
+    ASCII texts have one byte per character, and one call tells whether a whole chunk is ASCII, so few are encoded.
+    """
     found = 0
-    for first in range(0, len(texts), _TOGETHER):
-        chunk = texts[first : first + _TOGETHER]
+    for first in range(0, len(texts), _CHUNK):
+        chunk = texts[first : first + _CHUNK]
         found = max(found, *map(len if "".join(chunk).isascii() else _nbytes, chunk))
     return found
 
@@ -322,25 +338,29 @@ def _nbytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+def _abbreviated(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else "")
 
 
 def survivors(count: int, failed: Sequence[int], order: Order) -> Rows:
-    """Which planned row each final row holds when some could not be written: int64 (count - len(failed),).
+    """Close the gaps that failed rows leave: return the planned row that each final row holds.
 
-    In stratified order the last rows move into the gaps, so that one broken file costs one row's copy; in sorted order
-    all rows move up.
+    In stratified order, the last rows move into the gaps, so one broken file costs the copy of only one row. In sorted
+    order, every row after a gap moves up, which keeps the order.
 
     Args:
-        count: Rows planned.
-        failed: Those that could not be written.
-        order: Of the plan.
+        count: Number of planned rows.
+        failed: The rows that could not be written.
+        order: The row order of the plan.
+
+    Returns:
+        int64 (count - len(failed),).
     """
     if order == "sorted":
         return np.delete(np.arange(count), np.asarray(failed, np.int64))
     rows = np.arange(count - len(failed))
     gone = np.zeros(count, np.bool_)
     gone[np.asarray(failed, np.int64)] = True
+    # There are as many gaps in the part that stays as rows that survive after it.
     rows[gone[: len(rows)]] = len(rows) + np.flatnonzero(~gone[len(rows) :])
     return rows

@@ -1,4 +1,4 @@
-"""What a user chooses that decides what the file holds."""
+"""The user's choices that affect the content of the output."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Pixels:
     """How a picture becomes a row.
 
     Attributes:
-        size: (width, height) stored; None where every image has the same size already.
-        fit: How another aspect ratio is fitted: `stretch`, `crop` (centred) or `pad` (with black).
+        size: Stored (width, height). None: all images have the same size already.
+        fit: How to fit a picture with another aspect ratio: `stretch`, `crop` (centred) or `pad` (with black).
         interpolation: One of Pillow's filters, antialiased.
         color: `rgb`, `grayscale` or `rgba`.
-        exact: Never decode at a reduced size.
-        max_pixels: A picture of more pixels is refused.
+        exact: Never decode a large JPEG at a reduced size, which is faster but slightly different.
+        max_pixels: Pictures with more pixels are refused.
     """
 
     size: tuple[int, int] | None = None
@@ -56,20 +56,20 @@ class Pixels:
 
     @property
     def shape(self) -> Shape | None:
-        """(H, W, C) of a row; None where the size is that of the images."""
+        """(H, W, C) of a row; None if the size is that of the images."""
         return None if self.size is None else (self.size[1], self.size[0], CHANNELS[self.color])
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a user chose that decides what the file holds; kept in it as JSON.
+    """All choices that affect the content of the output. They are stored in it as JSON.
 
     Attributes:
         pixels: How a picture becomes a row.
         labels: Where class names come from.
-        order: Of the rows.
-        seed: Of the stratified order.
-        classes: The classes, in the order of their numbers; None: those that there are, sorted.
+        order: The order of the rows.
+        seed: Seed of the stratified order.
+        classes: The classes, in the order of their numbers. None: all classes found, sorted.
     """
 
     pixels: Pixels
@@ -84,11 +84,11 @@ class Settings:
             raise PackError(f"seed: expected a whole number of 0 or more, found {self.seed!r}")
 
     def as_json(self) -> dict[str, Any]:
-        """The settings by name, those of the pixels among them."""
+        """Return all settings by name, with those of `pixels` at the same level."""
         values = asdict(self)
         pixels: dict[str, Any] = values.pop("pixels")
         if values.pop("classes") is not None:
-            values["classes"] = "given"  # which they are: class_names in the file
+            values["classes"] = "given"  # the names themselves are stored as class_names
         return pixels | values
 
 

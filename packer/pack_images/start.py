@@ -1,4 +1,4 @@
-"""Where the command begins."""
+"""The entry point of the command `pack-images`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run tells while it packs, and in the end."""
+"""The report of a run: its progress while it packs, and its summary at the end."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pack_images.settings import Shape
 
-Progress = Callable[[int, int, int], object]
+Progress = Callable[[int, int, int], object]  # called with (rows done, rows in all, rows left out)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What was packed.
+    """The result of a run.
 
     Attributes:
-        output: The file.
-        rows: Images in it.
-        shape: (H, W, C) of each.
-        classes: Class name -> images.
+        output: Path of the file.
+        rows: Number of images in it.
+        shape: (H, W, C) of each image.
+        classes: Class name -> number of images.
         skipped: (filename, reason) of each image left out.
-        losses: (filename, text) of what pictures lost, such as levels of 16 bits; rows copied from packs included.
-        passed_over: (path, reason) of what was found beside images.
-        warnings: What a user should know, a line each: classes without images, images that are not of the classes asked
-            for, texts that take much more room than they have.
-        duplicates: The filenames of each group of identical files; groups with different labels come first: they are
-            labelling errors.
-        conflicting: How many of the groups have different labels.
-        decoded: Images decoded by this run.
-        copied: Rows copied from packs: from SOURCES that are packs, and from the output that was there before.
-        continued: Rows taken over from an interrupted run.
-        restarted: Whether an interrupted run of another plan was found, and given up.
-        nbytes: Size of the file.
-        seconds: It took.
+        losses: (filename, text) of each picture that lost information, such as levels of 16 bits. Includes rows copied
+            from packs.
+        passed_over: (path, reason) of everything found that is not an image to pack.
+        warnings: What the user should know, one line each: classes without images, images of classes that were not
+            asked for, text columns that are mostly padding.
+        duplicates: The filenames of each group of identical files. Groups with different labels come first, because
+            they are labelling errors.
+        conflicting: Number of groups with different labels.
+        decoded: Number of images decoded by this run.
+        copied: Number of rows copied from packs: from SOURCES that are packs, and from an earlier output.
+        continued: Number of rows taken over from an interrupted run.
+        restarted: Whether an interrupted run of another plan was found and discarded.
+        nbytes: Size of the file in bytes.
+        seconds: Duration of the run.
     """
 
     output: str

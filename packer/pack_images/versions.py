@@ -1,4 +1,4 @@
-"""Versions of what decides the bytes of a pack."""
+"""Versions of the programs that decide the bytes of a pack."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from pack_images.about import __version__
 
 
 def packed_by() -> dict[str, str]:
-    """This program and its decoders, as a pack names them."""
+    """Return the versions of this program and its decoders, as stored in a pack."""
     return {"pack-images": __version__, "pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__}

@@ -1,1 +1,1 @@
-"""The bytes of one file become one row of pixels. It knows settings, and nothing of plans, files or workers."""
+"""Decode the bytes of one file into one row of pixels. Depends on settings; knows no plans, output files or workers."""

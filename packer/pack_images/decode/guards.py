@@ -1,4 +1,7 @@
-"""What a picture may cost: files that would take far more memory or time than their pixels are refused unseen."""
+"""Guards against hostile files: refuse those that would take far more memory or time than their pixels justify.
+
+Each check is cheap and runs before the step that it protects.
+"""
 
 from __future__ import annotations
 
@@ -20,42 +23,46 @@ from pack_images.errors import DecodeError
 from pack_images.foreign import by_content
 from pack_images.settings import Pixels
 
-# Those that `scan.EXTENSIONS` are of. Pillow opens more: what it hands to other programs (EPS, to Ghostscript), wraps
-# unseen (IPTC) or knows by name alone.
-_NAMES = """
+# The formats that belong to `scan.EXTENSIONS`. Pillow opens more formats, but some run another program (EPS runs
+# Ghostscript), some are containers whose content is not checked (IPTC), and some can only be identified.
+_FORMAT_NAMES = """
     AVIF BMP CUR DCX DDS DIB FLI FTEX GIF ICNS ICO IM JPEG JPEG2000 MPO MSP PCX PNG PPM PSD QOI SGI SUN TGA TIFF WEBP
     XBM XPM
 """
-FORMATS = frozenset(_NAMES.split())
-_MOST_SCANS = 500  # of a JPEG; progressive ones have about ten
-_MOST_PIECES = 100  # of the EXIF of a JPEG; one has 64 KiB
-_MARKER = re.compile(rb"\xff+([^\x00\xff])")
-_EXIF = b"Exif\0\0"
-_NO_LENGTH = frozenset((0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)))  # JPEG markers that Pillow reads none after
-_CODESTREAM = re.compile(rb"\xff\x4f\xff\x51.{4}(.{32})(..)", re.DOTALL)  # JPEG 2000: its geometry and components
-_PIXELS_PER_TILE = 128  # so many cost the memory that one tile of one component does
-_LEAST_LIMIT = 1 << 20  # pixels that tiles may cost, however few a picture may have
+FORMATS = frozenset(_FORMAT_NAMES.split())
+_MAX_SCANS = 500  # per JPEG; a progressive one has about ten
+_MAX_EXIF_PIECES = 100  # per JPEG; a piece holds up to 64 KiB
+_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+_EXIF_PREFIX = b"Exif\0\0"
+# JPEG markers after which Pillow reads no length
+_MARKERS_WITHOUT_LENGTH = frozenset((0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)))
+_JPEG2000_HEADER = re.compile(rb"\xff\x4f\xff\x51.{4}(.{32})(..)", re.DOTALL)  # geometry, components
+_PIXELS_PER_TILE = 128  # one tile of one component takes as much memory as this many pixels
+_MIN_TILE_LIMIT = 1 << 20  # pixels that tiles may always have, even if `max_pixels` is smaller
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
-# A file may have 256 MB, and 32 bytes more for each pixel of its picture: four samples of 32 bits take 16, decimal
-# digits (PPM) some more. The rest is for further pages, copies of reduced size and notes.
-_ANY_PICTURE = 256 << 20
-_BYTES_PER_PIXEL = 32
-_GLIMPSE = 64 << 20  # bytes that Pillow may read to say what a file is
-_SHARED_BYTES = 1 << 18  # of tags that may lie over each other: they cost some megabytes, whatever they are
+# The largest file accepted has 256 MB plus 32 bytes per pixel. Four samples of 32 bits take 16 bytes, and decimal
+# digits (PPM) take more. The rest is for more pages, reduced copies and metadata.
+_BASE_FILE_BYTES = 256 << 20
+_FILE_BYTES_PER_PIXEL = 32
+_HEADER_BYTES = 64 << 20  # bytes that Pillow may read to identify a file
+_MIN_TAG_LIMIT = 1 << 18  # bytes of tags always accepted: even if they overlap, they cost only some megabytes
 
 
 @contextlib.contextmanager
 def limits(how: Pixels) -> Iterator[None]:
-    """Pillow without warnings, of what is odd in a file and yet decoded, and with the limit asked for, not its own.
+    """Silence Pillow's warnings and replace its pixel limit by `how.max_pixels`, until the block ends.
 
-    Its limit is what guards the picture in a picture, as in an icon. It is of the whole process, as warnings are: only
-    the main thread may set and restore them. (What another thread leaves out is tried again: `ExecutorPool.result`.)
+    The warnings are about oddities in files that are decoded all the same. Pillow's limit guards pictures inside a
+    file, such as those of an icon: their size is not known before Pillow loads them.
+
+    Limit and warnings belong to the whole process, so only the main thread may set and restore them. Other threads
+    keep Pillow's settings; `ExecutorPool.result` tries the files that they leave out once more.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = how.max_pixels  # an error from twice as many on
+    Image.MAX_IMAGE_PIXELS = how.max_pixels  # Pillow raises an error from twice this number on
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
@@ -64,27 +71,27 @@ def limits(how: Pixels) -> Iterator[None]:
 
 
 def check_pixels(width: int, height: int, how: Pixels) -> None:
-    """Refuse a picture of more pixels than were asked for."""
+    """Refuse a picture with more pixels than `how.max_pixels`."""
     if width * height > how.max_pixels:
         raise DecodeError(f"{width}x{height} is more than {how.max_pixels} pixels; --max-pixels allows more")
 
 
 def check_file(descriptor: int, size: int, how: Pixels) -> None:
-    """Refuse a large file that is no picture, or far larger than its picture can be, before it is read.
+    """Refuse a large file before it is read, if it is no picture or far larger than its picture can be.
 
     Args:
-        descriptor: Of the file.
-        size: Its bytes.
-        how: Says how many pixels a picture may have.
+        descriptor: The open file.
+        size: Size of the file in bytes.
+        how: Gives the limit on pixels.
 
     Raises:
-        DecodeError: It is not to be read.
-        OSError: It cannot be read.
+        DecodeError: The file is refused.
+        OSError: The file cannot be read.
     """
     width = height = 0
     try:
         with limits(how):
-            image = Image.open(cast("IO[bytes]", _Glimpse(descriptor, size)))
+            image = Image.open(cast("IO[bytes]", _HeaderOnly(descriptor, size)))
         _check_format(image)
         width, height = image.size
         check_pixels(width, height, how)
@@ -94,27 +101,27 @@ def check_file(descriptor: int, size: int, how: Pixels) -> None:
         raise
     except Image.DecompressionBombError:
         raise DecodeError(f"more than {how.max_pixels} pixels; --max-pixels allows more") from None
-    except Exception:  # of a file that Pillow reads whole to open it, or that it cannot open: decoding says why
+    except Exception:  # Pillow needs the whole file, or cannot open it: if the size is fine, decoding gives the reason
         width = height = 0
-    most = _ANY_PICTURE + _BYTES_PER_PIXEL * width * height
+    most = _BASE_FILE_BYTES + _FILE_BYTES_PER_PIXEL * width * height
     if size > most:
         about = f"of {width}x{height}" if width else "of any size"
         raise DecodeError(f"{size:,} bytes are too many for a picture {about}: expected {most:,} at most")
 
 
-class _Glimpse(io.RawIOBase):
-    """A file of which no more can be read than says what it is.
+class _HeaderOnly(io.RawIOBase):
+    """A file object that refuses to read more than `_HEADER_BYTES`: identifying a picture should need no more.
 
     Args:
-        descriptor: Open for reading; stays where it is.
-        size: Of the file.
+        descriptor: Open for reading. Its file position does not change.
+        size: Size of the file in bytes.
     """
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._descriptor = descriptor
         self._size = size
         self._at = 0
-        self._left = _GLIMPSE
+        self._left = _HEADER_BYTES
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
@@ -134,47 +141,51 @@ class _Glimpse(io.RawIOBase):
 
 
 def check_scans(data: bytes) -> None:
-    """Refuse a JPEG of very many scans, each of which goes over the whole picture: its few bytes would take hours."""
-    if data.startswith(b"\xff\xd8") and jpeg_outline(data)[1] and data.count(b"\xff\xda") > _MOST_SCANS:
-        raise DecodeError(f"a JPEG of more than {_MOST_SCANS} scans")
+    """Refuse a JPEG with very many scans. Every scan visits the whole picture, so a small file could take hours."""
+    if data.startswith(b"\xff\xd8") and jpeg_outline(data)[1] and data.count(b"\xff\xda") > _MAX_SCANS:
+        raise DecodeError(f"a JPEG of more than {_MAX_SCANS} scans")
 
 
 def check_tags(data: bytes) -> None:
-    """Refuse a TIFF, or EXIF, whose tags lie over each other and are read each: together they are far more than it."""
+    """Refuse a TIFF, or EXIF data, with overlapping tags.
+
+    Every tag is read separately, so overlapping tags can take far more memory than the file has bytes.
+    """
     if not data.startswith((b"II", b"MM")):
         return
     tags = next(directories(data), ())
-    if sum(tag.nbytes for tag in tags if tag.nbytes <= len(data)) > max(2 * len(data), _SHARED_BYTES):
+    if sum(tag.nbytes for tag in tags if tag.nbytes <= len(data)) > max(2 * len(data), _MIN_TAG_LIMIT):
         raise DecodeError("tags that lie over each other")
 
 
 def check_exif(data: bytes) -> None:
-    """Refuse a JPEG whose EXIF is in very many pieces, or of tags that lie over each other.
+    """Refuse a JPEG whose EXIF data is in very many pieces or has overlapping tags.
 
-    Pillow joins the pieces one by one, and before version 13 reads every tag, as soon as it opens the file.
+    This has to happen before Pillow opens the file: opening joins the pieces one by one, and before version 13 it also
+    reads every tag.
     """
     pieces = list(_exif_pieces(data)) if data.startswith(b"\xff\xd8") else []
-    if len(pieces) > _MOST_PIECES:
-        raise DecodeError(f"a JPEG whose EXIF is in more than {_MOST_PIECES} pieces")
+    if len(pieces) > _MAX_EXIF_PIECES:
+        raise DecodeError(f"a JPEG whose EXIF is in more than {_MAX_EXIF_PIECES} pieces")
     check_tags(b"".join(pieces))
 
 
 def check_profile(image: Image.Image) -> None:
-    """Refuse EXIF, as Pillow finds it beside a picture, of tags that lie over each other."""
+    """Refuse a picture whose EXIF data, as Pillow found it, has overlapping tags."""
     exif = image.info.get("exif")
-    if exif is None:  # ImageMagick's way, in hexadecimal digits behind three lines
+    if exif is None:  # ImageMagick writes EXIF into a PNG text: three lines, then hexadecimal digits
         exif = bytes.fromhex("".join(image.info.get("Raw profile type exif", "").split("\n")[3:]))
-    check_tags(exif.removeprefix(_EXIF))
+    check_tags(exif.removeprefix(_EXIF_PREFIX))
 
 
 def check_opened(image: Image.Image, data: bytes, how: Pixels) -> None:
-    """Refuse what Pillow has opened and should not load."""
+    """Refuse an opened picture that Pillow should not load: wrong format, too many pixels, or too many tiles."""
     _check_format(image)
     check_pixels(*image.size, how)
     if image.format == "TIFF":
-        _check_tile(image, data, max(how.max_pixels, _LEAST_LIMIT))
+        _check_tiff_tiles(image, data, max(how.max_pixels, _MIN_TILE_LIMIT))
     elif image.format in ("JPEG2000", "ICNS"):
-        _check_tiles(data, max(how.max_pixels, _LEAST_LIMIT))
+        _check_jpeg2000_tiles(data, max(how.max_pixels, _MIN_TILE_LIMIT))
 
 
 def _check_format(image: Image.Image) -> None:
@@ -182,11 +193,12 @@ def _check_format(image: Image.Image) -> None:
         raise DecodeError(f"{image.format} is none of the formats that are packed")
 
 
-def _check_tile(image: Image.Image, data: bytes, limit: int) -> None:
-    """Refuse a TIFF of a tile that is larger than a picture may be: libtiff decodes all of it.
+def _check_tiff_tiles(image: Image.Image, data: bytes, limit: int) -> None:
+    """Refuse a TIFF whose tiles are larger than a picture may be: libtiff decodes whole tiles.
 
-    Only whole numbers that are there once are sure to be what libtiff reads. It knows two types that Pillow leaves out
-    (SLONG8, IFD8), and of two entries it may take the other; Pillow also has texts and fractions.
+    The check reads the tile size with Pillow, and libtiff must read the same. That is certain only for whole numbers
+    in a tag that occurs once. libtiff knows two types that Pillow skips (SLONG8, IFD8), and may use the other one of
+    two entries. Pillow also accepts texts and fractions.
     """
     known = getattr(image, "tag_v2", {})
     there = [tag.number for tag in next(directories(data), ()) if tag.number in (_TILE_WIDTH, _TILE_LENGTH)]
@@ -197,9 +209,9 @@ def _check_tile(image: Image.Image, data: bytes, limit: int) -> None:
         raise DecodeError(f"tiles of {width}x{height} are more than {limit} pixels; --max-pixels allows more")
 
 
-def _check_tiles(data: bytes, limit: int) -> None:
-    """Refuse a JPEG 2000 of very many tiles: OpenJPEG keeps kilobytes for each, however small."""
-    for geometry, components in _CODESTREAM.findall(data):
+def _check_jpeg2000_tiles(data: bytes, limit: int) -> None:
+    """Refuse a JPEG 2000 with very many tiles: OpenJPEG allocates kilobytes for every tile, even the smallest."""
+    for geometry, components in _JPEG2000_HEADER.findall(data):
         right, bottom, _, _, width, height, left, top = struct.unpack(">8L", geometry)
         tiles = -(-(right - left) // max(1, width)) * -(-(bottom - top) // max(1, height))
         if tiles * int.from_bytes(components) * _PIXELS_PER_TILE > limit:
@@ -207,12 +219,15 @@ def _check_tiles(data: bytes, limit: int) -> None:
 
 
 def _exif_pieces(data: bytes) -> Iterator[bytes]:
-    """What Pillow joins to the EXIF of a JPEG: it goes from marker to marker, over whatever else is between them."""
+    """Find the pieces that Pillow joins to the EXIF data of a JPEG.
+
+    Like Pillow, go from marker to marker and skip any other bytes between them.
+    """
     at = 2
-    while (found := _MARKER.search(data, at)) and found[1] != b"\xda":
+    while (found := _JPEG_MARKER.search(data, at)) and found[1] != b"\xda":
         at = found.end()
-        if found[1][0] not in _NO_LENGTH:
+        if found[1][0] not in _MARKERS_WITHOUT_LENGTH:
             end = at + max(2, int.from_bytes(data[at : at + 2]))
-            if found[1] == b"\xe1" and data.startswith(_EXIF, at + 2, end):
-                yield data[at + 2 + len(_EXIF) : end]
+            if found[1] == b"\xe1" and data.startswith(_EXIF_PREFIX, at + 2, end):
+                yield data[at + 2 + len(_EXIF_PREFIX) : end]
             at = end

@@ -1,4 +1,4 @@
-"""Finds out whether a file has more pages or frames than the first, which is the one that is packed."""
+"""Find out whether a file has more pages or frames than the first, which is the only one packed."""
 
 from __future__ import annotations
 
@@ -10,71 +10,72 @@ from PIL import Image
 
 from pack_images.decode.tiff import Tag, directories
 
-_COUNTED = frozenset(
-    ("PNG", "WEBP", "AVIF", "FLI", "DCX", "IM")
-)  # formats in which Pillow counts frames when it opens a file
+_COUNTED_BY_PILLOW = frozenset(("PNG", "WEBP", "AVIF", "FLI", "DCX", "IM"))  # Pillow has counted the frames on opening
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _JPEG_THUMBNAIL, _STRIPS = 254, 255, 256, 513, 273  # TIFF tags
-_REDUCED_OR_MASK = 1 | 4  # bits of a subfile's type
+_REDUCED_OR_MASK = 1 | 4  # bits of _SUBFILE_TYPE
 _GIF_IMAGE, _GIF_EXTENSION, _GIF_END = b",!;"
-_MP_ENTRIES = 0xB002  # the tag of an MPO that lists its pictures
+_MPO_ENTRIES = 0xB002  # tag in the index of an MPO
 
 
 def has_more_pages(image: Image.Image, data: bytes) -> bool:
-    """Whether a file has a second page or frame. The search ends there.
+    """Return whether a file has a second page or frame. The search stops there.
 
     Not counted: the sizes of an icon, the layers of a PSD, reduced copies and masks in a TIFF, and the previews, depth
-    and gain maps beside a photograph in an MPO.
+    maps and gain maps that accompany a photograph in an MPO.
 
     Args:
         image: The file, opened by Pillow.
-        data: Its bytes.
+        data: The bytes of the file.
     """
-    if image.format in _COUNTED:
+    if image.format in _COUNTED_BY_PILLOW:
         return bool(getattr(image, "is_animated", False))
     if image.format == "MPO":
         return _has_views(image)
     if image.format == "TIFF":
         others = islice(directories(data), 1, None)
-        return any(_is_page({tag.number: tag for tag in tags}) for tags in others)
+        return any(_is_tiff_page({tag.number: tag for tag in tags}) for tags in others)
     if image.format == "GIF":
-        with contextlib.suppress(IndexError):  # after the first frame the file may end anywhere
+        with contextlib.suppress(IndexError):  # a truncated file may end anywhere after the first frame
             return _has_second_frame(data)
     return False
 
 
 def _has_second_frame(data: bytes) -> bool:
-    """Whether a GIF has two images. Pillow would have to open the file a second time to know."""
-    at, frames = 13 + _colors(data[10]), 0
+    """Return whether a GIF has two images.
+
+    Pillow could tell only by opening the file a second time.
+    """
+    at, frames = 13 + _palette_bytes(data[10]), 0
     while data[at] != _GIF_END:
         if data[at] == _GIF_IMAGE:
             frames += 1
             if frames == 2:
                 return True
-            at += 11 + _colors(data[at + 9])
+            at += 11 + _palette_bytes(data[at + 9])
         elif data[at] == _GIF_EXTENSION:
             at += 2
-        else:  # not a block that GIF defines: skipped, as Pillow does
+        else:  # unknown byte: skip it, as Pillow does
             at += 1
             continue
-        while data[at]:  # sub-blocks; the first byte of each is its length
+        while data[at]:  # data blocks, each after a byte with its length
             at += 1 + data[at]
         at += 1
     return False
 
 
-def _colors(flags: int) -> int:
-    """Size of a palette in bytes."""
+def _palette_bytes(flags: int) -> int:
+    """Return the size of a palette in bytes."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _has_views(image: Any) -> bool:
-    """Whether an MPO has several views of one scene, such as those of a stereo camera."""
-    entries = image.mpinfo.get(_MP_ENTRIES, [])
+    """Return whether an MPO has several views of one scene, such as those of a stereo camera."""
+    entries = image.mpinfo.get(_MPO_ENTRIES, [])
     kinds = [str(entry.get("Attribute", {}).get("MPType", "")) for entry in entries]
     return sum(kind.startswith("Multi-Frame") for kind in kinds) > 1
 
 
-def _is_page(tags: dict[int, Tag]) -> bool:
+def _is_tiff_page(tags: dict[int, Tag]) -> bool:
     def value(number: int) -> int:
         return (tags[number].value or 0) if number in tags else 0
 

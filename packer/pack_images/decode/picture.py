@@ -1,4 +1,7 @@
-"""Whatever is not a JPEG of the stored size: decode, colour, fit. The docstring of `decode` says what comes out."""
+"""Decode any picture: read it, convert its colours, fit it to the stored size. `decode.row` documents the result.
+
+`decode.row` itself handles only the fast case, a JPEG that already has the stored size.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,9 @@ from pack_images.errors import DecodeError
 from pack_images.foreign import by_content
 from pack_images.settings import Pixels
 
-_MODES = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}
-_EIGHTHS = (1, 2, 3, 4)  # of the whole size: libjpeg's scaled decodings that are faster than a whole one
-_OVERSAMPLING = 3  # times the stored size that scaled decoding leaves to the filter
+_PILLOW_MODES = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}
+_SCALES = (1, 2, 3, 4)  # in eighths: libjpeg's scaled decodings that are faster than decoding at full size
+_OVERSAMPLING = 3  # scaled decoding must leave this many times the stored size, so that the filter has enough pixels
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,13 +45,13 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ORIENTATION = 0x0112  # the EXIF tag
+_ORIENTATION_TAG = 0x0112  # EXIF tag
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong with a file, its DecodeError says
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # no log on stderr: the DecodeError names the fault
 
 
 def decoded(data: bytes, how: Pixels) -> tuple[NDArray[np.uint8], Loss | None]:
-    """Decode and fit a file: uint8 (H, W, C), and what the picture lost.
+    """Decode a file and fit it to the stored size: uint8 (H, W, C), and what was lost.
 
     Raises:
         DecodeError: It cannot be decoded.
@@ -57,23 +60,23 @@ def decoded(data: bytes, how: Pixels) -> tuple[NDArray[np.uint8], Loss | None]:
         with limits(how):
             check_scans(data)
             check_exif(data)
-            image, loss = _jpeg(data, how) or _upright(data, how)
-            colored, is_hidden = _colored(image, how.color)
+            image, loss = _decode_jpeg(data, how) or _decode_with_pillow(data, how)
+            colored, is_hidden = _convert_color(image, how.color)
             if is_hidden:
-                loss = _with(loss, TRANSPARENCY)
-            return _array(_fitted(colored, how)), loss
+                loss = _add_loss(loss, TRANSPARENCY)
+            return _to_array(_fit(colored, how)), loss
     except DecodeError:
         raise
     except UnidentifiedImageError:
         raise DecodeError(by_content(data) or "not an image that Pillow knows") from None
     except Image.DecompressionBombError as error:
         raise DecodeError(f"more than {how.max_pixels} pixels; --max-pixels allows more") from error
-    except Exception as error:  # what Pillow raises on broken files has no common base, MemoryError included
+    except Exception as error:  # Pillow raises unrelated types on broken files, even MemoryError
         raise DecodeError(by_content(data) or _one_line(error)) from error
 
 
-def _jpeg(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None] | None:
-    """A JPEG through simplejpeg, and what it lost, or None for Pillow to try."""
+def _decode_jpeg(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None] | None:
+    """Decode a JPEG with simplejpeg. Return the picture and what was lost, or None if Pillow should try."""
     header = jpeg_header(data)
     if header is None:
         return None
@@ -82,67 +85,71 @@ def _jpeg(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None] | None:
     orientation, loss = 1, None
     if jpeg_outline(data)[0]:
         image: Image.Image = Image.open(io.BytesIO(data))
-        orientation, loss = _orientation(image), _with(None, PAGES) if has_more_pages(image, data) else None
-    eighths = _eighths(width, height, orientation, how)
+        orientation, loss = _orientation(image), _add_loss(None, PAGES) if has_more_pages(image, data) else None
+    eighths = _jpeg_scale(width, height, orientation, how)
     least = {"min_height": -(-height * eighths // 8), "min_width": -(-width * eighths // 8)}
     try:
         pixels = simplejpeg.decode_jpeg(data, "GRAY" if space == "Gray" else "RGB", **least)
     except ValueError:
         return None
-    return _turned(Image.fromarray(pixels[:, :, 0] if space == "Gray" else pixels), orientation), loss
+    return _apply_orientation(Image.fromarray(pixels[:, :, 0] if space == "Gray" else pixels), orientation), loss
 
 
-def _upright(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None]:
-    """Any file through Pillow: its first frame, as the camera was held, and what it lost."""
+def _decode_with_pillow(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None]:
+    """Decode the first frame of any file with Pillow, and turn it upright. Return the picture and what was lost."""
     data = without_notes(data)
     check_tags(data)
     image: Image.Image = Image.open(io.BytesIO(data))
     check_opened(image, data, how)
     width, height = image.size
     if image.format in ("JPEG", "MPO"):
-        eighths = _eighths(width, height, _orientation(image), how)
+        eighths = _jpeg_scale(width, height, _orientation(image), how)
         if eighths < 8:
             image.draft(image.mode, (width * eighths // 8, height * eighths // 8))
     depth = depth_of(image, data)
     image.load()
-    check_pixels(*image.size, how)  # an icon's is that of the picture in it
+    check_pixels(*image.size, how)  # again: the size of an icon is known only after loading
     loss = None if depth is None else depth_loss(depth, image, data)
     if has_more_pages(image, data):
-        loss = _with(loss, PAGES)
-    return _turned(image, _orientation(image)), loss  # now: loading turns a TIFF, and asking earlier loads a PNG
+        loss = _add_loss(loss, PAGES)
+    # The orientation is read last. Loading turns a TIFF by itself, and reading it earlier would load a PNG.
+    return _apply_orientation(image, _orientation(image)), loss
 
 
-def _with(loss: Loss | None, kind: int) -> Loss:
-    """A loss, and one of another kind with it."""
+def _add_loss(loss: Loss | None, kind: int) -> Loss:
+    """Add a kind of loss to what is already lost."""
     return Loss(kind) if loss is None else replace(loss, kinds=loss.kinds | kind)
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         check_profile(image)
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a picture is not lost for a broken note beside it, and the parser raises anything
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # broken metadata is no reason to refuse a picture, and the parser raises any type
         return 1
 
 
-def _turned(image: Image.Image, orientation: int) -> Image.Image:
+def _apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
     turn = _TRANSPOSE.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
-def _eighths(width: int, height: int, orientation: int, how: Pixels) -> int:
-    """The least scale, in eighths, that leaves three times the stored size in both directions."""
+def _jpeg_scale(width: int, height: int, orientation: int, how: Pixels) -> int:
+    """Return the smallest scale for decoding a JPEG, in eighths of its size.
+
+    The scaled picture must still be three times as large as the stored size in both directions. 8 is full size.
+    """
     if how.exact or how.size is None:
         return 8
     wide, high = (_OVERSAMPLING * side for side in how.size)
     if orientation >= 5:  # turned by 90 degrees
         wide, high = high, wide
-    return next((n for n in _EIGHTHS if width * n >= 8 * wide and height * n >= 8 * high), 8)
+    return next((n for n in _SCALES if width * n >= 8 * wide and height * n >= 8 * high), 8)
 
 
-def _colored(image: Image.Image, color: str) -> tuple[Image.Image, bool]:
-    """Any mode to the one stored, and whether nothing is seen any more of what there was to see."""
-    mode, is_hidden = _MODES[color], False
+def _convert_color(image: Image.Image, color: str) -> tuple[Image.Image, bool]:
+    """Convert a picture to the stored channels. Return also whether its content has become invisible on black."""
+    mode, is_hidden = _PILLOW_MODES[color], False
     if image.mode.startswith("I"):
         image = _high_byte(image)
     elif image.mode == "F":
@@ -160,14 +167,19 @@ def _colored(image: Image.Image, color: str) -> tuple[Image.Image, bool]:
 
 
 def _is_hidden(image: Image.Image, black: Image.Image) -> bool:
-    """Whether a picture is of one colour once it lies on black, and had something to see before."""
-    if any(map(_varies, black.split())):
+    """Return whether a transparent picture had visible content but is a single colour on black.
+
+    Args:
+        image: The picture with transparency, RGBA.
+        black: The same picture composited on black, RGB.
+    """
+    if any(map(_has_contrast, black.split())):
         return False
     *colors, alpha = image.split()
-    return _varies(alpha) or (alpha.getpixel((0, 0)) != 0 and any(map(_varies, colors)))
+    return _has_contrast(alpha) or (alpha.getpixel((0, 0)) != 0 and any(map(_has_contrast, colors)))
 
 
-def _varies(band: Image.Image) -> bool:
+def _has_contrast(band: Image.Image) -> bool:
     least, most = band.getextrema()
     return least != most
 
@@ -183,7 +195,7 @@ def _high_byte(image: Image.Image) -> Image.Image:
 
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:
-    from PIL import ImageCms  # loads LittleCMS, for a mode hardly ever met
+    from PIL import ImageCms  # here, because it loads LittleCMS for a very rare mode
 
     profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     converted = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
@@ -191,19 +203,22 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
     return converted
 
 
-def _fitted(image: Image.Image, how: Pixels) -> Image.Image:
+def _fit(image: Image.Image, how: Pixels) -> Image.Image:
     if how.size is None or image.size == how.size:
         return image
     method = Image.Resampling[how.interpolation.upper()]
     if how.fit == "crop":
         return ImageOps.fit(image, how.size, method)
     if how.fit == "pad":
-        return _padded(image, how.size, method)
+        return _pad(image, how.size, method)
     return image.resize(how.size, method)
 
 
-def _padded(image: Image.Image, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
-    """Scale into `size`, centred on black: as `ImageOps.pad`, which makes nothing of a picture that is thin."""
+def _pad(image: Image.Image, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
+    """Scale a picture into `size` and centre it on black.
+
+    Like `ImageOps.pad`, but a very thin picture keeps a width or height of at least 1 pixel.
+    """
     width = min(size[0], max(1, round(image.width / image.height * size[1])))
     height = min(size[1], max(1, round(image.height / image.width * size[0])))
     padded = Image.new(image.mode, size)
@@ -211,12 +226,12 @@ def _padded(image: Image.Image, size: tuple[int, int], method: Image.Resampling)
     return padded
 
 
-def _array(image: Image.Image) -> NDArray[np.uint8]:
+def _to_array(image: Image.Image) -> NDArray[np.uint8]:
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 
 
 def _one_line(error: Exception) -> str:
-    """What went wrong, without what differs from run to run: addresses in memory."""
+    """Return the message on one line, without memory addresses: they would differ from run to run."""
     text = re.sub(r"<[^>]* at 0x[0-9a-f]+>", "the file", " ".join(str(error).split()))
     return text[:200] if text else type(error).__name__

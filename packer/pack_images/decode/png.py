@@ -1,6 +1,6 @@
-"""Removes colour profiles, texts and dates from a PNG before Pillow opens it.
+"""Remove metadata from PNG files: colour profiles, texts, dates.
 
-None of them changes a row, and Pillow refuses files in which they are large.
+Metadata does not change a row, but Pillow refuses a file whose metadata is too large.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import struct
 import zlib
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PICTURE = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL", b"fdAT"))
-_HEAD = struct.Struct(">I4s")  # length and kind of a chunk
-_TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
-_ABOUT_THE_CAMERA = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # texts that may hold the orientation
-_LONGEST_PACKED = 1 << 20  # bytes of one text once unpacked; Pillow refuses more
-_ALL_TEXTS = 32 << 20  # bytes of all texts together
+_PICTURE_CHUNKS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL", b"fdAT"))
+_CHUNK_HEADER = struct.Struct(">I4s")  # length and kind of a chunk
+_TEXT_CHUNKS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+_ORIENTATION_TEXTS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # texts that may contain the orientation
+_MAX_UNPACKED_BYTES = 1 << 20  # Pillow's limit for one text after decompression
+_MAX_TOTAL_BYTES = 32 << 20  # limit for all texts of a file together
 
 
 def without_notes(data: bytes) -> bytes:
-    """A PNG without the chunks that do not change its picture; any other file unchanged."""
+    """Remove the chunks of a PNG that affect neither pixels nor orientation. Other files are returned unchanged."""
     if not data.startswith(_SIGNATURE):
         return data
-    parts, start, budget = [], 0, _ALL_TEXTS
-    for at, end, kind in _notes(data):
-        size = _kept_text(data, kind, at, end)
+    parts, start, budget = [], 0, _MAX_TOTAL_BYTES
+    for at, end, kind in _metadata_chunks(data):
+        size = _orientation_text_size(data, kind, at, end)
         if size is not None and size <= budget:
             budget -= size
             continue
@@ -32,30 +32,32 @@ def without_notes(data: bytes) -> bytes:
     return b"".join((*parts, data[start:])) if start else data
 
 
-def _notes(data: bytes) -> list[tuple[int, int, bytes]]:
-    """(start, end, kind) of each complete chunk that is not part of the picture."""
+def _metadata_chunks(data: bytes) -> list[tuple[int, int, bytes]]:
+    """Return (start, end, kind) of each complete chunk that can be removed."""
     found, at, last = [], len(_SIGNATURE), len(data) - 12
     while at <= last:
-        length, kind = _HEAD.unpack_from(data, at)
+        length, kind = _CHUNK_HEADER.unpack_from(data, at)
         end = at + 12 + length
-        if kind not in _PICTURE and end <= len(data) and kind[:1].islower():  # a capital letter marks a critical chunk
+        if (
+            kind not in _PICTURE_CHUNKS and end <= len(data) and kind[:1].islower()
+        ):  # capital letter: a chunk that decoders need
             found.append((at, end, kind))
         at = end
     return found
 
 
-def _kept_text(data: bytes, kind: bytes, at: int, end: int) -> int | None:
-    """Unpacked size of a text that may hold the orientation; None of any other chunk, or if the text is too long."""
-    name = next((name for name in _ABOUT_THE_CAMERA if data.startswith(name, at + 8)), None)
-    if kind not in _TEXTS or name is None:
+def _orientation_text_size(data: bytes, kind: bytes, at: int, end: int) -> int | None:
+    """Return the size of a text that may contain the orientation; None for any other chunk, or if it is too long."""
+    name = next((name for name in _ORIENTATION_TEXTS if data.startswith(name, at + 8)), None)
+    if kind not in _TEXT_CHUNKS or name is None:
         return None
     start, stop = at + 8 + len(name), end - 4
     if kind == b"tEXt" or (kind == b"iTXt" and data[start : start + 1] != b"\1"):
         return stop - start
-    if kind == b"iTXt":  # two texts about its language come first
+    if kind == b"iTXt":  # the text follows the language tag and the translated keyword
         start = data.find(b"\0", data.find(b"\0", start + 2, stop) + 1, stop)
     try:
-        unpacked = zlib.decompressobj().decompress(data[start + 1 : stop], _LONGEST_PACKED + 1)
+        unpacked = zlib.decompressobj().decompress(data[start + 1 : stop], _MAX_UNPACKED_BYTES + 1)
     except zlib.error:
         return None
-    return len(unpacked) if len(unpacked) < _LONGEST_PACKED else None
+    return len(unpacked) if len(unpacked) < _MAX_UNPACKED_BYTES else None

@@ -1,47 +1,47 @@
-"""Decode the bytes of one file into one uint8 (H, W, C) row.
+"""Decode the bytes of one file into one row, uint8 (H, W, C).
 
-A row depends on the file's bytes and on `Pixels` alone. It holds what Pillow makes of the file:
+A row depends only on the bytes of the file and on `Pixels`. It holds the pixels that Pillow decodes, as follows:
 
 =========================  ============================================================================================
 the file                   the row
 =========================  ============================================================================================
 EXIF orientation           applied: the picture stands upright
 1-bit, grey, palette       expanded to the channels stored; 1-bit to 0 and 255
-transparency               composited on black, wherever it comes from (RGBA, LA, a palette with alpha, a transparent
+transparency               composited on black, in whatever form (RGBA, LA, a palette with alpha, a transparent
                            colour); with ``--color rgba`` it is the fourth channel, and opaque images have 255 there
 16-bit grey and RGB        the high byte of each sample, so 65535 becomes 255; nothing saturates (Pillow rounds a PPM
-                           instead). So too for 32-bit integers, whose range is taken to be that of 16 bits, as a
-                           16-bit PGM has it
-float grey                 rounded, taken to lie in 0 to 255; what lies outside is clipped, NaN is 0
-CMYK, YCCK, YCbCr, HSV     converted to RGB by Pillow's formulas; Adobe's inverted CMYK is known
+                           instead). 32-bit integers are treated as 16-bit values, because Pillow reads a 16-bit PGM
+                           as 32-bit integers
+float grey                 rounded; values outside 0 to 255 are clipped, NaN is 0
+CMYK, YCCK, YCbCr, HSV     converted to RGB by Pillow's formulas; Adobe's inverted CMYK is handled
 LAB                        converted to sRGB through LittleCMS
-colour to grey             ITU-R 601-2 luma, of the RGB picture
-ICC profiles               ignored: numbers are taken as they are stored; profiles and texts may be of any size
+colour to grey             ITU-R 601-2 luma of the RGB picture
+ICC profiles               ignored: samples are used as stored; profiles and texts may have any size
 GIF, APNG, TIFF, MPO, ...  the first frame
 a wrong extension          ignored: the content decides, among the formats that folders are searched for
-12-bit JPEG                not decoded by libjpeg-turbo's 8-bit interface: left out
+12-bit JPEG                left out: libjpeg-turbo's 8-bit interface does not decode it
 =========================  ============================================================================================
 
 Then the picture is fitted to the stored size. A JPEG that is at least 6, 8, 12 or 24 times the stored size in both
 directions is decoded at 1/2, 3/8, 1/4 or 1/8 of its size (libjpeg's scaled decoding), which leaves at least three times
-the stored size for the filter: 2.4 times faster or more, and 0.2 to 0.7 grey levels away on average. `Pixels.exact`
-turns that off.
+the stored size for the filter. That is at least 2.4 times faster, and differs by 0.2 to 0.7 grey levels on average.
+`Pixels.exact` turns it off.
 
-Three kinds of loss are reported with a row, as a `Loss`:
+A `Loss` reports three kinds of information that a row cannot hold:
 
-- Levels: samples have more than 8 bits, and several of their values became one. So 12 bits in a 16-bit file, or floats
-  from 0 to 1, are a loss; 8 bits that were multiplied by 257 are not. Values are counted over all channels, at the
-  picture's own size. Where Pillow does not give them as they are in the file (AVIF, JPEG 2000 in colour, SGI, PPM in
-  digits, TIFF multiplied by its alpha), the loss says that more than 8 bits were cut, without counts.
-- Pages: the file has a second page or frame. The sizes of an icon, the layers of a PSD, reduced copies and masks in a
-  TIFF, and the previews, depth and gain maps beside a photograph do not count as pages.
-- Transparency: on black, only one colour is left of a picture that had something to see, such as black strokes.
+- Levels: samples have more than 8 bits, and several of their values became the same. So 12 bits in a 16-bit file, or
+  floats from 0 to 1, are a loss; 8 bits multiplied by 257 are none. All values in the picture at its original size
+  count, in any channel. If the original samples cannot be read (AVIF, JPEG 2000 in colour, SGI, PPM in digits, TIFF
+  multiplied by its alpha), the loss gives the number of bits and counts nothing.
+- Pages: the file has a second page or frame. These do not count: sizes of an icon, layers of a PSD, reduced copies and
+  masks in a TIFF, and the previews, depth maps and gain maps that accompany a photograph.
+- Transparency: the picture had visible content but is a single colour on black, such as black strokes.
 
-A change that was asked for (another size, grey for colour) is not a loss, nor is the conversion of colours.
+Changes that the user asked for (another size, grey instead of colour) and colour conversions are not losses.
 
-JPEGs are decoded by simplejpeg (libjpeg-turbo), which gives the same pixels as Pillow at twice its speed. It is
-stricter than Pillow and does not know CMYK, so a file that it refuses goes to Pillow (which has no 3/8, and takes 1/2).
-Pillow also reads EXIF.
+simplejpeg (libjpeg-turbo) decodes JPEGs to the same pixels as Pillow at twice its speed. It is stricter than Pillow
+and does not support CMYK, so Pillow decodes the files that simplejpeg refuses (at 1/2 in place of 3/8, which Pillow
+does not offer). Pillow also reads the EXIF data, if there is any.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ from pack_images.settings import Pixels, Shape
 
 
 def shape_of(data: bytes, how: Pixels) -> Shape:
-    """The (H, W, C) of the row that a file becomes: `how.shape`, or the picture's own if `how` has no size.
+    """Return the (H, W, C) of a row: from `how` if it has a size, else from the picture.
 
     Raises:
-        DecodeError: It cannot be decoded.
+        DecodeError: The file cannot be decoded.
     """
     if how.shape is not None:
         return how.shape
-    from pack_images.decode.picture import decoded  # Pillow, which takes 30 ms to load and small JPEGs do without
+    from pack_images.decode.picture import decoded  # here, as it loads Pillow in 30 ms: small JPEGs need none
 
     height, width, channels = decoded(data, how)[0].shape
     return height, width, channels
@@ -76,14 +76,14 @@ def decode(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> Loss | None:
     Args:
         data: The whole file.
         how: Size, colours and so on.
-        out: uint8 (H, W, C), contiguous; written whole or, after an error, in part.
+        out: The row to write: uint8 (H, W, C), contiguous. After an error it may be partly written.
 
     Returns:
-        What the picture lost; None if nothing.
+        The information lost; None if nothing was lost.
 
     Raises:
-        DecodeError: It cannot be decoded.
-        SizeError: The picture is not of the size of `out` and `how.size` is None.
+        DecodeError: The file cannot be decoded.
+        SizeError: The picture has another size than `out`, and `how.size` is None.
     """
     if _decode_in_place(data, how, out):
         return None
@@ -97,7 +97,10 @@ def decode(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> Loss | None:
 
 
 def _decode_in_place(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> bool:
-    """Decode a JPEG of the stored size straight into its row; False if the file is anything else."""
+    """Decode a JPEG that has the stored size directly into its row, without a copy.
+
+    Return False for any other file, and for a JPEG whose header may ask for more, such as turning it.
+    """
     header = jpeg_header(data)
     if header is None or how.color != "rgb" or header[:2] != out.shape[:2] or header[0] * header[1] > how.max_pixels:
         return False

@@ -1,1 +1,1 @@
-"""What there is to pack: folders, tables, packs and a user's readers become `Sources`. It knows settings, not plans."""
+"""Find the images to pack, in folders, tables, packs and by a user's reader. Depends on settings, not on plans."""

@@ -1,8 +1,8 @@
-"""Names of classes in the order of their numbers, as a user gives them: a file, a pack, or names between commas.
+"""Read the class names that a user gives, in the order of the class numbers.
 
-A file of classes is text in UTF-8, a name a line. Spaces around a name do not count, and blank lines are passed over. A
-line that begins with a quote is a string of JSON, for names that have line breaks or spaces at their ends;
-`h5split.commands.export` writes such files.
+They come from a file, from a pack, or from a list with commas. A file of classes is UTF-8 text with one name per line.
+Spaces around a name are removed, and blank lines are skipped. A line that begins with a quote is a JSON string, which
+allows names with line breaks or with spaces at their ends. `h5split.commands.export` writes such files.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pack_images.find.sources import is_hdf5
 
 
 def read_classes(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
-    """The names that are given.
+    """Return the class names that `given` means.
 
     Args:
-        given: The path of a file of classes or of a pack, names between commas, or the names themselves.
+        given: The path of a file of classes or of a pack, names separated by commas, or a sequence of names.
 
     Raises:
-        PackError: There is no name, one is given twice, or a line of the file is no name.
-        FormatError: An HDF5 file is no pack.
+        PackError: There is no name, a name occurs twice, or a line of the file is invalid.
+        FormatError: The file is HDF5 but no pack.
         OSError: The file cannot be read.
     """
-    names = [*(_named(os.fspath(given)) if isinstance(given, str | os.PathLike) else given)]
+    names = [*(_names_from(os.fspath(given)) if isinstance(given, str | os.PathLike) else given)]
     for name in names:
         if not isinstance(name, str) or not name:
             raise PackError(f"classes: expected names, found {name!r}")
@@ -39,14 +39,14 @@ def read_classes(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ..
     return tuple(names)
 
 
-def _named(given: str) -> Sequence[str]:
+def _names_from(given: str) -> Sequence[str]:
     if is_hdf5(given):
-        from h5split.file.images import PackedImages  # which few runs need
+        from h5split.file.images import PackedImages  # here, because few runs need it
 
         return PackedImages(given).class_names
     if os.path.isfile(given):
         with open(given, encoding="utf-8-sig", errors="surrogateescape") as file:
-            return [*_lines(given, file)]
+            return [*_names_in_file(given, file)]
     if "/" in given or given.endswith((".txt", ".h5")):
         raise PackError(
             f"--classes {given}: expected a file with a name a line, a pack, or A,B,C; there is no such file"
@@ -54,7 +54,7 @@ def _named(given: str) -> Sequence[str]:
     return [name.strip() for name in given.split(",")]
 
 
-def _lines(path: str, file: Iterator[str]) -> Iterator[str]:
+def _names_in_file(path: str, file: Iterator[str]) -> Iterator[str]:
     for number, line in enumerate(file, start=1):
         name = line.strip()
         if name.startswith('"'):

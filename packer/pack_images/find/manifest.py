@@ -1,9 +1,9 @@
-r"""A table of files -> the images in it, as people really write such tables.
+r"""Read a manifest, a table of image files. It accepts the variants that people really write.
 
-A manifest is a CSV with a heading: a column of paths, a column of labels, and others, which are kept. The delimiter is
-the one of ``, ; | TAB`` that the heading has most of and that finds a column of paths. Paths may be written the Windows
-way: ``\\`` becomes ``/``. Spaces around names of columns, paths and labels do not count; only where the table has file
-names of its own (`name_column`), as one that a program wrote, all texts are kept as they are.
+A manifest is a CSV file with a heading. It has a column of paths and a column of labels; other columns are kept. The
+delimiter is the one of ``, ; | TAB`` that is most frequent in the heading and gives a column of paths. Windows paths
+are allowed: ``\\`` becomes ``/``. Spaces around column names, paths and labels are removed. A table with a column of
+file names (`name_column`) was written by a program, so all its texts are kept exactly.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ PATH_COLUMNS = ("path", "filename", "filepath", "file", "image")
 LABEL_COLUMNS = ("label", "class", "target", "category")
 
 _DELIMITERS = ",;|\t"
-_SHOWN = 200  # characters of a heading
-_IMAGE = re.compile(r"\.(avif|bmp|gif|jp2|jpe?g|p[bgnp]m|png|tiff?|webp)([\s,;|]|$)", re.IGNORECASE)
+_MAX_HEADING_SHOWN = 200  # characters in a message
+_IMAGE_NAME = re.compile(r"\.(avif|bmp|gif|jp2|jpe?g|p[bgnp]m|png|tiff?|webp)([\s,;|]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Manifest:
     """A table of files, and how to read it.
 
     Attributes:
-        path: The CSV.
-        root: The folder that relative paths start from; the CSV's own when None.
-        strip_prefix: Folders that paths begin with and that are not on this disk.
-        path_column: The heading of the paths; one of `PATH_COLUMNS` when None.
-        label_column: The heading of the labels; one of `LABEL_COLUMNS` when None.
-        name_column: The heading of the file names to store in place of the paths; None: the paths.
-        skip_unlabelled: Pass over rows with an empty label, rather than refuse them.
+        path: The CSV file.
+        root: The folder that relative paths start from. None: the folder of the CSV file.
+        strip_prefix: Leading folders to remove from the paths, because they do not exist on this disk.
+        path_column: Heading of the column of paths. None: the first of `PATH_COLUMNS` that exists.
+        label_column: Heading of the column of labels. None: the first of `LABEL_COLUMNS` that exists.
+        name_column: Heading of the column of file names to store. None: store the paths.
+        skip_unlabelled: Pass over rows with an empty label instead of refusing the table.
     """
 
     path: str
@@ -50,10 +50,10 @@ class Manifest:
     skip_unlabelled: bool = False
 
     def read(self) -> Sources:
-        """The images of the table, in its order. Whether the files are there is found out when they are read.
+        """Return the images of the table, in its order. The image files need not exist yet.
 
         Raises:
-            PackError: The table is not there, has no such columns, or a line of it makes no sense.
+            PackError: The table does not exist, lacks a column, or has an invalid line.
         """
         try:
             with open_table(self.path, _DELIMITERS, self._has_paths) as table:
@@ -64,19 +64,21 @@ class Manifest:
             raise PackError(str(error)) from error
 
     def _has_paths(self, heading: Sequence[str]) -> bool:
-        return _find([self._bare(name) for name in heading], self.path_column, PATH_COLUMNS) is not None
+        return _find_column([self._stripped(name) for name in heading], self.path_column, PATH_COLUMNS) is not None
 
     def _read(self, table: Table) -> Sources:
-        heading = [self._bare(name) for name in table.heading]
+        heading = [self._stripped(name) for name in table.heading]
         self._check_names(heading)
-        path_at = self._column(heading, self.path_column, PATH_COLUMNS, "--path-column")
-        label_at = self._column(heading, self.label_column, LABEL_COLUMNS, "--label-column")
-        name_at = None if self.name_column is None else self._column(heading, self.name_column, (), "--name-column")
-        kept = self._kept(heading, {path_at, label_at, name_at})
+        path_at = self._column_index(heading, self.path_column, PATH_COLUMNS, "--path-column")
+        label_at = self._column_index(heading, self.label_column, LABEL_COLUMNS, "--label-column")
+        name_at = (
+            None if self.name_column is None else self._column_index(heading, self.name_column, (), "--name-column")
+        )
+        kept = self._other_columns(heading, {path_at, label_at, name_at})
         found = Sources(columns={"source": [], **{name: [] for name in kept}})
         columns = [(at, found.columns[name]) for name, at in kept.items()]
-        same: dict[str, str] = {}  # one object for equal texts, of which a table has many
-        place_of = self._places()
+        same: dict[str, str] = {}  # keeps one object per distinct text, to save memory
+        place_of = self._path_resolver()
         as_is = self.name_column is not None
         for line, fields in table.rows(None if as_is else {path_at}):
             path, label = fields[path_at], fields[label_at]
@@ -101,16 +103,16 @@ class Manifest:
         found.columns["source"].extend([self.path] * len(found))
         return found
 
-    def _bare(self, text: str) -> str:
+    def _stripped(self, text: str) -> str:
         return text.strip() if self.name_column is None else text
 
-    def _column(self, heading: Sequence[str], asked: str | None, known: Sequence[str], option: str) -> int:
-        at = _find(heading, asked, known)
+    def _column_index(self, heading: Sequence[str], asked: str | None, known: Sequence[str], option: str) -> int:
+        at = _find_column(heading, asked, known)
         if at is not None:
             return at
         wanted = asked or f"one of {', '.join(known)}"
-        found = ", ".join(heading)[:_SHOWN] or "nothing"
-        if _IMAGE.search(found):
+        found = ", ".join(heading)[:_MAX_HEADING_SHOWN] or "nothing"
+        if _IMAGE_NAME.search(found):
             raise PackError(
                 f"{self.path}, line 1: expected a heading such as path,label, found a row, {found!r}; write one as the "
                 f"first line, and one of {' '.join(_DELIMITERS.strip())} or a tab between fields"
@@ -118,13 +120,16 @@ class Manifest:
         raise PackError(f"{self.path}: expected a column {wanted}, found {found}; {option} names it")
 
     def _check_names(self, heading: Sequence[str]) -> None:
-        """Refuse two columns of one name, unless a program wrote them: it knows which comes first."""
+        """Raise if two columns have the same name, unless a program wrote the table and means the first of them."""
         twice = next((name for name, count in Counter(heading).items() if name and count > 1), None)
         if twice is not None and self.name_column is None:
             raise PackError(f"{self.path}: expected columns of different names, found {twice!r} twice; rename one")
 
-    def _kept(self, heading: Sequence[str], taken: set[int | None]) -> dict[str, int]:
-        """Every other column by the name it will have. `source` is taken, and a name is wanted."""
+    def _other_columns(self, heading: Sequence[str], taken: set[int | None]) -> dict[str, int]:
+        """Return name -> index of the columns to keep, apart from those in `taken`.
+
+        A column without a name gets one. A column `source` is renamed, because the pack has its own `source` column.
+        """
         kept: dict[str, int] = {}
         for at, given in enumerate(heading):
             if at in taken:
@@ -135,8 +140,8 @@ class Manifest:
             kept[name] = at
         return kept
 
-    def _places(self) -> Callable[[str], str]:
-        """The file that a path in the table means, from where this process stands."""
+    def _path_resolver(self) -> Callable[[str], str]:
+        """Return a function that turns a path in the table into a path that this process can open."""
         prefix = None if self.strip_prefix is None else self.strip_prefix.replace("\\", "/").rstrip("/") + "/"
         root = os.path.dirname(self.path) if self.root is None else self.root
         start = root if not root or root.endswith("/") else f"{root}/"
@@ -153,8 +158,8 @@ class Manifest:
         raise PackError(f"{self.path}, line {line}: expected {expected}, found {found}{advice}")
 
 
-def _find(heading: Sequence[str], asked: str | None, known: Sequence[str]) -> int | None:
-    """Where the column that is asked for is, or else the first of those known, in capitals or not."""
+def _find_column(heading: Sequence[str], asked: str | None, known: Sequence[str]) -> int | None:
+    """Return the index of the column `asked`, or else of the first name in `known` that exists, ignoring case."""
     if asked is not None:
         return heading.index(asked) if asked in heading else None
     lowered = [name.lower() for name in heading]

@@ -1,6 +1,6 @@
-"""The user's own directory reader: a function that says which files of a folder are images, and of which class.
+"""Load and call a user's own directory reader: a function that lists the images of a folder and their classes.
 
-It has the form of the one in the post that this grew from: reader(path) -> (names, classes, classnames, classindices).
+Its form is reader(path) -> (names, classes, classnames, classindices), taken from the post that this program grew from.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from pack_images.find.sources import Sources
 
 Reader = Callable[[str], tuple[Sequence[str], Sequence[int], Sequence[str], Sequence[int]]]
 
-_PARTS = ("names", "classes", "classnames", "classindices")
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
-_LOOKED_AT = 100  # files, for one that is there
+_RETURNED_LISTS = ("names", "classes", "classnames", "classindices")
+_MAX_FILES_CHECKED = 100  # at least one of the first files must exist
 
 
 def load_reader(given: str) -> Reader:
-    """The function that `--reader` names.
+    """Load the function that `--reader` names.
 
-    A module that lies in the working folder is loaded from its file, whatever other modules are called; the folder is
-    appended to where modules are looked for, so that nothing in it takes the place of an installed module.
+    A module in the working folder is loaded from its file, even if an installed module has the same name. The folder is
+    appended to the end of `sys.path`, so that no file in it can replace an installed module.
 
     Args:
         given: MODULE:FUNCTION or FILE.py:FUNCTION.
 
     Raises:
-        PackError: There is no such function, or loading it fails.
+        PackError: The function does not exist, or its module cannot be loaded.
     """
     where, _, name = given.rpartition(":")
     if not where or not name:
@@ -44,38 +44,38 @@ def load_reader(given: str) -> Reader:
     try:
         module = _load(where)
     except (Exception, SystemExit) as error:
-        raise PackError(f"--reader {given}: {where} cannot be imported ({_where(error)})") from error
+        raise PackError(f"--reader {given}: {where} cannot be imported ({_describe_error(error)})") from error
     if module is None:
         file = where if where.endswith(".py") else f"{where}.py"
         raise PackError(f"--reader {given}: expected the module {where}, or a file {file}, found neither")
     found = getattr(module, name, None)
     if not callable(found):
-        what = "none" if found is None else _kind(found)
+        what = "none" if found is None else _type_name(found)
         raise PackError(f"--reader {given}: expected a function {name} in {where}, found {what}")
     reader: Reader = found
     return reader
 
 
 def read_folder(reader: Reader, root: str) -> Sources:
-    """The images of a folder, by a reader.
+    """Call a reader for a folder, and return the images that it lists.
 
     Raises:
-        PackError: The reader raises, or what it returns makes no sense.
+        PackError: The reader raises an error, or its result is invalid.
     """
     about = f"--reader {getattr(reader, '__name__', reader)}, for {root}"
     try:
         returned = reader(root)
     except (Exception, SystemExit) as error:
-        raise PackError(f"{about}: it raised {_where(error)}") from error
-    names, classes, classnames, classindices = _parts(about, returned)
-    filenames = [_path(about, name) for name in names]
+        raise PackError(f"{about}: it raised {_describe_error(error)}") from error
+    names, classes, classnames, classindices = _returned_lists(about, returned)
+    filenames = [_checked_path(about, name) for name in names]
     numbers = _numbers(about, "classes", classes)
-    name_of = _name_of(about, classnames, _numbers(about, "classindices", classindices))
+    name_of = _class_names_by_number(about, classnames, _numbers(about, "classindices", classindices))
     unknown = next((number for number in numbers if number not in name_of), None)
     if len(filenames) != len(numbers) or unknown is not None:
         found = f"class {unknown}, which has no name" if unknown is not None else f"{len(numbers)} classes"
         raise PackError(f"{about}: expected a named class for each of {len(filenames)} names, found {found}")
-    _check_there(about, root, filenames[:_LOOKED_AT])
+    _check_any_exists(about, root, filenames[:_MAX_FILES_CHECKED])
     return Sources(
         filenames,
         [name_of[number] for number in numbers],
@@ -86,13 +86,16 @@ def read_folder(reader: Reader, root: str) -> Sources:
 
 
 def _load(where: str) -> ModuleType | None:
-    """The module of a file that is there, or one that is installed or lies in a package here; None if there is none."""
+    """Load a module from a file if there is one, or else by its name, which may lie in a package in the working folder.
+
+    Return None if there is no such module.
+    """
     path = where if where.endswith(".py") else f"{where}.py"
     if os.path.isfile(path):
         return _load_file(path)
     if not all(part.isidentifier() for part in where.split(".")):
         return None
-    _append(os.getcwd())
+    _append_to_path(os.getcwd())
     try:
         return importlib.import_module(where)
     except ModuleNotFoundError as error:
@@ -102,14 +105,14 @@ def _load(where: str) -> ModuleType | None:
 
 
 def _load_file(path: str) -> ModuleType:
-    """A module by its file, under its own name unless that is another module's."""
+    """Load a module from its file, under its own name unless another module has that name."""
     name = os.path.splitext(os.path.basename(path))[0]
     there = importlib.util.find_spec(name) if name.isidentifier() else None
     if there is not None and not (
         there.origin and os.path.exists(there.origin) and os.path.samefile(there.origin, path)
     ):
         name = f"reader:{name}"
-    _append(os.path.dirname(os.path.abspath(path)))
+    _append_to_path(os.path.dirname(os.path.abspath(path)))
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
@@ -118,15 +121,15 @@ def _load_file(path: str) -> ModuleType:
     return module
 
 
-def _append(folder: str) -> None:
+def _append_to_path(folder: str) -> None:
     if folder not in sys.path:
         sys.path.append(folder)
 
 
-def _where(error: BaseException) -> str:
-    """What was raised, and the last line of the user's own code on the way there."""
+def _describe_error(error: BaseException) -> str:
+    """Describe an error, with the last line of the user's own code in its traceback."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if isinstance(error, SyntaxError):  # which names the line itself
+    if isinstance(error, SyntaxError):  # its text names the line already
         return text
     others = (*{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}, _PACKAGE, "<")
     frames = traceback.extract_tb(error.__traceback__)
@@ -134,19 +137,19 @@ def _where(error: BaseException) -> str:
     return f"{text}; {own[-1].filename}, line {own[-1].lineno}" if own else text
 
 
-def _parts(about: str, returned: object) -> list[list[Any]]:
-    """The four lists that a reader returns."""
-    expected = f"expected the tuple ({', '.join(_PARTS)})"
-    if not isinstance(returned, tuple | list) or len(returned) != len(_PARTS):
+def _returned_lists(about: str, returned: object) -> list[list[Any]]:
+    """Check the result of a reader, and return its four lists."""
+    expected = f"expected the tuple ({', '.join(_RETURNED_LISTS)})"
+    if not isinstance(returned, tuple | list) or len(returned) != len(_RETURNED_LISTS):
         number = f" of {len(returned)}" if isinstance(returned, tuple | list) else ""
-        raise PackError(f"{about}: {expected} to be returned, found {_kind(returned)}{number}")
-    for name, part in zip(_PARTS, returned, strict=True):
+        raise PackError(f"{about}: {expected} to be returned, found {_type_name(returned)}{number}")
+    for name, part in zip(_RETURNED_LISTS, returned, strict=True):
         if isinstance(part, str | bytes) or not isinstance(part, Iterable):
-            raise PackError(f"{about}: expected a list as {name}, found {_kind(part)}")
+            raise PackError(f"{about}: expected a list as {name}, found {_type_name(part)}")
     return [[*part] for part in returned]
 
 
-def _path(about: str, name: object) -> str:
+def _checked_path(about: str, name: object) -> str:
     if not isinstance(name, str | os.PathLike) or not isinstance(path := os.fspath(name), str):
         raise PackError(f"{about}: expected names of files as text, found {name!r}")
     return str(path)
@@ -159,8 +162,8 @@ def _numbers(about: str, what: str, given: Iterable[Any]) -> list[int]:
         raise PackError(f"{about}: expected whole numbers as {what} ({error})") from error
 
 
-def _name_of(about: str, names: Sequence[object], numbers: Sequence[int]) -> dict[int, str]:
-    """Class number -> name."""
+def _class_names_by_number(about: str, names: Sequence[object], numbers: Sequence[int]) -> dict[int, str]:
+    """Return class number -> class name, after checking that each number has one name and each name one number."""
     if len(names) != len(numbers):
         raise PackError(f"{about}: expected a number for each of {len(names)} classnames, found {len(numbers)}")
     name_of: dict[int, str] = {}
@@ -175,8 +178,8 @@ def _name_of(about: str, names: Sequence[object], numbers: Sequence[int]) -> dic
     return name_of
 
 
-def _check_there(about: str, root: str, filenames: Sequence[str]) -> None:
-    """Refuse names of which none leads to a file: they begin somewhere else."""
+def _check_any_exists(about: str, root: str, filenames: Sequence[str]) -> None:
+    """Raise if none of the files exists: the names are probably relative to another folder."""
     if not filenames or any(map(os.path.exists, filenames)):
         return
     below = os.path.exists(os.path.join(root, filenames[0]))
@@ -186,5 +189,5 @@ def _check_there(about: str, root: str, filenames: Sequence[str]) -> None:
     )
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return "None" if value is None else type(value).__name__

@@ -1,17 +1,17 @@
-"""Folders, packs and tables -> the images in them, with a label each. No image is opened.
+"""Find the images in folders, packs and tables, with a label for each. No image is opened.
 
-Hidden files and folders, thumbnails and trash of a system (``@eaDir``, ``__MACOSX``) are passed over in silence; every
-other file that does not have an image's extension is passed over and reported, with its kind if that is known.
+Hidden files and folders are ignored silently, and so are thumbnails and trash of operating systems (``@eaDir``,
+``__MACOSX``). Any other file without an image's extension is passed over and reported, with its kind if that is known.
 
-Rows come in a fixed order: SOURCES as given, files of a folder
-before its subfolders, each sorted by name.
+The order is fixed: SOURCES as given; the files of a folder before its subfolders; each sorted by name.
 
-A class folder without an image, as deep as one looks, is a class as well: its number is the same everywhere. Where
-`labels` is `subfolder` these are the first folders below a SOURCE, where it is `root` the SOURCES themselves, and
-under `auto` one or the other, as the images of this SOURCE, or of the others if it has none, lie.
+A class folder without any image below it is still a class, so that class numbers do not depend on which images are
+present. If `labels` is `subfolder`, the class folders are the first folders below a SOURCE; if it is `root`, they are
+the SOURCES themselves. `auto` chooses between the two by where the images of the SOURCE lie, or the images of the other
+SOURCES if it has none.
 
-A link to a file is an image like any other. A link to a folder is followed unless the folder is read anyway, so each
-folder is read once and loops end.
+A symbolic link to a file is an image like any other. A link to a folder is followed unless the folder is found without
+it. So each folder is read once, and loops end.
 """
 
 from __future__ import annotations
@@ -35,26 +35,27 @@ _NAMES = """
     mpo msp pbm pcx pfm pgm png pnm ppm psd qoi ras rgb rgba sgi tga tif tiff vda vst webp xbm xpm
 """
 EXTENSIONS = frozenset(_NAMES.split())
-_NAMED = 3  # of a list that may be long
+_MAX_NAMES = 3  # in a message, of a list that may be long
 _FILE = "file"
 _FOLDER = "folder"
-# Thumbnails, trash and notes that systems leave among files, in small letters; names that begin with a dot are hidden.
-_SYSTEMS = """
+# Thumbnails, trash and notes that operating systems leave in folders, in lower case. Names with a leading dot are
+# ignored too.
+_SYSTEM_NAMES = """
     __macosx, thumbs.db, ehthumbs.db, ehthumbs_vista.db, desktop.ini, $recycle.bin, recycler, system volume information,
     lost+found, @eadir, #recycle, #snapshot, @recycle, @recently-snapshot, @sharesnap, @tmp, @syno, @database,
     network trash folder, temporary items, thedummy.ds_store, __pycache__
 """
-_CLUTTER = frozenset(name.strip() for name in _SYSTEMS.split(","))
+_IGNORED_NAMES = frozenset(name.strip() for name in _SYSTEM_NAMES.split(","))
 
 
 @dataclass(frozen=True)
 class _Folder:
     path: str
-    below: tuple[str, ...]  # the names that lead to it from its SOURCE
-    source: int
+    below: tuple[str, ...]  # folder names on the way from its SOURCE
+    source: int  # index of its SOURCE
 
 
-_Listing = list[tuple[_Folder, list[str]]]  # folders of a SOURCE, each with the names of the images in it
+_Listing = list[tuple[_Folder, list[str]]]  # all folders of a SOURCE, each with the names of its images
 
 
 def scan(
@@ -68,16 +69,16 @@ def scan(
     """Find the images in folders, packs and tables.
 
     Args:
-        sources: Folders and packs. Other files among them, as a shell glob brings them along, are passed over.
+        sources: Folders and packs. Other files are passed over, because a shell glob may include them.
         labels: Where a class name comes from. `subfolder`: the first folder below SOURCE. `root`: SOURCE's own name.
-            `parent`: the folder the image lies in. `auto`: `subfolder`, or `root` for a SOURCE whose images lie
-            directly in it.
+            `parent`: the folder that holds the image. `auto`: `root` for a SOURCE that holds images directly, else
+            `subfolder`.
         manifests: Tables of files.
-        reader: Reads each folder in place of the rules above.
-        classes: Pass over and count images of classes that are not among these.
+        reader: A function that reads each folder, in place of the rules above.
+        classes: If given, images of other classes are passed over and counted.
 
     Raises:
-        PackError: A SOURCE is not there, lies inside another, has no clear labels, or there is no image at all.
+        PackError: A SOURCE does not exist, lies inside another, or has ambiguous labels; or there is no image at all.
         FormatError: A SOURCE is an HDF5 file, but no pack.
         OSError: A folder cannot be read.
     """
@@ -101,25 +102,26 @@ def scan(
     if not found.filenames:
         where = ", ".join([*(root for root, _ in roots), *(manifest.path for manifest in manifests)]) or "any SOURCE"
         raise PackError(
-            f"no images in {where}: expected files such as .jpg or .png in it or below" + _such_as(found.passed_over)
+            f"no images in {where}: expected files such as .jpg or .png in it or below"
+            + _passed_over_example(found.passed_over)
         )
     for root, table in zip(folders, tables, strict=True):
         if not table.filenames and not table.class_names:
             found.passed_over.append((root, "no images in it"))
-    return found if classes is None else _of_classes(found, classes)
+    return found if classes is None else _select_classes(found, classes)
 
 
-def _of_classes(found: Sources, classes: Sequence[str]) -> Sources:
+def _select_classes(found: Sources, classes: Sequence[str]) -> Sources:
     chosen = found.of_classes(classes)
     if not chosen.filenames:
         raise PackError(
             f"classes: expected names of classes that have images, such as {found.labels[0]!r}, found "
-            f"{', '.join(map(repr, classes[:_NAMED]))}{', ...' if len(classes) > _NAMED else ''}"
+            f"{', '.join(map(repr, classes[:_MAX_NAMES]))}{', ...' if len(classes) > _MAX_NAMES else ''}"
         )
     return chosen
 
 
-def _such_as(passed_over: Sequence[tuple[str, str]]) -> str:
+def _passed_over_example(passed_over: Sequence[tuple[str, str]]) -> str:
     if not passed_over:
         return ""
     path, reason = next((item for item in passed_over if is_foreign(item[1])), passed_over[0])
@@ -127,11 +129,11 @@ def _such_as(passed_over: Sequence[tuple[str, str]]) -> str:
 
 
 def _roots(sources: Sequence[str], found: Sources) -> Iterator[tuple[str, bool]]:
-    """Each SOURCE without a slash at its end, and whether it is a folder; the others are packs."""
-    is_glob = len(sources) > 1  # which brings along what nobody would name
+    """Yield each SOURCE without a trailing slash, and whether it is a folder (True) or a pack (False)."""
+    is_glob = len(sources) > 1  # several SOURCES may come from a glob, which includes unwanted names
     for given in sources:
         source = given.rstrip("/") or "/"
-        if os.path.isdir(source) and is_glob and os.path.basename(source).lower() in _CLUTTER:
+        if os.path.isdir(source) and is_glob and os.path.basename(source).lower() in _IGNORED_NAMES:
             found.passed_over.append((source, "thumbnails, trash or notes of a system"))
         elif os.path.isdir(source):
             yield source, True
@@ -144,10 +146,10 @@ def _roots(sources: Sequence[str], found: Sources) -> Iterator[tuple[str, bool]]
 
 
 def _read_pack(path: str) -> Sources:
-    """The rows of a pack, with the file names, labels and columns they have there."""
-    from h5split.file.images import PackedImages  # which few runs need
+    """Read the rows of a pack, with their file names, labels and columns."""
+    from h5split.file.images import PackedImages  # here, because few runs need it
 
-    file = pack_file(path)  # first: a pack that takes its place now is then another one
+    file = pack_file(path)  # before opening, so that a pack that replaces it now has another stamp
     pack = PackedImages(path)
     return Sources(
         filenames=pack.filenames[:],
@@ -160,6 +162,7 @@ def _read_pack(path: str) -> Sources:
 
 
 def _check_apart(roots: Sequence[str]) -> None:
+    """Raise if a SOURCE lies inside another."""
     real = sorted((os.path.realpath(root).split("/"), root) for root in roots)
     for (outer, first), (inner, second) in pairwise(real):
         if inner[: len(outer)] == outer:
@@ -170,11 +173,11 @@ def _check_apart(roots: Sequence[str]) -> None:
 
 def _scan_folders(roots: Sequence[str], labels: Labels, found: Sources) -> list[Sources]:
     listings = _walk(roots, found)
-    whose = _whose_class(listings)
+    image_level = _level_of_images(listings)
     tables = []
     for root, folders in zip(roots, listings, strict=True):
         _check_levels(root, folders, labels)
-        table = Sources(class_names=_class_folders(root, folders, labels, whose))
+        table = Sources(class_names=_class_folders(root, folders, labels, image_level))
         for folder, names in folders:
             prefix = folder.path.rstrip("/") + "/"
             table.filenames.extend([prefix + name for name in names])
@@ -185,27 +188,35 @@ def _scan_folders(roots: Sequence[str], labels: Labels, found: Sources) -> list[
     return tables
 
 
-def _whose_class(listings: Sequence[_Listing]) -> Literal["root", "subfolder", "either"]:
-    """Whether SOURCES are class folders, as their images lie directly in them, or hold class folders; or some each."""
+def _level_of_images(listings: Sequence[_Listing]) -> Literal["root", "subfolder", "either"]:
+    """Return where the images of all SOURCES lie: directly in them, in subfolders, or some in each."""
     found = {"subfolder" if folder.below else "root" for folders in listings for folder, names in folders if names}
     return "either" if len(found) == 2 else "root" if "root" in found else "subfolder"
 
 
-def _class_folders(root: str, folders: _Listing, labels: Labels, whose: str) -> list[str]:
-    """The classes that folders stand for, with images or without.
+def _class_folders(root: str, folders: _Listing, labels: Labels, image_level: str) -> list[str]:
+    """Return the names of the class folders of a SOURCE, including those without images.
 
-    A SOURCE without images may be a class folder or hold some; under `auto` the others, `whose`, tell.
+    Args:
+        root: The SOURCE.
+        folders: All folders in it.
+        labels: The rule for labels.
+        image_level: Where the images of all SOURCES lie. Under `auto` it decides for a SOURCE without images, which may
+            itself be a class folder or may hold class folders.
     """
     first_level = [folder.below[0] for folder, _ in folders if len(folder.below) == 1]
     if labels == "auto" and not any(names for _, names in folders):
-        labels = "root" if whose == "root" or (whose == "either" and not first_level) else "subfolder"
+        labels = "root" if image_level == "root" or (image_level == "either" and not first_level) else "subfolder"
     elif labels == "auto":
         labels = "root" if any(names for folder, names in folders if not folder.below) else "subfolder"
-    return {"root": [_own_name(root)], "subfolder": first_level}.get(labels, [])
+    return {"root": [_folder_name(root)], "subfolder": first_level}.get(labels, [])
 
 
 def _walk(roots: Sequence[str], found: Sources) -> list[_Listing]:
-    """The image names of every folder, for each root; links to folders come last, so that each is read once."""
+    """List all folders below each root, with the names of their images.
+
+    Links are followed last, so that a folder is listed under its own path if it has one, and only once.
+    """
     listings: list[_Listing] = [[] for _ in roots]
     visited: set[tuple[int, int]] = set()
     links: deque[_Folder] = deque()
@@ -227,14 +238,14 @@ def _walk(roots: Sequence[str], found: Sources) -> list[_Listing]:
 
 
 def _list(folder: _Folder, found: Sources) -> tuple[list[str], list[_Folder], list[_Folder]]:
-    """One directory: names of images, folders, and links to folders."""
+    """List one directory: names of images, subfolders, and links to folders."""
     names: list[str] = []
     below: list[_Folder] = []
     linked: list[_Folder] = []
     with os.scandir(folder.path) as entries:
         for entry in entries:
             name = entry.name
-            if name.startswith(".") or name.lower() in _CLUTTER:
+            if name.startswith(".") or name.lower() in _IGNORED_NAMES:
                 continue
             kind = _kind(entry)
             if kind is _FILE and name.rpartition(".")[2].lower() in EXTENSIONS:
@@ -243,7 +254,7 @@ def _list(folder: _Folder, found: Sources) -> tuple[list[str], list[_Folder], li
                 child = _Folder(f"{folder.path.rstrip('/')}/{name}", (*folder.below, name), folder.source)
                 (linked if entry.is_symlink() else below).append(child)
             else:
-                reason = _foreign(name) if kind is _FILE else "not a file that can be read"
+                reason = _reason_passed_over(name) if kind is _FILE else "not a file that can be read"
                 found.passed_over.append((f"{folder.path}/{name}", reason))
     names.sort()
     below.sort(key=lambda child: child.below)
@@ -251,24 +262,24 @@ def _list(folder: _Folder, found: Sources) -> tuple[list[str], list[_Folder], li
     return names, below, linked
 
 
-def _foreign(name: str) -> str:
+def _reason_passed_over(name: str) -> str:
     return by_extension(name) or "not an image's extension"
 
 
 def _kind(entry: os.DirEntry[str]) -> str | None:
     try:
         return _FILE if entry.is_file() else _FOLDER if entry.is_dir() else None
-    except OSError:  # a link that leads to itself
+    except OSError:  # for example, a link that points to itself
         return None
 
 
 def _check_levels(root: str, folders: _Listing, labels: Labels) -> None:
-    """Refuse a SOURCE whose images lie at two levels where the labels depend on the level."""
+    """Raise if the rule for labels gives no clear answer for the levels at which the images of a SOURCE lie."""
     direct = next((names for folder, names in folders if names and not folder.below), None)
     nested = next(((folder, names) for folder, names in folders if names and folder.below), None)
     if direct is None or labels in ("parent", "root") or (labels == "auto" and nested is None):
         return
-    own = _own_name(root)
+    own = _folder_name(root)
     if nested is None:
         raise PackError(
             f"{root}/{direct[0]}: expected every image in a folder below SOURCE, found it directly in SOURCE; "
@@ -284,9 +295,9 @@ def _check_levels(root: str, folders: _Listing, labels: Labels) -> None:
 
 def _label(root: str, folder: _Folder, labels: Labels) -> str:
     if labels == "root" or not folder.below:
-        return _own_name(root)
+        return _folder_name(root)
     return folder.below[-1] if labels == "parent" else folder.below[0]
 
 
-def _own_name(root: str) -> str:
+def _folder_name(root: str) -> str:
     return os.path.basename(os.path.abspath(root)) or "/"

@@ -1,4 +1,4 @@
-"""What is to be packed: a table of images, a row each."""
+"""A table of the images to pack, one row for each; and stamps that show whether a file has changed."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-_TICK_NS = 2_500_000_000  # longer than the longest tick, of FAT
-_HDF5 = b"\x89HDF\r\n\x1a\n"
+_MAX_CLOCK_TICK_NS = 2_500_000_000  # longer than the tick of any file system; FAT's is the longest, 2 s
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class PackFile(NamedTuple):
-    """A pack that rows are copied from, as it was when it was found."""
+    """A pack to copy rows from, with its stamp at the time when it was found."""
 
     path: str
     stamp: int
 
     def absolute(self, folder: str) -> PackFile:
-        """The same for another working directory: a relative path begins at `folder`."""
+        """Return it with an absolute path, for another working directory. A relative path starts at `folder`."""
         return self._replace(path=os.path.join(folder, self.path))
 
 
 class PackedRow(NamedTuple):
-    """An image that a pack holds already: its pixels are copied, not decoded."""
+    """An image in a pack. Its pixels are copied, not decoded."""
 
     pack: PackFile
     row: int
@@ -36,15 +36,15 @@ class Sources:
     """The images to pack.
 
     Attributes:
-        filenames: As stored: the path as given, `/` as separator.
-        labels: The class name of each.
-        paths: Where to find each: a file to open, or a row of a pack.
-        columns: Name -> a text for each; `source` is the SOURCE, as given.
-        passed_over: (path, reason) of what was found and is not packed.
-        class_names: Classes that were found, with images or without; those of `labels` need not be among them.
-        class_orders: (pack, its class names) of each pack whose classes are in another order than the sorted one.
-        other_classes: Class name -> images that are no rows here, as only some classes were asked for.
-        notes: What a user should know of how they were found, a line each.
+        filenames: The file name to store for each image: the path as given, with `/` as separator.
+        labels: The class name of each image.
+        paths: The location of each image: a file to open, or a row of a pack.
+        columns: Column name -> a text for each image. `source` is the SOURCE, as given.
+        passed_over: (path, reason) of everything found that is not packed.
+        class_names: Classes that were found, with or without images. The names in `labels` may be missing here.
+        class_orders: (path of the pack, class names) of each pack whose class names are not sorted.
+        other_classes: Class name -> number of images left out because the user asked for other classes.
+        notes: What the user should know about the search, one line each.
     """
 
     filenames: list[str] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Sources:
         return len(self.filenames)
 
     def take(self, rows: Sequence[int]) -> Sources:
-        """The same images in the order of `rows`."""
+        """Return the images of `rows`, in that order."""
         return replace(
             self,
             filenames=[self.filenames[row] for row in rows],
@@ -71,14 +71,14 @@ class Sources:
         )
 
     def of_classes(self, names: Sequence[str]) -> Sources:
-        """The images of these classes alone; the others are counted."""
+        """Return only the images of these classes. The others are counted in `other_classes`."""
         wanted = set(names)
         rows = [row for row, label in enumerate(self.labels) if label in wanted]
         others = Counter(label for label in self.labels if label not in wanted)
         return replace(self.take(rows) if others else self, other_classes=dict(sorted(others.items())))
 
     def extend(self, other: Sources) -> None:
-        """Append the images of another table; a column that one of them lacks is empty there."""
+        """Append the images of another table. A column that one of the tables lacks becomes empty texts there."""
         for name in other.columns.keys() - self.columns.keys():
             self.columns[name] = [""] * len(self)
         for name, column in self.columns.items():
@@ -92,37 +92,38 @@ class Sources:
 
 
 def stamp(status: os.stat_result) -> int:
-    """A number of 64 bits that is another one after a file was changed, or another one took its name.
+    """Return a 64-bit number that changes when a file is modified or replaced by another of the same name.
 
-    The time at which a file was modified can be set to anything, in any century; the time its inode changed cannot be
-    set. (The hash of numbers is the same in every process of one Python; in another, files count as changed.) The
-    device is left out: its number differs from machine to machine.
+    A user can set the modification time of a file to anything, but not the change time of its inode, so both are used.
+    The number of the device is not used, because it differs between machines. The hash of integers is the same in every
+    process of one Python; in another Python, files count as changed.
     """
     return hash((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
 
 
 def file_stamp(status: os.stat_result) -> int:
-    """The same of a source file on this machine; 0, which stands for no stamp, where it may change unseen from now on.
+    """Return the stamp of a source file on this machine; 0 (no stamp) if a later change might not show.
 
-    Clocks of file systems tick: every 4 ms on a Linux disk, every 2 seconds on FAT. Two writes within a tick leave the
-    same time, so a file must have stood for longer. A time in the future is no proof either.
+    The clock of a file system ticks every 4 ms on a Linux disk and every 2 seconds on FAT. Two writes within one tick
+    leave the same time. So a file gets a stamp only if it has been unchanged for longer than a tick. A time in the
+    future proves nothing either.
     """
     age = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)
-    return hash((status.st_dev, stamp(status))) if age > _TICK_NS else 0
+    return hash((status.st_dev, stamp(status))) if age > _MAX_CLOCK_TICK_NS else 0
 
 
 def pack_file(path: str) -> PackFile:
-    """The pack at a path.
+    """Return the pack at a path, with its present stamp.
 
     Raises:
-        OSError: There is none.
+        OSError: There is no file.
     """
     return PackFile(path, stamp(os.stat(path)))
 
 
 def is_hdf5(path: str) -> bool:
-    """Whether a file is there that begins as HDF5 does."""
+    """Return whether a path is a file with the signature of HDF5."""
     if not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
-        return file.read(len(_HDF5)) == _HDF5
+        return file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE

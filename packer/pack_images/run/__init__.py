@@ -1,1 +1,1 @@
-"""Who does the tasks of a plan: processes of this machine, or any executor. It knows plans and `fill`, not jobs."""
+"""Run the tasks of a plan on this machine or on any executor. Depends on plans and `fill`, not on jobs."""

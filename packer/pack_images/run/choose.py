@@ -1,4 +1,4 @@
-"""Who does the work of a run."""
+"""Choose the pool of workers for a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from pack_images.run.workers import LocalPool
 
 @contextlib.contextmanager
 def open_pool(workers: int | None, executor: Executor | None) -> Iterator[Pool]:
-    """Whoever does the work: the executor given, or as many worker processes of this machine.
+    """Open a pool on the given executor, or else with worker processes of this machine.
+
+    Args:
+        workers: Number of processes; one per core if None. Ignored if there is an executor.
+        executor: The caller's executor.
 
     Raises:
         PackError: `workers` is less than 1.
@@ -23,7 +27,7 @@ def open_pool(workers: int | None, executor: Executor | None) -> Iterator[Pool]:
     if executor is not None:
         from pack_images.run.executors import ExecutorPool
 
-        with ExecutorPool(_trusted(executor)) as elsewhere:
+        with ExecutorPool(_wrap_dask(executor)) as elsewhere:
             yield elsewhere
         return
     count = cores() if workers is None else workers
@@ -33,8 +37,11 @@ def open_pool(workers: int | None, executor: Executor | None) -> Iterator[Pool]:
         yield pool
 
 
-def _trusted(executor: Executor) -> Executor:
-    """The same, unless it is Dask's: its futures may stay unresolved for ever when workers die."""
+def _wrap_dask(executor: Executor) -> Executor:
+    """Replace Dask's own executor by ours; return any other unchanged.
+
+    Futures of Dask's executor may stay unresolved for ever when workers die.
+    """
     if sys.modules.get("distributed") is not None:
         from distributed.cfexecutor import ClientExecutor
 

@@ -1,4 +1,4 @@
-"""A Dask cluster as an executor."""
+"""Use a Dask cluster as an executor."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from pack_images.versions import packed_by
 if TYPE_CHECKING:
     from distributed import Client, Security
 
-_ADDRESS = re.compile(r"((tcp|tls|wss?)://)?[^/\s]+:\d{1,5}")  # others by `pack(executor=client.get_executor())`
+# For other kinds of address, users can call `pack(executor=client.get_executor())`.
+_SCHEDULER_ADDRESS = re.compile(r"((tcp|tls|wss?)://)?[^/\s]+:\d{1,5}")
 _CONNECT_SECONDS = 10
 _WORKERS_SECONDS = 60
-_RESULT_SECONDS = 5
+_RESULT_SECONDS = 5  # how often a waiting thread looks whether the client was closed
 
 
 @contextlib.contextmanager
 def connect(address: str) -> Iterator[Executor]:
-    """An executor for `pack`, whose tasks a Dask cluster does; its workers are checked to have the same versions.
+    """Connect to a Dask cluster, check the versions of its workers, and yield an executor for `pack`.
 
     Args:
-        address: A scheduler's, such as `tcp://10.0.0.1:8786`, or `local:N` for a cluster of N processes of this
-            machine, which lives as long as the executor.
+        address: Address of a scheduler, such as `tcp://10.0.0.1:8786`; or `local:N` to start a cluster of N processes
+            on this machine, which ends with the block.
 
     Raises:
         PackError: Dask is not installed, or there is no such cluster.
-        UnfinishedError: It has no workers, or they have other versions.
+        UnfinishedError: The cluster has no workers, or their versions differ.
     """
     try:
         import distributed
@@ -55,49 +56,49 @@ def connect(address: str) -> Iterator[Executor]:
             scheduler = address
         try:
             client = distributed.Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
-        except Exception as error:  # it is gone again
-            raise PackError(_no_scheduler(address, f"none that answers ({error})")) from error
+        except Exception as error:  # the scheduler answered a moment ago, and is gone
+            raise PackError(_no_scheduler_message(address, f"none that answers ({error})")) from error
         stack.callback(_close, client)
         _check_workers(client, address)
         yield ClusterExecutor(client)
 
 
 class ClusterExecutor(Executor):
-    """Tasks done by the cluster of a client.
+    """An executor that runs tasks on the cluster of a Dask client.
 
-    `Client.get_executor` is not enough: a future of its is never resolved when the worker that holds a result dies, and
-    doing the task again kills others.
+    `Client.get_executor` is not enough. If the worker that holds a result dies, Dask repeats the task; if that kills
+    more workers, the future is never resolved.
     """
 
     def __init__(self, client: Client) -> None:
         from distributed.comm import CommClosedError
 
         self._client = client
-        self._closed = CommClosedError
+        self._connection_lost = CommClosedError
 
     def submit(self, function: Callable[..., Any], /, *given: object, **named: object) -> Future[Any]:
-        """Have something done; futures can be called off until they are done."""
+        """Run a function on the cluster. The future can be cancelled until it is done."""
         asked = self._client.submit(function, *given, pure=False, **named)
         outcome: Future[Any] = Future()
         outcome.add_done_callback(lambda outcome: asked.cancel() if outcome.cancelled() and not asked.done() else None)
-        asked.add_done_callback(partial(self._pass_on, outcome))
+        asked.add_done_callback(partial(self._copy_result, outcome))
         return outcome
 
-    def _pass_on(self, outcome: Future[Any], asked: Any) -> None:
-        """Resolve a future as Dask's was; not if it was called off meanwhile.
+    def _copy_result(self, outcome: Future[Any], asked: Any) -> None:
+        """Copy the result or error of Dask's future to ours, unless ours was cancelled meanwhile.
 
-        That is looked at every few seconds, as a wait by a client that was closed meanwhile would never end.
+        The wait has a time limit and is repeated, because waiting on a client that is closed meanwhile never ends.
         """
         with contextlib.suppress(InvalidStateError):
             while not outcome.done():
                 is_over = asked.status == "error" or self._client.status == "closed"
                 try:
                     result = asked.result(timeout=_RESULT_SECONDS)
-                except self._closed as error:  # the scheduler is gone, which calls off what is not done, too
+                except self._connection_lost as error:  # the scheduler is gone, and unfinished tasks with it
                     outcome.set_exception(CancelledError(str(error)))
                     return
                 except BaseException as error:
-                    if is_over or not isinstance(error, TimeoutError):  # or the task's own
+                    if is_over or not isinstance(error, TimeoutError):  # is_over: the TimeoutError is the task's own
                         outcome.set_exception(error)
                         return
                 else:
@@ -106,10 +107,10 @@ class ClusterExecutor(Executor):
 
 
 def quieten() -> None:
-    """Keep Dask from writing to stderr what an error will say; for commands."""
+    """Silence Dask's log on stderr, for commands: an error message will say the same."""
     with contextlib.suppress(ImportError):
-        import distributed  # noqa: F401 - which sets these levels itself when it is loaded
-    for name in ("distributed", "distributed.client", "tornado.application"):  # the last speaks of what is called off
+        import distributed  # noqa: F401 - loaded first, because it sets these levels itself
+    for name in ("distributed", "distributed.client", "tornado.application"):  # the last one logs cancelled tasks
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
@@ -122,7 +123,7 @@ def _local_cluster(address: str) -> Iterator[Any]:
         raise PackError(f"--dask {address}: expected local:N with a number of processes, such as local:4")
     start_tracker()
     with contextlib.ExitStack() as stack:
-        with interrupts_held():  # also in what is started here: this process ends it
+        with interrupts_held():  # processes started here never receive Ctrl-C: this process ends them
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pack-images-dask-"))
             try:
                 cluster = LocalCluster(
@@ -131,7 +132,7 @@ def _local_cluster(address: str) -> Iterator[Any]:
                     dashboard_address="127.0.0.1:0",
                     local_directory=folder,
                     memory_limit=0,
-                    config={"distributed.worker.profile.enabled": False},  # a tenth of the time
+                    config={"distributed.worker.profile.enabled": False},  # the profiler takes a tenth of the time
                     silence_logs=logging.CRITICAL + 1,
                 )
             except RuntimeError as error:
@@ -145,10 +146,10 @@ def _local_cluster(address: str) -> Iterator[Any]:
 
 
 def _check_scheduler(address: str) -> None:
-    """See to it that a scheduler answers; a client would wait for one without limit, and not give up at once."""
+    """Check that a scheduler answers. A Dask client would wait without limit, and not fail at once."""
     from distributed import Security
 
-    if not _ADDRESS.fullmatch(address):
+    if not _SCHEDULER_ADDRESS.fullmatch(address):
         raise PackError(f"--dask {address}: expected a scheduler's address, such as tcp://10.0.0.1:8786, or local:N")
     security = Security()
     if address.startswith(("tls:", "wss:")) and security.get_tls_config_for_role("client").get("ssl_context") is None:
@@ -159,19 +160,19 @@ def _check_scheduler(address: str) -> None:
     try:
         kind = asyncio.run(_identity(address, security))["type"]
     except TimeoutError as error:
-        raise PackError(_no_scheduler(address, f"none that answers in {_CONNECT_SECONDS} seconds")) from error
-    except Exception as error:  # of a kind that depends on the scheme, and on what answers
-        raise PackError(_no_scheduler(address, f"none that answers ({error})")) from error
+        raise PackError(_no_scheduler_message(address, f"none that answers in {_CONNECT_SECONDS} seconds")) from error
+    except Exception as error:  # its type depends on the scheme of the address, and on the program that answers
+        raise PackError(_no_scheduler_message(address, f"none that answers ({error})")) from error
     if kind != "Scheduler":
-        raise PackError(_no_scheduler(address, f"a {kind.lower()}"))
+        raise PackError(_no_scheduler_message(address, f"a {kind.lower()}"))
 
 
-def _no_scheduler(address: str, found: str) -> str:
+def _no_scheduler_message(address: str, found: str) -> str:
     return f"--dask {address}: expected a scheduler there, found {found}"
 
 
 async def _identity(address: str, security: Security) -> dict[str, Any]:
-    """What a part of a cluster says of itself."""
+    """Ask the server at an address for its identity, which says whether it is a scheduler."""
     from distributed.core import connect, send_recv
 
     async with asyncio.timeout(_CONNECT_SECONDS):
@@ -184,7 +185,7 @@ async def _identity(address: str, security: Security) -> dict[str, Any]:
 
 
 def _check_workers(client: Client, address: str) -> None:
-    """Have every worker that is there name its versions; those that come later are asked with each task."""
+    """Compare the versions of all present workers. Workers that join later are checked with each task."""
     try:
         client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
     except TimeoutError as error:
@@ -202,7 +203,10 @@ def _check_workers(client: Client, address: str) -> None:
 
 
 def _versions() -> dict[str, str]:
-    """What must be the same on both sides: what decides bytes, and what tasks travel by."""
+    """Return the versions that must be the same on both sides.
+
+    Decoders decide the bytes of a row; Python and distributed decide how a task is pickled and sent.
+    """
     import distributed
 
     python = ".".join(platform.python_version_tuple()[:2])
@@ -210,5 +214,5 @@ def _versions() -> dict[str, str]:
 
 
 def _close(client: Client) -> None:
-    with contextlib.suppress(OSError, TimeoutError):  # of a scheduler that is gone
+    with contextlib.suppress(OSError, TimeoutError):  # the scheduler may be gone
         client.close(timeout=2)

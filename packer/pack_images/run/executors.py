@@ -1,9 +1,12 @@
-"""Tasks done by an executor that somebody else made: threads, MPI, a Dask cluster; maybe on other machines.
+"""Run tasks on an executor that the caller made: threads, MPI or a Dask cluster, perhaps on other machines.
 
-Its workers share a file system with this process, or claim to. So every worker says first that its versions are those
-of this process, and flushes what it wrote before it reports it done; what it leaves out, or dies of, is tried again by
-a process of this machine, whose word counts: a worker may have less memory, stale files, or a thread's limits. In the
-end the pixels are read back and compared with their checksums (`Partial.damaged`).
+The workers must share a file system with this process, but they cannot be trusted to. So:
+
+- Every worker first checks that its versions are those of this process.
+- A worker flushes its rows before it reports them as done.
+- Files that a worker leaves out, or that kill it, are tried again in a process of this machine, and that result counts.
+  A worker may have less memory, stale files, or the limits of a thread (`guards.limits`).
+- In the end, all pixels are read back and compared with their checksums (`Partial.damaged`).
 """
 
 from __future__ import annotations
@@ -28,10 +31,10 @@ _IN_FLIGHT = 256  # tasks: four for each of 64 workers; they hold paths, not pix
 
 
 class ExecutorPool:
-    """An executor that somebody else looks after.
+    """A pool around an executor that the caller made, and that the caller shuts down.
 
     Args:
-        executor: Any; what it runs must see the same files at the same paths.
+        executor: Any executor whose workers see the same files at the same paths.
     """
 
     in_flight = _IN_FLIGHT
@@ -41,17 +44,17 @@ class ExecutorPool:
         self._executor = executor
         self._folder = os.getcwd()
         self._versions = packed_by()
-        self._here: LocalPool | None = None
+        self._local_pool: LocalPool | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._here is not None:
-            self._here.__exit__(*error)
+        if self._local_pool is not None:
+            self._local_pool.__exit__(*error)
 
     def submit(self, task: Task) -> Future[Filled]:
-        """Have a task done."""
+        """Hand a task to the executor."""
         try:
             return self._executor.submit(fill_elsewhere, task.absolute(self._folder), self._versions)
         except BrokenExecutor:
@@ -60,11 +63,11 @@ class ExecutorPool:
             raise UnfinishedError(f"the executor takes no more tasks ({error}); what is done is kept") from error
 
     def result(self, task: Task, future: Future[Filled]) -> Filled:
-        """What became of a task.
+        """Return the result of a task.
 
         Raises:
-            UnfinishedError: The executor was lost, or a worker cannot read what this process can.
-            BrokenExecutor: `recover` is to be asked.
+            UnfinishedError: The executor was lost, or a worker cannot read a file that this process can read.
+            BrokenExecutor: The executor broke; the caller must call `recover`.
         """
         try:
             with interrupts_held():  # see wait_for
@@ -77,24 +80,26 @@ class ExecutorPool:
         except (BrokenExecutor, PackError):
             raise
         except Exception as error:
-            if isinstance(error, _deadly()):
-                return self._again(task)
-            if isinstance(error, OSError) and error.errno is not None:  # of the output, or of a whole machine
+            if isinstance(error, _worker_killed_errors()):
+                return self._repeat_here(task)
+            if (
+                isinstance(error, OSError) and error.errno is not None
+            ):  # the output or the machine is at fault, not a picture
                 raise
-            raise UnfinishedError(_unexpected(task, f"{type(error).__name__} {error}".strip())) from error
+            raise UnfinishedError(_unexpected_result(task, f"{type(error).__name__} {error}".strip())) from error
         if not isinstance(filled, Filled):
-            raise UnfinishedError(_unexpected(task, f"a result of {type(filled).__name__}"))
+            raise UnfinishedError(_unexpected_result(task, f"a result of {type(filled).__name__}"))
         if not filled.failures:
             return filled
         for row, reason in filled.failures:
-            _check_unreadable(task, task.paths[row - task.first], reason)
-        return replace(filled, failures=self._again(task).failures)
+            _check_same_files(task, task.paths[row - task.first], reason)
+        return replace(filled, failures=self._repeat_here(task).failures)
 
-    def _again(self, task: Task) -> Filled:
-        """What becomes of a task in a process of this machine, which keeps the rows that are done."""
-        if self._here is None:
-            self._here = LocalPool(1)
-        parts = list(run([task], self._here))
+    def _repeat_here(self, task: Task) -> Filled:
+        """Do a task again in a process of this machine. Rows that are done already are kept."""
+        if self._local_pool is None:
+            self._local_pool = LocalPool(1)
+        parts = list(run([task], self._local_pool))
         return Filled(
             sum(part.rows for part in parts),
             sum(part.kept for part in parts),
@@ -103,26 +108,26 @@ class ExecutorPool:
         )
 
     def recover(self, lost: list[Task]) -> Iterator[Filled]:
-        """An executor that is broken cannot be mended from here."""
+        """Raise UnfinishedError: only the caller can replace a broken executor."""
         raise UnfinishedError(
             f"the executor broke with {len(lost)} tasks in flight; what is done is kept: "
             "the same call with a new executor continues"
         )
 
     def give_up(self, pending: Iterable[Future[Filled]]) -> None:
-        """Call off what has not begun, and wait for what has."""
+        """Cancel the tasks that have not begun, and wait for the others."""
         with interrupts_held():  # see wait_for
             begun = [future for future in pending if not future.cancel()]
         wait_for(begun)
 
 
-def _deadly() -> tuple[type[Exception], ...]:
-    """What the future of a task raises that killed every worker which tried it: Dask's own, if Dask is there."""
+def _worker_killed_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that mean a task killed every worker that tried it: Dask's, if Dask is loaded."""
     distributed = sys.modules.get("distributed")
     return (distributed.KilledWorker,) if distributed is not None else ()
 
 
-def _unexpected(task: Task, found: str) -> str:
+def _unexpected_result(task: Task, found: str) -> str:
     return (
         f"{task.paths[0]} and the {len(task.paths) - 1} after it: expected the executor to do them, found {found}; "
         "what is done is kept: the same call continues"
@@ -130,16 +135,16 @@ def _unexpected(task: Task, found: str) -> str:
 
 
 def fill_elsewhere(task: Task, versions: Mapping[str, str]) -> Filled:
-    """Do a task in a worker that may be on another machine, and flush it.
+    """Do a task in a worker that may be on another machine, and flush the rows to disk.
 
     Args:
-        task: With absolute paths.
-        versions: Of the process that planned it.
+        task: The task, with absolute paths.
+        versions: Versions in the process that made the plan.
 
     Raises:
-        UnfinishedError: This worker would make other bytes, or does not see the file in the making.
+        UnfinishedError: The versions of this worker differ, or it does not see the partial file.
     """
-    from pack_images.fill import fill  # loads decoders, which only workers need
+    from pack_images.fill import fill  # here, because it loads the decoders, which only workers need
 
     check_versions(versions, packed_by(), f"the worker on {platform.node()}")
     try:
@@ -152,10 +157,10 @@ def fill_elsewhere(task: Task, versions: Mapping[str, str]) -> Filled:
 
 
 def check_versions(wanted: Mapping[str, str], found: Mapping[str, str], where: str) -> None:
-    """See to it that all make the same bytes.
+    """Check that a worker has the same versions as this process, so that both decode to the same bytes.
 
     Raises:
-        UnfinishedError: Some versions differ; both are named.
+        UnfinishedError: Some versions differ. The message names both.
     """
     differing = [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
     if differing:
@@ -164,7 +169,8 @@ def check_versions(wanted: Mapping[str, str], found: Mapping[str, str], where: s
         raise UnfinishedError(f"{where}: expected {here} as on this machine, found {there}; install the same versions")
 
 
-def _check_unreadable(task: Task, path: str | PackedRow, reason: str) -> None:
+def _check_same_files(task: Task, path: str | PackedRow, reason: str) -> None:
+    """Raise if a worker could not read a file that this process can read: they see different file systems."""
     if isinstance(path, PackedRow) or not reason.startswith("cannot be read"):
         return
     from pack_images.fill import read
@@ -172,7 +178,7 @@ def _check_unreadable(task: Task, path: str | PackedRow, reason: str) -> None:
     try:
         read(path, task.how)
     except DecodeError:
-        return  # nor can it be read here
+        return  # it cannot be read here either
     raise UnfinishedError(
         f"{path}: a worker says it {reason}, and this machine can read it; "
         "expected workers that see the same files at the same paths"

@@ -1,4 +1,4 @@
-"""Having tasks done: what a pool of workers must do, and how its tasks are handed out. It knows no kind of worker."""
+"""The interface of a pool of workers, and the loop that hands out tasks. It works with any kind of worker."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
 
 class Pool(Protocol):
-    """What `run` needs."""
+    """A pool of workers, as `run` uses it."""
 
-    in_flight: int
+    in_flight: int  # most tasks to be pending at a time
     remote: bool  # workers may be on other machines
 
     def submit(self, task: Task) -> Future[Filled]:
-        """Have a task done."""
+        """Hand a task to the workers."""
 
     def result(self, task: Task, future: Future[Filled]) -> Filled:
-        """What became of a task that is done."""
+        """Return the result of a task that is done."""
 
     def recover(self, lost: list[Task]) -> Iterator[Filled]:
-        """Do the tasks that were in flight when workers died."""
+        """Repeat the tasks that were in flight when workers died."""
 
     def give_up(self, pending: Iterable[Future[Filled]]) -> None:
-        """See to it that what still writes does not meet whatever comes next."""
+        """Cancel or await pending tasks, so that no worker still writes when the run ends."""
 
 
 def run(tasks: Iterable[Task], pool: Pool) -> Generator[Filled]:
-    """Have all tasks done, a bounded number at a time; results come as they are ready.
+    """Do all tasks, with a bounded number in flight. Yield each result as soon as it is ready, in any order.
 
     Raises:
-        PackError: As `fill` does, or the workers are gone for good.
+        PackError: As `fill` does, or the workers cannot be replaced.
         OSError: The output cannot be written.
     """
     remaining = iter(tasks)
@@ -66,17 +66,17 @@ def run(tasks: Iterable[Task], pool: Pool) -> Generator[Filled]:
             if lost:
                 lost.extend(pending.values())
                 pending.clear()
-                done = SimpleQueue()
+                done = SimpleQueue()  # futures of the broken workers may still arrive in the old queue
                 yield from pool.recover(sorted(lost, key=lambda task: task.first))
     finally:
         pool.give_up(pending)
 
 
 def wait_for(futures: Iterable[Future[Any]]) -> None:
-    """Wait until all are done.
+    """Wait until all futures are done, and stay open to Ctrl-C meanwhile.
 
-    `concurrent.futures.wait` and `Future.result` lock a future; Ctrl-C meanwhile can leave it so, and whoever resolves
-    it waiting for ever.
+    `concurrent.futures.wait` and `Future.result` lock a future. An interrupt at that moment can leave it locked, and
+    then the thread that resolves it waits for ever.
     """
     awaited = list(futures)
     done: SimpleQueue[Future[Any]] = SimpleQueue()

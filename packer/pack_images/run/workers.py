@@ -1,10 +1,12 @@
-"""Who does the tasks: worker processes of this machine, or any executor.
+"""Worker processes of this machine, and recovery when one of them dies.
 
-A worker process is forked from a server process that has loaded the decoders and nothing else (never from this one:
-it may have threads), and ends when its parent does, however that ends. A worker that dies, of a decoder that crashes
-or for want of memory, takes the whole `ProcessPoolExecutor` with it; so the tasks that were in flight are done again,
-alone, in halves if that kills again, until the file that does it stands alone and is left out. A picture that takes
-minutes of processor time, as one made to do so can, ends its worker too.
+Workers are forked from a server process that has loaded the decoders and nothing else. They are never forked from this
+process, which may have threads. A worker ends when its parent ends, even if the parent is killed.
+
+A worker may die because a decoder crashes or memory runs out. That breaks the whole `ProcessPoolExecutor`. The tasks in
+flight are then repeated one at a time, each in a process of its own. A task that kills its process again is halved
+until a single file remains, which is left out. A malicious picture could take minutes of processor time to decode; a
+time limit then ends its worker, with the same consequences.
 """
 
 from __future__ import annotations
@@ -31,32 +33,33 @@ from pack_images.run.pool import wait_for
 if TYPE_CHECKING:
     from pack_images.plan import Filled, Task
 
-_IN_FLIGHT = 4  # tasks for each worker: enough that none waits for the parent
-_KILLED = "its worker process died, or took too long, twice, while decoding it"
-_DESCRIPTORS = 64  # that this process may have open, by itself
-_DESCRIPTORS_A_WORKER = 8
-_LONGEST_FOLDER = 70  # bytes: of the 104 of a socket's address, less those of the names in it
+_TASKS_PER_WORKER = 4  # enough that no worker waits for the parent
+_LEFT_OUT_REASON = "its worker process died, or took too long, twice, while decoding it"
+_OWN_DESCRIPTORS = 64  # open files of this process, without workers
+_DESCRIPTORS_PER_WORKER = 8
+_MAX_FOLDER_BYTES = 70  # the address of a socket has 104 bytes, and multiprocessing appends names to the folder
 _SHORT_FOLDER = "/tmp"
-_SECONDS = 60  # of processor time that a picture may take, and one more for every million of pixels it may have
+_BASE_SECONDS = 60  # limit of processor time per picture; one second more per million pixels of `max_pixels`
 
 
 class LocalPool:
-    """Worker processes of this machine, replaced when they die.
+    """A pool of worker processes on this machine. Workers that die are replaced.
 
-    The server they are forked from loads while the parent loads and scans; they start with the first task.
+    The server process starts at once, so that it loads while the parent loads and scans. The workers start with the
+    first task.
 
     Args:
-        workers: How many.
-        do: What they do with a task.
+        workers: Number of processes.
+        do: The function that does a task. The default decodes it within the time limit.
     """
 
     def __init__(self, workers: int, do: Callable[[Task], Filled] | None = None) -> None:
-        self.in_flight = _IN_FLIGHT * workers
+        self.in_flight = _TASKS_PER_WORKER * workers
         self.remote = False
         self._workers = workers
         self._do = do or _do_in_time
         self._processes: _Processes | None = None
-        _allow_descriptors(_DESCRIPTORS + _DESCRIPTORS_A_WORKER * workers)
+        _allow_descriptors(_OWN_DESCRIPTORS + _DESCRIPTORS_PER_WORKER * workers)
         _start_server()
 
     def __enter__(self) -> Self:
@@ -67,33 +70,39 @@ class LocalPool:
             self._processes.close()
 
     def submit(self, task: Task) -> Future[Filled]:
-        """Have a task done."""
+        """Hand a task to the workers."""
         if self._processes is None:
-            with interrupts_held():  # or semaphores are left that nobody knows
+            with interrupts_held():  # an interrupt in between would leak semaphores
                 self._processes = _Processes(self._workers, self._do)
         return self._processes.submit(task)
 
     def result(self, task: Task, future: Future[Filled]) -> Filled:
-        """What became of a task."""
+        """Return the result of a task."""
         return future.result()
 
     def recover(self, lost: list[Task]) -> Iterator[Filled]:
-        """Do the tasks that were in flight when a worker died, one at a time, then go on with new workers."""
+        """Repeat the tasks that were in flight when a worker died, one at a time. The next task starts new workers."""
         if self._processes is not None:
-            self._processes.close()  # whether or not they had started: one may have been killed before
+            self._processes.close()  # even if some had not started: they may have been killed at start
             self._processes = None
         for task in lost:
-            yield from _alone(task, self._do)
+            yield from _do_alone(task, self._do)
 
     def give_up(self, pending: Iterable[Future[Filled]]) -> None:
-        """Nothing: all is called off, and waited for, where the pool is closed.
+        """Do nothing: closing the pool cancels the pending tasks and waits for the running ones.
 
-        (A `ProcessPoolExecutor` whose workers have died stumbles over futures that somebody else called off.)
+        A `ProcessPoolExecutor` whose workers have died fails on futures that were cancelled by others.
         """
 
 
-def _alone(task: Task, do: Callable[[Task], Filled], deaths: int = 0) -> Iterator[Filled]:
-    """Do one task in a process of its own; in halves if that dies, down to one file that is left out."""
+def _do_alone(task: Task, do: Callable[[Task], Filled], deaths: int = 0) -> Iterator[Filled]:
+    """Do one task in a process of its own. If the process dies, halve the task; leave out a file that kills it twice.
+
+    Args:
+        task: What to do.
+        do: The function that does a task.
+        deaths: Number of processes that this task of one file has killed before.
+    """
     with interrupts_held():
         processes = _Processes(1, do)
     try:
@@ -107,15 +116,15 @@ def _alone(task: Task, do: Callable[[Task], Filled], deaths: int = 0) -> Iterato
         processes.close()
     if smaller := _halves(task):
         for half in smaller:
-            yield from _alone(half, do)
+            yield from _do_alone(half, do)
     elif deaths == 0:
-        yield from _alone(task, do, 1)
+        yield from _do_alone(task, do, 1)
     else:
         yield _left_out(task)
 
 
 def _halves(task: Task) -> list[Task]:
-    """Two tasks in place of one; none if it is of one file."""
+    """Split a task into two; return an empty list if it has only one file."""
     middle = len(task.paths) // 2
     if middle == 0:
         return []
@@ -124,21 +133,21 @@ def _halves(task: Task) -> list[Task]:
 
 
 def _left_out(task: Task) -> Filled:
-    """The outcome of a task of one file that kills whoever does it."""
+    """Return the result of a task whose only file killed its worker twice."""
     from pack_images.plan import Filled
 
-    return Filled(1, 0, 0, ((task.first, _KILLED),))
+    return Filled(1, 0, 0, ((task.first, _LEFT_OUT_REASON),))
 
 
 class _Processes:
-    """Worker processes that live and die together."""
+    """Worker processes that share one `ProcessPoolExecutor`: if one dies, all end."""
 
     def __init__(self, workers: int, do: Callable[[Task], Filled]) -> None:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
-            raise SystemExit(1)  # a worker that imports a main script without a guard; the parent says so
+            raise SystemExit(1)  # a worker that imports an unguarded main script: the parent reports it
         self._do = do
-        with _shared_memory_named():
-            self._executor = ProcessPoolExecutor(workers, _start_server(), _prepare)
+        with _explain_shortage():
+            self._executor = ProcessPoolExecutor(workers, _start_server(), _prepare_worker)
         self._ready = self._submit(_do_nothing)
 
     def submit(self, task: Task) -> Future[Filled]:
@@ -148,7 +157,7 @@ class _Processes:
         with interrupts_held():
             try:
                 return self._executor.submit(do, *given)
-            except (EOFError, OSError) as error:  # the server of workers was killed, or it closes as a worker was
+            except (EOFError, OSError) as error:  # the server or a worker was killed
                 if not isinstance(error, (EOFError, ConnectionError)) and error.errno != errno.EBADF:
                     raise
                 broken: Future[Any] = Future()
@@ -160,7 +169,7 @@ class _Processes:
             self._executor.shutdown(wait=True, cancel_futures=True)
 
     def check_started(self) -> None:
-        """Tell workers that cannot start from workers that died of a file."""
+        """Raise if the workers could not start at all, as opposed to dying while they decoded a file."""
         wait_for([self._ready])
         if isinstance(self._ready.exception(), BrokenExecutor):
             raise UnfinishedError(
@@ -170,10 +179,10 @@ class _Processes:
 
 
 def _allow_descriptors(wanted: int) -> None:
-    """Raise the limit of open files, where it is lower and may be raised.
+    """Raise the limit of open files to `wanted` if it is lower.
 
     Raises:
-        UnfinishedError: It may not.
+        UnfinishedError: The system does not allow it.
     """
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed == resource.RLIM_INFINITY or allowed >= wanted:
@@ -187,20 +196,23 @@ def _allow_descriptors(wanted: int) -> None:
 
 
 def _start_server() -> multiprocessing.context.BaseContext:
-    """The server that workers are forked from, loading; it is one for the whole process and needs no stopping."""
+    """Start the server process that workers are forked from, and return its context.
+
+    Calls after the first do nothing. The server ends with this process, so nothing has to stop it.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pack_images.fill", "pack_images.run.workers"])
     start_tracker()
-    with interrupts_held(), _short_folder():
+    with interrupts_held(), _short_socket_folder():
         forkserver.ensure_running()
     return context
 
 
 @contextlib.contextmanager
-def _short_folder() -> Iterator[None]:
-    """Have multiprocessing make its folder in `/tmp` where TMPDIR is too long for the addresses of its sockets."""
+def _short_socket_folder() -> Iterator[None]:
+    """Let multiprocessing create its folder in `/tmp` if TMPDIR is too long for the address of a socket."""
     before = tempfile.tempdir
-    if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_FOLDER:
+    if len(os.fsencode(tempfile.gettempdir())) > _MAX_FOLDER_BYTES:
         tempfile.tempdir = _SHORT_FOLDER
     try:
         yield
@@ -214,8 +226,8 @@ def _short_folder() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _shared_memory_named() -> Iterator[None]:
-    """Say of what there is too little for worker processes; by itself the error would be taken for the output's."""
+def _explain_shortage() -> Iterator[None]:
+    """Name the resource that is too scarce for worker processes. A plain OSError would seem to be about the output."""
     try:
         yield
     except OSError as error:
@@ -226,16 +238,16 @@ def _shared_memory_named() -> Iterator[None]:
 
 
 def start_tracker() -> None:
-    """Start multiprocessing's tracker of what processes share, before others that hold interrupts would start it.
+    """Start multiprocessing's resource tracker now, before code that defers interrupts would start it.
 
-    Held by itself, as starting it lets Ctrl-C through again.
+    Starting the tracker lets Ctrl-C through again, so it needs an `interrupts_held` block of its own.
     """
     with interrupts_held():
         resource_tracker.ensure_running()
 
 
-def _prepare() -> None:
-    """In a new worker: keep C libraries quiet, leave Ctrl-C to the parent, and end when it does."""
+def _prepare_worker() -> None:
+    """Prepare a new worker: silence C libraries on stderr, leave Ctrl-C to the parent, and end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
@@ -251,24 +263,31 @@ def _end_with_parent() -> None:
 
 
 def _do(task: Task) -> Filled:
-    from pack_images.fill import fill  # loads decoders, which only workers need
+    from pack_images.fill import fill  # here, because it loads the decoders, which only workers need
 
     return fill(task)
 
 
 def _do_in_time(task: Task) -> Filled:
-    return do_within(task, _SECONDS + task.how.max_pixels // 1_000_000)
+    return do_within(task, _BASE_SECONDS + task.how.max_pixels // 1_000_000)
 
 
 def do_within(task: Task, seconds: float) -> Filled:
-    """Do a task in a process that ends when one picture takes more processor time than that."""
+    """Do a task, and end this process if a single picture takes too much processor time.
+
+    Args:
+        task: What to do.
+        seconds: Limit of processor time for each picture.
+    """
     from pack_images.fill import fill
 
-    try:  # by the signal of a timer that nobody handles: a decoder that is lost in a loop lets no Python run
+    # Nothing handles the timer's signal, so it kills the process. A handler in Python would not run while a decoder
+    # loops in C.
+    try:
         return fill(task, before_each=lambda: signal.setitimer(signal.ITIMER_PROF, seconds))
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _do_nothing() -> None:
-    """Do nothing, in a process that has imported this module to do it."""
+    """Do nothing. If a worker can run this, it has started and imported this module."""
