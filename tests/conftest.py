@@ -133,6 +133,22 @@ def names_in(source: str, counts: dict[str, int]) -> list[str]:
     return [names[index] for index in np.random.default_rng(0).permutation(len(names))]
 
 
+def make(sources: Any, output: str = "out.h5", **options: Any) -> Summary:
+    """Pack with one worker, unless options say otherwise."""
+    options.setdefault("workers", 1)
+    return pack(sources, output, **options)
+
+
+def assert_whole(path: str | Path, count: int) -> PackedImages:
+    """A pack has so many rows, each under its own name and label, and no name twice."""
+    packed = PackedImages(path)
+    assert len(packed) == len(set(packed.filenames)) == count
+    assert_rows_are_who_they_say(
+        packed.images, [packed.class_names[label] for label in packed.labels], packed.filenames
+    )
+    return packed
+
+
 def one_pass(sequence: SplitSequence) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
     """(images, labels, filenames) of a pass, rows in the order delivered."""
     images, labels = zip(*sequence, strict=True)

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from conftest import assert_rows_are_who_they_say, write_classes, write_image
+from conftest import assert_whole, make, write_classes, write_image
 from h5split import PackedImages
-from pack_images import Manifest, PackError, UnfinishedError, pack
+from pack_images import Manifest, PackError, UnfinishedError
 
 
 @pytest.fixture
@@ -20,20 +20,6 @@ def here(tmp_path, monkeypatch):
     write_classes(tmp_path / "a", {"cat": 10, "dog": 15})
     write_classes(tmp_path / "b", {"dog": 5, "emu": 10})
     return tmp_path
-
-
-def make(sources, output="out.h5", **options):
-    options.setdefault("workers", 1)
-    return pack(sources, output, **options)
-
-
-def assert_whole(path, count):
-    packed = PackedImages(path)
-    assert len(packed) == len(set(packed.filenames)) == count
-    assert_rows_are_who_they_say(
-        packed.images, [packed.class_names[label] for label in packed.labels], packed.filenames
-    )
-    return packed
 
 
 # --- packs as SOURCE -------------------------------------------------------------------------------------------------

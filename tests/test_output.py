@@ -13,9 +13,9 @@ import pytest
 import xxhash
 from PIL import Image
 
-from conftest import assert_rows_are_who_they_say, pixels_of, write_classes, write_image
+from conftest import assert_whole, make, pixels_of, write_classes, write_image
 from h5split import PackedImages
-from pack_images import Manifest, PackError, UnfinishedError, pack, preview
+from pack_images import Manifest, PackError, UnfinishedError, preview
 from pack_images.find.sources import file_stamp
 
 
@@ -26,19 +26,6 @@ def here(tmp_path, monkeypatch):
     write_classes(tmp_path / "old", {"cat": 10, "dog": 15})
     write_classes(tmp_path / "new", {"dog": 5, "emu": 10})
     return tmp_path
-
-
-def make(sources, output="out.h5", **options):
-    options.setdefault("workers", 1)
-    return pack(sources, output, **options)
-
-
-def assert_whole(path, count):
-    packed = PackedImages(path)
-    assert len(packed) == len(set(packed.filenames)) == count
-    assert_rows_are_who_they_say(
-        packed.images, [packed.class_names[label] for label in packed.labels], packed.filenames
-    )
 
 
 def interrupted(sources, output="out.h5", **options):

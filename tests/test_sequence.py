@@ -418,24 +418,28 @@ def test_two_packs_are_one_sequence_for_keras(two_packs):
     assert {name.split("/")[-3] for name in names} == {"data", "more"}
 
 
+class Wrapper(keras.utils.PyDataset):
+    """Another data set around a sequence, which tells it nothing."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __getitem__(self, index):
+        return self.inner[index]
+
+
 def test_a_wrapper_that_forwards_on_epoch_end_gets_new_epochs(packed):
-    class Wrapper(keras.utils.PyDataset):
-        def __init__(self, inner):
-            super().__init__()
-            self.inner = inner
-
-        def __len__(self):
-            return len(self.inner)
-
-        def __getitem__(self, index):
-            return self.inner[index]
-
+    class Forwarding(Wrapper):
         def on_epoch_end(self):
             self.inner.on_epoch_end()
 
     inner = H5SplitSequence(packed, batch_size=8, auto_shuffle=True)
     model = Watcher()
-    model.fit(Wrapper(inner), epochs=3, shuffle=False, verbose=0)
+    model.fit(Forwarding(inner), epochs=3, shuffle=False, verbose=0)
     orders = [tuple(rows_seen(inner, model.trained[start : start + 13])) for start in (0, 13, 26)]
     assert len(set(orders)) == 3
     assert all(Counter(order) == Counter(inner.filenames) for order in orders)
@@ -520,20 +524,6 @@ def test_a_fit_of_a_few_steps_sees_other_rows_each_time(shuffled):
         model.fit(shuffled, steps_per_epoch=3, verbose=0)
         seen.update(rows_seen(shuffled, model.trained))
     assert len(seen) == 100
-
-
-class Wrapper(keras.utils.PyDataset):
-    """Another data set around a sequence, which tells it nothing."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def __len__(self):
-        return len(self.inner)
-
-    def __getitem__(self, index):
-        return self.inner[index]
 
 
 def test_a_wrapper_that_forwards_nothing_gets_new_epochs(shuffled):
