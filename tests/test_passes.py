@@ -141,3 +141,22 @@ Passing.TestCase.settings = settings(
     max_examples=int(os.environ.get("PASSES", "200")), stateful_step_count=40, deadline=None
 )
 TestPassing = Passing.TestCase
+
+
+def test_items_show_the_whole_pass_that_was_delivered_last():
+    passes = Passes(orders_of(5))
+    for epoch in range(3):
+        current = passes.begin()
+        for batch in range(current.order.batches):
+            passes.ask(current, batch)
+        order, batch = passes.item(1)
+        assert rows_of(order, batch) == rows_of(orders_of(5)(epoch), 1)
+
+
+def test_a_loop_that_is_under_way_goes_on_after_another_whole_pass():
+    passes = Passes(orders_of(5))
+    passes.item(0)
+    current = passes.begin()
+    for batch in range(current.order.batches):
+        passes.ask(current, batch)
+    assert [rows_of(*passes.item(index)) for index in (1, 2)] == [rows_of(orders_of(5)(0), index) for index in (1, 2)]
