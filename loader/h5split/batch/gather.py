@@ -26,9 +26,9 @@ from h5split.system.machine import cores
 
 Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32] | NDArray[np.int32]]
 
-_MOST_IN_TABLE = 1024  # classes whose one-hot labels are kept as a table, of 4 MB
-_A_THREAD = 1 << 20  # bytes of a batch for each thread: handing over costs as much as copying 150 KB
-_MOST_THREADS = 4  # which take what memory gives
+_MAX_TABLE_CLASSES = 1024  # one-hot labels of up to so many classes are kept as a table, of 4 MB
+_BYTES_PER_THREAD = 1 << 20  # of a batch; handing work to a thread costs as much as copying 150 KB
+_MAX_THREADS = 4  # four saturate memory bandwidth
 
 
 _Done = SimpleQueue[BaseException | None]
@@ -54,7 +54,7 @@ class Gatherer:
     def _one_hot(self) -> NDArray[np.float32] | None:
         """A line for each class; made with the first batch, as there may be very many parts that never make one."""
         count = len(self._packs.class_names)
-        return np.eye(count, dtype=np.float32) if count <= _MOST_IN_TABLE else None
+        return np.eye(count, dtype=np.float32) if count <= _MAX_TABLE_CLASSES else None
 
     def batches(self, order: Order, first: int, count: int, settings: Settings, writable: bool) -> Batch:
         """Batches that follow one another, as one.
@@ -84,12 +84,12 @@ class Gatherer:
     def _gathered(self, rows: Rows) -> NDArray[np.uint8]:
         pixels, items = self._buffers.lend(len(rows))
         rows = rows.astype(np.int64, copy=False)
-        parts = min(_MOST_THREADS, self._cores, pixels.nbytes // _A_THREAD) or 1
+        parts = min(_MAX_THREADS, self._cores, pixels.nbytes // _BYTES_PER_THREAD) or 1
         if parts == 1 or sys.is_finalizing():  # when threads do not run any more
             self._packs.gather(rows, items)
             return pixels
         if self._threads is None or self._threads.process != os.getpid():  # a fork leaves them behind
-            self._threads = _Threads(self._packs, min(_MOST_THREADS, self._cores) - 1)
+            self._threads = _Threads(self._packs, min(_MAX_THREADS, self._cores) - 1)
         bounds = [len(rows) * part // parts for part in range(parts + 1)]
         done: _Done = SimpleQueue()
         for start, end in pairwise(bounds[1:]):

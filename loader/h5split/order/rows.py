@@ -18,14 +18,14 @@ from h5split.errors import ArgumentError
 Rows = NDArray[np.int64]
 
 _CHUNK = 1 << 16  # rows
-_MANY = 1 << 20
+_MANY = 1 << 20  # rows, from which on memory counts more than time
 
 
 def permutation(count: int, *key: int) -> Rows:
     """A seeded permutation of `range(count)`: int64 (count,).
 
-    Every number gets a random key above its own bits, and all are sorted in place: 8 bytes a row, and no two equal, so
-    that any way of sorting gives the same.
+    Put random bits above each row number and sort. Keys are distinct, so every sort algorithm gives the same
+    permutation. Memory: 8 bytes a row, as the keys are sorted in place.
 
     Args:
         count: How many.
@@ -56,12 +56,14 @@ def stratified_order(labels: NDArray[np.int32], seed: int) -> Rows:
     counts = np.bincount(labels)
     phases = _stream(len(counts), 0, seed) / 2.0**64
     sorted_labels = labels[by_class]
-    places = _places(sorted_labels, counts) + phases[sorted_labels]
-    return by_class[np.argsort(places / counts[sorted_labels], kind="stable")]
+    positions = (_rank_in_class(sorted_labels, counts) + phases[sorted_labels]) / counts[sorted_labels]
+    return by_class[np.argsort(positions, kind="stable")]
 
 
 def cuts(count: int, points: Sequence[float]) -> list[int]:
-    """Where `count` rows are cut at fractions `points`: len(points) + 2 boundaries, 0 and `count` included.
+    """The boundaries of the parts when `count` rows are cut at fractions `points`: len(points) + 2 row numbers.
+
+    The first is 0, the last `count`.
 
     Raises:
         ValueError: A point lies outside [0, 1], or is less than the one before it.
@@ -84,10 +86,10 @@ def split(rows: Rows, points: Sequence[float]) -> list[Rows]:
 
 
 def split_strata(rows: Rows, strata: NDArray[np.int32], points: Sequence[float]) -> list[Rows]:
-    """Cut at `points` with each stratum in its share; every part keeps the order of `rows`.
+    """Cut at `points` so that each part has every stratum in its share. Parts keep the order of `rows`.
 
-    The k-th of n rows of a stratum stands at `(k + 1/2) / n`; rows are cut by where they stand, so sizes are exact, and
-    shares nearly so, also where strata are smaller than there are parts.
+    The k-th of the n rows of a stratum gets the position `(k + 1/2) / n`, and all rows are cut by position. Sizes are
+    exact. Shares are nearly exact, also of strata that have fewer rows than there are parts.
 
     Args:
         rows: int64 (N,).
@@ -101,10 +103,11 @@ def split_strata(rows: Rows, strata: NDArray[np.int32], points: Sequence[float])
 def split_groups(
     rows: Rows, groups: NDArray[Any], points: Sequence[float], strata: NDArray[np.int32] | None = None
 ) -> list[Rows]:
-    """Cut at `points` as nearly as can be while rows of equal `groups` value stay in one part.
+    """Cut as near to `points` as possible while rows with equal `groups` values stay in one part.
 
-    Greedy, the largest group first, each to the part that is furthest below its share of the group's classes (the rule
-    of scikit-learn's StratifiedGroupKFold with uneven shares); then groups of one row fill what is left, in order.
+    The algorithm is greedy. The largest group comes first; each goes to the part that is furthest below its share of
+    the group's classes (the rule of scikit-learn's StratifiedGroupKFold, with uneven shares). Groups of one row come
+    last, and fill the parts in order.
 
     Args:
         rows: int64 (N,).
@@ -116,7 +119,9 @@ def split_groups(
     if len(rows) == 0:
         return split(rows, points)
     classes = np.zeros(len(rows), np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
-    room = np.zeros((len(bounds) - 1, int(classes.max()) + 1), np.int64)  # rows that each part lacks of each class
+    room = np.zeros(
+        (len(bounds) - 1, int(classes.max()) + 1), np.int64
+    )  # how many rows of each class each part still lacks
     np.add.at(room, (_strata_parts(classes, bounds), classes), 1)
     open_parts = room.any(axis=1)
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
@@ -137,33 +142,45 @@ def split_groups(
 
 
 def _strata_parts(strata: NDArray[Any], bounds: Sequence[int]) -> NDArray[np.int64]:
-    """The part of each row when strata are spread evenly and cut at `bounds`: int64 (N,)."""
+    """The part of each row when strata are spread evenly over all rows, and these are cut at `bounds`: int64 (N,)."""
     by_stratum = np.argsort(strata, kind="stable")
     ordered = strata[by_stratum]
     counts = np.bincount(strata) if len(strata) else np.empty(0, np.int64)
-    stands = np.empty(len(strata))
-    stands[by_stratum] = (_places(ordered, counts) + 0.5) / counts[ordered]
+    positions = np.empty(len(strata))
+    positions[by_stratum] = (_rank_in_class(ordered, counts) + 0.5) / counts[ordered]
     part = np.empty(len(strata), np.int64)
-    part[np.argsort(stands, kind="stable")] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    part[np.argsort(positions, kind="stable")] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     return part
 
 
 def _fill(room: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The part of each single row: as many as `room` (parts, classes) says, scaled where groups took too much."""
+    """The part of each row that is a group of its own: int64 (M,).
+
+    Args:
+        room: How many rows of each class each part takes: int64 (parts, classes). It is scaled to the rows there are,
+            as groups may have taken too much.
+        classes: int64 (M,), of each row.
+    """
     count = np.bincount(classes, minlength=room.shape[1])
     upto = np.cumsum(room, axis=0)
     bounds = np.rint(upto * (count / np.maximum(upto[-1], 1))).astype(np.int64)
     by_class = np.argsort(classes, kind="stable")
     ordered = classes[by_class]
     part = np.empty(len(classes), np.int64)
-    part[by_class] = (_places(ordered, count) >= bounds[:-1, ordered]).sum(axis=0)
+    part[by_class] = (_rank_in_class(ordered, count) >= bounds[:-1, ordered]).sum(axis=0)
     return part
 
 
-def _places(ordered: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of labels in ascending order, the how-manieth of its label each is: int64 (N,)."""
-    places: NDArray[np.int64] = np.arange(len(ordered)) - (np.cumsum(counts) - counts)[ordered]
-    return places
+def _rank_in_class(ordered: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rank of each element within its class (0, 1, 2, ...): int64 (N,).
+
+    Args:
+        ordered: Labels, sorted.
+        counts: Elements of each class.
+    """
+    starts = np.cumsum(counts) - counts
+    ranks: NDArray[np.int64] = np.arange(len(ordered)) - starts[ordered]
+    return ranks
 
 
 def _stream(count: int, *key: int) -> NDArray[np.uint64]:
@@ -179,23 +196,23 @@ def window(rows: Rows, labels: NDArray[np.int32], cap: int, seed: int, turn: int
         labels: int32 (N,), the class of each of `rows`.
         cap: 1 or more.
         seed: Orders the rows of each class for the windows.
-        turn: None takes the first `cap` of each class. An integer takes the turn-th window of the class' seeded order,
-            which goes round and round, so that `ceil(n / cap)` turns in a row hold every row of a class of n.
+        turn: None takes the first `cap` rows of each class. An integer takes the turn-th window of the seeded order of
+            the class, which is a ring. So `ceil(n / cap)` consecutive turns hold every row of a class of n rows.
     """
     members = np.arange(len(rows)) if turn is None else permutation(len(rows), seed)
     members = members[np.argsort(labels[members], kind="stable")]
     counts = np.bincount(labels)
     count = counts[labels[members]]
-    offset = (_places(labels[members], counts) - (turn or 0) * cap) % np.maximum(count, 1)
+    offset = (_rank_in_class(labels[members], counts) - (turn or 0) * cap) % np.maximum(count, 1)
     return rows[np.sort(members[(offset < cap) | (count <= cap)])]
 
 
 def blocks(rows: Rows, size: int, *key: int) -> Rows:
     """Whole batches of `rows` in a new order, cut at a new place: int64 (N,).
 
-    The rows are taken as a ring and cut into batches from a random one of the first `size` on; the batches are put into
-    a random order, but for the last, which may not be full. All but the one that goes over the end of the ring are runs
-    of `rows`.
+    The rows form a ring, which is cut into batches from a random row among the first `size` on. The batches are put
+    into a random order; the last one stays last, as it may not be full. Every batch is a run of `rows`, but for the one
+    across the end of the ring.
 
     Args:
         rows: int64 (N,).
@@ -212,8 +229,8 @@ def blocks(rows: Rows, size: int, *key: int) -> Rows:
 def shard(rows: Rows, size: int, index: int, count: int) -> Rows:
     """The rows of rank `index` of `count`: of every `size * count` rows in a row, its run of `size`.
 
-    So the batches of all ranks together are the batches of `size * count` of `rows`. Of fewer that are left in the end
-    each rank gets as many; up to `count - 1` are left out.
+    So the batches of all ranks together are the batches of `size * count` rows. The remaining rows are shared equally,
+    and up to `count - 1` of them are left out.
 
     Args:
         rows: int64 (N,).
@@ -230,7 +247,7 @@ def shard(rows: Rows, size: int, index: int, count: int) -> Rows:
 def runs(rows: Rows, size: int) -> NDArray[np.bool_]:
     """Whether each batch of `size` rows is r, r + 1, r + 2, ...: bool (ceil(N / size),)."""
     flags = np.empty(-(-len(rows) // size), np.bool_)
-    some = max(1, _CHUNK // size)  # batches at a time, to stay in the processor's cache
+    some = max(1, _CHUNK // size)  # so many batches at a time stay in the processor's cache
     for first in range(0, len(flags), some):
         part = rows[first * size : (first + some) * size]
         follows = np.ones(len(part), np.bool_)
@@ -246,9 +263,10 @@ def every(first: int, total: int) -> Rows:
 
 
 def compact(rows: Rows, total: int) -> Rows:
-    """Rows to keep, in half the memory if they are many: int32 (N,) from a million to two billion, else int64.
+    """The same row numbers in half the memory, if there are many: int32 (N,) from a million to two billion, else int64.
 
-    With few it is not worth the time to make them int64 again, batch by batch; whoever counts bytes with them must.
+    Few rows stay int64: converting each batch back would take more time than the memory is worth. Convert to int64
+    before computing byte offsets, which exceed int32.
 
     Args:
         rows: int (N,), each below `total`.
@@ -262,7 +280,7 @@ def _kept(total: int) -> type[np.int32 | np.int64]:
 
 
 def digest_keys(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """A quarter of each digest, which nearly always tells it from others: uint64 (N,).
+    """The first 8 bytes of each digest, which are nearly always enough to tell digests apart: uint64 (N,).
 
     Args:
         digests: uint8 (N, 32).
@@ -295,7 +313,7 @@ def identical(digests: NDArray[np.uint8]) -> list[Rows]:
     rows = np.flatnonzero(is_among(words[:, 0], keys[1:][keys[1:] == keys[:-1]]))
     if not len(rows):
         return []
-    rows = rows[np.lexsort(words[rows].T)]  # which is stable: equal rows stay ascending
+    rows = rows[np.lexsort(words[rows].T)]  # lexsort is stable, so equal rows stay ascending
     starts = np.flatnonzero(np.append(True, (words[rows[1:]] != words[rows[:-1]]).any(axis=1)))
     groups = [group for group in np.split(rows, starts[1:]) if len(group) > 1]
     return sorted(groups, key=lambda group: int(group[0]))
