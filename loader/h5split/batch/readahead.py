@@ -1,9 +1,10 @@
-"""Reading ahead: telling the system which rows a pass over a cold file comes to.
+"""Tell the system which rows a pass over a cold file comes to, some batches ahead.
 
-A shuffled pass asks a disk for one small row at a time, and waits for each. Told of them some batches before, the
-system reads many at once: 0.5 of the speed of reading the file front to back, with 64x64 rows; 0.7 when it is told of
-the 128 KB around each, once, which is no more to read in the end where the file fits into memory. Rows larger than that
-are read at full speed one by one. When the file is in memory already the advice would cost 1 us a row and gain nothing.
+A shuffled pass asks a disk for one small row at a time, and waits for each. Told of the rows some batches ahead, the
+system reads many at once: with 64x64 rows this reaches 0.5 of the speed of reading the file front to back. It reaches
+0.7 when the system is told of the 128 KB around each row, once; where the file fits into memory, that is no more to
+read in the end. Larger rows are read at full speed one by one. When the file is in memory already, the advice would
+cost 1 us a row and gain nothing.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from h5split.file.packs import Packs
 from h5split.order.epochs import Order
 from h5split.system.machine import free_memory
 
-_AHEAD = 8  # batches
-_AROUND = 128 << 10  # bytes
-_SAMPLE = 32  # rows that stand for all when it is asked whether they are in memory
+_BATCHES_AHEAD = 8
+_PIECE_BYTES = 128 << 10
+_SAMPLE_ROWS = 32  # rows of a pass that are looked for in memory
 
 
 def is_cold(packs: Packs, order: Order) -> bool | None:
-    """Whether rows of a pass are still to be read from disk, by a sample; None where the system does not tell."""
+    """Whether some rows of a pass must be read from disk, judged by a sample; None where the system does not tell."""
     if len(order.rows) == 0:
         return False
-    sample = order.rows[np.linspace(0, len(order.rows) - 1, _SAMPLE, dtype=np.int64)]
+    sample = order.rows[np.linspace(0, len(order.rows) - 1, _SAMPLE_ROWS, dtype=np.int64)]
     found = {pack.is_cached(local) for pack, local in packs.by_pack(sample)}
     return True if False in found else None if None in found else False
 
@@ -71,12 +72,12 @@ class ReadAhead:
         self._told: dict[tuple[int, int], NDArray[np.bool_]] | None = (
             None  # the pieces of each file, where they are told of whole
         )
-        if stride < _AROUND and free is not None and len(packs) * stride < free:
-            self._told = {pack.inode: np.zeros(pack.header.size // _AROUND + 1, np.bool_) for pack in packs.packs}
+        if stride < _PIECE_BYTES and free is not None and len(packs) * stride < free:
+            self._told = {pack.inode: np.zeros(pack.header.size // _PIECE_BYTES + 1, np.bool_) for pack in packs.packs}
 
     def __call__(self, first: int, count: int = 1) -> None:
         """Tell the system of batches that are wanted now, and of those after them."""
-        for near in range(first, min(first + count + _AHEAD, self._order.batches)):
+        for near in range(first, min(first + count + _BATCHES_AHEAD, self._order.batches)):
             if near not in self._batches:
                 self._batches.add(near)
                 rows = self._order.rows[near * self._order.size : (near + 1) * self._order.size]
@@ -90,7 +91,7 @@ class ReadAhead:
                 pack.file.will_need(start, pack.stride)
             return
         told = self._told[pack.inode]
-        pieces = np.concatenate([starts, starts + pack.stride - 1]) // _AROUND
+        pieces = np.concatenate([starts, starts + pack.stride - 1]) // _PIECE_BYTES
         for piece in sorted({*pieces[~told[pieces]].tolist()}):  # np.unique imports a module: not where a fork may come
-            pack.file.will_need(piece * _AROUND, _AROUND)
+            pack.file.will_need(piece * _PIECE_BYTES, _PIECE_BYTES)
         told[pieces] = True

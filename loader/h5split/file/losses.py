@@ -1,7 +1,7 @@
-"""What pictures lost when they were packed: how a pack holds it, and how it is said.
+"""Losses of packing: how a pack stores them, and the lines that report them.
 
-A loss is something of the file that the row does not hold: sample values that became one, pages after the first, a
-drawing that became a single colour when its transparency was laid on black.
+A loss is something in the file that the row does not hold. There are three: different sample values became one value;
+pages after the first were left out; a drawing became a single colour when its transparency was laid on black.
 """
 
 from __future__ import annotations
