@@ -21,7 +21,7 @@ from conftest import PATIENCE, names_in, pixels_of, write_classes, write_hole, w
 from h5split import PackedImages, SplitSequence, write_split
 from h5split.cli import main
 from h5split.system.console import Bar
-from pack_images.about import __version__, pack
+from pack_images import __version__, pack
 
 NAMES = names_in("a", {"cat": 20, "dog": 50, "emu": 30})
 SPLITS = ["test" if row % 5 == 0 else "train" for row in range(100)]

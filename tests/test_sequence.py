@@ -519,11 +519,11 @@ def test_names_after_a_limited_prediction_are_those_of_its_batches(shuffled):
 
 def test_a_fit_of_a_few_steps_sees_other_rows_each_time(shuffled):
     seen = set()
-    for _ in range(20):
+    for _ in range(8):
         model = Watcher()
-        model.fit(shuffled, steps_per_epoch=3, verbose=0)
+        model.fit(shuffled, steps_per_epoch=3, shuffle=False, verbose=0)
         seen.update(rows_seen(shuffled, model.trained))
-    assert len(seen) == 100
+    assert len(seen) > 60  # 89 on average, and 24 if every fit saw the same
 
 
 def test_a_wrapper_that_forwards_nothing_gets_new_epochs(shuffled):
