@@ -102,8 +102,8 @@ def test_what_may_not_be_read_is_refused(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     last = done.stderr.splitlines()[-1]
     assert last == (
-        "h5split.errors.ArgumentError: a: expected nothing there, or a list to replace, found a file that cannot be opened "
-        "(Permission denied); remove it, or name another"
+        "h5split.errors.ArgumentError: a: expected nothing there, or a list to replace, found a file that cannot be "
+        "opened (Permission denied); remove it, or name another"
     )
 
 

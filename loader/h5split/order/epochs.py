@@ -79,6 +79,10 @@ class Epochs:
         self._settings = settings
         self._shard = shard
         self._kept: tuple[int, Order] | None = None
+        if settings.auto_shuffle:
+            # numpy loads it at first use. In a pass, a fork may come while another thread is loading it, and leave its
+            # lock held for ever in the child.
+            import numpy.random  # noqa: F401
 
     def order(self, epoch: int) -> Order:
         """The order of an epoch, 0 or more; the same one as long as the same epoch is asked for.
