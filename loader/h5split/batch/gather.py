@@ -1,7 +1,7 @@
-"""Gathering: the rows of a batch as arrays.
+"""Makes batches: copies the rows of a batch into an array, or takes a view of the file.
 
-Where torch is loaded, no batch is a view of the file: torch makes a tensor of a read-only array all the same, and what
-is then done to it in place would be in every later batch.
+If torch is loaded, no batch is a view of the file. torch ignores numpy's read-only flag, so an in-place operation on
+the tensor would change the mapped pixels, and with them every later batch that is a view of the same rows.
 """
 
 from __future__ import annotations
@@ -26,21 +26,25 @@ from h5split.system.machine import cores
 
 Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32] | NDArray[np.int32]]
 
-_MOST_IN_TABLE = 1024  # classes whose one-hot labels are kept as a table, of 4 MB
-_A_THREAD = 1 << 20  # bytes of a batch for each thread: handing over costs as much as copying 150 KB
-_MOST_THREADS = 4  # which take what memory gives
+_MAX_ONE_HOT_CLASSES = 1024  # an identity matrix of this size takes 4 MB
+_BYTES_PER_THREAD = 1 << 20  # starting a task on another thread takes as long as copying 150 KB
+_MAX_THREADS = 4  # four saturate memory bandwidth
 
-
+# A thread reports here: None when its part is copied, or the exception.
 _Done = SimpleQueue[BaseException | None]
-# Rows, where they go, the batch (held, so that its buffer is not lent again before this is done), whom to tell.
+# One part of a batch: the rows to copy, their destination, the whole batch, and the queue to report to. The task holds
+# the batch so that its buffer is not lent again while a thread still writes to it.
 _Task = tuple[Rows, NDArray[np.void], NDArray[np.uint8], _Done]
 
 
 class Gatherer:
-    """Makes batches of packs: consecutive rows are a view of the file, others one gather into a buffer.
+    """Makes batches from packs.
+
+    A batch of consecutive rows is a view of the file. Other rows are copied into a buffer, by several threads if the
+    batch is large.
 
     Args:
-        packs: Where the rows are.
+        packs: The packs that hold the rows.
     """
 
     def __init__(self, packs: Packs) -> None:
@@ -52,19 +56,22 @@ class Gatherer:
 
     @lazy
     def _one_hot(self) -> NDArray[np.float32] | None:
-        """A line for each class; made with the first batch, as there may be very many parts that never make one."""
+        """The one-hot label of each class: float32 (K, K); None if there are too many classes.
+
+        It is computed with the first batch: a split may have thousands of parts that never deliver one.
+        """
         count = len(self._packs.class_names)
-        return np.eye(count, dtype=np.float32) if count <= _MOST_IN_TABLE else None
+        return np.eye(count, dtype=np.float32) if count <= _MAX_ONE_HOT_CLASSES else None
 
     def batches(self, order: Order, first: int, count: int, settings: Settings, writable: bool) -> Batch:
-        """Batches that follow one another, as one.
+        """One batch, or several successive batches joined into one.
 
         Args:
-            order: Of the epoch.
-            first: The first of them.
-            count: How many.
-            settings: The scale and the kind of labels.
-            writable: No view of the file, which is read-only, but a copy; so it is wherever torch is loaded.
+            order: The order of the epoch.
+            first: The number of the first batch.
+            count: The number of batches.
+            settings: The settings; the scale and the label mode are used.
+            writable: Copy the pixels, as a view of the file is read-only. If torch is loaded, they are always copied.
         """
         rows = order.rows[first * order.size : (first + count) * order.size]
         if order.runs[first] if count == 1 else runs(rows, len(rows))[0]:
@@ -84,17 +91,18 @@ class Gatherer:
     def _gathered(self, rows: Rows) -> NDArray[np.uint8]:
         pixels, items = self._buffers.lend(len(rows))
         rows = rows.astype(np.int64, copy=False)
-        parts = min(_MOST_THREADS, self._cores, pixels.nbytes // _A_THREAD) or 1
-        if parts == 1 or sys.is_finalizing():  # when threads do not run any more
+        parts = min(_MAX_THREADS, self._cores, pixels.nbytes // _BYTES_PER_THREAD) or 1
+        if parts == 1 or sys.is_finalizing():  # no other thread runs while Python exits
             self._packs.gather(rows, items)
             return pixels
-        if self._threads is None or self._threads.process != os.getpid():  # a fork leaves them behind
-            self._threads = _Threads(self._packs, min(_MOST_THREADS, self._cores) - 1)
+        if self._threads is None or self._threads.process != os.getpid():  # a forked process has no threads
+            self._threads = _Threads(self._packs, min(_MAX_THREADS, self._cores) - 1)
         bounds = [len(rows) * part // parts for part in range(parts + 1)]
         done: _Done = SimpleQueue()
         for start, end in pairwise(bounds[1:]):
             self._threads.tasks.put((rows[start:end], items[start:end], pixels, done))
-        self._packs.gather(rows[: bounds[1]], items[: bounds[1]])
+        self._packs.gather(rows[: bounds[1]], items[: bounds[1]])  # this thread copies the first part
+        # Wait for all threads before an error is raised: none may write to the buffer after it is returned.
         for error in [done.get() for _ in range(parts - 1)]:
             if error is not None:
                 raise error
@@ -119,17 +127,21 @@ class Gatherer:
 
 
 class _Threads:
-    """Threads that gather, until nobody holds this; 10 % more images a second than with an executor's futures."""
+    """Threads that copy rows. They end when this object is garbage collected.
+
+    A ThreadPoolExecutor would be simpler, but its futures cost 10 % of the images a second.
+    """
 
     def __init__(self, packs: Packs, count: int) -> None:
         self.process = os.getpid()
         self.tasks: SimpleQueue[_Task | None] = SimpleQueue()
         for _ in range(count):
-            threading.Thread(target=_work, args=(packs, self.tasks), daemon=True).start()
+            threading.Thread(target=_copy_rows_of_tasks, args=(packs, self.tasks), daemon=True).start()
+            # One None ends one thread. At exit the threads are daemons and need no end.
             weakref.finalize(self, self.tasks.put, None).atexit = False
 
 
-def _work(packs: Packs, tasks: SimpleQueue[_Task | None]) -> None:
+def _copy_rows_of_tasks(packs: Packs, tasks: SimpleQueue[_Task | None]) -> None:
     while (task := tasks.get()) is not None:
         rows, items, _, done = task
         error = None
@@ -137,5 +149,5 @@ def _work(packs: Packs, tasks: SimpleQueue[_Task | None]) -> None:
             packs.gather(rows, items)
         except BaseException as caught:
             error = caught
-        del task, rows, items, _  # or they would hold the batch until the next one
+        del task, rows, items, _  # otherwise the waiting thread holds the batch, and its buffer, until the next task
         done.put(error)

@@ -1,7 +1,7 @@
 """Which rows, in which order: pure functions on index arrays.
 
-Every order is a function of its key alone. Permutations come from the raw stream of PCG64, which numpy guarantees
-for ever (NEP 19), and not from `Generator.permutation`, which may change between versions.
+An order depends on its key (such as a seed and an epoch) and on nothing else. Random numbers are the raw output of
+PCG64, which numpy promises never to change (NEP 19). `Generator.permutation` has no such promise, so it is not used.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
 
-_CHUNK = 1 << 16  # rows
-_MANY = 1 << 20
+_CHUNK_ROWS = 1 << 16  # 512 KB of int64, which stay in the cache of a processor core
+_MIN_ROWS_FOR_INT32 = 1 << 20
 
 
 def permutation(count: int, *key: int) -> Rows:
     """A seeded permutation of `range(count)`: int64 (count,).
 
-    Every number gets a random key above its own bits, and all are sorted in place: 8 bytes a row, and no two equal, so
-    that any way of sorting gives the same.
+    Put random bits above each row number and sort. Keys are distinct, so every sort algorithm gives the same
+    permutation. The sort is in place and takes 8 bytes a row.
 
     Args:
-        count: How many.
+        count: The number of rows.
         key: Non-negative integers, such as a seed and an epoch.
     """
     bits = np.uint64(max(count - 1, 1).bit_length())
-    keys = _stream(count, len(key), *key)
+    keys = _random_bits(count, len(key), *key)
     keys >>= bits
     keys <<= bits
     keys |= np.arange(count, dtype=np.uint64)
@@ -40,10 +40,11 @@ def permutation(count: int, *key: int) -> Rows:
 
 
 def stratified_order(labels: NDArray[np.int32], seed: int) -> Rows:
-    """An order in which every contiguous range holds each class in its share: int64 (N,).
+    """An order in which every contiguous range has nearly the class proportions of the whole: int64 (N,).
 
-    Systematic sampling, class by class: class *c* with `n_c` rows puts its *k*-th row, in a seeded order, at position
-    `(k + u_c) / n_c` with a seeded `u_c` in [0, 1), and rows are sorted by position.
+    This is systematic sampling in each class. The rows of class *c* are shuffled. The *k*-th of its `n_c` rows gets the
+    position `(k + u_c) / n_c`, where `u_c` is a random number in [0, 1) for the class. Then all rows are sorted by
+    position. Shuffle and `u_c` depend on the seed alone.
 
     Args:
         labels: int32 (N,), each in [0, K).
@@ -52,14 +53,18 @@ def stratified_order(labels: NDArray[np.int32], seed: int) -> Rows:
     by_class = permutation(len(labels), seed)
     by_class = by_class[np.argsort(labels[by_class], kind="stable")]
     counts = np.bincount(labels)
-    phases = _stream(len(counts), 0, seed) / 2.0**64
+    phases = _random_bits(len(counts), 0, seed) / 2.0**64
     sorted_labels = labels[by_class]
-    places = _places(sorted_labels, counts) + phases[sorted_labels]
-    return by_class[np.argsort(places / counts[sorted_labels], kind="stable")]
+    numerators = _rank_in_class(sorted_labels, counts) + phases[sorted_labels]
+    return by_class[np.argsort(numerators / counts[sorted_labels], kind="stable")]
 
 
 def cuts(count: int, points: Sequence[float]) -> list[int]:
-    """Where `count` rows are cut at fractions `points`: len(points) + 2 boundaries, 0 and `count` included.
+    """The row numbers at which `count` rows are cut: len(points) + 2 of them, the first is 0 and the last is `count`.
+
+    Args:
+        count: The number of rows.
+        points: Fractions from 0 to 1, ascending: (0.2, 0.4) cuts after 20 % and after 40 % of the rows.
 
     Raises:
         ValueError: A point lies outside [0, 1], or is less than the one before it.
@@ -76,16 +81,17 @@ def cuts(count: int, points: Sequence[float]) -> list[int]:
 
 
 def split(rows: Rows, points: Sequence[float]) -> list[Rows]:
-    """Cut `rows` at fractions of their number; views."""
+    """Cut `rows` at fractions of their number (see `cuts`). The parts are views of `rows`."""
     bounds = cuts(len(rows), points)
     return [rows[start:stop] for start, stop in pairwise(bounds)]
 
 
 def split_strata(rows: Rows, strata: NDArray[np.int32], points: Sequence[float]) -> list[Rows]:
-    """Cut at `points` with each stratum in its share; every part keeps the order of `rows`.
+    """Cut at `points` and keep the proportion of each stratum in every part; parts keep the order of `rows`.
 
-    The k-th of n rows of a stratum stands at `(k + 1/2) / n`; rows are cut by where they stand, so sizes are exact, and
-    shares nearly so, also where strata are smaller than there are parts.
+    The k-th of the n rows of a stratum gets the position `(k + 1/2) / n`. The rows are sorted by position and cut. So
+    the sizes of the parts are exact and the proportions nearly exact, even if a stratum has fewer rows than there are
+    parts.
 
     Args:
         rows: int64 (N,).
@@ -99,22 +105,23 @@ def split_strata(rows: Rows, strata: NDArray[np.int32], points: Sequence[float])
 def split_groups(
     rows: Rows, groups: NDArray[Any], points: Sequence[float], strata: NDArray[np.int32] | None = None
 ) -> list[Rows]:
-    """Cut at `points` as nearly as can be while rows of equal `groups` value stay in one part.
+    """Cut near `points` so that all rows with the same value in `groups` are in the same part.
 
-    Greedy, the largest group first, each to the part that is furthest below its share of the group's classes (the rule
-    of scikit-learn's StratifiedGroupKFold with uneven shares); then groups of one row fill what is left, in order.
+    A greedy algorithm takes the largest group first. Each group goes to the part that lacks most rows of the classes in
+    the group. This is the rule of scikit-learn's StratifiedGroupKFold, here for parts of unequal size. Groups of one
+    row come last: they fill the remaining room, in order.
 
     Args:
         rows: int64 (N,).
         groups: (N,), any dtype that sorts.
         points: As for `cuts`.
-        strata: int (N,), to keep the share of each class as well; None to look at sizes alone.
+        strata: int (N,), the class of each row, to keep class proportions too; None to balance sizes only.
     """
     bounds = cuts(len(rows), points)
     if len(rows) == 0:
         return split(rows, points)
     classes = np.zeros(len(rows), np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
-    room = np.zeros((len(bounds) - 1, int(classes.max()) + 1), np.int64)  # rows that each part lacks of each class
+    room = np.zeros((len(bounds) - 1, int(classes.max()) + 1), np.int64)  # rows still missing
     np.add.at(room, (_strata_parts(classes, bounds), classes), 1)
     open_parts = room.any(axis=1)
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
@@ -125,46 +132,60 @@ def split_groups(
             break
         members = members_of[index]
         present, need = np.unique(classes[members], return_counts=True)
+        # A part with size 0 must stay empty, so it never wins.
         lack = np.where(open_parts, room[:, present] @ need, np.iinfo(np.int64).min)
         choice = int(np.argmax(lack))
         part[members] = choice
         room[choice, present] -= need
     single = np.flatnonzero(sizes[group] == 1)
-    part[single] = _fill(np.maximum(room, 0), classes[single])
+    # Room is negative where groups put more rows into a part than it should have.
+    part[single] = _assign_singles(np.maximum(room, 0), classes[single])
     return [rows[part == index] for index in range(len(bounds) - 1)]
 
 
 def _strata_parts(strata: NDArray[Any], bounds: Sequence[int]) -> NDArray[np.int64]:
-    """The part of each row when strata are spread evenly and cut at `bounds`: int64 (N,)."""
+    """The part of each row, when every stratum is spread evenly and the result is cut at `bounds`: int64 (N,)."""
     by_stratum = np.argsort(strata, kind="stable")
     ordered = strata[by_stratum]
     counts = np.bincount(strata) if len(strata) else np.empty(0, np.int64)
-    stands = np.empty(len(strata))
-    stands[by_stratum] = (_places(ordered, counts) + 0.5) / counts[ordered]
+    positions = np.empty(len(strata))
+    positions[by_stratum] = (_rank_in_class(ordered, counts) + 0.5) / counts[ordered]
     part = np.empty(len(strata), np.int64)
-    part[np.argsort(stands, kind="stable")] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    part[np.argsort(positions, kind="stable")] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     return part
 
 
-def _fill(room: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The part of each single row: as many as `room` (parts, classes) says, scaled where groups took too much."""
+def _assign_singles(room: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The part of each row that is a group of its own: int64 (N,).
+
+    Args:
+        room: int64 (parts, classes), the rows that each part still needs. The sum over the parts may exceed the rows
+            of a class, as some parts are too full; then each part gets proportionally fewer.
+        classes: int64 (N,), the class of each row.
+    """
     count = np.bincount(classes, minlength=room.shape[1])
     upto = np.cumsum(room, axis=0)
     bounds = np.rint(upto * (count / np.maximum(upto[-1], 1))).astype(np.int64)
     by_class = np.argsort(classes, kind="stable")
     ordered = classes[by_class]
     part = np.empty(len(classes), np.int64)
-    part[by_class] = (_places(ordered, count) >= bounds[:-1, ordered]).sum(axis=0)
+    part[by_class] = (_rank_in_class(ordered, count) >= bounds[:-1, ordered]).sum(axis=0)
     return part
 
 
-def _places(ordered: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of labels in ascending order, the how-manieth of its label each is: int64 (N,)."""
-    places: NDArray[np.int64] = np.arange(len(ordered)) - (np.cumsum(counts) - counts)[ordered]
-    return places
+def _rank_in_class(labels: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rank of each element within its class (0, 1, 2, ...): int64 (N,). Labels must be sorted.
+
+    Args:
+        labels: int (N,), ascending.
+        counts: int64 (K,), the size of each class.
+    """
+    ranks: NDArray[np.int64] = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels]
+    return ranks
 
 
-def _stream(count: int, *key: int) -> NDArray[np.uint64]:
+def _random_bits(count: int, *key: int) -> NDArray[np.uint64]:
+    """Random 64-bit integers that depend on the key alone: uint64 (count,)."""
     raw: NDArray[np.uint64] = np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)
     return raw
 
@@ -176,31 +197,32 @@ def window(rows: Rows, labels: NDArray[np.int32], cap: int, seed: int, turn: int
         rows: int64 (N,).
         labels: int32 (N,), the class of each of `rows`.
         cap: 1 or more.
-        seed: Orders the rows of each class for the windows.
-        turn: None takes the first `cap` of each class. An integer takes the turn-th window of the class' seeded order,
-            which goes round and round, so that `ceil(n / cap)` turns in a row hold every row of a class of n.
+        seed: Shuffles the rows of each class before windows are cut. Not used if `turn` is None.
+        turn: None takes the first `cap` rows of each class. An integer takes the turn-th window of `cap` rows from the
+            shuffled class. Windows follow one another and wrap around at the end, so any `ceil(n / cap)` successive
+            turns together hold every row of a class of n rows.
     """
     members = np.arange(len(rows)) if turn is None else permutation(len(rows), seed)
     members = members[np.argsort(labels[members], kind="stable")]
     counts = np.bincount(labels)
     count = counts[labels[members]]
-    offset = (_places(labels[members], counts) - (turn or 0) * cap) % np.maximum(count, 1)
+    offset = (_rank_in_class(labels[members], counts) - (turn or 0) * cap) % np.maximum(count, 1)
     return rows[np.sort(members[(offset < cap) | (count <= cap)])]
 
 
 def blocks(rows: Rows, size: int, *key: int) -> Rows:
-    """Whole batches of `rows` in a new order, cut at a new place: int64 (N,).
+    """Cut `rows` into batches and shuffle the batches, not the rows in them: int64 (N,).
 
-    The rows are taken as a ring and cut into batches from a random one of the first `size` on; the batches are put into
-    a random order, but for the last, which may not be full. All but the one that goes over the end of the ring are runs
-    of `rows`.
+    The first row is random, one of the first `size`; the rows before it move to the end, as in a ring. So batches
+    begin at other rows with every key. The last batch stays last, because it may not be full. Every batch is a slice
+    of `rows`, except the one that joins the end of `rows` to its beginning.
 
     Args:
         rows: int64 (N,).
-        size: Rows of a batch.
+        size: Rows in a batch.
         key: As for `permutation`.
     """
-    phase = int(_stream(1, len(key), *key)[0] % np.uint64(size))
+    phase = int(_random_bits(1, len(key), *key)[0] % np.uint64(size))
     ring = np.roll(rows, -phase)
     whole = len(rows) // size * size
     batches = ring[:whole].reshape(-1, size)
@@ -208,16 +230,17 @@ def blocks(rows: Rows, size: int, *key: int) -> Rows:
 
 
 def shard(rows: Rows, size: int, index: int, count: int) -> Rows:
-    """The rows of rank `index` of `count`: of every `size * count` rows in a row, its run of `size`.
+    """The rows of one process of distributed training, rank `index` of `count`.
 
-    So the batches of all ranks together are the batches of `size * count` of `rows`. Of fewer that are left in the end
-    each rank gets as many; up to `count - 1` are left out.
+    Every `size * count` rows are one global batch, and each rank gets its own slice of `size` rows. Fewer rows may
+    remain at the end: they are divided evenly, and up to `count - 1` rows are left out, so that all ranks have the same
+    number of rows.
 
     Args:
         rows: int64 (N,).
-        size: Rows of a batch of one rank.
+        size: Rows in the batch of one rank.
         index: From 0 to count - 1.
-        count: How many ranks there are.
+        count: The number of ranks.
     """
     whole = len(rows) // (size * count) * size * count
     share = (len(rows) - whole) // count
@@ -226,41 +249,42 @@ def shard(rows: Rows, size: int, index: int, count: int) -> Rows:
 
 
 def runs(rows: Rows, size: int) -> NDArray[np.bool_]:
-    """Whether each batch of `size` rows is r, r + 1, r + 2, ...: bool (ceil(N / size),)."""
+    """Whether each batch of `size` rows is consecutive (r, r + 1, r + 2, ...): bool (ceil(N / size),)."""
     flags = np.empty(-(-len(rows) // size), np.bool_)
-    some = max(1, _CHUNK // size)  # batches at a time, to stay in the processor's cache
-    for first in range(0, len(flags), some):
-        part = rows[first * size : (first + some) * size]
+    step = max(1, _CHUNK_ROWS // size)  # batches at a time: temporary arrays stay in the processor's cache
+    for first in range(0, len(flags), step):
+        part = rows[first * size : (first + step) * size]
         follows = np.ones(len(part), np.bool_)
         np.equal(np.diff(part), 1, out=follows[1:])
-        follows[::size] = True
-        flags[first : first + some] = np.logical_and.reduceat(follows, np.arange(0, len(part), size))
+        follows[::size] = True  # the first row of a batch need not follow the row before it
+        flags[first : first + step] = np.logical_and.reduceat(follows, np.arange(0, len(part), size))
     return flags
 
 
 def every(first: int, total: int) -> Rows:
-    """The rows from `first` to `total` - 1, as `compact` would have them."""
-    return np.arange(first, total, dtype=_kept(total))
+    """The rows from `first` to `total` - 1, in the type that `compact` chooses."""
+    return np.arange(first, total, dtype=_row_dtype(total))
 
 
 def compact(rows: Rows, total: int) -> Rows:
-    """Rows to keep, in half the memory if they are many: int32 (N,) from a million to two billion, else int64.
+    """Row numbers in half the memory where it matters: int32 (N,) for more than 2**20 rows that int32 can count.
 
-    With few it is not worth the time to make them int64 again, batch by batch; whoever counts bytes with them must.
+    Otherwise int64. Small arrays stay int64, as numpy must convert int32 indices to int64 for every batch. Convert
+    int32 rows to int64 before computing byte offsets: the product overflows int32.
 
     Args:
         rows: int (N,), each below `total`.
-        total: How many rows there are.
+        total: The number of rows in the file or files.
     """
-    return rows.astype(_kept(total), copy=False)
+    return rows.astype(_row_dtype(total), copy=False)
 
 
-def _kept(total: int) -> type[np.int32 | np.int64]:
-    return np.int32 if _MANY < total <= np.iinfo(np.int32).max else np.int64
+def _row_dtype(total: int) -> type[np.int32 | np.int64]:
+    return np.int32 if _MIN_ROWS_FOR_INT32 < total <= np.iinfo(np.int32).max else np.int64
 
 
 def digest_keys(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """A quarter of each digest, which nearly always tells it from others: uint64 (N,).
+    """The first 8 bytes of each digest, as a key that is nearly always unique: uint64 (N,).
 
     Args:
         digests: uint8 (N, 32).
@@ -269,7 +293,7 @@ def digest_keys(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def is_among(keys: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Whether each key is one of the others: bool (N,). `np.isin` takes twice as long, and 10 ms to load.
+    """Whether each key is in `others`: bool (N,). `np.isin` takes twice as long, and 10 ms to import.
 
     Args:
         keys: uint64 (N,).
@@ -283,24 +307,25 @@ def is_among(keys: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np
 
 
 def identical(digests: NDArray[np.uint8]) -> list[Rows]:
-    """The groups of two or more rows with equal digests, each ascending, in the order of their first rows.
+    """Groups of two or more rows that have equal digests. Rows ascend; groups are ordered by their first row.
 
     Args:
         digests: uint8 (N, 32).
     """
     words = np.ascontiguousarray(digests).view("<u8")
-    keys = np.sort(words[:, 0])  # as `digest_keys`
+    # Most rows are unique in their first 8 bytes, so one fast sort removes them before whole digests are compared.
+    keys = np.sort(words[:, 0])
     rows = np.flatnonzero(is_among(words[:, 0], keys[1:][keys[1:] == keys[:-1]]))
     if not len(rows):
         return []
-    rows = rows[np.lexsort(words[rows].T)]  # which is stable: equal rows stay ascending
+    rows = rows[np.lexsort(words[rows].T)]  # lexsort is stable: rows with equal digests stay ascending
     starts = np.flatnonzero(np.append(True, (words[rows[1:]] != words[rows[:-1]]).any(axis=1)))
     groups = [group for group in np.split(rows, starts[1:]) if len(group) > 1]
     return sorted(groups, key=lambda group: int(group[0]))
 
 
 def duplicates(digests: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[list[Rows], list[Rows]]:
-    """The groups of `identical`: those whose labels differ, which are labelling errors, and the others.
+    """The groups of `identical` in two lists: groups with different labels (labelling errors), and all others.
 
     Args:
         digests: uint8 (N, 32).
