@@ -1,45 +1,56 @@
-"""The file, version 1: an HDF5 file whose pixels are one plain block.
+"""The file format, version 1: an HDF5 file that stores all pixels as one contiguous block.
+
+N is the number of images (rows), H, W and C are height, width and channels of each image, K is the number of classes.
 
 ===================  =====================  ==========================================================
 object               type, shape            meaning
 ===================  =====================  ==========================================================
-images               uint8 (N, H, W, C)     the pixels; dimension labels N, H, W, C
-labels               int32 (N,)             index into class_names
-class_names          fixed UTF-8 (K,)       in the order of their numbers, each once; sorted, unless a user gave an
-                                            order; a class may have no images
-filenames            fixed UTF-8 (N,)       the source path as given, ``/`` as separator
-columns/source       fixed UTF-8 (N,)       the SOURCE each row came from
-columns/NAME         fixed UTF-8 (N,)       every other column of a manifest; ``/``, ``%`` and bytes that are not
-                                            UTF-8 are percent-encoded in its name
-digests              uint8 (N, 32)          SHA-256 of the source file's bytes
-checksums            uint64 (N,)            XXH3-64 of the row's pixels
-skipped/filenames    fixed UTF-8 (M,)       what was left out
-skipped/reasons      fixed UTF-8 (M,)       and why
-losses/rows          int64 (L,)             rows whose picture lost something, ascending
-losses/kinds         uint8 (L,)             what, as the sum of 1: integers of more than 8 bits were cut to 8; 2: floats
-                                            were cut to 8 bits; 4: the first of several pages or frames was taken;
-                                            8: transparency was laid on black, and one colour is left
-losses/bits          uint8 (L,)             of a sample in the file, where samples were cut (1 and 2); else 0
-losses/levels        uint32 (L,)            different sample values in the file, up to 2**20; 0: not counted
-losses/kept          uint16 (L,)            different values that are left of them; 0: not counted
+images               uint8 (N, H, W, C)     the pixels; the dimension labels are N, H, W, C
+labels               int32 (N,)             the class of each row, as an index into class_names
+class_names          fixed UTF-8 (K,)       the distinct class names in the order of their numbers. They are sorted,
+                                            unless the user gave an order. A class may have no images.
+filenames            fixed UTF-8 (N,)       the path of each source file as given, with ``/`` as separator
+columns/source       fixed UTF-8 (N,)       the SOURCE argument that each row came from
+columns/NAME         fixed UTF-8 (N,)       each further column of a manifest. In the stored NAME, ``/``, ``%`` and
+                                            bytes that are not UTF-8 are percent-encoded.
+digests              uint8 (N, 32)          SHA-256 of the bytes of each source file
+checksums            uint64 (N,)            XXH3-64 of the pixels of each row
+skipped/filenames    fixed UTF-8 (M,)       the files that were left out
+skipped/reasons      fixed UTF-8 (M,)       the reason for each
+losses/rows          int64 (L,)             the rows whose picture lost information when it was packed, ascending
+losses/kinds         uint8 (L,)             the kinds of loss, as a sum. 1: integers of more than 8 bits were cut to 8.
+                                            2: floats were cut to 8 bits. 4: only the first of several pages or frames
+                                            was taken. 8: transparency was laid on black, and only one colour is left.
+losses/bits          uint8 (L,)             bits per sample in the source file if samples were cut (kinds 1 and 2),
+                                            else 0
+losses/levels        uint32 (L,)            the number of different sample values in the source file, counted up to
+                                            2**20; 0 if they were not counted
+losses/kept          uint16 (L,)            the number of different values left in the row; 0 if not counted
 ===================  =====================  ==========================================================
 
-Attributes of the root group: ``format`` = "packed-images", ``version`` = 1, ``settings`` and ``packed_by``
-(JSON objects), all texts of fixed length, and ``tables_checksum`` (uint64; a file may lack it): XXH3-64 of the bytes of
-every data set but ``images``, one after another in the order above, columns in that of their stored names.
+The root group has these attributes. All text is of fixed length.
 
-The group ``losses`` is there only if a picture lost something (L is 1 or more). Bits of ``losses/kinds`` that are not
-named above are losses that a later version tells.
+- ``format``: the text "packed-images".
+- ``version``: the integer 1.
+- ``settings``: a JSON object, the settings of the packing.
+- ``packed_by``: a JSON object, program or library -> version.
+- ``tables_checksum``: uint64, optional. XXH3-64 of the bytes of every data set except ``images``, concatenated in the
+  order of the table above. Columns are in the order of their stored names.
 
-Every data set is contiguous and unfiltered; integers are little-endian. ``images`` begins at a multiple of 4096 (4096
-itself, where a row is a page or more), so row *i* is at ``offset + i * H * W * C`` and the whole file can be read
-through a memory map. The library version bound is v108: metadata is checksummed, and no crash leaves an open-for-write
-flag behind. Nothing in the file tells the time, so the same contents are the same bytes.
+The group ``losses`` exists only if a picture lost something, so L is at least 1. Bits of ``losses/kinds`` that are not
+listed above are reserved for losses that later versions record.
 
-Names that are not UTF-8 are stored as the bytes they are; Python reads them with ``surrogateescape``.
+Every data set is contiguous and has no filters. Integers are little-endian. ``images`` begins at a multiple of 4096; if
+a row has 4096 bytes or more, it begins at 4096 itself. So row *i* begins at ``offset + i * H * W * C``, and the whole
+file can be read through a memory map.
 
-Reading (`read`) checks all of this before a pixel is touched; what remains is a header of offsets, and a descriptor to
-map. sealing.py writes it.
+The library version bound is v108: metadata has checksums, and a crash leaves no open-for-write flag in the file. The
+file contains no time stamps, so the same contents give the same bytes.
+
+Names that are not UTF-8 are stored as their original bytes. Python reads them with ``surrogateescape``.
+
+`read` checks all of this before any pixel is read. It returns a descriptor to map, and a header that says where each
+array begins. sealing.py writes the format.
 """
 
 from __future__ import annotations
@@ -66,21 +77,21 @@ FORMAT = "packed-images"
 VERSION = 1
 DIGEST_SIZE = 32
 
-_TEXT = np.dtype("S")  # of any length
-_CHECKED = 1 << 20  # rows of losses that are looked at together
+_TEXT = np.dtype("S")  # fixed-length text of any length
+_CHUNK_ROWS = 1 << 20  # rows of `losses` that are checked at a time, to limit memory
 
 
 class FormatError(ValueError):
-    """A file that is no pack, or not one this version can read."""
+    """The file is not a pack, or not one that this version can read."""
 
 
 class NotAPackError(FormatError):
-    """A file that is something else, and not a pack that was damaged."""
+    """The file is something other than a pack. It is not a damaged pack."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """One array in the file: `shape` items of `dtype` from byte `offset` on."""
+    """The place and type of one array in the file: `shape` items of `dtype`, beginning at byte `offset`."""
 
     offset: int
     dtype: np.dtype[Any]
@@ -88,7 +99,7 @@ class Block:
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes, in Python's unbounded integers."""
+        """The size in bytes, as a Python integer: numbers in a damaged file could overflow an int64."""
         count = self.dtype.itemsize
         for length in self.shape:
             count *= length
@@ -97,14 +108,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Header:
-    """Everything about a pack but its rows.
+    """The metadata of a pack: everything except its rows.
 
     Attributes:
-        losses: The fields of `losses.LOSSES`, by name; empty where nothing was lost.
-        tables: Every data set but `images`, by its name in the file, in the order of `tables_checksum`.
-        tables_checksum: XXH3-64 of their bytes; None where the file does not say.
-        size: Of the file, in bytes.
-        status: Of the file, before anything of it was read.
+        losses: Field of `losses.LOSSES` -> its data set; empty if nothing was lost.
+        tables: Name in the file -> data set, for every data set except `images`, in the order of `tables_checksum`.
+        tables_checksum: XXH3-64 of the bytes of `tables`; None if the file has no such attribute.
+        size: The size of the file in bytes.
+        status: The result of fstat before the file was read.
     """
 
     images: Block
@@ -126,7 +137,7 @@ class Header:
 
 
 def encode(text: str) -> bytes:
-    """Text as the file holds it: UTF-8, with surrogate escapes back to the bytes they came from."""
+    """Text as bytes in the file: UTF-8, with surrogate escapes turned back into the original bytes."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -136,19 +147,19 @@ def decode(raw: bytes) -> str:
 
 
 def read(path: str | os.PathLike[str]) -> tuple[int, Header]:
-    """Check a pack and return a descriptor of it, for the caller to map and close, with its header.
+    """Check a pack and return an open descriptor and its header. The caller maps and closes the descriptor.
 
-    The header was read through that very descriptor, and every block of it lies within the size the descriptor has.
-    Where there are locks, writers are kept off as long as the descriptor or a map of it is open.
+    The header is read through the same descriptor, and every block in it lies inside the file. On systems with file
+    locks, writers are locked out while the descriptor or a map of it is open.
 
     Raises:
         FileNotFoundError: There is no such file.
-        FormatError: It is no pack, is damaged, or is of a newer version; the message says which.
+        FormatError: The file is not a pack, is damaged, or has a newer version; the message says which.
     """
     path = os.fspath(path)
     descriptor = _open(path)
     try:
-        with _errors_name(path):
+        with _errors_with_path(path):
             _lock(descriptor)
         header = header_of(descriptor, path)
     except BaseException:
@@ -158,20 +169,20 @@ def read(path: str | os.PathLike[str]) -> tuple[int, Header]:
 
 
 def header_of(descriptor: int, path: str) -> Header:
-    """Check a pack that is open for reading; errors name `path`.
+    """Check a pack that is open for reading, and return its header. Errors name `path`.
 
     Raises:
-        FormatError: It is no pack, is damaged, or is of a newer version.
+        FormatError: The file is not a pack, is damaged, or has a newer version.
     """
-    with _errors_name(path):
+    with _errors_with_path(path):
         return _header(File(descriptor))
 
 
 def is_pack(file: BinaryIO) -> bool:
-    """Whether an open file is a pack, whole and not being written to: what `replace.check_replaceable` asks.
+    """Whether an open file is an intact pack that nobody is writing to. `replace.check_replaceable` calls this.
 
     Raises:
-        ValueError: It is damaged, or something else that cannot be told from a damaged pack.
+        ValueError: It is damaged, or cannot be distinguished from a damaged pack.
         OSError: It cannot be read.
     """
     try:
@@ -186,7 +197,7 @@ def is_pack(file: BinaryIO) -> bool:
 
 def _open(path: str) -> int:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(os.stat(path).st_mode):  # open() of a pipe would wait for a writer
             if os.path.isdir(path):
                 found = f"a folder; pack-images {path} -o OUT.h5 packs it"
             else:
@@ -198,7 +209,10 @@ def _open(path: str) -> int:
 
 
 def _lock(descriptor: int) -> None:
-    """Share the file with readers; HDF5, while it writes, shares it with nobody."""
+    """Take a shared lock. Any number of readers may have one; HDF5 takes an exclusive lock while it writes.
+
+    File systems without locks are no error: the pack is then read without one.
+    """
     with contextlib.suppress(ImportError, OSError):
         import fcntl
 
@@ -211,22 +225,24 @@ def _lock(descriptor: int) -> None:
 
 
 @contextlib.contextmanager
-def _errors_name(path: str) -> Iterator[None]:
-    """Say which file it was, once, and turn what is raised on damaged metadata into a FormatError."""
+def _errors_with_path(path: str) -> Iterator[None]:
+    """Add the path to errors, once, and turn errors that damaged metadata cause into a FormatError."""
     try:
         yield
     except FormatError as error:
-        raise type(error)(f"{path}: {_line(error)}") from None
+        raise type(error)(f"{path}: {_printable(error)}") from None
     except NoHdf5Error as error:
-        raise NotAPackError(f"{path}: expected a pack, but {_line(error)}; packs are made by pack-images") from error
+        raise NotAPackError(
+            f"{path}: expected a pack, but {_printable(error)}; packs are made by pack-images"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise FormatError(
-            f"{path}: damaged, or not as pack-images makes it ({_line(error)}); copy it again, or pack again"
+            f"{path}: damaged, or not as pack-images makes it ({_printable(error)}); copy it again, or pack again"
         ) from error
 
 
-def _line(error: Exception) -> str:
-    """What it says, as one line that a terminal shows: names in it come from the file."""
+def _printable(error: Exception) -> str:
+    """The message of an error as one printable line: it may quote a name from the file with control characters."""
     line = " ".join(str(error).split())
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
@@ -267,14 +283,14 @@ def _header(file: File) -> Header:
         raise FormatError(f"digests: expected {DIGEST_SIZE} bytes a row, found {header.digests.shape[1]}")
     if header.skipped_filenames.shape != header.skipped_reasons.shape:
         raise FormatError("skipped: expected a reason for each filename")
-    _check_apart([images, *tables.values()])
+    _check_overlap([images, *tables.values()])
     if header.losses:
         _check_losses(file, header.losses, images.shape[0])
     return header
 
 
 def _tables(file: File, rows: int) -> dict[str, Block]:
-    """Every data set but `images`, in the order in which their bytes are summed."""
+    """Every data set except `images`, in the order in which `tables_checksum` covers them."""
     return {
         "labels": _block(file, "labels", np.dtype("<i4"), 1, rows),
         "class_names": _block(file, "class_names", _TEXT, 1),
@@ -289,7 +305,7 @@ def _tables(file: File, rows: int) -> dict[str, Block]:
 
 
 def _loss_tables(file: File) -> dict[str, Block]:
-    """The data sets of the group `losses`, which few packs have."""
+    """The data sets of the group `losses`; none if the pack has no such group."""
     if b"losses" not in file.root.links:
         return {}
     types = {f"losses/{name}": LOSSES[name] for name in LOSSES.names or ()}
@@ -297,22 +313,22 @@ def _loss_tables(file: File) -> dict[str, Block]:
 
 
 def _check_losses(file: File, losses: Mapping[str, Block], rows: int) -> None:
-    """Refuse losses of rows that are not there, of one row twice, or of nothing."""
+    """Raise unless the rows exist, ascend without repetition, and each has at least one kind of loss."""
     (length,) = losses["rows"].shape
     if length == 0 or any(block.shape != (length,) for block in losses.values()):
         raise FormatError("losses: expected tables of one length, of 1 or more")
     last = -1
-    for start in range(0, length, _CHECKED):
-        found = _part(file, losses["rows"], start, _CHECKED)
+    for start in range(0, length, _CHUNK_ROWS):
+        found = _items(file, losses["rows"], start, _CHUNK_ROWS)
         if found[0] <= last or found[-1] >= rows or (found[1:] <= found[:-1]).any():
             raise FormatError(f"losses/rows: expected rows from 0 to {rows - 1}, ascending; copy the file again")
-        if not _part(file, losses["kinds"], start, _CHECKED).all():
+        if not _items(file, losses["kinds"], start, _CHUNK_ROWS).all():
             raise FormatError("losses/kinds: expected a loss for each row, found none; copy the file again")
         last = int(found[-1])
 
 
-def _part(file: File, block: Block, start: int, count: int) -> NDArray[Any]:
-    """So many items of a table of one dimension from `start` on, or as many as there are."""
+def _items(file: File, block: Block, start: int, count: int) -> NDArray[Any]:
+    """Up to `count` items of a one-dimensional table, beginning with item `start`."""
     width, count = block.dtype.itemsize, min(count, block.shape[0] - start)
     return np.frombuffer(file.data(block.offset + start * width, count * width), block.dtype, count)
 
@@ -325,7 +341,7 @@ def _version(root: Object) -> int:
     value = _value(root, "format")
     if value == FORMAT.encode():
         return _integer(root, "version")
-    if value is None and b"format" in root.attributes:  # as by h5py, where a str was given
+    if value is None and b"format" in root.attributes:  # h5py stores a str as variable-length text
         raise NotAPackError(
             f"expected a pack (attribute format = {FORMAT!r} as fixed-length text), found {_found(root, 'format')} "
             f"in it; if it says so, write it with h5py as numpy.bytes_({FORMAT!r}), and settings and packed_by likewise"
@@ -354,7 +370,7 @@ def _text(root: Object, name: str) -> str:
 
 
 def _value(root: Object, name: str) -> int | bytes | None:
-    """An attribute that is one integer or one text; None if it is something else."""
+    """The value of an attribute that is one integer or one text; None if it is missing or something else."""
     attribute = root.attributes.get(name.encode())
     if attribute is None or attribute.shape != () or attribute.type.dtype.kind not in "iuS":
         return None
@@ -363,6 +379,7 @@ def _value(root: Object, name: str) -> int | bytes | None:
 
 
 def _found(root: Object, name: str) -> str:
+    """A description of an attribute for an error message."""
     attribute = root.attributes.get(name.encode())
     if attribute is None:
         return "none"
@@ -379,13 +396,14 @@ def _json(root: Object, name: str) -> dict[str, Any]:
 
 
 def _members(file: File, group: str) -> list[str]:
+    """The names in a group, sorted by their bytes."""
     if not (member := _member(file, group)).is_group:
         raise FormatError(f"{group}: expected a group")
     return [decode(name) for name in sorted(member.links)]
 
 
 def _member(file: File, name: str) -> Object:
-    """A group or data set by its path, and by hard links only: others could lead anywhere, out of the file included."""
+    """The group or data set at a path. Only hard links are followed: other links may lead into another file."""
     head, _, tail = name.rpartition("/")
     group = _member(file, head) if head else file.root
     if not group.is_group:
@@ -399,7 +417,7 @@ def _member(file: File, name: str) -> Object:
 
 
 def _block(file: File, name: str, dtype: np.dtype[Any], rank: int, rows: int | None = None) -> Block:
-    """The place of one data set, or a FormatError where it is not plain bytes inside this file."""
+    """The place of one data set. Raise a FormatError if it is not stored as plain bytes in this file."""
     member = _member(file, name)
     if not member.is_data_set:
         raise FormatError(f"{name}: expected a data set, found {'a group' if member.is_group else 'something else'}")
@@ -421,6 +439,7 @@ def _block(file: File, name: str, dtype: np.dtype[Any], rank: int, rows: int | N
 
 
 def _check_place(name: str, block: Block, found: DataSet, size: int) -> None:
+    """Raise unless the bytes of a data set exist and lie inside the file of `size` bytes."""
     if block.nbytes and found.offset is None:
         raise FormatError(f"{name}: its storage was never allocated; pack again")
     if block.offset + block.nbytes > size:
@@ -439,7 +458,8 @@ def _array(file: File, block: Block) -> NDArray[Any]:
     return np.frombuffer(data, block.dtype, block.nbytes // block.dtype.itemsize).reshape(block.shape)
 
 
-def _check_apart(blocks: Sequence[Block]) -> None:
+def _check_overlap(blocks: Sequence[Block]) -> None:
+    """Raise if two data sets share bytes."""
     spans = sorted((block.offset, block.offset + block.nbytes) for block in blocks if block.nbytes)
     for (_, end), (start, _) in pairwise(spans):
         if start < end:

@@ -1,7 +1,8 @@
-"""What pictures lost when they were packed: how a pack holds it, and how it is said.
+"""Losses: information in a source picture that its row in the pack does not have.
 
-A loss is something of the file that the row does not hold: sample values that became one, pages after the first, a
-drawing that became a single colour when its transparency was laid on black.
+There are four kinds: different sample values became equal when integers were cut to 8 bits, or when floats were; pages
+or frames after the first were not taken; a drawing became one colour when its transparency was laid on black. This
+module defines how a pack stores losses and how they are described to the user.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from numpy.typing import NDArray
 
 from h5split.system.text import count, shown
 
-INTEGERS = 1  # kinds of loss, as bits of a number: integers of more than 8 bits were cut to 8
+# The kinds of loss are bits of one number.
+INTEGERS = 1  # integers of more than 8 bits were cut to 8
 FLOATS = 2  # floats were cut to 8 bits
-PAGES = 4  # the first of several pages or frames was taken
-TRANSPARENCY = 8  # of a picture with something to see, one colour was left on black
-MOST_LEVELS = 1 << 20  # sample values counted at most
-_NAMED = 3  # files that are named for each kind
+PAGES = 4  # only the first of several pages or frames was taken
+TRANSPARENCY = 8  # the picture became one colour when it was laid on black
+MOST_LEVELS = 1 << 20  # counting of different sample values stops here
+_MAX_NAMED = 3  # files that are listed for each kind
 
-# Rows with a loss: the data sets of the group `losses`, as one array.
+# One element for each row with a loss. The fields are the data sets of the group `losses`; format.py describes them.
 LOSSES = np.dtype([("rows", "<i8"), ("kinds", "u1"), ("bits", "u1"), ("levels", "<u4"), ("kept", "<u2")])
 
 _PAGES = "only the first of its pages or frames was taken"
@@ -31,13 +33,13 @@ _UNKNOWN = "something that this version has no name for"
 
 @dataclass(frozen=True)
 class Loss:
-    """What one picture lost.
+    """The loss of one picture.
 
     Attributes:
-        kinds: INTEGERS, FLOATS, PAGES and TRANSPARENCY, added up.
-        bits: Of a sample in the file, where samples were cut to 8.
-        levels: Different sample values in the file, up to MOST_LEVELS; 0 where they were not counted.
-        kept: Different values that are left of them.
+        kinds: The sum of INTEGERS, FLOATS, PAGES and TRANSPARENCY, as far as they apply.
+        bits: Bits per sample in the source file, if samples were cut to 8; else 0.
+        levels: The number of different sample values in the source file, up to MOST_LEVELS; 0 if not counted.
+        kept: The number of different values left in the row; 0 if not counted.
     """
 
     kinds: int
@@ -47,7 +49,7 @@ class Loss:
 
     @property
     def texts(self) -> list[str]:
-        """A line for each kind."""
+        """One line for each kind of loss."""
         found = []
         if self.kinds & INTEGERS:
             found.append(f"{self.bits} bits cut to 8{self._counted}")
@@ -76,7 +78,7 @@ class Group:
     Attributes:
         title: What was lost.
         advice: What the user can do.
-        files: (filename, text) of each.
+        files: (filename, text) of each picture.
     """
 
     title: str
@@ -92,26 +94,26 @@ _GROUPS = {_PAGES: _PAGE_GROUP, _TRANSPARENCY: _TRANSPARENCY_GROUP, _UNKNOWN: _U
 
 
 def described(table: NDArray[np.void], names: Sequence[str]) -> list[tuple[str, str]]:
-    """(filename, text) of each loss.
+    """(filename, text) of each loss. A picture with losses of two kinds appears twice.
 
     Args:
         table: LOSSES (M,).
-        names: The filename of each.
+        names: The M file names of these rows.
     """
     return [(name, text) for name, loss in zip(names, losses_of(table), strict=True) for text in loss.texts]
 
 
 def losses_of(table: NDArray[np.void]) -> Iterator[Loss]:
-    """Each loss of a table: LOSSES (M,)."""
+    """Yield the loss of each element of a table: LOSSES (M,)."""
     for _, *values in table.tolist():
         yield Loss(*values)
 
 
 def grouped(losses: Sequence[tuple[str, str]]) -> list[Group]:
-    """Losses by kind, the most frequent kind first.
+    """Group losses by kind, the most frequent kind first.
 
     Args:
-        losses: (filename, text) of each.
+        losses: (filename, text) of each loss.
     """
     groups: dict[tuple[str, str], Group] = {}
     for filename, text in losses:
@@ -121,16 +123,16 @@ def grouped(losses: Sequence[tuple[str, str]]) -> list[Group]:
 
 
 def count_images(losses: Sequence[tuple[str, str]]) -> int:
-    """How many images losses are of.
+    """The number of images that have a loss.
 
     Args:
-        losses: (filename, text) of each.
+        losses: (filename, text) of each loss.
     """
     return len({filename for filename, _ in losses})
 
 
 def loss_lines(losses: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines on what pictures lost when they were packed, by kind and with a few names; none if nothing was lost.
+    """Lines that describe the losses by kind, each with a few file names. Empty if nothing was lost.
 
     Args:
         losses: (filename, text) of each loss.
@@ -140,7 +142,7 @@ def loss_lines(losses: Sequence[tuple[str, str]]) -> list[str]:
     lines = [f"packed with a loss: {count(count_images(losses), 'image')}"]
     for group in grouped(losses):
         lines.append(f"  {len(group.files):,}: {group.title}; {group.advice}")
-        lines.extend(f"    {shown(name)}: {text}" for name, text in group.files[:_NAMED])
-        if len(group.files) > _NAMED:
-            lines.append(f"    ... and {len(group.files) - _NAMED:,} more")
+        lines.extend(f"    {shown(name)}: {text}" for name, text in group.files[:_MAX_NAMED])
+        if len(group.files) > _MAX_NAMED:
+            lines.append(f"    ... and {len(group.files) - _MAX_NAMED:,} more")
     return lines
