@@ -1,4 +1,4 @@
-"""PackedImages: the file as rows."""
+"""PackedImages: one pack as a sequence of rows."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from h5split.file.mapped import READ_SIZE, MappedFile, Stamp
 from h5split.file.pieces import located
 from h5split.system.lazy import lazy
 
-_TEXTS = 1024  # decoded at a time when all are
-_WRITE_SECONDS = 10  # that one call may take to write, which has the time of its beginning
-_SAMPLE = 16  # rows whose pixels are looked at where a file may have been written to
+_TEXTS_PER_CHUNK = 1024  # texts decoded at a time in a loop over all of them
+# The longest time that one write() is assumed to take. The mtime it sets is the time when it begins.
+_MAX_WRITE_SECONDS = 10
+_SAMPLE_ROWS = 16  # rows whose pixels are compared when a file may have been modified
 
 
 class Joined:
-    """Arrays one after another, as one; nothing is copied until rows are asked for.
+    """Several arrays as one, concatenated along their first axis. Only the rows that are asked for are copied.
 
     Args:
-        parts: (N, ...) each, of one kind.
+        parts: Arrays (N, ...) of one kind; N may differ.
     """
 
     def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
@@ -52,11 +53,11 @@ class Joined:
 
 
 class Texts(Sequence[str]):
-    """Fixed-length text in files, decoded when an element is asked for.
+    """Fixed-length texts in files, as a sequence of str. Each is decoded when it is asked for.
 
     Args:
         raw: bytes_ (N,), usually a view of the map.
-        rows: Which of them, in which order; all when None.
+        rows: int64 (M,), the elements of `raw` to use, in this order; None for all.
     """
 
     def __init__(self, raw: NDArray[np.bytes_] | Joined, rows: NDArray[np.int64] | None = None) -> None:
@@ -77,8 +78,8 @@ class Texts(Sequence[str]):
         return decode(bytes(self._raw[at]))
 
     def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), _TEXTS):
-            yield from self[start : start + _TEXTS]
+        for start in range(0, len(self), _TEXTS_PER_CHUNK):
+            yield from self[start : start + _TEXTS_PER_CHUNK]
 
     def __repr__(self) -> str:
         return f"<{len(self)} texts, the first {self[0]!r}>" if len(self) else "<no texts>"
@@ -88,7 +89,7 @@ class Texts(Sequence[str]):
             return NotImplemented
         return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
 
-    __hash__ = None  # type: ignore[assignment]  # as every sequence that compares by its elements
+    __hash__ = None  # type: ignore[assignment]  # not hashable, as every sequence that compares by its elements
 
     def take(self, rows: NDArray[np.int64]) -> Texts:
         """The same texts in the order of `rows`: int64 (M,)."""
@@ -101,43 +102,45 @@ class Texts(Sequence[str]):
 
 
 class PackedImages:
-    """A pack as arrays, mapped into memory; nothing is read until it is looked at.
+    """A pack as arrays that are mapped into memory. The system reads a part of the file when it is accessed.
 
-    It is a map-style data set: `len`, indexing, and `__getitems__` for a batch. Items are copies that may be written
-    to. It pickles as a path: another process opens the pack again, and refuses one that became another meanwhile.
+    This is a map-style data set for torch: it has `len`, indexing, and `__getitems__` for a batch. Items are copies
+    that may be modified. It is pickled as a path. Another process opens the pack again, and raises an error if the path
+    holds another pack by then.
 
-    The arrays are read-only views of the file. torch takes no notice of that: what it writes into them in place is not
-    in the file, nor in items and batches, but stays in the array; give it a copy.
+    The arrays are read-only views of the file. torch ignores that: an in-place operation changes the array, but not the
+    file, nor later items and batches. Give torch a copy.
 
     Args:
         path: A file made by pack-images.
 
     Attributes:
-        path: As given, for messages; the working folder may change, as whatever opens it again goes by its full path.
-        inode: (device, inode) of the file that is mapped, whatever becomes of its path.
-        header: Where everything is in the file, and its settings.
-        images: uint8 (N, H, W, C), read-only; a slice of it is a view of the file.
+        path: The path as given, for messages. The pack is opened again by its full path, so the working folder may
+            change.
+        inode: (device, inode) of the mapped file. It stays the same when the path is given to another file.
+        header: The place of every array in the file, and the settings.
+        images: uint8 (N, H, W, C), read-only. A slice of it is a view of the file.
         labels: int32 (N,), indices into `class_names`.
-        numbers: The same, to copy from. Not to be handed out: `labels` is for that.
+        numbers: The same labels for internal use: no user can modify them. Copy from them, and give users `labels`.
         class_names: K names, in the order of their numbers.
-        filenames: N paths, decoded when asked for.
+        filenames: N paths, each decoded when it is asked for.
         columns: Name -> N texts.
         digests: uint8 (N, 32), SHA-256 of each source file.
         checksums: uint64 (N,), XXH3-64 of each row's pixels.
         skipped: (filename, reason) of each file that was left out.
-        losses: (filename, text) of what pictures lost when they were packed, in the order of rows.
-        loss_table: The same in numbers: `losses.LOSSES` (L,).
+        losses: (filename, text) of each loss of a picture when it was packed, in the order of rows.
+        loss_table: The losses as numbers: `losses.LOSSES` (L,).
 
     Raises:
         FileNotFoundError: There is no such file.
-        FormatError: It is no pack, is damaged, or is of a newer version.
+        FormatError: The file is not a pack, is damaged, or has a newer version.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         descriptor, self.header = pack_format.read(self.path)
         self.file = MappedFile(descriptor, self.header)
-        # Not abspath(): links in the path may lead elsewhere before a ".." that it would take out.
+        # Not abspath(): it removes "..", which is wrong if the folder before it is a symbolic link.
         self._full_path = self.path if os.path.isabs(self.path) else os.path.join(os.getcwd(), self.path)
         self.inode = self.header.status.st_dev, self.header.status.st_ino
         self._stamp = Stamp.of(self.header.status)
@@ -159,9 +162,10 @@ class PackedImages:
                 f"{self.path}: labels: expected 0 to {len(self.class_names) - 1}, "
                 f"found {self.labels.min()} to {self.labels.max()}; copy the file again, or pack again"
             )
-        # What the file must go on to hold. One that does not say is read for it; such are made by hand, and small.
+        # The checksum that shows later whether the tables are still the same. If the file has none, it is computed
+        # now; pack-images always writes one, so such files are made by other means, and small.
         self._tables = self.file.tables_checksum() if header.tables_checksum is None else header.tables_checksum
-        self._opened = frozenset(vars(self))
+        self._opened = frozenset(vars(self))  # all other attributes were added by a subclass
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -171,7 +175,7 @@ class PackedImages:
         return self._pixels[row].copy(), int(self.numbers[row])
 
     def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[np.uint8], int]]:
-        """The rows of a batch, as `(uint8 (H, W, C), label)` each, gathered in one go."""
+        """The rows of a batch as a list of `(uint8 (H, W, C), label)`. All pixels are copied in one call."""
         at = np.asarray(rows, np.int64)
         self.check_unchanged()
         return list(zip(self._pixels[at], self.numbers[at].tolist(), strict=True))
@@ -183,11 +187,11 @@ class PackedImages:
         return f"PackedImages({self.path!r}): {len(self)} images {self.shape}, {len(self.class_names)} classes"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Where the pack is, what tells it from every other, and what a subclass added; no pixels.
+        """The path of the pack, its stamp and checksum to identify it, and attributes of a subclass; no pixels.
 
         Raises:
-            FormatError: It was written to since it was opened, or its path is another pack's by now.
-            FileNotFoundError: There is no such file any more.
+            FormatError: The file was modified after it was opened, or its path now leads to another pack.
+            FileNotFoundError: The file is gone.
         """
         self.check_unchanged()
         state: dict[str, Any] = {"paths": (self.path, self._full_path), "stamp": self._stamp, "tables": self._tables}
@@ -197,13 +201,15 @@ class PackedImages:
             there = (status.st_dev, status.st_ino) == self.inode
         except OSError:
             there = False
-        if not there:  # the other process would not say so as plainly
+        # Fail here, not in the other process: an error there is harder to find. A copy with the same contents is fine.
+        if not there:
             PackedImages.__new__(PackedImages).__setstate__(state)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         given, full = state["paths"]
-        elsewhere = not os.path.exists(full) and os.path.exists(given)  # on a machine that has it in another folder
+        # On another machine the working folder may differ; then the full path is gone, but a relative one may exist.
+        elsewhere = not os.path.exists(full) and os.path.exists(given)
         PackedImages.__init__(self, given if elsewhere else full)
         self.path = given
         if self._stamp != state["stamp"] and not self._holds(state["tables"]):
@@ -226,14 +232,14 @@ class PackedImages:
 
     @property
     def skipped_texts(self) -> tuple[Texts, Texts]:
-        """File names and reasons of the files that were left out, decoded when they are asked for."""
+        """The file names and the reasons of the files that were left out, each decoded when it is asked for."""
         return Texts(self.file.array(self.header.skipped_filenames)), Texts(
             self.file.array(self.header.skipped_reasons)
         )
 
     @lazy
     def loss_table(self) -> NDArray[np.void]:
-        """Rows whose picture lost something, and what: `losses.LOSSES` (L,), ascending."""
+        """The losses of the rows that have one, in ascending order of rows: `losses.LOSSES` (L,)."""
         blocks = self.header.losses
         table = np.empty(blocks["rows"].shape if blocks else 0, LOSSES)
         for name, block in blocks.items():
@@ -242,9 +248,9 @@ class PackedImages:
 
     @property
     def losses(self) -> list[tuple[str, str]]:
-        """(filename, text) of what pictures lost when they were packed, in the order of rows.
+        """(filename, text) of each loss of a picture when it was packed, in the order of rows.
 
-        The text is a line such as `16 bits cut to 8: 16 of 64 levels kept`; a picture that lost two things is there
+        The text is a line such as `16 bits cut to 8: 16 of 64 levels kept`. A picture with losses of two kinds appears
         twice.
         """
         table = self.loss_table
@@ -252,23 +258,23 @@ class PackedImages:
 
     @property
     def stride(self) -> int:
-        """Bytes of a row."""
+        """The size of a row in bytes."""
         return int(np.prod(self.shape))
 
     @property
     def items(self) -> NDArray[np.void]:
-        """The pixels to copy rows from, an item each: void (N,). Not to be handed out; `images` is for that."""
+        """The pixels with one item per row, to copy rows from: void (N,). For internal use; give users `images`."""
         items: NDArray[np.void] = self._pixels.reshape(len(self), -1).view(f"V{self.stride}")[:, 0]
         return items
 
     def check_whole(self) -> None:
-        """See that the file is as long as it says; this takes 0.4 us.
+        """Raise if the file is shorter than when it was opened. This takes 0.4 us.
 
-        Reading a map beyond the end of its file ends the process (SIGBUS). So it still does where the file is cut short
-        between this and the reading.
+        Access to a map beyond the end of its file kills the process with SIGBUS. This check makes that unlikely, but
+        not impossible: the file may be cut short between the check and the access.
 
         Raises:
-            FormatError: It was cut short since it was opened.
+            FormatError: The file was cut short after it was opened.
         """
         size = self.file.size()
         if size < self.header.size:
@@ -278,13 +284,14 @@ class PackedImages:
             )
 
     def check_unchanged(self) -> None:
-        """Raise if the file was written to in place: mapped pixels would no longer match the names read.
+        """Raise if the file was modified in place: mapped pixels would no longer match the names read.
 
-        Its size and times tell, which takes 1 us. Where they are others, but the file still holds the tables that were
-        opened (the checksum of every row among them) and a sample of pixels, it was only touched, linked or removed.
+        The size and the times of the file are compared, which takes 1 us. If they differ, the tables, which include the
+        checksum of every row, and a sample of the pixels are compared too. If these are still the same, the file was
+        only touched, linked or removed, and that is no error.
 
         Raises:
-            FormatError: It was cut short or written to since it was opened.
+            FormatError: The file was cut short or modified after it was opened.
         """
         stamp = self.file.stamp()
         if stamp == self._stamp:
@@ -298,12 +305,13 @@ class PackedImages:
         self._settle(stamp)
 
     def _holds(self, tables: int) -> bool:
-        """Whether the file now holds the tables of this checksum, and pixels that agree with them, by a sample.
+        """Whether the file now has tables with this checksum, and a sample of pixels that match the row checksums.
 
-        A large file takes minutes to be written over, and its tables lie behind the pixels.
+        The tables alone do not suffice: they follow the pixels, and overwriting the pixels of a large file takes
+        minutes.
         """
         expected: NDArray[np.uint64] = self.file.array(self.header.checksums, pristine=True)
-        for row in sorted({(len(self) - 1) * part // (_SAMPLE - 1) for part in range(_SAMPLE)}):
+        for row in sorted({(len(self) - 1) * part // (_SAMPLE_ROWS - 1) for part in range(_SAMPLE_ROWS)}):
             pixels = bytearray(self.stride)
             self.file.read(memoryview(pixels), self.header.images.offset + row * self.stride)
             if xxhash.xxh3_64_intdigest(pixels) != expected[row]:
@@ -315,34 +323,35 @@ class PackedImages:
         now = time.monotonic()
         if stamp != self._settling[0]:
             self._settling = stamp, now
-        elif now - self._settling[1] > _WRITE_SECONDS:
+        elif now - self._settling[1] > _MAX_WRITE_SECONDS:
             self._stamp = stamp
 
     def starts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where rows begin in the file: int64 (M,), in bytes."""
+        """The byte of the file where each of `rows` begins: int64 (M,)."""
         return self.header.images.offset + rows.astype(np.int64) * self.stride
 
     def pieces(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The pieces of 8 MB of the file that hold pixels of `rows`: int64, ascending."""
+        """The numbers of the 8 MB pieces of the file that hold pixels of `rows`: int64, ascending."""
         first = self.starts(rows)
-        depth = np.zeros(self.header.size // READ_SIZE + 2, np.int64)  # of rows over each piece, as differences
+        # The rows in each piece, as a difference array: a row adds 1 at its first piece and -1 after its last piece.
+        depth = np.zeros(self.header.size // READ_SIZE + 2, np.int64)
         np.add.at(depth, first // READ_SIZE, 1)
         np.add.at(depth, (first + self.stride - 1) // READ_SIZE + 1, -1)
         return np.flatnonzero(np.cumsum(depth))
 
     def is_cached(self, rows: NDArray[np.int64]) -> bool | None:
-        """Whether the first byte of each of these rows is in the page cache; None where the system does not tell."""
+        """Whether the first byte of each of these rows is in the page cache; None if the system cannot say."""
         return self.file.is_cached(self.starts(rows))
 
     def preload(self, pieces: NDArray[np.int64], progress: Callable[[int], object] | None = None) -> int:
-        """Read pieces of the file once, front to back, so that they are in the page cache.
+        """Read pieces of the file in the given order, so that they are in the page cache.
 
         Args:
-            pieces: From `pieces`.
+            pieces: Numbers of pieces, as `pieces` returns them.
             progress: Called with the number of bytes just read.
 
         Returns:
-            Bytes read.
+            The number of bytes read.
 
         Raises:
             OSError: The file cannot be read.
