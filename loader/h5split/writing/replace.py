@@ -1,8 +1,10 @@
-"""The one rule for every file that is written.
+"""Writing files safely. All files of both packages are written by the following rules.
 
-A file is replaced only if it is of the kind that is written there, which its content must prove. Anything else, and
-anything that cannot be read, is refused. A symbolic link of another user is not followed. A new file appears under its
-name whole or not at all. Nothing else is changed or removed.
+- An existing file is replaced only if it has the same kind as the new file, such as a pack. Its content must prove
+  that. Any other file, and any file that cannot be read, is an error.
+- A symbolic link of another user is not followed.
+- A new file appears under its name whole or not at all.
+- Nothing else is changed or removed.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
 
-_MOST_LINKS = 40  # that lead to one file, as in Linux
-_KEPT = 24  # characters of a name that its temporary begins with, so that no file system finds it too long
+_MAX_LINKS = 40  # links followed from one path, as in Linux
+_PREFIX = 24  # characters of a name that the temporary name begins with; more could be too long for the file system
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
-_NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.EPERM)  # of folders, on some file systems
+# Errors of file systems that cannot fsync folders.
+_NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.EPERM)
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFLNK: "a symbolic link",
@@ -30,23 +33,23 @@ _KINDS = {
 
 
 def target(path: str | os.PathLike[str]) -> str:
-    """Where a path that the user named leads, following symbolic links of this user and of root.
+    """Resolve a path that the user gave: follow symbolic links that belong to this user or to root.
 
-    A link of another user is refused: it may have been planted to have a file elsewhere overwritten. Folders on the way
-    are not looked at, and need not exist. Where a file system has no owners, every link is followed.
+    A link of another user is an error: it may be there to make this process overwrite another file. Only the last part
+    of the path is resolved; its folders need not exist. On systems without file owners every link is followed.
 
     Args:
-        path: A file or folder to be written; there may be nothing yet.
+        path: The file or folder to write. It need not exist.
 
     Returns:
-        The path itself, or that at the end of the links. There may be nothing at it.
+        The path itself, or the path at the end of the links. It need not exist.
 
     Raises:
-        ValueError: A link belongs to another user, or links lead in a circle.
-        OSError: The path cannot be looked at.
+        ValueError: A link belongs to another user, or links form a cycle.
+        OSError: The path cannot be examined.
     """
     named = found = os.fsdecode(path)
-    for _ in range(_MOST_LINKS):
+    for _ in range(_MAX_LINKS):
         try:
             status = os.lstat(found)
         except FileNotFoundError:
@@ -58,14 +61,14 @@ def target(path: str | os.PathLike[str]) -> str:
                 f"{named}: expected a path without links of other users, found {found}, a link of user "
                 f"{status.st_uid}; name the file that it leads to, or another"
             )
-        if is_stream(found):  # /dev/stdout leads to a link whose text is no path
+        if is_stream(found):  # /dev/stdout leads to a link such as pipe:[123], which is not a path
             return found
         found = os.path.join(os.path.dirname(found), os.readlink(found))
     raise ValueError(f"{named}: expected a file, or nothing there, found links that lead in a circle; name another")
 
 
 def is_stream(path: str) -> bool:
-    """Whether there is a pipe or a character device, such as /dev/stdout, which is written to and never replaced."""
+    """Whether the path is a pipe or a character device, such as /dev/stdout. Write to it; never replace it."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -74,21 +77,21 @@ def is_stream(path: str) -> bool:
 
 
 def check_replaceable(path: str, kind: str, proves: Callable[[BinaryIO], bool]) -> None:
-    """Check that a file may be written at `path`: there is nothing, an empty file, or one of the same kind.
+    """Check that a file may be written at `path`: nothing exists there, or an empty file, or a file of the same kind.
 
     Nothing is changed. Links are not followed: see `target`.
 
     Args:
-        path: Where the file is to appear.
-        kind: What is written there, with its article, such as "a pack".
-        proves: Whether the content of an open file, which is not empty, proves this kind. Other errors than ValueError
-            and OSError are not caught.
+        path: The path of the new file.
+        kind: The kind of the new file with its article, such as "a pack".
+        proves: A function that returns whether the content of an open, non-empty file proves that it has this kind. It
+            may raise ValueError or OSError, which count as no. Other errors are not caught.
 
     Raises:
-        ValueError: What is there cannot be proven to be of this kind.
-        OSError: The folder of `path` is not there, or takes no files.
+        ValueError: An existing file does not prove that it has this kind.
+        OSError: The folder of `path` does not exist, or is not writable.
     """
-    found = _hindrance(path, proves)
+    found = _obstacle(path, proves)
     if found is not None:
         raise ValueError(
             f"{path}: expected nothing there, or {kind} to replace, found {found}; remove it, or name another"
@@ -101,15 +104,15 @@ def check_replaceable(path: str, kind: str, proves: Callable[[BinaryIO], bool]) 
 
 
 def check_writable(path: str | os.PathLike[str], kind: str, proves: Callable[[BinaryIO], bool]) -> str:
-    """Check that `written` may write to `path`. Call this before long work whose result goes there.
+    """Check that `written` may write to `path`. Call this before long work, so that it does not fail at the end.
 
     Args:
-        path: What the user named.
+        path: The path that the user gave.
         kind: As in `check_replaceable`.
         proves: As in `check_replaceable`.
 
     Returns:
-        Where links lead, as `target` does.
+        The path after links are followed, as `target` returns it.
 
     Raises:
         ValueError: As `target` and `check_replaceable`.
@@ -123,44 +126,46 @@ def check_writable(path: str | os.PathLike[str], kind: str, proves: Callable[[Bi
 
 @contextlib.contextmanager
 def written(path: str | os.PathLike[str], kind: str, proves: Callable[[BinaryIO], bool]) -> Iterator[TextIO]:
-    """A new file that appears at `path` when the block ends, whole, in place of nothing or of one of its kind.
+    """Open a new file that appears at `path`, complete, when the block ends. It may replace a file of the same kind.
 
-    If the block fails or is interrupted, what was there stays as it was. Several writers of one path do not disturb
-    each other: the last one to end wins. A pipe or a character device, such as /dev/stdout, is written to directly.
+    If the block fails or is interrupted, the existing file stays as it is. Several processes may write to one path: the
+    last one to finish wins. A pipe or a character device, such as /dev/stdout, is written to directly.
 
     Args:
-        path: Where it appears; links are followed as `target` does.
+        path: The path of the file. Links are followed as in `target`.
         kind: As in `check_replaceable`.
         proves: As in `check_replaceable`.
 
     Yields:
-        The file: UTF-8, bytes that are not UTF-8 given as surrogates, newlines as they are. Bytes go to its `buffer`.
+        A text file in UTF-8. Surrogate escapes become the bytes they stand for, and newlines are not translated. Write
+        bytes to its `buffer`.
 
     Raises:
-        ValueError: As `check_writable`, before the block and after it.
-        OSError: The file cannot be written; the error names `path`, as do those of the block that name no file.
+        ValueError: As `check_writable`, before the block and again after it.
+        OSError: The file cannot be written; the error names `path`. An OSError in the block that names no file gets
+            this name too.
     """
     path = check_writable(path, kind, proves)
     temporary = temporary_beside(path)
-    with _naming(path, temporary):
+    with _errors_with_path(path, temporary):
         if is_stream(path):
             with as_text(open(path, "wb")) as file:
                 yield file
         else:
-            with _published(temporary, path, lambda: check_replaceable(path, kind, proves)) as file:
+            with _renamed_when_complete(temporary, path, lambda: check_replaceable(path, kind, proves)) as file:
                 yield file
 
 
 def exclusive(path: str, dir_fd: int | None = None) -> BinaryIO:
-    """Create a file that must not be there yet, not even as a link; its mode is left to the umask.
+    """Create a file that must not exist, not even as a link. The umask determines its permissions.
 
     Args:
-        path: The file.
-        dir_fd: A descriptor of the folder that a relative path starts from, where the system has such.
+        path: The path of the file.
+        dir_fd: A descriptor of the folder that a relative path starts from, on systems that support it.
 
     Raises:
-        FileExistsError: There is something at `path`.
-        OSError: It cannot be created.
+        FileExistsError: Something exists at `path`.
+        OSError: The file cannot be created.
     """
 
     def create(name: str, flags: int) -> int:
@@ -170,25 +175,25 @@ def exclusive(path: str, dir_fd: int | None = None) -> BinaryIO:
 
 
 def as_text(file: BinaryIO) -> TextIO:
-    """A binary file as UTF-8: bytes that are not UTF-8 are given as surrogates, newlines stay as they are."""
+    """Wrap a binary file as a text file in UTF-8, with surrogate escapes and without translation of newlines."""
     return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def temporary_beside(path: str) -> str:
-    """A name in the folder of `path` that no other writer has: the beginning of its own, and a random number."""
+    """A unique path for a temporary file beside `path`: the first characters of its name, and a random number."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, f"{name[:_KEPT]}.{os.urandom(8).hex()}.partial")
+    return os.path.join(folder, f"{name[:_PREFIX]}.{os.urandom(8).hex()}.partial")
 
 
 def sync_folder(folder: str | int) -> None:
-    """Have the names in a folder survive a power cut, where its file system can promise that.
+    """Make the names in a folder durable (fsync), so that they survive a power cut, if the file system can.
 
     Args:
-        folder: Its path, or a descriptor of it.
+        folder: The path of the folder, or a descriptor of it.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY) if isinstance(folder, str) else os.dup(folder)
-    except PermissionError:  # a folder that takes files and does not show them; any folder on Windows
+    except PermissionError:  # a folder that is writable but not readable; any folder on Windows
         return
     try:
         os.fsync(descriptor)
@@ -200,8 +205,8 @@ def sync_folder(folder: str | int) -> None:
 
 
 @contextlib.contextmanager
-def _published(temporary: str, path: str, check: Callable[[], None]) -> Iterator[TextIO]:
-    """A new file at `temporary`, which gets the name `path` after a last check, or is removed if anything fails."""
+def _renamed_when_complete(temporary: str, path: str, check: Callable[[], None]) -> Iterator[TextIO]:
+    """Open a new file at `temporary`. After the block and a last check it is renamed to `path`; on errors, removed."""
     try:
         with as_text(exclusive(temporary)) as file:
             yield file
@@ -217,8 +222,8 @@ def _published(temporary: str, path: str, check: Callable[[], None]) -> Iterator
 
 
 @contextlib.contextmanager
-def _naming(path: str, temporary: str) -> Iterator[None]:
-    """Have errors of the system name what the user named."""
+def _errors_with_path(path: str, temporary: str) -> Iterator[None]:
+    """Make errors of the system name `path`, which the user knows, instead of `temporary`."""
     try:
         yield
     except OSError as error:
@@ -227,8 +232,8 @@ def _naming(path: str, temporary: str) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, path) from error
 
 
-def _hindrance(path: str, proves: Callable[[BinaryIO], bool]) -> str | None:
-    """What there is at `path` that must not be replaced; None if there is no such thing."""
+def _obstacle(path: str, proves: Callable[[BinaryIO], bool]) -> str | None:
+    """A description of the thing at `path` that must not be replaced; None if the path is free or replaceable."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -236,7 +241,7 @@ def _hindrance(path: str, proves: Callable[[BinaryIO], bool]) -> str | None:
     if not stat.S_ISREG(mode):
         return _KINDS.get(stat.S_IFMT(mode), "no file")
     try:
-        if _is_guarded(path):
+        if _is_protected(path):
             return "a file of another user, in a folder where only its owner may replace it"
         with open(path, "rb", opener=lambda name, _: os.open(name, _READ)) as file:
             return _unproven(file, proves)
@@ -246,15 +251,15 @@ def _hindrance(path: str, proves: Callable[[BinaryIO], bool]) -> str | None:
         return f"a file that cannot be opened ({error.strerror})"
 
 
-def _is_guarded(path: str) -> bool:
-    """Whether the sticky bit of its folder keeps this user from replacing a file."""
+def _is_protected(path: str) -> bool:
+    """Whether the sticky bit of its folder prevents this user from replacing a file, as in /tmp."""
     folder = os.stat(os.path.dirname(path) or os.curdir)
-    mine = (0, folder.st_uid, os.lstat(path).st_uid)
-    return hasattr(os, "geteuid") and bool(folder.st_mode & stat.S_ISVTX) and os.geteuid() not in mine
+    may_replace = (0, folder.st_uid, os.lstat(path).st_uid)
+    return hasattr(os, "geteuid") and bool(folder.st_mode & stat.S_ISVTX) and os.geteuid() not in may_replace
 
 
 def _unproven(file: BinaryIO, proves: Callable[[BinaryIO], bool]) -> str | None:
-    """What an open file is, unless it is empty or proves its kind."""
+    """A description of an open file that must not be replaced; None if it is empty or proves its kind."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         return _KINDS.get(stat.S_IFMT(status.st_mode), "no file")

@@ -1,18 +1,19 @@
-"""Tables of text: CSV files, read so strictly that no row can get lost, and written so that they are read again.
+"""CSV tables. The reader is strict, so that no row is lost without an error; the writer writes what the reader accepts.
 
-A table is a heading and rows of as many fields, in UTF-8. Quotes are as RFC 4180 has them: a field that begins with a
-quote ends with one, and a quote within it is written twice; a quote inside a field that does not begin with one is a
-character like any other. A `TableError` names the file and the line of
+A table has a heading and rows with the same number of fields, in UTF-8. Quoting follows RFC 4180: a quoted field begins
+and ends with a quote, and a quote inside is written twice. A quote inside a field that does not begin with a quote is
+an ordinary character. A `TableError` names the file and the line of each of these faults:
 
 - a quote that is never closed, or text after a closing quote;
-- a row of fewer fields than the heading, as where a file was cut off (columns without a name at the end of the heading
-  may be missing), or of more (empty ones at its end do not count);
-- a NUL character at the end of a field, which fixed-length text cannot have;
+- a row with fewer fields than the heading, such as the last row of a file that was cut off. Columns at the end of the
+  heading that have no name may be missing;
+- a row with more fields than the heading. Empty fields at the end do not count;
+- a NUL character at the end of a field, which fixed-length text cannot represent;
 - UTF-16;
-- in a table that people write: any NUL character, bytes that are not UTF-8, unless they are names of files, and a space
+- in tables that people write: any NUL character; bytes that are not UTF-8, except in columns of file names; a space
   before an opening quote.
 
-Lines that are blank are passed over. Fields may be of any length, up to 2 GB.
+Blank lines are skipped. A field may have up to 2 GB.
 """
 
 from __future__ import annotations
@@ -26,33 +27,33 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import IO, TextIO
 
-_LONGEST_FIELD = (1 << 31) - 1  # characters; a C long is no longer everywhere
+_MAX_FIELD = (1 << 31) - 1  # characters; the largest C long on systems where it has 32 bits
 _READ_SIZE = 1 << 20  # characters
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _SPACED_QUOTE = re.compile(r'[,;|\t\r\n] +"|^ +"')
-_AS = "in UTF-8 ('CSV UTF-8' in Excel)"
-_SHOWN = 40  # characters of a field
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_SAVE_AS = "in UTF-8 ('CSV UTF-8' in Excel)"
+_MAX_SHOWN = 40  # characters of a field in a message
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class TableError(ValueError):
-    """A table that cannot be read whole."""
+    """The table has a fault, so that not every row can be read."""
 
 
 class Table:
-    """A table that is open: a heading, and rows that can be read once.
+    """An open table: a heading, and rows that can be read once.
 
-    `open_table` makes it.
+    Use `open_table` to create one.
 
     Args:
-        path: As given.
-        delimiter: Between fields.
+        path: The path as given.
+        delimiter: The character between fields.
         heading: The first row.
-        line: The line behind it; lines count from 1.
-        pieces: The rest of the text, in pieces that end where lines do.
+        line: The number of the line after the heading. The first line of the file is 1.
+        pieces: The text after the heading, in pieces that end at the ends of lines.
 
     Attributes:
-        path: As given.
+        path: The path as given.
         heading: The names of the columns, as written.
     """
 
@@ -62,17 +63,19 @@ class Table:
         self._delimiter = delimiter
         self._line = line
         self._pieces = pieces
+        # Whether every field must be checked. Most tables have no odd character anywhere and are read faster without.
         self._careful = any(_is_odd(name) for name in heading)
 
     def rows(self, bytes_in: Container[int] | None = None) -> Iterator[tuple[int, list[str]]]:
-        """Each row: the line that it begins in, and as many fields as the heading has.
+        """Yield each row: the number of the line where it begins, and its fields, as many as the heading has.
 
         Args:
-            bytes_in: Positions of the columns that may hold bytes that are not UTF-8, as names of files may; they come
-                as surrogate escapes. None: all of them and the heading, as in a table that `write_table` wrote.
+            bytes_in: Indices of the columns that may contain bytes that are not UTF-8, because they are file names.
+                Such bytes become surrogate escapes. None allows them in all columns and in the heading, as in a table
+                that `write_table` wrote.
 
         Raises:
-            TableError: The table cannot be read whole; see above.
+            TableError: The table has one of the faults that are listed above.
         """
         width = len(self.heading)
         if self._careful:
@@ -83,23 +86,23 @@ class Table:
         try:
             for fields in reader:
                 if len(fields) != width:
-                    fields = self._fitted(line, fields)
+                    fields = self._same_length(line, fields)
                 if fields:
                     if self._careful:
                         self._check(line, fields, bytes_in)
                     yield line, fields
                 line = before + reader.line_num
         except csv.Error as error:
-            raise self._error(line, _explained(error)) from error
+            raise self._error(line, _explanation(error)) from error
 
     def _opened_pieces(self) -> Iterator[io.StringIO]:
-        """Pieces of text to take lines from; what asks for a closer look at rows is looked for in a whole piece."""
+        """Yield each piece as a file of lines. First search the whole piece for odd characters: that is fast."""
         for piece in self._pieces:
             self._careful = self._careful or _is_odd(piece) or _SPACED_QUOTE.search(piece) is not None
             yield io.StringIO(piece, newline="")
 
-    def _fitted(self, line: int, fields: list[str]) -> list[str]:
-        """A row of another number of fields than the heading, if nothing is wrong with it; nothing, of a blank line."""
+    def _same_length(self, line: int, fields: list[str]) -> list[str]:
+        """Make a row with another number of fields as long as the heading, if that is no fault; [] for a blank line."""
         width = len(self.heading)
         if len(fields) < 2 and not "".join(fields).strip():
             return []
@@ -113,19 +116,21 @@ class Table:
         raise self._error(line, f"{found}; get the whole file if it was cut off, and write empty fields too")
 
     def _check(self, line: int, fields: Sequence[str], bytes_in: Container[int] | None) -> None:
+        """Raise if a field of a row has a character that it must not have."""
         for at, field in enumerate(fields):
             if field.endswith("\0") or (bytes_in is not None and "\0" in field):
                 raise self._error(
-                    line, f"expected text, found a NUL character in {_cut(field)}; remove it, or save the table {_AS}"
+                    line,
+                    f"expected text, found a NUL character in {_short(field)}; remove it, or save the table {_SAVE_AS}",
                 )
             if bytes_in is None:
                 continue
             if at not in bytes_in and _NOT_UTF8.search(field):
-                raise self._error(line, f"expected text in UTF-8, found {_cut(field)}; save the table {_AS}")
+                raise self._error(line, f"expected text in UTF-8, found {_short(field)}; save the table {_SAVE_AS}")
             if field.startswith(" ") and field.lstrip(" ").startswith('"'):
                 raise self._error(
                     line,
-                    f"expected a quote right behind the delimiter, found {_cut(field)}; remove the space before it",
+                    f"expected a quote right behind the delimiter, found {_short(field)}; remove the space before it",
                 )
 
     def _error(self, line: int, text: str) -> TableError:
@@ -138,23 +143,24 @@ def open_table(
 ) -> Iterator[Table]:
     """Open a table and read its heading.
 
-    The longest field that Python's csv module takes is a number of the whole process, 131,072 characters unless
-    somebody sets it; it is raised here to 2 GB, and stays so.
+    Python's csv module has a limit for the length of a field, which holds for the whole process. The default is 131,072
+    characters. This function raises the limit to 2 GB and does not restore it.
 
     Args:
-        path: The table.
-        delimiters: That may be between fields. Those that the first line has most of are tried first.
-        accepts: Whether a heading is the right one. Where none is, the table has the heading that was tried first.
+        path: The path of the table.
+        delimiters: The possible delimiters. The one that occurs most in the first line is tried first.
+        accepts: A function that returns whether a heading is the right one. If it accepts none, the table is read with
+            the delimiter that was tried first.
 
     Raises:
-        OSError: It cannot be read.
-        TableError: It is no text in UTF-8, or its heading has a fault.
+        OSError: The file cannot be read.
+        TableError: The file is not text in UTF-8, or its heading has a fault.
     """
-    csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
+    csv.field_size_limit(max(_MAX_FIELD, csv.field_size_limit()))
     with open(path, "rb") as file:
         path = os.fspath(path)
-        if file.peek(2)[:2] in _UTF16:
-            raise TableError(f"{path}, line 1: expected text in UTF-8, found UTF-16; save the table {_AS}")
+        if file.peek(2)[:2] in _UTF16_MARKS:
+            raise TableError(f"{path}, line 1: expected text in UTF-8, found UTF-16; save the table {_SAVE_AS}")
         text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
         lines: list[str] = []
         tried = []
@@ -172,22 +178,29 @@ def open_table(
 
 
 def write_table(file: TextIO, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    """Write a CSV that keeps every text as it is, bytes that are not UTF-8 included.
+    """Write a CSV table that keeps every text unchanged, also bytes that are not UTF-8.
 
     Args:
-        file: As `h5split.writing.replace.written` gives it.
-        header: Names of columns.
-        lines: A text for each column.
+        file: A text file from `h5split.writing.replace.written`.
+        header: The names of the columns.
+        lines: The rows, with one text for each column.
     """
     writer = csv.writer(file, lineterminator="\n")
     quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for line in chain([header], lines):
-        bare = "\r" in "".join(line)  # which Python before 3.13 does not quote by itself
-        (quoted if bare else writer).writerow(line)
+        has_cr = "\r" in "".join(line)  # Python before 3.13 does not quote a field because of CR
+        (quoted if has_cr else writer).writerow(line)
 
 
 def _heading(path: str, lines: list[str], text: IO[str], delimiter: str) -> tuple[list[str] | TableError, int]:
-    """The first row that is not blank, or what is wrong with it; and the lines it takes. `lines` keeps what is read."""
+    """The first row that is not blank, or its fault; and the number of lines up to its end.
+
+    Args:
+        path: The path, for messages.
+        lines: The lines read so far. Lines read here are appended, so that another delimiter can be tried.
+        text: The file, after these lines.
+        delimiter: The delimiter to try.
+    """
 
     def read() -> Iterator[str]:
         at = 0
@@ -199,27 +212,28 @@ def _heading(path: str, lines: list[str], text: IO[str], delimiter: str) -> tupl
     try:
         return next((fields for fields in reader if fields), []), reader.line_num
     except csv.Error as error:
-        return TableError(f"{path}, line 1: {_explained(error)}"), 0
+        return TableError(f"{path}, line 1: {_explanation(error)}"), 0
 
 
 def _line_at(lines: list[str], text: IO[str], at: int) -> str:
+    """Line number `at`, counted from 0. It is read from the file if it is not in `lines` yet; "" at the end."""
     if at == len(lines):
         lines.append(text.readline())
     return lines[at]
 
 
 def _pieces(text: IO[str]) -> Iterator[str]:
-    """The rest of a text, in pieces that end where lines do."""
+    """Yield the rest of a text in pieces that end at the ends of lines."""
     while piece := text.read(_READ_SIZE):
         yield piece + text.readline()
 
 
 def _is_odd(text: str) -> bool:
-    """Whether there is a character in it that a table may not have everywhere."""
+    """Whether the text has a character that is not allowed in every field: NUL, or a byte that is not UTF-8."""
     return "\0" in text or (not text.isascii() and _NOT_UTF8.search(text) is not None)
 
 
-def _explained(error: csv.Error) -> str:
+def _explanation(error: csv.Error) -> str:
     text = str(error)
     if "unexpected end" in text:
         return (
@@ -230,6 +244,6 @@ def _explained(error: csv.Error) -> str:
     return f"expected a row of text ({text})"
 
 
-def _cut(field: str) -> str:
-    """A field to show."""
-    return repr(field if len(field) <= _SHOWN else f"{field[:_SHOWN]}...")
+def _short(field: str) -> str:
+    """A field for a message, shortened if it is long."""
+    return repr(field if len(field) <= _MAX_SHOWN else f"{field[:_MAX_SHOWN]}...")
