@@ -37,8 +37,8 @@ class BufferPool:
         dtype: The type of its elements.
     """
 
-    # Free buffers kept. No framework holds more batches at a time. A user may hold a whole list of batches; the
-    # system gets the memory of the others back.
+    # The number of free buffers to keep: no framework holds more batches at a time. When a user drops a long list of
+    # batches, the memory of the other buffers is released.
     most_free = 16
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:

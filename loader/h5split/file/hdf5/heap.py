@@ -1,4 +1,4 @@
-"""Dense storage: links and attributes that are not in the header of their object, because there are too many.
+"""Dense storage: links and attributes that do not fit into the header of their object.
 
 They are in a fractal heap (section III.G). A B-tree of version 2 (section III.A.2) has a record for each, with its
 place in the heap.
