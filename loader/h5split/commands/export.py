@@ -32,6 +32,7 @@ CLASSES = "classes.txt"
 _MAX_NAME_BYTES = 120  # of a name, without number and suffix; every file system allows 255 bytes
 # Names that Windows reserves for devices.
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(10))}
+# Suffixes of image formats, which are removed before .png is appended. Other suffixes may be part of the name.
 _SUFFIX = re.compile(r"\.(apng|avif|bmp|gif|jfif|jp2|jpe?g?|p[bgnp]m|png|tga|tiff?|webp)$", re.IGNORECASE)
 _FILES_PER_TASK = 64
 

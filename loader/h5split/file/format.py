@@ -1,6 +1,7 @@
 """The file format, version 1: an HDF5 file that stores all pixels as one contiguous block.
 
-N is the number of images (rows), H, W and C are height, width and channels of each image, K is the number of classes.
+N is the number of images (rows). H, W and C are height, width and channels of each image. K is the number of classes,
+M the number of files that were left out, and L the number of rows with a loss.
 
 ===================  =====================  ==========================================================
 object               type, shape            meaning
@@ -28,7 +29,7 @@ losses/levels        uint32 (L,)            the number of different sample value
 losses/kept          uint16 (L,)            the number of different values left in the row; 0 if not counted
 ===================  =====================  ==========================================================
 
-The root group has these attributes. All text is of fixed length.
+The root group has the following attributes. Text attributes have a fixed-length type.
 
 - ``format``: the text "packed-images".
 - ``version``: the integer 1.
@@ -49,7 +50,7 @@ file contains no time stamps, so the same contents give the same bytes.
 
 Names that are not UTF-8 are stored as their original bytes. Python reads them with ``surrogateescape``.
 
-`read` checks all of this before any pixel is read. It returns a descriptor to map, and a header that says where each
+`read` checks this structure before any pixel is read. It returns a descriptor to map, and a header that says where each
 array begins. sealing.py writes the format.
 """
 

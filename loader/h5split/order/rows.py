@@ -53,6 +53,7 @@ def stratified_order(labels: NDArray[np.int32], seed: int) -> Rows:
     by_class = permutation(len(labels), seed)
     by_class = by_class[np.argsort(labels[by_class], kind="stable")]
     counts = np.bincount(labels)
+    # The 0 keeps these random numbers different from those of `permutation`, whose key begins with its length.
     phases = _random_bits(len(counts), 0, seed) / 2.0**64
     sorted_labels = labels[by_class]
     numerators = _rank_in_class(sorted_labels, counts) + phases[sorted_labels]

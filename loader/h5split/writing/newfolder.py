@@ -11,6 +11,7 @@ from typing import Self, TextIO
 
 from h5split.writing.replace import as_text, exclusive, sync_folder, target, temporary_beside
 
+# Whether the system can look up names in an open folder. Windows cannot.
 _HAS_DIR_FD = {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 # Errors of opening a path that is no folder any more.

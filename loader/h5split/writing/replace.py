@@ -19,6 +19,8 @@ from typing import BinaryIO, TextIO
 
 _MAX_LINKS = 40  # links followed from one path, as in Linux
 _PREFIX = 24  # characters of a name that the temporary name begins with; more could be too long for the file system
+# A file may be replaced by a pipe or a link between a check and open(). O_NONBLOCK keeps open() from waiting for a
+# writer of the pipe, and O_NOFOLLOW makes it fail for a link.
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 # Errors of file systems that cannot fsync folders.
 _NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.EPERM)

@@ -30,6 +30,8 @@ from typing import IO, TextIO
 _MAX_FIELD = (1 << 31) - 1  # characters; the largest C long on systems where it has 32 bits
 _READ_SIZE = 1 << 20  # characters
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
+# A space before an opening quote. The csv module takes such a quote as an ordinary character, and would split the
+# field at a delimiter inside the quotes.
 _SPACED_QUOTE = re.compile(r'[,;|\t\r\n] +"|^ +"')
 _SAVE_AS = "in UTF-8 ('CSV UTF-8' in Excel)"
 _MAX_SHOWN = 40  # characters of a field in a message
