@@ -1,4 +1,4 @@
-"""The command `h5split`: argv -> exit status. Looks at packs, checks them, and unpacks them again."""
+"""The command `h5split`: shows, verifies and exports packs. It turns arguments into calls of `h5split.commands`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Arguments without the program's name; the process' own when None.
+        argv: Arguments without the name of the program; None for those of the process.
 
     Returns:
         0 done and nothing wrong, 1 something is wrong, 130 interrupted. Wrong usage exits with 2.
@@ -51,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.end_quietly()
         console.complain("h5split", console.with_notes("interrupted", error))
         return 130
-    except BrokenPipeError:  # whoever reads, such as head, has seen enough
+    except BrokenPipeError:  # the reader of stdout, such as head, closed it early
         console.discard_output()
-        return int(arguments.run is _verify)  # which lists what is wrong
+        return int(arguments.run is _verify)  # a long output of verify is a list of damage
     except (ValueError, IndexError, OSError, ImportError, MemoryError) as error:
         console.complain("h5split", console.error_line(error))
         return 1
@@ -116,7 +116,7 @@ def _view(arguments: argparse.Namespace) -> int:
             every_row=arguments.every_row,
             progress=bar.show,
         )
-    if not arguments.quiet and os.path.isfile(arguments.output):  # not into a page that goes to /dev/stdout
+    if not arguments.quiet and os.path.isfile(arguments.output):  # not if the page went to /dev/stdout
         print(f"{shown(arguments.output)}: {os.path.getsize(arguments.output) / 1e6:,.1f} MB; open it in a browser")
     return 0
 
@@ -142,7 +142,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _parts(sequence: SplitSequence, split: str | None) -> Mapping[str, SplitSequence] | None:
-    """The parts that `--split` names: one for each value of a column, or those in a table."""
+    """The parts of the split that `--split` names: one for each value of a column, or those listed in a CSV file."""
     if split is None:
         return None
     if split in sequence.columns:
@@ -164,6 +164,7 @@ def _part(parts: Mapping[str, SplitSequence] | None, name: str) -> SplitSequence
 
 
 def _some(names: Sequence[str]) -> str:
+    """The first names of a list, and the number of the others."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
@@ -179,7 +180,7 @@ def _array(path: str) -> Any:
 
 
 def _rows(text: str, rows: int) -> Any:
-    """The rows that `--rows` names, in that order: numbers and Python's slices, or an array that numpy.save wrote."""
+    """The rows that `--rows` gives, in that order: a list of numbers and slices, or an array in a .npy file."""
     import numpy as np
 
     if text.endswith(".npy"):

@@ -1,4 +1,7 @@
-"""Where the commands begin: Ctrl-C while the rest is still being loaded is one line, too."""
+"""The entry points of the commands.
+
+They import little, so that Ctrl-C during the slow imports of a command also prints one line and no traceback.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,18 @@ def h5split() -> int:
 
 
 def start(program: str, module: str) -> int:
-    """Load a command and run it.
+    """Import a command and run it.
 
     Args:
-        program: Its name.
-        module: Where its `main` is.
+        program: The name of the command.
+        module: The module with its `main` function.
 
     Returns:
-        Its exit status; 130 if it was interrupted before it began.
+        The exit status of the command; 130 if it was interrupted before it began.
     """
     try:
         status: int = import_module(module).main()
-    except KeyboardInterrupt:  # `main` says so itself
+    except KeyboardInterrupt:  # during the import; `main` handles its own
         import signal
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""One batch: rows gathered into a reused buffer, and which predictions of it are wrong.
+"""Batches: copying of rows into reused buffers, read-ahead, and finding wrong predictions.
 
 May import system, writing, file and order.
 """

@@ -1,10 +1,13 @@
-"""Batch buffers that are used again only when nobody holds them.
+"""Batch buffers that are reused once no reference to the batch remains.
 
-A fresh array for every batch costs page faults, up to 8 times the copy itself; a ring of buffers overwrites batches
-that a framework still reads. So each buffer is lent out as one array that owns nothing else: every view of it,
-memoryview or DLPack capsule holds that array, and when the last of them is gone a weak reference brings the buffer
-back. (That is so because the memory under it is no numpy array: else views would hold that one.) The memory is mapped,
-and so begins at a page: TensorFlow and JAX use an array in place that begins at a multiple of 64 bytes.
+A new array for every batch causes page faults, which take up to 8 times as long as the copy itself. A ring of buffers
+would overwrite batches that a framework still reads. So each buffer is lent as a numpy array with a weak reference to
+it. Every view, memoryview or DLPack capsule made from the array keeps the array alive. When the last of them is gone,
+the callback of the weak reference returns the buffer to the pool.
+
+This works because the memory belongs to an mmap object. Were it a numpy array, views would refer to that array and not
+to the lent one. A map also begins at a page boundary, and TensorFlow and JAX use an array without a copy if it begins
+at a multiple of 64 bytes.
 """
 
 from __future__ import annotations
@@ -23,18 +26,20 @@ _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MA
 @dataclass(frozen=True)
 class _Buffer:
     memory: mmap.mmap
-    items: NDArray[np.void]  # the same memory, an item a row; never handed out to keep
+    items: NDArray[np.void]  # the same memory, one item per row; never given to a caller who might keep it
 
 
 class BufferPool:
-    """Lends batches of rows of one shape; as many buffers exist as are held, and a few.
+    """Lends buffers for batches of rows of one shape. A buffer exists for each batch in use, plus a few free ones.
 
     Args:
-        shape: Of one row.
-        dtype: Of its elements.
+        shape: The shape of one row.
+        dtype: The type of its elements.
     """
 
-    most_free = 16  # buffers kept: more than any framework holds at a time; the rest of a list of batches is given back
+    # The number of free buffers to keep: no framework holds more batches at a time. When a user drops a long list of
+    # batches, the memory of the other buffers is released.
+    most_free = 16
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self._shape = shape
@@ -44,14 +49,14 @@ class BufferPool:
         self._lent: dict[int, tuple[weakref.ref[NDArray[Any]], _Buffer]] = {}
 
     def lend(self, count: int) -> tuple[NDArray[Any], NDArray[np.void]]:
-        """A batch to fill; it begins at a page, and holds whatever was there before.
+        """Lend a batch to fill. It begins at a page boundary and holds the data of an earlier batch.
 
         Args:
-            count: How many rows.
+            count: The number of rows.
 
         Returns:
-            array: (count, *shape), to hand out: while it or anything made of it lives, its memory is not lent again.
-            items: The same memory as items of a whole row each, void (count,), to fill it; not to be kept.
+            array: (count, *shape), for the user. Its memory is not lent again while it, or any view of it, is alive.
+            items: void (count,), the same memory with one item per row, to fill it. Do not keep it.
         """
         if count > self._count:
             self._count, self._free = count, []
@@ -59,7 +64,7 @@ class BufferPool:
             buffer = self._free.pop()
         except IndexError:
             buffer = self._new()
-        if len(buffer.items) < count:  # of before, where another thread has just asked for more
+        if len(buffer.items) < count:  # another thread asked for a larger batch meanwhile
             buffer = self._new()
         array: NDArray[Any] = np.ndarray((count, *self._shape), self._dtype, buffer.memory)
         reference = weakref.ref(array, self._return)
@@ -67,8 +72,11 @@ class BufferPool:
         return array, buffer.items[:count]
 
     def _return(self, reference: weakref.ref[NDArray[Any]]) -> None:
-        """Take a buffer back. When Python ends, this may be called after the globals of this module are gone."""
-        lent = self._lent.pop(id(reference), None)  # None: Ctrl-C came before it was noted
+        """Return a buffer to the pool.
+
+        While Python exits, this may be called after the globals of this module are deleted, so it uses none.
+        """
+        lent = self._lent.pop(id(reference), None)  # None: Ctrl-C came before `lend` stored it
         if lent is not None and len(lent[1].items) == self._count and len(self._free) < self.most_free:
             self._free.append(lent[1])
 

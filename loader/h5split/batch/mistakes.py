@@ -1,4 +1,4 @@
-"""The rows that a network gets wrong."""
+"""Finds the rows that a network classifies wrongly."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from h5split.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Mistake:
-    """A row that the network gets wrong.
+    """A row that the network classifies wrongly.
 
     Attributes:
-        filename: Of the source image.
-        label: The class it is said to be.
-        predicted: The class the network takes it for.
-        confidence: What the network gave that class.
-        position: In the epoch predicted.
+        filename: The file name of the source image.
+        label: The class of the row according to its label.
+        predicted: The class with the highest score.
+        confidence: The score of that class.
+        position: The position of the row in the predicted epoch.
     """
 
     filename: str
@@ -34,16 +34,16 @@ class Mistake:
 def find_mistakes(
     predictions: NDArray[Any], labels: NDArray[np.int32], filenames: Sequence[str], class_names: Sequence[str]
 ) -> list[Mistake]:
-    """The mistakes among predictions, most confident first.
+    """The wrong predictions, most confident first.
 
     Args:
-        predictions: (N, K); or (N, 1) or (N,), the second class' share of two.
+        predictions: Scores (N, K). For two classes also (N, 1) or (N,), the score of the second class from 0 to 1.
         labels: int32 (N,).
-        filenames: N.
-        class_names: K.
+        filenames: N names.
+        class_names: K names.
 
     Raises:
-        ValueError: Predictions are of another shape, or not finite.
+        ValueError: The predictions have another shape, or are not finite.
     """
     scores = scores_of(predictions, len(labels), len(class_names))
     wrong, predicted, confidence = wrong_rows(scores, labels)
@@ -62,10 +62,10 @@ def find_mistakes(
 def wrong_rows(
     scores: NDArray[Any], labels: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
-    """Where the mistakes are, most confident first; the class each was taken for; what that class was given: (M,) each.
+    """The positions of wrong rows, most confident first; their predicted classes; the scores of these: (M,) each.
 
     Args:
-        scores: (N, K), as `scores_of` gives them.
+        scores: (N, K), as `scores_of` returns them.
         labels: int32 (N,).
     """
     predicted = scores.argmax(axis=1)
@@ -76,15 +76,15 @@ def wrong_rows(
 
 
 def scores_of(predictions: NDArray[Any], count: int, classes: int) -> NDArray[Any]:
-    """Predictions as a score for each class: (N, K).
+    """Convert predictions to one score for each row and class: (N, K).
 
     Args:
         predictions: As for `find_mistakes`.
-        count: N.
-        classes: K.
+        count: N, the number of rows.
+        classes: K, the number of classes.
 
     Raises:
-        ValueError: Predictions are of another shape, or not finite.
+        ValueError: The predictions have another shape, or are not finite.
     """
     if predictions.dtype.kind not in "fiu":
         raise ArgumentError(f"predictions: expected numbers, found {predictions.dtype}")

@@ -1,4 +1,4 @@
-"""The work of the commands `h5split info | verify | view | export`.
+"""The functions behind the commands `h5split info | verify | view | export`.
 
-May import everything in h5split but cli.py, start.py and view.py, which import it.
+May import everything in h5split except cli.py, start.py and view.py, which import this folder.
 """

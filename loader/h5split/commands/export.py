@@ -1,4 +1,4 @@
-"""Rows back to folders of PNG, with a table from which the same rows can be packed again."""
+"""Exports rows as PNG files in folders, with a table from which the same rows can be packed again."""
 
 from __future__ import annotations
 
@@ -29,20 +29,25 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.csv"
 CLASSES = "classes.txt"
 
-_LONGEST = 120  # bytes of a name, before what tells it from another; every file system takes 255
+_MAX_NAME_BYTES = 120  # of a name, without number and suffix; every file system allows 255 bytes
+# Names that Windows reserves for devices.
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(10))}
+# Suffixes of image formats, which are removed before .png is appended. Other suffixes may be part of the name.
 _SUFFIX = re.compile(r"\.(apng|avif|bmp|gif|jfif|jp2|jpe?g?|p[bgnp]m|png|tga|tiff?|webp)$", re.IGNORECASE)
-_TASK = 64  # files
+_FILES_PER_TASK = 64
 
 
 @dataclass
 class _Folder:
-    """Names that are taken, so that no two files share one, on any file system."""
+    """The names used in one folder. No two of them are the same, on any file system.
+
+    Some file systems ignore case and Unicode composition, so names are compared without them.
+    """
 
     taken: set[str] = field(default_factory=set)
 
     def place(self, text: str, number: int, suffix: str = "") -> str:
-        """A name for `text` that is safe and free; `number` tells it from another."""
+        """A safe and unused name for `text`. If the name is used already, `number` or a greater number is appended."""
         stem = name = _safe(text)
         while (key := unicodedata.normalize("NFKC", name).casefold()) in self.taken:
             name, number = f"{stem}-{number}", number + 1
@@ -58,34 +63,34 @@ def export(
     workers: int | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> int:
-    """Write the rows of a sequence as PNG files, into a folder for each class.
+    """Write the rows of a sequence as PNG files, in one folder for each class.
 
-    `manifest.csv` beside them comes last. It holds path, label and stored file name of each, the split and every other
-    column, in the order of the sequence: `pack-images --manifest FOLDER/manifest.csv --name-column filename --order
-    sorted` makes the same rows of it again. If the table alone would number the classes differently (a class has no
-    rows, or the order is not sorted), `classes.txt` lists them: add `--classes FOLDER/classes.txt`.
+    The last file written is `manifest.csv`. It lists path, label and stored file name of each image, the split, and all
+    other columns, in the order of the sequence. `pack-images --manifest FOLDER/manifest.csv --name-column filename
+    --order sorted` packs the same rows again. The table alone may give other class numbers: if a class has no rows, or
+    if the classes are not sorted. Then `classes.txt` is written too; add `--classes FOLDER/classes.txt`.
 
-    File names are made of the stored ones: their last part, without what is no letter of a file name anywhere, cut to
-    120 bytes; where two would be the same, the row's number follows. Nothing is written outside the folder, whoever
-    plants links or swaps folders in it meanwhile, and nothing is replaced.
+    Each file is named after the last part of the stored file name. Characters that some file system forbids are
+    replaced, the name is cut to 120 bytes, and the row number is appended if the name is used already. Nothing is
+    written outside the folder, even if others plant links or replace folders in it meanwhile. No file is replaced.
 
-    If it fails or is interrupted, the pictures that are there stay, and there is no `manifest.csv`; a note on the
-    exception (`__notes__`) says how many there are.
+    If the export fails or is interrupted, the images written so far stay, and there is no `manifest.csv`. A note on the
+    exception (`__notes__`) gives their number.
 
     Args:
-        sequence: What to write.
-        folder: A new or empty one.
-        parts: Split -> sequence: a folder for each, which holds those for classes. Rows in no part are not written.
-        workers: Threads; one for each core when None.
-        progress: Called with (images written, images in all).
+        sequence: The rows to write.
+        folder: A new or empty folder.
+        parts: Name of each part of a split -> its sequence. Each part gets a folder, with the folders of the classes in
+            it. Rows in no part are not written. None for no split.
+        workers: The number of threads; None for one per core.
+        progress: Called with (images written, images in total).
 
     Returns:
-        Images written.
+        The number of images written.
 
     Raises:
-        ValueError: The folder is not empty, the rows have other than 1, 3 or 4 channels, parts are of other packs, or
-            somebody else has put another folder in place of one that was made, or names of files are not UTF-8 in this
-            locale.
+        ValueError: The folder is not empty; the rows do not have 1, 3 or 4 channels; a part has other packs; somebody
+            replaced a folder that was created here; or the locale does not use UTF-8 for file names.
         OSError: A file cannot be written.
     """
     check_names()
@@ -97,12 +102,13 @@ def export(
     written: list[int] = []
 
     def write(start: int) -> None:
-        chosen = slice(start, start + _TASK)
+        chosen = slice(start, start + _FILES_PER_TASK)
         for pixels, path in zip(packs.pixels(rows[chosen]), paths[chosen], strict=True):
             tree.write(path, _png(pixels))
             written.append(1)
 
-    tells_numbers = sorted({packs.class_names[label] for label in np.unique(packs.labels[rows])}) == list(
+    # Without a class list, pack-images numbers the classes that occur in the table in sorted order.
+    same_numbers = sorted({packs.class_names[label] for label in np.unique(packs.labels[rows])}) == list(
         packs.class_names
     )
     with NewFolder(folder) as tree:
@@ -110,7 +116,7 @@ def export(
             for path in sorted({os.path.dirname(path) for path in paths}):
                 tree.make(path)
             _in_threads(write, len(rows), workers, progress)
-            if not tells_numbers:
+            if not same_numbers:
                 tree.write(CLASSES, _class_list(packs.class_names))
             with tree.last(MANIFEST) as file:
                 _write_manifest(file, packs, rows, paths, splits)
@@ -124,14 +130,15 @@ def export(
 def _in_threads(
     write: Callable[[int], None], rows: int, workers: int | None, progress: Callable[[int, int], object] | None
 ) -> None:
-    """Call `write` with the first row of each task; after an error, with no more."""
+    """Call `write` with the first row of each task, in threads. After an error, no further task starts."""
     with (
         ThreadPoolExecutor(workers or cores()) as executor,
-        contextlib.closing(executor.map(write, range(0, rows, _TASK))) as tasks,  # type: ignore[type-var]  # a generator
+        # map() returns a generator, though its type does not say so. Closing it cancels the tasks that have not begun.
+        contextlib.closing(executor.map(write, range(0, rows, _FILES_PER_TASK))) as tasks,  # type: ignore[type-var]
     ):
         for number, _ in enumerate(tasks, start=1):
             if progress is not None:
-                progress(min(number * _TASK, rows), rows)
+                progress(min(number * _FILES_PER_TASK, rows), rows)
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:
@@ -143,7 +150,7 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 def _rows_and_splits(
     sequence: SplitSequence, parts: Mapping[str, SplitSequence] | None
 ) -> tuple[Rows, list[str] | None]:
-    """The rows to write, in the order of the sequence, and the part that each is in."""
+    """The rows to write, in the order of the sequence, and the name of the part of each; None without a split."""
     if parts is None:
         return sequence.rows, None
     part_of = np.full(len(sequence.packs), -1)
@@ -155,7 +162,7 @@ def _rows_and_splits(
 
 
 def _paths(packs: Packs, rows: Rows, splits: list[str] | None) -> list[str]:
-    """Where each row goes, below the folder."""
+    """The path of each row's file, relative to the folder."""
     top = _Folder({MANIFEST, CLASSES})
     folders: dict[tuple[str | None, str], tuple[str, _Folder]] = {}
     tops: dict[str | None, tuple[str, _Folder]] = {None: ("", top)}
@@ -178,26 +185,30 @@ def _stem(filename: str) -> str:
 
 
 def _safe(text: str) -> str:
-    """A file name for any system: no separators, nothing hidden, reserved, invisible or long."""
+    """A file name that any system allows: no separators or control characters, not hidden, reserved or too long."""
     kept = "".join(char if char.isprintable() and char not in '<>:"/\\|?*' else "_" for char in text)
-    kept = kept.encode()[:_LONGEST].decode(errors="ignore").strip(" .")
+    kept = kept.encode()[:_MAX_NAME_BYTES].decode(errors="ignore").strip(" .")
     return kept if kept and kept.partition(".")[0].upper() not in _RESERVED else f"_{kept}"
 
 
 def _class_list(names: Sequence[str]) -> bytes:
-    """A name a line, as `pack-images --classes` reads them."""
+    """The content of `classes.txt`: one name per line, as `pack-images --classes` reads it.
+
+    A name that does not survive this, such as one with a newline, is written as a JSON string.
+    """
     lines = [name if _is_plain(name) else json.dumps(name) for name in names]
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
 
 
 def _is_plain(name: str) -> bool:
+    """Whether a name can be a line of `classes.txt` as it is. A quote at the beginning would mean JSON."""
     return (
         bool(name) and name == name.strip() and not {"\n", "\r"} & {*name} and not name.startswith((chr(34), "\ufeff"))
     )
 
 
 def _write_manifest(file: TextIO, packs: Packs, rows: Rows, paths: list[str], splits: list[str] | None) -> None:
-    """The table of what was written; `source` is left out, as the table is the source of what is packed from it."""
+    """Write the table of all files. The column `source` is left out: for a new pack, the table is the source."""
     names = [packs.class_names[label] for label in packs.labels[rows].tolist()]
     header, columns = ["path", "label", "filename"], [paths, names, packs.filenames.take(rows)]
     if splits is not None:

@@ -1,4 +1,4 @@
-"""What is in a pack, without looking at a pixel."""
+"""Describes the contents of a pack. No pixels are read."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from h5split.file.losses import loss_lines
 from h5split.order.rows import duplicates
 from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
 
-_BAR = 30  # characters
-_DISTINCT = 10_000  # values of a column that are counted, at most
-_CHUNK = 1 << 16  # texts
-_LONGEST = 60  # characters of a value on the screen
+_BAR_LENGTH = 30  # characters
+_MAX_DISTINCT = 10_000  # different values of a column that are counted
+_CHUNK_TEXTS = 1 << 16
+_MAX_SHOWN = 60  # characters of a value on the screen
 
 
 @dataclass(frozen=True)
 class Info:
-    """What is in a pack.
+    """The contents of a pack.
 
     Attributes:
-        path: As given.
-        rows: Images.
-        shape: (H, W, C) of each.
-        nbytes: Size of the file.
-        classes: Class name -> images.
-        columns: Name -> value -> images, the most frequent first; None where there are more than 10,000 values.
-        settings: It was packed with.
+        path: The path as given.
+        rows: The number of images.
+        shape: (H, W, C) of each image.
+        nbytes: The size of the file in bytes.
+        classes: Class name -> number of images.
+        columns: Column name -> value -> number of images, the most frequent value first. None for a column with more
+            than 10,000 values.
+        settings: The settings that it was packed with.
         packed_by: Program or library -> version.
         skipped: (filename, reason) of each file that was left out.
-        losses: (filename, text) of what pictures lost when they were packed.
-        duplicates: The filenames of each group of identical files; groups with different labels come first.
-        conflicting: How many of the groups have different labels.
+        losses: (filename, text) of each loss of a picture when it was packed.
+        duplicates: The file names of each group of identical files. Groups with different labels come first.
+        conflicting: The number of groups with different labels.
     """
 
     path: str
@@ -54,16 +55,16 @@ class Info:
     conflicting: int
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain lists and dicts."""
+        """The same contents as lists and dicts, for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
-        """One screen."""
+        """A summary that fits on one screen."""
         return "\n".join(
             [
                 f"{shown(self.path)}: {count(self.rows, 'image')}, {dimensions(self.shape)}, "
                 f"{self.nbytes / 1e6:,.1f} MB",
-                *class_lines(self.classes, _BAR),
+                *class_lines(self.classes, _BAR_LENGTH),
                 *self._column_lines(),
                 *self._packing_lines(),
                 *self._duplicate_lines(),
@@ -76,7 +77,7 @@ class Info:
         lines = ["columns"] if self.columns else []
         for name, counts in self.columns.items():
             if counts is None:
-                lines.append(f"  {_brief(name)}: more than {_DISTINCT:,} values")
+                lines.append(f"  {_brief(name)}: more than {_MAX_DISTINCT:,} values")
             elif len(counts) > 1 and max(counts.values()) == 1:
                 lines.append(f"  {_brief(name)}: {len(counts):,} values, all different")
             else:
@@ -110,7 +111,7 @@ class Info:
 
 
 def describe(images: PackedImages) -> Info:
-    """What is in a pack; labels, columns and digests are read, and no pixels."""
+    """Describe a pack. Labels, columns and digests are read, but no pixels."""
     counts = np.bincount(images.labels, minlength=len(images.class_names)).tolist()
     mixed, plain = duplicates(images.digests, images.labels)
     return Info(
@@ -130,18 +131,22 @@ def describe(images: PackedImages) -> Info:
 
 
 def _counted(column: Texts) -> dict[str, int] | None:
+    """Value -> number of rows, the most frequent first; None if there are too many values.
+
+    Bytes are counted and only the distinct ones are decoded, as decoding every row takes longer.
+    """
     found: Counter[bytes] = Counter()
     raw = column.raw()
-    for start in range(0, len(raw), _CHUNK):
-        found.update(raw[start : start + _CHUNK].tolist())
-        if len(found) > _DISTINCT:
+    for start in range(0, len(raw), _CHUNK_TEXTS):
+        found.update(raw[start : start + _CHUNK_TEXTS].tolist())
+        if len(found) > _MAX_DISTINCT:
             return None
     return {decode(value): number for value, number in found.most_common()}
 
 
 def _brief(value: str) -> str:
-    """A value, or how it begins; `--json` has it whole."""
-    return shown(value) if len(value) <= _LONGEST else f"{shown(value[:_LONGEST])}..."
+    """A value, shortened if it is long. `--json` has the whole value."""
+    return shown(value) if len(value) <= _MAX_SHOWN else f"{shown(value[:_MAX_SHOWN])}..."
 
 
 def _plain(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Rows as pictures: pixels in, Pillow's images out."""
+"""Converts rows to images of Pillow."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 
 def check_channels(shape: tuple[int, int, int]) -> None:
-    """Whether there are pictures of such rows.
+    """Check that rows of this shape can be shown as pictures.
 
     Args:
         shape: (H, W, C) of a row.
 
     Raises:
-        ValueError: There are other than 1, 3 or 4 channels.
+        ValueError: The number of channels is not 1, 3 or 4.
     """
     if shape[2] not in (1, 3, 4):
         raise ArgumentError(f"expected images of 1, 3 or 4 channels, found {shape[2]}; there is no picture of such")
 
 
 def picture(pixels: NDArray[np.uint8]) -> Image.Image:
-    """A row as an image of Pillow's.
+    """A row as an image of Pillow.
 
     Args:
-        pixels: uint8 (H, W, C), C being 1, 3 or 4.
+        pixels: uint8 (H, W, C), where C is 1, 3 or 4.
     """
     from PIL import Image
 

@@ -1,7 +1,7 @@
-"""Whether a pack is as it was written, and its sources as they were read.
+"""Verifies that a pack is unchanged since it was written, and its source files since they were packed.
 
-Pixels are read into memory rather than mapped: a bad sector or a file that is cut short meanwhile is then an answer,
-where a map would end the process.
+Pixels are read into memory, not mapped. So a bad sector or a file that is cut short gives a result or an error; access
+through a map would kill the process.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from h5split.system.machine import cores
 Progress = Callable[[int, int], object]
 SourceState = Literal["same", "changed", "missing", "unreadable"]
 
-_SOURCES = 64  # files a task
+_FILES_PER_TASK = 64
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found of a pack.
+    """The result of the verification of a pack.
 
     Attributes:
-        bad_rows: int64 (M,), ascending: the rows whose pixels do not have their checksum, or cannot be read.
-        tables: Whether labels, names and all else but the pixels have theirs; None if the file has no checksum of them.
+        bad_rows: int64 (M,), ascending: the rows whose pixels do not match their checksum or cannot be read.
+        tables: Whether everything except the pixels (labels, names and so on) matches its checksum; None if the file
+            has no such checksum.
     """
 
     bad_rows: NDArray[np.int64]
@@ -44,7 +45,7 @@ class Verification:
 
     @property
     def intact(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether no damage was found. Tables without a checksum count as undamaged."""
         return len(self.bad_rows) == 0 and self.tables is not False
 
 
@@ -53,12 +54,12 @@ def verify(images: PackedImages, *, workers: int | None = None, progress: Progre
 
     Args:
         images: The pack.
-        workers: Threads; one for each core when None.
-        progress: Called with (bytes read, bytes in all).
+        workers: The number of threads; None for one per core.
+        progress: Called with (bytes read, bytes in total).
 
     Raises:
         OSError: The tables cannot be read.
-        FormatError: It was cut short meanwhile.
+        FormatError: The file was cut short meanwhile.
     """
     images.check_whole()
     tables = _tables_intact(images)
@@ -84,7 +85,7 @@ def verify(images: PackedImages, *, workers: int | None = None, progress: Progre
             found.append(bad)
             if progress is not None:
                 progress(min(start + step, len(images)) * images.stride, images.images.nbytes)
-    images.check_whole()  # or a map, where what was found is named from it, would end the process
+    images.check_whole()  # the caller will read the names of bad rows from the map
     return Verification(np.concatenate(found), tables)
 
 
@@ -95,25 +96,26 @@ def verify_sources(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> list[SourceState]:
-    """Compare the source file of every row with its SHA-256: a state for each row.
+    """Compare the source file of every row with its SHA-256. Return one state for each row.
 
     Args:
         images: The pack.
         root: The folder that relative file names start from.
-        workers: Threads; one for each core when None.
-        progress: Called with (files read, files in all).
+        workers: The number of threads; None for one per core.
+        progress: Called with (files read, files in total).
 
     Returns:
-        `same`; `changed`: other bytes; `missing`: there is no such file; `unreadable`: it cannot be read.
+        For each row: `same`; `changed` if the bytes differ; `missing` if there is no such file; `unreadable` if it
+        cannot be read.
 
     Raises:
         OSError: The tables cannot be read.
-        FormatError: It was cut short meanwhile.
+        FormatError: The file was cut short meanwhile.
     """
     folder = os.fsencode(root)
 
     def states(start: int) -> list[SourceState]:
-        stop = min(start + _SOURCES, len(images))
+        stop = min(start + _FILES_PER_TASK, len(images))
         names = _take(images.file, images.header.filenames, start, stop)
         digests = _take(images.file, images.header.digests, start, stop)
         return [
@@ -123,9 +125,9 @@ def verify_sources(
 
     images.check_whole()
     found: list[SourceState] = []
-    workers = min(workers or cores(), -(-len(images) // _SOURCES))
+    workers = min(workers or cores(), -(-len(images) // _FILES_PER_TASK))
     with ThreadPoolExecutor(workers) as executor:
-        for part in executor.map(states, range(0, len(images), _SOURCES)):
+        for part in executor.map(states, range(0, len(images), _FILES_PER_TASK)):
             found += part
             if progress is not None:
                 progress(len(found), len(images))
@@ -134,7 +136,7 @@ def verify_sources(
 
 
 def _take(file: MappedFile, block: Block, start: int, stop: int) -> NDArray[Any]:
-    """Items of a table, read rather than mapped."""
+    """Items `start` to `stop` of a table. They are read from the file, not from the map."""
     items = np.empty((stop - start, *block.shape[1:]), block.dtype)
     if items.nbytes:
         file.read(items.view(np.uint8).reshape(-1).data, block.offset + start * (items.nbytes // len(items)))
@@ -142,14 +144,21 @@ def _take(file: MappedFile, block: Block, start: int, stop: int) -> NDArray[Any]
 
 
 def _bad_rows(images: PackedImages, expected: NDArray[np.uint64], first: int, buffer: bytearray) -> NDArray[np.int64]:
-    """Which of the rows from `first` on, as many as `expected`, are not what they should be: int64 (M,)."""
+    """The damaged rows among `len(expected)` rows, beginning with row `first`: int64 (M,).
+
+    Args:
+        images: The pack.
+        expected: uint64, the checksums of these rows.
+        first: The number of the first row.
+        buffer: Memory to read the pixels into.
+    """
     stride = images.stride
     whole = memoryview(buffer)[: len(expected) * stride]
     start = images.header.images.offset + first * stride
     try:
         images.file.read(whole, start)
     except OSError:
-        if len(expected) > 1:
+        if len(expected) > 1:  # read the rows one by one to find those that cannot be read
             parts = range(len(expected))
             return np.concatenate([_bad_rows(images, expected[at : at + 1], first + at, buffer) for at in parts])
         return np.array([first])
@@ -168,11 +177,11 @@ def _tables_intact(images: PackedImages) -> bool | None:
 
 def _source_state(path: bytes, digest: bytes) -> SourceState:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for, a device read without end
+        if not stat.S_ISREG(os.stat(path).st_mode):  # open() of a pipe waits for a writer; a device may have no end
             return "missing"
         with open(path, "rb", buffering=0) as file:
             return "same" if hashlib.file_digest(file, "sha256").digest() == digest else "changed"
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: NUL in a name
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL character in the name
         return "missing"
     except OSError:
         return "unreadable"

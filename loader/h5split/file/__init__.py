@@ -1,4 +1,4 @@
-"""The pack as a file: its format, reading one or several through memory maps, and sealing a new one.
+"""The pack as a file: the format, reading of one pack or several through memory maps, and sealing of a new pack.
 
 May import system and writing.
 """

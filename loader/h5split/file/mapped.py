@@ -1,12 +1,12 @@
-"""The open file of a pack: mapped and read through one descriptor, whatever happens to its path.
+"""The open file of a pack. It is mapped and read through one descriptor.
 
-A path may be relative, and the working folder may change; it may also be given to another file. So after opening,
-everything goes by the descriptor, and only other processes open the path again.
+After opening, the path is not used any more: the working folder may change, and the path may be given to another file.
+Only other processes open the path again.
 
-The file is mapped twice. Batches and items are copied from a map that nothing can write to. What is handed out as a
-view comes from the other one, which is copy-on-write: torch takes no notice of numpy's read-only flag, and a store into
-a read-only map ends the process (SIGSEGV). Such a store now changes a page of this process alone: not the file, and no
-batch that is copied later.
+The file is mapped twice. The first map is read-only, and batches and items are copied from it. The second map is
+copy-on-write, and users get views of it. The reason is torch, which ignores numpy's read-only flag: a write to a
+read-only map would kill the process with SIGSEGV. A write to the copy-on-write map changes a page of this process
+only. It does not reach the file, nor the batches that are copied later.
 """
 
 from __future__ import annotations
@@ -24,14 +24,18 @@ from numpy.typing import NDArray
 
 from h5split.file.format import Block, Header
 
-READ_SIZE = 8 << 20  # bytes; large enough for a disk to stream
-# Python has a name for it since 3.12. Without it, Linux refuses a copy-on-write map of a file larger than its memory.
-_USUAL = {"x86_64", "aarch64"} if sys.platform == "linux" else set()
-_NO_RESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if _USUAL and os.uname().machine in _USUAL else 0)
+READ_SIZE = 8 << 20  # bytes; large enough for the full sequential speed of a disk
+# Linux refuses a copy-on-write map of a file larger than its memory unless MAP_NORESERVE is set. Python names the flag
+# since 3.12. Before, its value is known for these processors only.
+_KNOWN = {"x86_64", "aarch64"} if sys.platform == "linux" else set()
+_NO_RESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if _KNOWN and os.uname().machine in _KNOWN else 0)
 
 
 class Stamp(NamedTuple):
-    """What changes when a file is written to; times in nanoseconds. No program can set the change time."""
+    """Properties of a file that change when it is written to. Times are in nanoseconds.
+
+    A program can set the modification time (mtime) to any value, but not the change time (ctime).
+    """
 
     inode: int
     size: int
@@ -40,21 +44,21 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
-        """The stamp that a file has."""
+        """The stamp in the result of a stat call."""
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class MappedFile:
-    """The file that a header was read from; it is closed when nobody holds this any more.
+    """The open file of a pack. It is closed when this object is garbage collected.
 
-    Its lock, which keeps HDF5's writers off, lasts until the last array on it is gone too.
+    The lock that keeps HDF5 from writing to the file lasts longer: until the last array that is a view of it is gone.
 
     Args:
-        descriptor: From `format.read`; not to be used by anybody else.
-        header: From `format.read`, too.
+        descriptor: The descriptor from `format.read`. This object owns it.
+        header: The header from `format.read`.
 
     Attributes:
-        size: A function: the size of the file now, in bytes; a call takes 0.4 us.
+        size: A function that returns the present size of the file in bytes. A call takes 0.4 us.
     """
 
     def __init__(self, descriptor: int, header: Header) -> None:
@@ -66,15 +70,15 @@ class MappedFile:
         self._private = _copy_on_write(descriptor, header.size) or self._pristine
 
     def stamp(self) -> Stamp:
-        """The stamp, now."""
+        """The present stamp of the file."""
         return Stamp.of(os.fstat(self._descriptor))
 
     def array(self, block: Block, *, pristine: bool = False) -> NDArray[Any]:
-        """A block as a read-only array, which is a view of the file.
+        """A block as a read-only array that is a view of the file.
 
         Args:
-            block: Its place and type.
-            pristine: Use the map that nothing can write to; such an array must not be handed out.
+            block: The place and type of the array.
+            pristine: Use the read-only map. Never give such an array to users: writing to it kills the process.
         """
         count = block.nbytes // block.dtype.itemsize
         if count == 0:
@@ -83,31 +87,37 @@ class MappedFile:
         return np.frombuffer(memory, block.dtype, count, block.offset).reshape(block.shape)
 
     def will_need(self, start: int, length: int) -> None:
-        """Have the system read bytes into the page cache, without waiting for it."""
+        """Ask the system to read bytes into the page cache. This does not wait for the disk."""
         if hasattr(mmap, "MADV_WILLNEED"):
             first = start - start % mmap.PAGESIZE
             self._pristine.madvise(mmap.MADV_WILLNEED, first, min(start + length, self._header.size) - first)
 
     def is_cached(self, starts: NDArray[np.int64]) -> bool | None:
-        """Whether these bytes are in the page cache; None where the system does not tell."""
+        """Whether the bytes at all `starts` are in the page cache; None if the system cannot say."""
         try:
             for start in starts.tolist():
                 os.preadv(self._descriptor, [bytearray(1)], start, os.RWF_NOWAIT)
         except BlockingIOError:
             return False
-        except (OSError, AttributeError):  # the file system, or the system, knows no such flag
+        except (OSError, AttributeError):  # the system or the file system does not support the flag
             return None
         return True
 
     def read_some(self, into: memoryview, start: int) -> int:
-        """Fill as much of `into` as one call gives, from byte `start` on; 0 at the end of the file."""
+        """Read bytes from byte `start` on into `into`, in one call that may read fewer than fit.
+
+        Returns:
+            The number of bytes read; 0 at the end of the file.
+        """
         return os.preadv(self._descriptor, [into], start)
 
     def read(self, into: memoryview, start: int) -> None:
-        """Fill `into` with bytes from `start` on. Unlike a map, this survives a bad sector and a file cut short.
+        """Fill `into` with the bytes from byte `start` on.
+
+        A bad sector or a file that was cut short raises an error here. Access through a map would kill the process.
 
         Raises:
-            OSError: They cannot be read, or the file ends before.
+            OSError: The bytes cannot be read, or the file ends before.
         """
         while into:
             count = self.read_some(into, start)
@@ -116,10 +126,10 @@ class MappedFile:
             into, start = into[count:], start + count
 
     def tables_checksum(self) -> int:
-        """The XXH3-64 of every block but the pixels, as the file holds them now.
+        """The XXH3-64 of all blocks except the pixels, as they are in the file now.
 
         Raises:
-            OSError: They cannot be read.
+            OSError: The blocks cannot be read.
         """
         checksum = xxhash.xxh3_64()
         for block in self._header.tables.values():
@@ -136,9 +146,9 @@ class MappedFile:
 
 
 def _copy_on_write(descriptor: int, size: int) -> mmap.mmap | None:
-    """A map whose pages become this process' own when they are written to; None where the system refuses."""
+    """A map of the file whose modified pages are private to this process; None if the system refuses it."""
     try:
         flags, access = mmap.MAP_PRIVATE | _NO_RESERVE, mmap.PROT_READ | mmap.PROT_WRITE
         return mmap.mmap(descriptor, size, flags=flags, prot=access)
-    except (OSError, AttributeError):  # strict accounting of memory, a limit of it, or a system without such maps
+    except (OSError, AttributeError):  # strict memory overcommit, a memory limit, or a system without such maps
         return None

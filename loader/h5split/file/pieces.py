@@ -1,4 +1,4 @@
-"""Rows that are numbered through several packs, or parts of a table: which one each row is in."""
+"""Maps row numbers of several concatenated packs or arrays to rows of the single ones."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 def located(
     bounds: Sequence[int], rows: NDArray[np.int64]
 ) -> Iterator[tuple[int, slice | NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield, for each part, which of the rows lie in it.
+    """Yield the rows of each part.
 
     Args:
-        bounds: P + 1 numbers: part p is rows `bounds[p]` to `bounds[p + 1] - 1`.
-        rows: int (M,), at least one.
+        bounds: P + 1 ascending numbers. Part p has the rows `bounds[p]` to `bounds[p + 1] - 1`.
+        rows: int64 (M,), row numbers in any order; at least one.
 
     Yields:
-        The number of a part, the positions in `rows` of the rows in it, and their row numbers within the part.
+        For each part with at least one row: the number of the part, the positions in `rows` of its rows, and their
+        row numbers within the part.
     """
     part = bisect_right(bounds, int(rows[0])) - 1
     local = rows - bounds[part]
+    # The usual case, all rows in one part, needs no search.
     if len(bounds) == 2 or (int(local.min()) >= 0 and int(local.max()) < bounds[part + 1] - bounds[part]):
         yield part, slice(None), local
         return

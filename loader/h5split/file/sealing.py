@@ -1,7 +1,7 @@
-"""Writing a pack: the HDF5 structure is laid around pixels that are already in place.
+"""Seals a pack: writes the HDF5 structure around pixels that are already in the file.
 
-`images` is allocated early and never filled, so HDF5 itself writes no byte of it. The format is that of format.py; this
-is the only module that needs h5py.
+HDF5 allocates the data set `images` at creation and never writes fill values, so it does not touch the pixels.
+format.py specifies the format. This is the only module that needs h5py.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from h5split.file.losses import LOSSES
 from h5split.system.interrupts import interrupts_held
 
 _ALIGNMENT = 4096
-_PART_BYTES = 16 << 20  # of text that is written at once
+_MAX_PART_BYTES = 16 << 20  # text is written in parts of this size, to limit memory
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What `seal` writes around the pixels; row *i* of each array belongs to image *i*.
+    """All data of a pack except the pixels. Row *i* of each array belongs to image *i*.
 
     Attributes:
         labels: int32 (N,).
-        class_names: K names; bytes that are not UTF-8 as surrogate escapes, here and below.
+        class_names: K names. Here and below, bytes that are not UTF-8 are surrogate escapes.
         filenames: N paths.
-        columns: N texts for each name; `source` is always there.
-        digests: uint8 (N, 32).
-        checksums: uint64 (N,).
+        columns: Name -> N texts. The column `source` always exists.
+        digests: uint8 (N, 32), SHA-256 of each source file.
+        checksums: uint64 (N,), XXH3-64 of the pixels of each row.
         skipped: (filename, reason) of each file left out.
-        settings: JSON-able.
-        packed_by: program or library -> version.
-        losses: LOSSES (L,), in ascending order of rows: what pictures lost.
+        settings: The settings of the packing, as values that JSON can represent.
+        packed_by: Program or library -> version.
+        losses: LOSSES (L,), the losses of pictures, in ascending order of rows.
     """
 
     labels: NDArray[np.int32]
@@ -59,7 +59,7 @@ class Tables:
 
 
 class _Parts(NamedTuple):
-    """An array that comes in parts, which need not all be in memory at once."""
+    """An array that is produced part by part, so that it need not be in memory as a whole."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -67,10 +67,12 @@ class _Parts(NamedTuple):
 
 
 def images_offset(stride: int) -> int:
-    """The byte where pixels begin in a file of rows of `stride` bytes, however many.
+    """The byte where the pixels begin in a file whose rows have `stride` bytes. The number of rows does not matter.
 
-    It is a multiple of 4096, and 4096 itself where a row is a page or more. HDF5 aligns what is large enough; to have
-    shorter rows aligned too, metadata of their size must be, so what then comes before the pixels is found by trying.
+    It is a multiple of 4096. For rows of 4096 bytes or more it is 4096 itself.
+
+    HDF5 aligns every object of at least a given size. For shorter rows this size must be lower, and then HDF5 aligns
+    some metadata too. How much space the metadata takes before the pixels is found by creating such a file in memory.
     """
     if stride >= _ALIGNMENT:
         return _ALIGNMENT
@@ -79,16 +81,16 @@ def images_offset(stride: int) -> int:
 
 
 def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> None:
-    """Make a file that holds pixels from `images_offset` on a pack.
+    """Turn a file that holds pixels, beginning at byte `images_offset`, into a pack.
 
-    The file is cut to the end of the pixels and the HDF5 structure is written before and after them. What comes before
-    the pixels is written last, when all else is on disk: a file that begins as HDF5 is whole. Sealing again gives the
-    same bytes, so it can be repeated after a crash.
+    The file is truncated after the pixels, and the HDF5 structure is written before and after them. The part before the
+    pixels is written last, after everything else is on disk. So a file that begins with the HDF5 signature is complete.
+    Sealing again gives the same bytes, so it can be repeated after a crash.
 
     Args:
-        descriptor: Open for reading and writing; stays open.
-        shape: (N, H, W, C) of the pixels in place.
-        tables: N rows each.
+        descriptor: A descriptor of the file, open for reading and writing. It stays open.
+        shape: (N, H, W, C) of the pixels in the file.
+        tables: All other data, N rows each.
 
     Raises:
         OSError: The disk is full, or another error of the file system.
@@ -99,9 +101,10 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
     os.ftruncate(descriptor, offset + rows * stride)
     blank = _BlankFile(descriptor, offset)
     try:
-        with interrupts_held():  # or Ctrl-C comes between HDF5 and what it calls back
-            _lay_around(blank, shape, offset, tables)
+        with interrupts_held():  # HDF5 cannot handle an exception, such as KeyboardInterrupt, in its callbacks
+            _write_structure(blank, shape, offset, tables)
     except Exception as error:
+        # HDF5 reports a failed callback in its own words. The error of the callback itself says more.
         raise blank.error or error from None
     if blank.error is not None:
         raise blank.error
@@ -109,7 +112,7 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
     _write_at(descriptor, memoryview(blank.head), 0)
 
 
-def _lay_around(blank: _BlankFile, shape: tuple[int, int, int, int], offset: int, tables: Tables) -> None:
+def _write_structure(blank: _BlankFile, shape: tuple[int, int, int, int], offset: int, tables: Tables) -> None:
     _, height, width, channels = shape
     with h5py.File(_create(blank, height * width * channels)) as file:
         if _write_images(file, shape) != offset:
@@ -126,31 +129,31 @@ def _lay_around(blank: _BlankFile, shape: tuple[int, int, int, int], offset: int
 
 
 def _arrays(tables: Tables) -> Iterator[tuple[str, _Parts]]:
-    """Each data set but `images`, in the order in which their bytes are summed."""
+    """Every data set except `images`, in the order in which `tables_checksum` covers them."""
     yield "labels", _whole(np.asarray(tables.labels, "<i4"))
-    yield "class_names", _fixed(tables.class_names)
-    yield "filenames", _fixed(tables.filenames)
-    columns = {_quoted(name): column for name, column in tables.columns.items()}
+    yield "class_names", _fixed_length(tables.class_names)
+    yield "filenames", _fixed_length(tables.filenames)
+    columns = {_stored_name(name): column for name, column in tables.columns.items()}
     for name in sorted(columns, key=encode):
-        yield f"columns/{name}", _fixed(columns[name])
+        yield f"columns/{name}", _fixed_length(columns[name])
     yield "digests", _whole(np.asarray(tables.digests, "u1"))
     yield "checksums", _whole(np.asarray(tables.checksums, "<u8"))
-    yield "skipped/filenames", _fixed([name for name, _ in tables.skipped])
-    yield "skipped/reasons", _fixed([reason for _, reason in tables.skipped])
+    yield "skipped/filenames", _fixed_length([name for name, _ in tables.skipped])
+    yield "skipped/reasons", _fixed_length([reason for _, reason in tables.skipped])
     for name in (LOSSES.names or ()) if len(tables.losses) else ():
         yield f"losses/{name}", _whole(np.ascontiguousarray(tables.losses[name]))
 
 
 class _BlankFile(io.RawIOBase):
-    """A descriptor that looks empty to HDF5, so that it lays a new file around the bytes already there.
+    """A file that looks empty to HDF5 although it holds pixels. HDF5 then creates a new file around them.
 
     Args:
-        descriptor: Of the file.
-        head: How many bytes at its beginning are kept in memory.
+        descriptor: A descriptor of the file.
+        head: The number of bytes at the beginning that are kept in memory and not written.
 
     Attributes:
-        head: Those bytes.
-        error: The first of writing, which HDF5 itself would not pass on.
+        head: Those bytes, for the caller to write last.
+        error: The first error of a write or truncation. HDF5 does not pass it on.
     """
 
     def __init__(self, descriptor: int, head: int) -> None:
@@ -158,7 +161,7 @@ class _BlankFile(io.RawIOBase):
         self.error: OSError | None = None
         self._descriptor = descriptor
         self._position = 0
-        self._end = 0
+        self._end = 0  # the end of the file as HDF5 sees it; the real file is longer
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
@@ -199,13 +202,14 @@ class _BlankFile(io.RawIOBase):
 
 
 def _write_at(descriptor: int, view: memoryview, offset: int) -> None:
-    """Write all of it: a call may take less."""
+    """Write all bytes. One call of pwrite may write fewer than it is given."""
     while view:
         count = os.pwrite(descriptor, view, offset)
         view, offset = view[count:], offset + count
 
 
 def _create(file: io.RawIOBase | io.BytesIO, stride: int) -> h5py.h5f.FileID:
+    """Create an HDF5 file, without time stamps, in which objects of `stride` bytes or more are aligned."""
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fileobj_driver(h5py.h5fd.fileobj_driver, file)
     access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
@@ -216,7 +220,7 @@ def _create(file: io.RawIOBase | io.BytesIO, stride: int) -> h5py.h5f.FileID:
 
 
 def _write_images(file: h5py.File, shape: tuple[int, int, int, int]) -> int:
-    """Create `images` without touching a byte of it; its offset."""
+    """Create the data set `images` without writing to it, and return its offset in the file."""
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_layout(h5py.h5d.CONTIGUOUS)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -230,7 +234,7 @@ def _write_images(file: h5py.File, shape: tuple[int, int, int, int]) -> int:
 
 
 def _write(file: h5py.File, name: str, parts: _Parts) -> Iterator[NDArray[Any]]:
-    """Write a data set, part by part, each of which is given back."""
+    """Write a data set part by part, and yield each part after it is written."""
     head, _, tail = name.rpartition("/")
     group = file
     if head:
@@ -247,8 +251,8 @@ def _write(file: h5py.File, name: str, parts: _Parts) -> Iterator[NDArray[Any]]:
         yield part
 
 
-def _quoted(name: str) -> str:
-    """A column's name as HDF5 can hold it: without what has a meaning there, percent-encoded as in an address."""
+def _stored_name(name: str) -> str:
+    """The name of a column as it is stored: characters that HDF5 treats specially are percent-encoded, as in a URL."""
     if not name:
         raise ArgumentError("columns: expected a name, found an empty one")
     if name == ".":
@@ -260,11 +264,14 @@ def _whole(array: NDArray[Any]) -> _Parts:
     return _Parts(array.shape, array.dtype, iter([array]))
 
 
-def _fixed(texts: Sequence[str]) -> _Parts:
-    """Texts as fixed-length arrays, tagged as UTF-8: bytes_ (N,). In parts, as one long text makes them large."""
+def _fixed_length(texts: Sequence[str]) -> _Parts:
+    """Texts as an array of fixed-length UTF-8: bytes_ (N,).
+
+    It is produced in parts, because every element is as long as the longest text: one long text makes a huge array.
+    """
     is_ascii = all(map(str.isascii, texts))
     longest = max(map(len, texts if is_ascii else map(encode, texts)), default=1)
     dtype = h5py.string_dtype("utf-8", max(1, longest))
-    step = max(1, _PART_BYTES // dtype.itemsize)
+    step = max(1, _MAX_PART_BYTES // dtype.itemsize)
     chunks = (texts[first : first + step] for first in range(0, len(texts), step))
     return _Parts((len(texts),), dtype, (np.array([encode(text) for text in chunk], dtype) for chunk in chunks))

@@ -1,4 +1,4 @@
-"""Which rows, in which order.
+"""Selection and order of rows: splits, shuffles, epochs, settings.
 
 May import system, writing and file.
 """

@@ -1,4 +1,4 @@
-"""What `set` takes."""
+"""The settings of a sequence, which its method `set` changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LABEL_MODES = ("categorical", "int", "binary")
 
 
 class SettingNames(TypedDict, total=False):
-    """The settings as keyword arguments, for editors and type checkers; `Settings` says what they mean."""
+    """The settings as keyword arguments, for editors and type checkers. `Settings` describes each."""
 
     batch_size: int
     scale: float | None
@@ -31,17 +31,17 @@ class SettingNames(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Settings:
-    """What `set` takes.
+    """The settings of a sequence.
 
     Attributes:
-        batch_size: Images in a batch; of each rank, in a shard.
-        scale: Pixels are multiplied by it into float32; None leaves them uint8.
+        batch_size: The number of images in a batch. In a shard, the number for each rank.
+        scale: The factor that pixels are multiplied by, which makes them float32. None leaves them uint8.
         label_mode: `categorical`: float32 one-hot (B, K). `int`: int32 (B,). `binary`: float32 (B, 1).
-        max_per_class_and_epoch: At most so many images of each class in an epoch.
-        auto_shuffle: A new order every epoch: of all rows when True; `block` puts whole batches of consecutive rows
-            into a new order, cut at a new place.
-        seed: Of every order.
-        drop_remainder: Leave out a last batch that is not full.
+        max_per_class_and_epoch: The largest number of images of one class in an epoch; None for no limit.
+        auto_shuffle: True shuffles all rows anew for every epoch. `block` cuts the rows into batches at a new place and
+            shuffles the batches, but not the rows in them.
+        seed: The seed of all random orders.
+        drop_remainder: Leave out the last batch if it is not full.
         verbose: Show progress bars.
     """
 
@@ -70,7 +70,7 @@ class Settings:
                 raise ArgumentError(f"{name}: expected True or False, found {getattr(self, name)!r}")
 
     def order_key(self) -> tuple[int, int, str, int, bool]:
-        """What decides which rows an epoch has, in which order and batches."""
+        """The settings that determine the rows of an epoch, their order, and their batches."""
         return (
             int(self.batch_size),
             int(self.max_per_class_and_epoch or 0),
@@ -86,10 +86,10 @@ def _is_scale(value: object) -> bool:
 
 
 def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """The settings with some changed.
+    """A copy of the settings with some of them changed.
 
     Raises:
-        ValueError: One is unknown or out of range; the message lists those there are.
+        ValueError: A setting is unknown, and the message lists all settings; or a value is out of range.
     """
     names = [field.name for field in fields(Settings)]
     for name in changes:
@@ -99,10 +99,10 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 
 
 def check_whole(name: str, value: object, least: int) -> None:
-    """Check a whole number.
+    """Check that a value is a whole number of at least `least`. Errors name the setting `name`.
 
     Raises:
-        ValueError: It is none, or less than `least`.
+        ValueError: It is not a whole number, or is less than `least`.
     """
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ArgumentError(f"{name}: expected a whole number of {least} or more, found {value!r}")

@@ -1,4 +1,4 @@
-"""What concerns several parts of a split at once: what leaks between them, and a table of them to publish."""
+"""Functions on all parts of a split together: finding files in two parts, and a table of the split to publish."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _HEADER = ["filename", "split"]
 
 
 class Part(Protocol):
-    """What is asked of a sequence here."""
+    """The attributes of a sequence that are used here."""
 
     @property
-    def filenames(self) -> Sequence[str]: ...  # noqa: D102  # as SplitSequence's
+    def filenames(self) -> Sequence[str]: ...  # noqa: D102  # documented in SplitSequence
 
     @property
     def digests(self) -> NDArray[np.uint8]: ...  # noqa: D102
 
 
 def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
-    """Identical files that two or more sequences share, by their SHA-256.
+    """Find identical files, by their SHA-256, that are in two or more sequences.
 
     Example::
 
@@ -37,7 +37,8 @@ def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
             print(in_train, "=", in_val)
 
     Returns:
-        For each content that is shared, the file names of it in each of the sequences (none where it is not).
+        For each file content in several sequences: a list of its file names in each sequence. The list is empty for a
+        sequence that does not have it.
     """
     for sequence in sequences:
         if not hasattr(sequence, "digests"):
@@ -59,17 +60,19 @@ def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
 
 
 def write_split(path: str | os.PathLike[str], parts: Mapping[str, Part]) -> None:
-    """Write which file is in which part, as a CSV with the columns `filename` and `split`.
+    """Write a CSV file with the columns `filename` and `split`, which lists the files of each part.
 
-    Read it with `sequence.read_split(path)`, on any machine that has the pack. A part without rows leaves no trace in
-    it.
+    `sequence.read_split(path)` reads it, on any machine that has the pack. A part without rows does not appear in the
+    table, so it is lost.
 
     Args:
-        path: The table to write. It appears whole or not at all, and replaces nothing but an earlier table of parts.
-        parts: Name -> sequence.
+        path: The table to write. It appears whole or not at all. An earlier table of parts is replaced, but never
+            another file.
+        parts: Name of each part -> its sequence.
 
     Raises:
-        ValueError: A file name occurs twice: such a table tells rows apart by it. Or there is another file.
+        ValueError: A file name occurs twice, but the table identifies rows by their file names. Or another file exists
+            at `path`.
         OSError: The table cannot be written.
     """
     lines = [(name, split) for split, part in parts.items() for name in part.filenames]
@@ -79,15 +82,15 @@ def write_split(path: str | os.PathLike[str], parts: Mapping[str, Part]) -> None
 
 
 def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """The rows of each part that a table made by `write_split` names: split -> int64 (M,), in the order of the table.
+    """Read a table made by `write_split`: name of each part -> its rows, int64 (M,), in the order of the table.
 
     Args:
         path: The table.
-        filenames: Of every row.
+        filenames: The file name of every row.
 
     Raises:
-        ValueError: The table has no such columns, it cannot be read whole (`h5split.writing.tables`), it names files
-            that are not there, or one file name occurs twice, in it or in the sequence.
+        ValueError: The table lacks a column, cannot be read whole (see `h5split.writing.tables`), or names files that
+            the sequence does not have; or a file name occurs twice, in the table or in the sequence.
     """
     path = os.fspath(path)
     with open_table(path) as table:
@@ -115,11 +118,15 @@ def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[st
 
 
 def _is_table_of_parts(file: BinaryIO) -> bool:
-    """Whether a file begins with the heading of `write_split`, as spreadsheets save it too."""
+    """Whether a file begins with the heading that `write_split` writes.
+
+    Spreadsheets may add a byte order mark and end lines with CR LF.
+    """
     return file.readline(99).removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n") == ",".join(_HEADER).encode()
 
 
 def _by_name(path: str | os.PathLike[str], lines: Sequence[tuple[Any, Any]]) -> dict[str, str]:
+    """File name -> name of its part. Raise if a file name occurs twice."""
     split_of: dict[str, str] = {}
     for name, split in lines:
         if name in split_of:

@@ -1,4 +1,4 @@
-"""The machine and the terminal: processors, memory, interrupts, what commands print.
+"""The machine and the terminal: processors, memory, interrupts, and the output of commands.
 
 Imports nothing of h5split outside this folder.
 """

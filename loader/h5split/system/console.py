@@ -1,4 +1,4 @@
-"""What the commands of both packages have in common: streams, signals, progress, errors on one line, whole numbers."""
+"""Functions that the commands of both packages share: streams, signals, progress bars, error messages, arguments."""
 
 from __future__ import annotations
 
@@ -17,24 +17,28 @@ from h5split.system.text import shown
 
 
 def prepare() -> None:
-    """Make the process a command: it can print any name; SIGTERM and SIGHUP, unless ignored, act as Ctrl-C."""
+    """Set up the process for a command.
+
+    All standard streams are open, and stdout can print any file name. SIGTERM and SIGHUP act as Ctrl-C, unless they are
+    ignored.
+    """
     for descriptor in range(3):
         _open_if_closed(descriptor)
-    sys.stdout, sys.stderr = _there(sys.stdout), _there(sys.stderr)
+    sys.stdout, sys.stderr = _stream_or_null(sys.stdout), _stream_or_null(sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file name is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8 must not fail
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as SIGHUP is under nohup
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)
 
 
 class Bar:
-    """Progress as a tqdm bar, made when there is something to show; errors of the terminal are ignored.
+    """A progress bar of tqdm, created at the first progress. Errors of the terminal are ignored.
 
     Args:
-        unit: What is counted.
+        unit: The name of the counted things.
         quiet: Show no bar.
-        leave: Leave the bar on the screen when it is closed.
+        leave: Keep the bar on the screen after it is closed.
     """
 
     def __init__(self, unit: str, *, quiet: bool, leave: bool = False) -> None:
@@ -43,7 +47,7 @@ class Bar:
         self._bar: Any = None
 
     def show(self, done: int, total: int, left_out: int = 0) -> None:
-        """Show that `done` of `total` are done, `left_out` of them left out."""
+        """Show that `done` of `total` are done, and that `left_out` of these were left out."""
         if self._quiet:
             return
         with suppress(OSError):
@@ -54,32 +58,33 @@ class Bar:
             self._bar.update(done - self._bar.n)
 
     def _start(self, total: int) -> Any:
-        from tqdm import tqdm  # loaded late: pack-images has the time while its workers decode
+        from tqdm import tqdm  # imported late: pack-images does it while its workers decode
 
-        # No monitor thread: it may wait for ever for a lock that an interrupt has left locked. That thread lowers
-        # miniters when updates become rare; miniters=1 makes every update count instead.
+        # No monitor thread: if an interrupt leaves a lock locked, the thread waits for it forever. The thread lowers
+        # miniters when updates become rare. Without it, miniters=1 makes tqdm consider every update.
         tqdm.monitor_interval = 0
-        with interrupts_held():  # a half-made bar prints a traceback when it is collected
+        with interrupts_held():  # a half-constructed bar prints a traceback when it is garbage collected
             return tqdm(total=total, miniters=1, **self._options)
 
     def close(self) -> None:
-        """Stop drawing."""
+        """Close the bar."""
         if self._bar is not None:
             with suppress(OSError):
                 self._bar.close()
 
 
 def finish() -> None:
-    """Call this when the work is over, well or badly: interrupts are ignored while Python exits."""
+    """Ignore interrupts while Python exits. Call this at the end of a command, after success and after failure."""
     atexit.register(end_quietly)  # functions registered last run first
 
 
 def end_quietly() -> None:
-    """Ignore interrupts from now on, so that none disturbs the cleaning up."""
+    """Ignore interrupts from now on, so that none interrupts the cleanup."""
     for number in INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
-    # Python remembers a KeyboardInterrupt raised inside exec(), as where a dataclass is made, as unhandled even if it
-    # was handled, and `python -m` then ends by SIGINT and not with a status. Another exec() resets that.
+    # If a KeyboardInterrupt is raised inside exec(), for instance while a dataclass is created, Python records it as
+    # unhandled, even if it is handled later. `python -m` then ends by SIGINT instead of an exit status. Another exec()
+    # resets the record.
     exec("")
 
 
@@ -90,7 +95,11 @@ def complain(program: str, text: str) -> None:
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Print in the block; a reader such as head may close the pipe before the end."""
+    """Ignore a broken pipe in the block: the reader of stdout, such as head, may close it before the end.
+
+    Raises:
+        OSError: Standard output cannot be written for another reason.
+    """
     try:
         yield
         sys.stdout.flush()
@@ -102,14 +111,14 @@ def reader_may_leave() -> Iterator[None]:
 
 
 def discard_output(*descriptors: int) -> None:
-    """Discard what is still written to these descriptors (stdout and stderr): else Python complains when it exits."""
+    """Redirect descriptors (default: stdout and stderr) to /dev/null, else flushing them at exit prints an error."""
     for descriptor in descriptors or (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def error_line(error: Exception) -> str:
-    """An error as one line, with its notes."""
-    if isinstance(error, ImportError) and "\n" in str(error).strip():  # numpy's is an essay
+    """An error and its notes as one line."""
+    if isinstance(error, ImportError) and "\n" in str(error).strip():  # numpy's message has many lines
         error = ImportError(f"a library cannot be loaded: {error.__cause__ or error}")
     if isinstance(error, MemoryError):
         what = f" ({error})" if str(error) else ""
@@ -122,12 +131,12 @@ def error_line(error: Exception) -> str:
 
 
 def with_notes(line: str, error: BaseException) -> str:
-    """A line about an error, and the notes that were added to it."""
+    """Append the notes of an error (`__notes__`) to a line about it."""
     return "; ".join([line, *map(shown, getattr(error, "__notes__", ()))])
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """A type for argparse: whole numbers of `least` or more."""
+    """A type for argparse that accepts whole numbers of at least `least`."""
 
     def parse(text: str) -> int:
         try:
@@ -141,13 +150,13 @@ def whole(least: int) -> Callable[[str], int]:
     return parse
 
 
-def _there(stream: TextIO | None) -> TextIO:
-    """The stream, or one that discards: Python has none for a descriptor that was closed at the start."""
+def _stream_or_null(stream: TextIO | None) -> TextIO:
+    """The stream, or one to /dev/null: Python sets a stream to None if its descriptor was closed at the start."""
     return open(os.devnull, "w", encoding="utf-8") if stream is None else stream
 
 
 def _open_if_closed(descriptor: int) -> None:
-    """Open /dev/null as a standard stream that is closed: else the next file opened would take its number."""
+    """Open /dev/null for a closed standard descriptor, else the next opened file gets its number and our output."""
     try:
         os.fstat(descriptor)
     except OSError:

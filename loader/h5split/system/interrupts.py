@@ -1,4 +1,4 @@
-"""Defer Ctrl-C, SIGTERM and SIGHUP while something runs that must not be interrupted halfway."""
+"""Deferring Ctrl-C, SIGTERM and SIGHUP during work that must not be interrupted halfway."""
 
 from __future__ import annotations
 

@@ -9,9 +9,10 @@ Value = TypeVar("Value")
 
 
 class lazy(Generic[Value]):  # noqa: N801
-    """`functools.cached_property` without the lock it has up to Python 3.11: a fork may leave that one locked for ever.
+    """`functools.cached_property` without a lock.
 
-    Several threads may compute the value at once, so it must be the same every time.
+    Up to Python 3.11 it has a lock, which stays locked forever in a process that is forked at the wrong moment. Without
+    the lock, several threads may compute the value at once, so it must be the same every time.
 
     Args:
         function: Computes the value from the object.
@@ -22,8 +23,8 @@ class lazy(Generic[Value]):  # noqa: N801
         self._function = function
 
     def __get__(self, instance: Any, owner: type | None = None) -> Value:
-        if instance is None:  # read from the class, as help() does
+        if instance is None:  # accessed through the class, for instance by help()
             return self  # type: ignore[return-value]
         value = self._function(instance)
-        instance.__dict__[self._function.__name__] = value  # later reads find it there and do not come here
+        instance.__dict__[self._function.__name__] = value  # later reads find it there and do not call __get__
         return value

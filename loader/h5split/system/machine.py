@@ -1,4 +1,4 @@
-"""What this machine offers: processors, memory, and an encoding of file names."""
+"""Properties of this machine: processors, memory, and the encoding of file names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def cores() -> int:
 
 
 def check_names() -> None:
-    """Raise unless Python decodes file names as UTF-8, as packs hold them.
+    """Raise unless Python decodes file names as UTF-8, the encoding in packs.
 
-    In a locale of another encoding, Python decodes the bytes of a name as other letters.
+    In a locale with another encoding, Python would decode the bytes of a name to the wrong letters.
 
     Raises:
-        ValueError: File names have another encoding.
+        ValueError: Python uses another encoding for file names.
     """
     found = sys.getfilesystemencoding()
     if found.lower() not in ("utf-8", "utf8"):
@@ -30,7 +30,7 @@ def check_names() -> None:
 
 
 def free_memory() -> int | None:
-    """Bytes the page cache may grow to without swapping; None where the system does not say."""
+    """The memory in bytes that the page cache can use without swapping; None if the system cannot say."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":") for line in file)

@@ -1,36 +1,42 @@
-"""Names, numbers and lists as lines of text for people."""
+"""Formats names, numbers and lists as text for people."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-SHOWN = 10  # items shown of a list that may be long
+SHOWN = 10  # the number of items that are shown of a long list
 
 
 def shown(text: str) -> str:
-    """A name on one line, whatever bytes it has."""
+    """A name as one printable line: control characters and bytes that are not UTF-8 are escaped."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """A number of things, such as `1 image` or `2 classes`."""
+    """A number with its noun, such as `1 image` or `2 classes`.
+
+    Args:
+        number: The number.
+        one: The singular of the noun.
+        many: The plural; `one` with an s if not given.
+    """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def dimensions(shape: tuple[int, int, int]) -> str:
-    """An image's (H, W, C) as people write it: width first."""
+    """An image shape (H, W, C) as people write it, with the width first: `WxHxC`."""
     height, width, channels = shape
     return f"{width}x{height}x{channels}"
 
 
 def class_lines(counts: Mapping[str, int], bar: int = 0) -> list[str]:
-    """Classes with their counts; the middle of a long list is left out.
+    """Lines that list classes and their counts. The middle of a long list is left out.
 
     Args:
-        counts: Class name -> images.
-        bar: Characters of the longest bar beside them; 0 for none.
+        counts: Class name -> number of images.
+        bar: The length in characters of the longest bar of a bar chart beside the classes; 0 for no chart.
     """
     widest = max((len(shown(name)) for name in counts), default=0)
     most = max(counts.values(), default=0)

@@ -1,4 +1,4 @@
-"""How files are written: each appears under its name whole or not at all, and replaces only its own kind.
+"""Writing files safely: a file appears whole or not at all, and replaces only a file of its own kind.
 
 May import system.
 """

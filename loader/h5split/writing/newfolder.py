@@ -1,4 +1,4 @@
-"""A folder that one program fills, and others may write to meanwhile: nothing outside of it is ever written."""
+"""NewFolder: a folder that this program fills. It never writes outside, even if others plant links in the folder."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from typing import Self, TextIO
 from h5split.errors import ArgumentError
 from h5split.writing.replace import as_text, exclusive, sync_folder, target, temporary_beside
 
+# Whether the system can look up names in an open folder. Windows cannot.
 _HAS_DIR_FD = {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+# Errors of opening a path that is no folder any more.
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EMLINK)
 
 
 class NewFolder:
-    """A new or empty folder, and folders and files in it, each of which must not be there yet.
+    """A new or empty folder, and the folders and files that are created in it. None of them may exist before.
 
-    Where the system can, every name is looked up in an open folder that was made here: links that others plant are not
-    followed, and what they put in place of a folder is not written to.
+    If the system supports it (dir_fd), every name is looked up in an open folder that this object created. So links
+    that others plant are not followed, and nothing is written to a folder that others put in place of one of these.
 
     Args:
-        path: The folder. A link is followed as `h5split.writing.replace.target` does.
+        path: The folder. Links are followed as in `h5split.writing.replace.target`.
 
     Raises:
-        ValueError: It is not empty, or behind a link of another user.
-        OSError: It cannot be made or read.
+        ValueError: The folder is not empty, or its path is a link of another user.
+        OSError: The folder cannot be created or read.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -52,36 +54,36 @@ class NewFolder:
         self.close()
 
     def make(self, folder: str) -> None:
-        """Make a folder, and those above it that were not made yet.
+        """Create a folder, and the folders above it that this object has not created yet.
 
         Args:
-            folder: Its path from here, with slashes.
+            folder: The path of the folder, relative to this folder, with slashes.
 
         Raises:
-            ValueError: Somebody has put another folder in place of one that was made.
-            OSError: It cannot be made, as where there is something already.
+            ValueError: Somebody replaced a folder that was created here.
+            OSError: The folder cannot be created, for instance because something exists at its path.
         """
         above, _, name = folder.rpartition("/")
         if folder in self._made:
             return
         self.make(above)
-        with self._naming(folder), self._inside(above) as (prefix, descriptor):
+        with self._errors_with_path(folder), self._inside(above) as (prefix, descriptor):
             os.mkdir(prefix + name, dir_fd=descriptor)
             self._made[folder] = _identity(os.stat(prefix + name, dir_fd=descriptor, follow_symlinks=False))
 
     def write(self, path: str, data: bytes) -> None:
-        """Write a file. If that fails, it is removed.
+        """Write a file. If that fails, the file is removed.
 
         Args:
-            path: Its path from here, with slashes. Its folder was made.
-            data: What it holds.
+            path: The path of the file, relative to this folder, with slashes. `make` has created its folder.
+            data: The content of the file.
 
         Raises:
-            ValueError: Somebody has put another folder in place of its own.
-            OSError: It cannot be written, as where there is something already.
+            ValueError: Somebody replaced the folder of the file.
+            OSError: The file cannot be written, for instance because something exists at its path.
         """
         folder, _, name = path.rpartition("/")
-        with self._naming(path), self._inside(folder) as (prefix, descriptor):
+        with self._errors_with_path(path), self._inside(folder) as (prefix, descriptor):
             file = exclusive(prefix + name, descriptor)
             try:
                 with file:
@@ -93,27 +95,29 @@ class NewFolder:
 
     @contextlib.contextmanager
     def last(self, name: str) -> Iterator[TextIO]:
-        """A file that says that all is written: it appears when the block ends, whole or not at all.
+        """Open the last file. Its existence shows that all others are complete.
+
+        It appears when the block ends, whole or not at all.
 
         Args:
-            name: Of the file, which lies directly in this folder.
+            name: The name of the file. It is directly in this folder.
 
         Yields:
-            The file, as `h5split.writing.replace.written` does.
+            A text file, as `h5split.writing.replace.written` does.
 
         Raises:
-            ValueError: Somebody has put another folder in place of one that was made.
-            OSError: It cannot be written, as where there is something already.
+            ValueError: Somebody replaced a folder that was created here.
+            OSError: The file cannot be written, for instance because something exists at its path.
         """
         temporary = temporary_beside(name)
-        with self._naming(name), self._inside("") as (prefix, descriptor):
+        with self._errors_with_path(name), self._inside("") as (prefix, descriptor):
             try:
                 with as_text(exclusive(prefix + temporary, descriptor)) as file:
                     yield file
                     file.flush()
                     os.fsync(file.fileno())
                 self._check()
-                if _found(prefix + name, descriptor) is not None:
+                if _identity_at(prefix + name, descriptor) is not None:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
                 os.rename(prefix + temporary, prefix + name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
             except BaseException:
@@ -123,14 +127,14 @@ class NewFolder:
             sync_folder(self._place if descriptor is None else descriptor)
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the descriptor of the folder."""
         if self._root is not None:
             os.close(self._root)
         self._root = None
 
     def _check(self) -> None:
-        """See that every folder is still where it was made."""
-        if _found(self._place) != self._made[""]:
+        """Raise unless every folder is still where it was created."""
+        if _identity_at(self._place) != self._made[""]:
             raise self._replaced("")
         for folder in self._made:
             with self._inside(folder):
@@ -138,10 +142,14 @@ class NewFolder:
 
     @contextlib.contextmanager
     def _inside(self, folder: str) -> Iterator[tuple[str, int | None]]:
-        """What names in a folder begin with, and the descriptor of the folder that they are looked up in."""
+        """Yield a prefix for names in a folder, and the descriptor to look them up in; None on systems without dir_fd.
+
+        Raises:
+            ValueError: Somebody replaced the folder.
+        """
         if self._root is None:
             place = os.path.join(self._place, folder)
-            if _found(place.rstrip(os.sep)) != self._made[folder]:
+            if _identity_at(place.rstrip(os.sep)) != self._made[folder]:
                 raise self._replaced(folder)
             yield os.path.join(place, ""), None
             return
@@ -154,6 +162,7 @@ class NewFolder:
             os.close(descriptor)
 
     def _open(self, folder: str) -> int:
+        """Open a folder name by name from the root, without following links. The caller closes the descriptor."""
         assert self._root is not None
         descriptor = os.dup(self._root)
         for name in folder.split("/") if folder else ():
@@ -176,8 +185,8 @@ class NewFolder:
         )
 
     @contextlib.contextmanager
-    def _naming(self, path: str) -> Iterator[None]:
-        """Have errors of the system name the whole path of what is written."""
+    def _errors_with_path(self, path: str) -> Iterator[None]:
+        """Make errors of the system name the whole path of the file or folder that is written."""
         try:
             yield
         except OSError as error:
@@ -187,11 +196,12 @@ class NewFolder:
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
+    """(device, inode), which identifies a file or folder whatever its path is."""
     return status.st_dev, status.st_ino
 
 
-def _found(name: str, descriptor: int | None = None) -> tuple[int, int] | None:
-    """What there is at a path, links not followed."""
+def _identity_at(name: str, descriptor: int | None = None) -> tuple[int, int] | None:
+    """The identity of the file or folder at a path; None if nothing exists there. Links are not followed."""
     try:
         return _identity(os.stat(name, dir_fd=descriptor, follow_symlinks=False))
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""The report: one HTML page to judge a data set by. May import what `h5split.commands` may."""
+"""The report: an HTML page that shows the quality of a data set. May import the same as `h5split.commands`."""

@@ -1,4 +1,4 @@
-"""What to look at first, out of all that a page says."""
+"""Findings: the list at the top of a report that names likely faults of the data set."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from h5split.commands.view.limits import brief
 from h5split.system.text import count
 
-_UNBALANCED = 10  # times as many of one class as of another
-_NAMED = 5  # classes in a line
-_GRADES = ("bad", "doubtful", "fine")
+_MAX_RATIO = 10  # of the largest class to the smallest; above it, classes count as unbalanced
+_MAX_NAMED = 5  # classes named in one line
+_GRADES = ("bad", "doubtful", "fine")  # from the worst to the best
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line, and the section that says more.
+    """One line about the data, with the section of the page that has the details.
 
     Attributes:
-        grade: `bad`: a mistake in the data; `doubtful`: to be looked at; `fine`.
+        grade: `bad` for a mistake in the data, `doubtful` if a person should check it, or `fine`.
         text: The line.
-        section: Name of the section.
+        section: The name of the section.
     """
 
     grade: str
@@ -30,7 +30,11 @@ class Finding:
 
 
 def findings(sections: Mapping[str, dict[str, Any] | None]) -> list[Finding]:
-    """The worst first."""
+    """All findings of a page, the worst first.
+
+    Args:
+        sections: Name -> content of each section; None for a section that the page does not have.
+    """
     found = [
         finding
         for name, judge in _JUDGES.items()
@@ -70,7 +74,7 @@ def _outliers(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _classes(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if section["most"] > _UNBALANCED * section["least"]:
+    if section["most"] > _MAX_RATIO * section["least"]:
         yield "doubtful", f"Classes have from {section['least']:,} to {section['most']:,} images"
     if section["empty"]["count"]:
         yield "doubtful", f"No image of {_some(section['empty'])}"
@@ -88,8 +92,8 @@ def _predictions(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _some(classes: Mapping[str, Any]) -> str:
-    """The first names of classes, and how many more there are."""
-    first = classes["names"][:_NAMED]
+    """The first names of some classes, and the number of the others."""
+    first = classes["names"][:_MAX_NAMED]
     more = classes["count"] - len(first)
     return ", ".join(map(brief, first)) + (f" and {count(more, 'more class', 'more classes')}" if more else "")
 

@@ -1,4 +1,4 @@
-"""Rows as small pictures inside a page."""
+"""Makes small pictures (tiles) of rows that are embedded in the page."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from h5split.commands.pictures import picture
 from h5split.file.packs import Packs
 from h5split.order.rows import Rows
 
-_SIDES = 80, 256  # pixels of the longer side, by how many tiles there are
-_ALL = 9_000_000  # pixels of all tiles: some 4 MB
-_LOSSLESS = 32 * 32  # pixels, up to which PNG is as small as JPEG
-_QUALITY = 80
+_SIDE_RANGE = 80, 256  # the smallest and the largest length of a tile's longer side, in pixels
+_PIXELS_OF_ALL = 9_000_000  # the pixels of all tiles together, which take some 4 MB
+_LOSSLESS_PIXELS = 32 * 32  # up to this size PNG takes no more bytes than JPEG
+_QUALITY = 80  # of JPEG
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture with what is known of its row."""
+    """A picture of a row, with information about the row."""
 
     row: int
     filename: str
@@ -36,21 +36,21 @@ class Gallery:
     """Makes tiles of rows.
 
     Args:
-        packs: Where rows are taken from.
-        tiles: How many are to come, about: the fewer, the larger.
+        packs: The packs that hold the rows.
+        tiles: The approximate number of tiles on the page. The fewer tiles, the larger each is.
     """
 
     def __init__(self, packs: Packs, tiles: int) -> None:
         self._packs = packs
-        self._side = int(np.clip((_ALL / tiles) ** 0.5, *_SIDES))
+        self._side = int(np.clip((_PIXELS_OF_ALL / tiles) ** 0.5, *_SIDE_RANGE))
 
     def tiles(self, rows: Rows, notes: Sequence[str] = (), predicted: Sequence[str] = ()) -> list[Tile]:
-        """One for each of `rows`: int64 (M,).
+        """Make one tile for each row.
 
         Args:
-            rows: Which.
-            notes: A line on each, or none.
-            predicted: The class each was taken for, or none.
+            rows: int64 (M,).
+            notes: A line of text for each row; empty for no notes.
+            predicted: The predicted class of each row; empty for no predictions.
         """
         packs = self._packs
         return [
@@ -68,14 +68,14 @@ class Gallery:
         ]
 
     def data_uri(self, pixels: NDArray[np.uint8]) -> str:
-        """An image, made smaller where it is large, as a data URI.
+        """An image as a data URI. Large images are scaled down.
 
         Args:
             pixels: uint8 (H, W, C).
         """
         image = picture(pixels)
         image.thumbnail((self._side, self._side))
-        lossless = image.mode == "RGBA" or image.width * image.height <= _LOSSLESS
+        lossless = image.mode == "RGBA" or image.width * image.height <= _LOSSLESS_PIXELS
         data = io.BytesIO()
         if lossless:
             image.save(data, "PNG")

@@ -1,4 +1,4 @@
-"""How much a page shows of what there may be any number of: a browser must open it."""
+"""Limits for the length of lists and names on a page. Without them, a large data set makes a page too large to open."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from numpy.typing import NDArray
 
 from h5split.system.text import shown
 
-CLASSES = 1000  # in a chart or a table
-PARTS = 20  # of a split
-NAMES = 10  # in one line
-LISTED = 500  # lines of names
-_CHARACTERS = 300  # of a name
-_TAIL = 100  # of those, from its end
+CLASSES = 1000  # classes in a chart or a table
+PARTS = 20  # parts of a split
+NAMES = 10  # names in one line
+LISTED = 500  # lines in a list of names
+_MAX_CHARACTERS = 300  # of a name
+_TAIL = 100  # of these, the characters that are taken from the end of the name
 
 
 def brief(text: str) -> str:
-    """A name on one line, without the middle of a very long one."""
+    """A name as one printable line. The middle of a very long name is left out."""
     text = shown(text)
-    left_out = len(text) - _CHARACTERS
+    left_out = len(text) - _MAX_CHARACTERS
     if left_out <= 0:
         return text
-    return f"{text[: _CHARACTERS - _TAIL]} [{left_out:,} more characters] {text[-_TAIL:]}"
+    return f"{text[: _MAX_CHARACTERS - _TAIL]} [{left_out:,} more characters] {text[-_TAIL:]}"
 
 
 def extremes(numbers: NDArray[np.int64], most: int = CLASSES) -> NDArray[np.int64]:
-    """Where the largest and the smallest numbers are, half of each, ascending; everywhere if there are few.
+    """The indices of the largest and the smallest numbers, half of each; all indices if there are few numbers.
 
     Args:
-        numbers: (K,).
-        most: How many to choose.
+        numbers: int64 (K,).
+        most: The largest number of indices to return.
 
     Returns:
-        int64 (min(K, most),), indices.
+        int64 (min(K, most),), ascending.
     """
     if len(numbers) <= most:
         return np.arange(len(numbers))

@@ -1,4 +1,7 @@
-"""A sequence -> one file of HTML. What it says is in sections.py, how it looks in page.html, page.css and page.js."""
+"""Writes the report on a sequence as one HTML file.
+
+sections.py computes the contents. page.html, page.css and page.js define the appearance.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +33,14 @@ if TYPE_CHECKING:
     from h5split.file.packs import Packs
 
 _KIND = "a page of h5split view"
-_FIRST = b"""<!doctype html>
+# Every page begins with these bytes. They identify a file as a page that may be replaced.
+_HEAD = b"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="generator" content="h5split view">
-"""  # of a page
-_LOOKED_AT = 1 << 30  # bytes of pixels, unless every row is asked for
+"""
+_MAX_PIXEL_BYTES = 1 << 30  # pixels that are examined unless every row is asked for
 
 
 def report(
@@ -49,28 +53,28 @@ def report(
     every_row: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> None:
-    """Write a page about the rows of a sequence, and about what a network makes of them.
+    """Write a report on the rows of a sequence and on the predictions of a network for them.
 
-    The page is one file that needs no network. The same rows, predictions and seed give the same page. It appears whole
-    or not at all, and replaces nothing but an earlier page.
+    The page is one file that loads nothing from the internet. The same rows, predictions and seed give the same page.
+    It appears whole or not at all. An earlier page is replaced, but never another file.
 
     Args:
         sequence: The rows.
-        predictions: What `predict` returned for it, as for `mistakes`; None for a page without.
-        path: The page.
-        parts: Its split: name -> sequence.
-        seed: Of the images that are shown.
-        every_row: Look at every row, however many; else at 1 GB of them, chosen by seed.
-        progress: Called with (rows looked at, rows in all).
+        predictions: The return value of `predict` for the sequence, as for `mistakes`; None to leave that section out.
+        path: The path of the page.
+        parts: The split of the sequence: name of each part -> its sequence. None for no split.
+        seed: The seed that selects the images to show.
+        every_row: Examine the pixels of every row. Otherwise, of more than 1 GB, a random sample of 1 GB is examined.
+        progress: Called with (rows examined, rows in total).
 
     Raises:
         ImportError: Jinja2 is not installed.
-        ValueError: The sequence is empty, predictions are not for the epoch it delivered last, parts are of other
-            packs, or a file is there already that is no page.
+        ValueError: The sequence is empty; the predictions are not for the epoch that it delivered last; a part has
+            other packs; or another file exists at `path`.
         OSError: The page cannot be written.
     """
     template = _template()
-    path = os.path.abspath(check_writable(path, _KIND, _is_page))  # before minutes of work
+    path = os.path.abspath(check_writable(path, _KIND, _is_page))  # fail now, not after minutes of work
     packs, rows = sequence.packs, sequence.rows
     if not len(rows):
         raise ArgumentError("expected rows to look at, found none")
@@ -93,11 +97,12 @@ def report(
         "skipped": sections.skipped(packs),
     }
     with written(path, _KIND, _is_page) as file:
-        file.writelines(template.generate(**found, findings=findings(found), **_looks()))
+        file.writelines(template.generate(**found, findings=findings(found), **_style_and_script()))
 
 
 def _sample(packs: Packs, rows: Rows, seed: int) -> Rows:
-    most = max(1, _LOOKED_AT // packs.packs[0].stride)
+    """A random sample of the rows that is small enough to examine; all rows if they are few."""
+    most = max(1, _MAX_PIXEL_BYTES // packs.packs[0].stride)
     return rows if len(rows) <= most else np.sort(rows[permutation(len(rows), seed)[:most]])
 
 
@@ -120,8 +125,8 @@ def _template() -> Any:
     return environment.get_template("page.html")
 
 
-def _looks() -> dict[str, str]:
-    """Style and script, and the hashes by which the page admits these and no others."""
+def _style_and_script() -> dict[str, str]:
+    """Style and script of the page, and their hashes. Its content security policy allows no other style or script."""
     texts = {name: _resource(f"page.{name}") for name in ("css", "js")}
     hashes = {
         f"{name}_hash": base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
@@ -135,4 +140,4 @@ def _resource(name: str) -> str:
 
 
 def _is_page(file: BinaryIO) -> bool:
-    return file.read(len(_FIRST)) == _FIRST
+    return file.read(len(_HEAD)) == _HEAD

@@ -1,4 +1,4 @@
-"""What a network makes of the rows: the section of a page about predictions."""
+"""The section of a page about the predictions of a network."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from h5split.commands.view.limits import CLASSES, LISTED, brief
 from h5split.file.packs import Packs
 from h5split.order.rows import Rows
 
-_MISTAKES = 120
-_OF_A_PAIR = 6  # mistakes that are shown of each pair of classes, if need be
+_MOST_CONFIDENT = 120  # mistakes that are shown because of their confidence
+_PER_PAIR = 6  # mistakes that are shown of each pair of confused classes
 MOST_TILES = 300
-_CONFUSIONS = 20
-_MATRIX_CLASSES = 40
+_MAX_CONFUSIONS = 20  # pairs of classes in the list
+_MAX_MATRIX_CLASSES = 40  # a larger confusion matrix is not readable
 
 
 def predictions(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery) -> dict[str, Any]:
-    """How right they are, which classes are confused, and the mistakes, most confident first.
+    """Accuracy, confused classes, and the mistakes, most confident first.
 
     Args:
-        packs: The rows' own.
-        rows: Those that were predicted, in that order: int64 (M,).
-        given: What `predict` returned: (M, K), or (M, 1) or (M,) for two classes.
-        gallery: Makes tiles.
+        packs: The packs that hold the rows.
+        rows: int64 (M,), the predicted rows in the order of the predictions.
+        given: The return value of `predict`: (M, K), or (M, 1) or (M,) for two classes.
+        gallery: Makes the tiles.
 
     Raises:
         ValueError: As `mistakes`.
@@ -46,14 +46,14 @@ def predictions(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery)
         "count": len(rows),
         "wrong": len(wrong),
         "accuracy": 1 - len(wrong) / len(rows),
-        "names": names if len(names) <= _MATRIX_CLASSES else sorted({tile.label for tile in tiles}),
-        "taken_for": names if len(names) <= _MATRIX_CLASSES else sorted({tile.predicted for tile in tiles}),
-        "matrix": _matrix(labels, predicted, len(names)).tolist() if len(names) <= _MATRIX_CLASSES else None,
+        "names": names if len(names) <= _MAX_MATRIX_CLASSES else sorted({tile.label for tile in tiles}),
+        "taken_for": names if len(names) <= _MAX_MATRIX_CLASSES else sorted({tile.predicted for tile in tiles}),
+        "matrix": _matrix(labels, predicted, len(names)).tolist() if len(names) <= _MAX_MATRIX_CLASSES else None,
         "classes": _scores_by_class(labels, predicted, names),
         "all_classes": len(names),
         "confusions": [
             {"label": names[pair // len(names)], "predicted": names[pair % len(names)], "count": len(members)}
-            for pair, members in frequent[:_CONFUSIONS]
+            for pair, members in frequent[:_MAX_CONFUSIONS]
         ],
         "confidence": _confidence(scores[np.arange(len(rows)), predicted], predicted == labels) if are_shares else None,
         "tiles": tiles,
@@ -61,10 +61,10 @@ def predictions(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery)
 
 
 def _by_frequency(pairs: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
-    """Pairs of classes that are taken for one another, most frequent first, and which mistakes are of each.
+    """The most frequent pairs of confused classes, each with the indices of its mistakes.
 
     Args:
-        pairs: int64 (M,), the pair of each mistake, most confident first: label * K + prediction.
+        pairs: int64 (M,), the pair of each mistake, most confident first, as the number label * K + prediction.
     """
     order = np.argsort(pairs, kind="stable")
     found, starts, counts = np.unique(pairs[order], return_index=True, return_counts=True)
@@ -73,12 +73,15 @@ def _by_frequency(pairs: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]
 
 
 def _chosen(mistakes: int, of_pair: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The most confident mistakes, and the first of each pair of classes, so that there is something to see of it."""
-    chosen = set(range(min(_MISTAKES, mistakes)))
+    """The indices of the mistakes to show: the most confident ones, and some of each pair of confused classes.
+
+    Without the latter, a rare confusion would have no picture on the page.
+    """
+    chosen = set(range(min(_MOST_CONFIDENT, mistakes)))
     for members in of_pair:
-        if len(chosen) + _OF_A_PAIR > MOST_TILES:
+        if len(chosen) + _PER_PAIR > MOST_TILES:
             break
-        chosen.update(members[:_OF_A_PAIR].tolist())
+        chosen.update(members[:_PER_PAIR].tolist())
     return np.array(sorted(chosen), np.int64)
 
 
@@ -97,7 +100,7 @@ def _tiles(
 
 
 def _matrix(labels: NDArray[np.int32], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """How many of each class (a line each) are taken for each class: int64 (K, K)."""
+    """The confusion matrix: rows are true classes, columns are predicted classes: int64 (K, K)."""
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (labels, predicted), 1)
     return matrix
@@ -106,7 +109,7 @@ def _matrix(labels: NDArray[np.int32], predicted: NDArray[np.int64], classes: in
 def _scores_by_class(
     labels: NDArray[np.int32], predicted: NDArray[np.int64], names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Recall and precision of each class; of many classes, of those with the lowest recall."""
+    """Recall and precision of each class. If there are too many classes, those with the lowest recall are taken."""
     of_class, as_class = (np.bincount(found, minlength=len(names)) for found in (labels, predicted))
     right = np.bincount(labels[labels == predicted], minlength=len(names))
     lowest = np.argsort(np.where(of_class > 0, right / np.maximum(of_class, 1), np.inf), kind="stable")
@@ -122,7 +125,7 @@ def _scores_by_class(
 
 
 def _confidence(confidence: NDArray[Any], right: NDArray[np.bool_]) -> list[dict[str, float]]:
-    """How many predictions of each confidence are right and wrong: tenths of it from 0 to 1."""
+    """A histogram of the confidence with ten bins from 0 to 1: the right and the wrong predictions in each bin."""
     tenth = np.clip((confidence * 10).astype(np.int64), 0, 9)
     of_right, of_wrong = np.bincount(tenth[right], minlength=10), np.bincount(tenth[~right], minlength=10)
     most = int((of_right + of_wrong).max())

@@ -1,4 +1,4 @@
-"""What each section of a page says, as plain numbers, names and tiles. How it looks is in page.html."""
+"""Computes the contents of each section of a page: numbers, names and tiles. page.html defines the appearance."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 Section = dict[str, Any]
 
-_SHEET_TILES = 60  # of a class
-_ALL_TILES = 720  # of all classes
-_OUTLIERS = 24
-_GROUPS = 40  # of identical files
-_NEARLY_BLANK = 2.0  # grey levels
-_BINS = 24
-_MOST_CLASSES = 5  # that outliers are of
+_TILES_PER_CLASS = 60  # in the contact sheets
+_TILES_OF_ALL = 720  # in the contact sheets of all classes together
+_OUTLIERS = 24  # tiles of each kind of outlier
+_GROUPS = 40  # groups of identical files
+_NEARLY_BLANK = 2.0  # contrast in grey levels; below it an image is nearly blank
+_BINS = 24  # of a histogram of brightness
+_OUTLIER_CLASSES = 5  # the classes that are listed for each kind of outlier
 
 
 def most_tiles(classes: int) -> int:
-    """How many tiles there are, at most, in the sections that nearly always have some."""
-    return min(_SHEET_TILES * classes, _ALL_TILES) + 4 * _OUTLIERS
+    """The largest number of tiles in the sections that nearly always have tiles."""
+    return min(_TILES_PER_CLASS * classes, _TILES_OF_ALL) + 4 * _OUTLIERS
 
 
 def overview(packs: Packs, rows: Rows, looked_at: int) -> Section:
-    """What is in the file, and how it was packed."""
+    """The contents of the file, and how it was packed."""
     header = packs.packs[0].header
     return {
         "paths": [pack.path for pack in packs.packs],
@@ -53,12 +53,12 @@ def overview(packs: Packs, rows: Rows, looked_at: int) -> Section:
 
 
 def class_counts(packs: Packs, rows: Rows) -> NDArray[np.int64]:
-    """Rows of each class: int64 (K,)."""
+    """The number of rows of each class: int64 (K,)."""
     return np.bincount(packs.labels[rows], minlength=len(packs.class_names))
 
 
 def classes(packs: Packs, rows: Rows, statistics: Statistics) -> Section:
-    """How many there are of each class, and what its pixels are like; of many classes, the largest and the smallest."""
+    """Number of rows and pixel statistics of each class. If there are too many classes: of the largest and smallest."""
     counts = class_counts(packs, rows)
     most = int(counts.max())
     entries: list[Section] = []
@@ -90,26 +90,27 @@ def _pixels_of_class(statistics: Statistics, label: int) -> Section:
 
 
 def sheets(packs: Packs, rows: Rows, gallery: Gallery, seed: int) -> Section:
-    """A contact sheet for each class: rows chosen by seed."""
+    """A contact sheet of random rows for each class."""
     rows = rows[np.argsort(packs.labels[rows], kind="stable")]
     there, starts = np.unique(packs.labels[rows], return_index=True)
-    each = max(1, min(_SHEET_TILES, _ALL_TILES // len(there)))
+    each = max(1, min(_TILES_PER_CLASS, _TILES_OF_ALL // len(there)))
     found = []
-    for label, members in zip(there[:_ALL_TILES].tolist(), np.split(rows, starts[1:]), strict=False):
+    for label, members in zip(there[:_TILES_OF_ALL].tolist(), np.split(rows, starts[1:]), strict=False):
         chosen = members[permutation(len(members), seed, label)[:each]]
         found.append({"name": packs.class_names[label], "count": len(members), "tiles": gallery.tiles(chosen)})
     return {"sheets": found, "left_out": len(there) - len(found), "seed": seed}
 
 
 def outliers(packs: Packs, statistics: Statistics, gallery: Gallery) -> Section:
-    """Rows with nothing to see, and the darkest and brightest."""
+    """Blank and nearly blank rows, the darkest rows, and the brightest rows."""
     contrast, brightness, blank = statistics.contrast, statistics.brightness, statistics.blank
 
     def first(key: NDArray[Any], where: NDArray[np.bool_] | None = None) -> Section:
+        """The rows with the smallest `key`, among those where `where` is true. Ties are ordered by row number."""
         among = np.arange(len(key)) if where is None else np.flatnonzero(where)
         among = among[np.lexsort([statistics.rows[among], key[among]])]
         by_class = np.bincount(statistics.labels[among], minlength=1)
-        most = np.argsort(-by_class, kind="stable")[:_MOST_CLASSES]
+        most = np.argsort(-by_class, kind="stable")[:_OUTLIER_CLASSES]
         notes = [f"brightness {brightness[at]:.0f}, contrast {contrast[at]:.1f}" for at in among[:_OUTLIERS].tolist()]
         return {
             "count": len(among),
@@ -129,7 +130,7 @@ def outliers(packs: Packs, statistics: Statistics, gallery: Gallery) -> Section:
 
 
 def identical(packs: Packs, rows: Rows, gallery: Gallery) -> Section:
-    """Groups of identical files, those with different labels first."""
+    """Groups of identical files. Groups with different labels come first."""
     mixed, plain = duplicates(packs.digests(rows), packs.labels[rows])
     groups = [*mixed, *plain][:_GROUPS]
     return {
@@ -140,7 +141,7 @@ def identical(packs: Packs, rows: Rows, gallery: Gallery) -> Section:
 
 
 def skipped(packs: Packs) -> Section:
-    """Files that were left out when it was packed, and why."""
+    """Files that were left out when the packs were made, and the reasons."""
     reasons: Counter[str] = Counter()
     files: list[tuple[str, str]] = []
     for pack in packs.packs:
@@ -151,7 +152,7 @@ def skipped(packs: Packs) -> Section:
 
 
 def losses(packs: Packs, rows: Rows) -> Section:
-    """What pictures lost when they were packed, by kind."""
+    """The losses of pictures when they were packed, by kind."""
     found = packs.losses(rows)
     groups = [
         {
@@ -166,7 +167,7 @@ def losses(packs: Packs, rows: Rows) -> Section:
 
 
 def split(packs: Packs, rows: Rows, parts: Mapping[str, SplitSequence]) -> Section:
-    """How classes are spread over the parts of a split, and what is in two of them."""
+    """The number of rows by class and part of a split, and the files that are in several parts."""
     there = class_counts(packs, rows)
     names, sizes, counts, missing = _parts_by_class(packs, parts, there > 0)
     leaking, leaks = _leaks(packs, parts)
@@ -196,9 +197,17 @@ def split(packs: Packs, rows: Rows, parts: Mapping[str, SplitSequence]) -> Secti
 def _parts_by_class(
     packs: Packs, parts: Mapping[str, SplitSequence], there: NDArray[np.bool_]
 ) -> tuple[list[str], list[int], NDArray[np.int64], Section]:
-    """Names of the largest parts, rows in each, rows by part and class, and parts that lack classes that are `there`.
+    """Count rows by part and class.
 
-    The other parts, if there are any, are one more: the last of the sizes and counts.
+    Args:
+        packs: The packs that hold the rows.
+        parts: Name of each part -> its sequence.
+        there: bool (K,), whether a class has rows at all.
+
+    Returns:
+        The names of the largest parts; the number of rows in each; the number of rows by part and class; the parts that
+        have no rows of some class. If there are more parts, they are counted together, as the last element of the
+        numbers.
     """
     sizes = np.array([len(part.rows) for part in parts.values()], np.int64)
     shown = np.sort(np.argsort(-sizes, kind="stable")[:PARTS]).tolist()
@@ -217,7 +226,7 @@ def _parts_by_class(
 
 
 def _leaks(packs: Packs, parts: Mapping[str, SplitSequence]) -> tuple[int, list[Section]]:
-    """How many contents are in several parts, and the files of the first of them."""
+    """The number of file contents that are in several parts, and the file names of the first of them."""
     rows = np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts.values())])
     part_of = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts.values()])
     leaking = [

@@ -1,4 +1,4 @@
-"""What pixels say about rows and classes."""
+"""Pixel statistics of rows and classes."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 from h5split.file.packs import Packs
 from h5split.order.rows import Rows
 
-_CHUNK = 4 << 20  # bytes of pixels looked at together
-_MAYBE_BLANK = 1.0  # grey levels of deviation, below which pixels are compared one by one
+_CHUNK_BYTES = 4 << 20  # pixels that are examined at a time
+_MAYBE_BLANK = 1.0  # grey levels; only rows with a lower deviation are compared pixel by pixel
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the rows that were looked at, ordered by label.
+    """The statistics of the examined rows, ordered by label.
 
     Attributes:
-        rows: int64 (M,).
+        rows: int64 (M,), the row numbers.
         labels: int32 (M,), ascending.
-        means: float64 (M, C), of each channel, in grey levels from 0 to 255.
+        means: float64 (M, C), the mean of each channel within a row, in grey levels from 0 to 255.
         deviations: float64 (M, C), the standard deviation of each channel within a row.
         blank: bool (M,), whether all pixels of a row are the same.
-        mean_images: Label -> what was made of the mean of its images.
+        mean_images: Label -> the return value of `thumbnail` for the mean of all images of the class.
     """
 
     rows: Rows
@@ -38,19 +38,19 @@ class Statistics:
 
     @property
     def brightness(self) -> NDArray[np.float64]:
-        """Of each row, from 0 to 255: float64 (M,); transparency does not count."""
+        """The brightness of each row, from 0 to 255, without the alpha channel: float64 (M,)."""
         colors = self.means[:, :3] if self.means.shape[1] > 2 else self.means[:, :1]
         brightness: NDArray[np.float64] = colors.mean(axis=1).clip(0, 255)
         return brightness
 
     @property
     def contrast(self) -> NDArray[np.float64]:
-        """The deviation of each row's most varied channel: float64 (M,)."""
+        """The contrast of each row, which is the largest deviation of its channels: float64 (M,)."""
         contrast: NDArray[np.float64] = self.deviations.max(axis=1)
         return contrast
 
     def members(self, label: int) -> slice:
-        """Where the rows of a class are."""
+        """The slice of the arrays that holds the rows of a class."""
         start, end = np.searchsorted(self.labels, [label, label + 1]).tolist()
         return slice(start, end)
 
@@ -69,14 +69,16 @@ def look_at(
     pictured: Container[int],
     progress: Callable[[int, int], object] | None = None,
 ) -> Statistics:
-    """Look at rows, class by class, so that there is one mean image at a time, however many classes there are.
+    """Compute the statistics of rows.
+
+    Rows are read class by class, so that only one mean image is in memory at a time.
 
     Args:
-        packs: The rows' own.
+        packs: The packs that hold the rows.
         rows: int64 (M,).
-        thumbnail: What to keep of a mean image, uint8 (H, W, C).
-        pictured: Labels of the classes whose mean image is kept.
-        progress: Called with (rows looked at, rows in all).
+        thumbnail: A function that converts a mean image, uint8 (H, W, C), to the text to keep.
+        pictured: The labels of the classes whose mean image is kept.
+        progress: Called with (rows examined, rows in total).
     """
     order = np.argsort(packs.labels[rows], kind="stable")
     rows = rows[order]
@@ -86,14 +88,14 @@ def look_at(
     blank = np.zeros(len(rows), np.bool_)
     mean_images: dict[int, str] = {}
     starts = np.flatnonzero(np.diff(labels, prepend=-1))
-    step = max(1, _CHUNK // packs.packs[0].stride)
-    pick = _pick(packs.shape)
+    step = max(1, _CHUNK_BYTES // packs.packs[0].stride)
+    averaging = _averaging_matrix(packs.shape)
     for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], strict=True):
         total = np.zeros(packs.shape)
         for first in range(start, end, step):
             chosen = slice(first, min(first + step, end))
             pixels = packs.pixels(rows[chosen])
-            means[chosen], deviations[chosen], summed = _moments(pixels, pick)
+            means[chosen], deviations[chosen], summed = _moments(pixels, averaging)
             blank[chosen] = _blank(pixels, deviations[chosen])
             total += summed
             if progress is not None:
@@ -104,30 +106,32 @@ def look_at(
     return Statistics(rows, labels, means, deviations, blank, mean_images)
 
 
-def _pick(shape: tuple[int, int, int]) -> NDArray[Any]:
-    """The matrix by which a row's pixels are multiplied for the mean of each channel: float32 (H * W * C, C)."""
+def _averaging_matrix(shape: tuple[int, int, int]) -> NDArray[Any]:
+    """A matrix for the mean of each channel, to multiply the pixels of a row by: float32 (H * W * C, C)."""
     height, width, channels = shape
     return np.tile(np.eye(channels, dtype=np.float32), (height * width, 1)) / np.float32(height * width)
 
 
 def _moments(
-    pixels: NDArray[np.uint8], pick: NDArray[Any]
+    pixels: NDArray[np.uint8], averaging: NDArray[Any]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and deviation of each row's channels, and the sum of all rows.
+    """The mean and the standard deviation of each channel of each row, and the sum of all rows.
 
-    Values are taken from the row's first pixel on, so that what hardly varies loses nothing to rounding. Sums over
-    pixels are products with `pick`, which numpy computes ten times as fast as sums over an inner axis of three.
+    The first pixel of a row is subtracted from the others, so that rounding does not spoil the deviation of an image
+    that hardly varies. Means over pixels are matrix products with `averaging`: numpy computes them ten times as fast as
+    means over the axes of an array whose last axis has length 3.
     """
     count, height, width, channels = pixels.shape
     first = pixels[:, :1, :1].astype(np.float32)
     values = (pixels - first).reshape(count, -1)
     summed = values.sum(axis=0).reshape(height, width, channels) + first.sum(axis=0)
-    means = values @ pick
+    means = values @ averaging
     values *= values
-    return first[:, 0, 0] + means, np.sqrt(np.maximum(values @ pick - means**2, 0)), summed
+    return first[:, 0, 0] + means, np.sqrt(np.maximum(values @ averaging - means**2, 0)), summed
 
 
 def _blank(pixels: NDArray[np.uint8], deviations: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether all pixels of each row are the same: bool (M,)."""
     blank: NDArray[np.bool_] = np.all(deviations < _MAYBE_BLANK, axis=1)
     maybe = np.flatnonzero(blank)
     blank[maybe] = (pixels[maybe] == pixels[maybe][:, :1, :1]).all(axis=(1, 2, 3))

@@ -1,12 +1,13 @@
-"""As much of HDF5 as packs consist of, read without the HDF5 library.
+"""A reader for the part of HDF5 that packs use. It does not need the HDF5 library.
 
-libhdf5 trusts metadata whose checksum is valid: one bad number in the heap that lists many columns can make it free
-memory twice, divide by zero, loop or ask for terabytes, and the process ends with it. Here every field is cut out of
-bytes that are there, and the amount of metadata that is read is limited. What a pack cannot have is an `Hdf5Error`.
+libhdf5 trusts metadata whose checksum is valid: one bad number can make it double-free, divide by zero, loop, or
+allocate terabytes. Then the whole process dies. This reader checks that every field lies inside the bytes that were
+read, and it limits the amount of metadata. Features that a pack cannot have raise an `Hdf5Error`.
 
-Files are as HDF5 1.8 and later write them with ``libver="v108"`` or newer; objects in them may have older headers.
-Section numbers are those of the "HDF5 File Format Specification Version 3.0".
+It reads files as HDF5 1.8 and later write them with ``libver="v108"`` or newer. Objects in such files may have headers
+of the older version 1. Section numbers in comments refer to the "HDF5 File Format Specification Version 3.0".
 
-metadata.py reads and checks bytes; heap.py, what is too much for a header; headers.py, objects; file.py opens a file.
-Each may import those before it, and `h5split.system`.
+metadata.py reads bytes and verifies checksums; heap.py reads links and attributes that are stored outside of headers;
+headers.py reads groups and data sets; file.py opens a file. Each may import those named before it, and
+`h5split.system`.
 """

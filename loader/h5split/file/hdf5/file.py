@@ -1,4 +1,4 @@
-"""An HDF5 file: its superblock, II, and the objects in it."""
+"""An HDF5 file: its superblock (section II) and its objects."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ class File(Metadata):
     """An HDF5 file.
 
     Args:
-        descriptor: Open for reading; stays open.
+        descriptor: A descriptor of the file, open for reading. It stays open.
 
     Attributes:
-        root: The group that all others are in.
+        root: The root group.
 
     Raises:
-        NoHdf5Error: It is something else.
-        Hdf5Error: It is damaged.
-        OSError: It cannot be read.
+        NoHdf5Error: The file is not HDF5.
+        Hdf5Error: The file is damaged.
+        OSError: The file cannot be read.
     """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor)
+        # A user block may precede the superblock, which is then at byte 512, 1024, 2048 or a higher power of two.
         while self.base + len(_SIGNATURE) <= self.size and self.read(0, len(_SIGNATURE)) != _SIGNATURE:
             self.base = self.base * 2 or 512
         if self.base + len(_SIGNATURE) > self.size:
@@ -35,16 +36,16 @@ class File(Metadata):
         self.root = self.object(self._root_address())
 
     def object(self, address: int) -> Object:
-        """The group or data set whose header is at an address."""
+        """The group or data set whose header is at `address`."""
         if address not in self._objects:
             self._objects[address] = Object(self, address)
         return self._objects[address]
 
     def data(self, offset: int, count: int) -> bytes:
-        """Read `count` bytes of a data set, from byte `offset` of the file on."""
+        """Read `count` bytes of a data set, beginning at byte `offset` of the file."""
         parts = []
         while count:
-            part = os.pread(self._descriptor, min(count, 1 << 30), offset)
+            part = os.pread(self._descriptor, min(count, 1 << 30), offset)  # Linux reads less than 2 GB in a call
             if not part:
                 raise Hdf5Error("the file was cut short while it was read")
             parts.append(part)
@@ -52,7 +53,7 @@ class File(Metadata):
         return b"".join(parts)
 
     def _root_address(self) -> int:
-        """Read the superblock, II: the address of the root group."""
+        """Read the superblock (section II) and return the address of the root group."""
         version = self.read(8, 1)[0]
         if version < 2:
             raise NoHdf5Error(
@@ -62,13 +63,13 @@ class File(Metadata):
         if version > 3:
             raise Hdf5Error(f"expected a superblock of version 2 or 3, found {version}")
         fields = Fields(self.sealed(0, 44, _SIGNATURE))
-        fields.raw(9)
-        widths, open_for = fields.raw(2), fields.number(1)
+        fields.raw(9)  # signature and version
+        widths, consistency_flags = fields.raw(2), fields.number(1)
         _, _, end, root = fields.numbers(8, 8, 8, 8)
         if end > self.size:
             raise Hdf5Error(f"expected {end} bytes, but the file is cut short at {self.size}")
         if widths != b"\x08\x08":
             raise Hdf5Error(f"expected addresses of 8 bytes, found {widths[0]} and {widths[1]}")
-        if version == 3 and open_for & 1:
+        if version == 3 and consistency_flags & 1:
             raise Hdf5Error("it was not closed by who wrote to it last")
         return root

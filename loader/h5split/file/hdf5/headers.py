@@ -1,4 +1,7 @@
-"""Headers of objects, IV.A: the links of a group, and the type, shape and place of a data set."""
+"""Object headers (section IV.A): the links of a group; the type, shape and place of a data set.
+
+A header is a list of messages, and each message has a kind. The kind of a message says what its body describes.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,13 @@ from h5split.system.lazy import lazy
 
 _T = TypeVar("_T")
 
-# Kinds of messages, IV.A.2.
+# Kinds of messages (section IV.A.2).
 _SPACE, _LINK_INFO, _TYPE, _LINK, _EXTERNAL, _LAYOUT, _FILTERS = 0x01, 0x02, 0x03, 0x06, 0x07, 0x08, 0x0B
 _ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE, _ATTRIBUTE_INFO = 0x0C, 0x10, 0x11, 0x15
-_SHARED = 2  # flag: the message is stored elsewhere
+_SHARED = 2  # flag of a message: its body is stored elsewhere in the file
 
 _STORAGE = {0: "compact", 1: "contiguous", 2: "chunked", 3: "virtual"}
+# Names of the data type classes that packs do not use, for error messages.
 _CLASSES = {
     0: "integers of odd bits",
     2: "times",
@@ -36,11 +40,11 @@ _CLASSES = {
 
 @dataclass(frozen=True)
 class Type:
-    """The type of an element.
+    """The data type of the elements of an array.
 
     Attributes:
-        name: For people.
-        dtype: For integers and fixed-length text; void for every other type.
+        name: The name for error messages.
+        dtype: The numpy type of integers and fixed-length text; void for every other type.
     """
 
     name: str
@@ -49,11 +53,11 @@ class Type:
 
 @dataclass(frozen=True)
 class Attribute:
-    """A small array beside an object.
+    """The value of an attribute, which is a small array stored with an object.
 
     Attributes:
-        shape: () of a single value; None where there is none.
-        data: Its bytes.
+        shape: The shape; () for a single value, None for an attribute without a value.
+        data: The bytes of all elements.
     """
 
     type: Type
@@ -63,13 +67,13 @@ class Attribute:
 
 @dataclass(frozen=True)
 class DataSet:
-    """An array in the file.
+    """The description of an array in the file.
 
     Attributes:
-        shape: () of a single value; None where there is none.
-        storage: `contiguous`, or another word.
-        offset: Of its first byte in the file; None where it has no place yet.
-        nbytes: Its size in the file.
+        shape: The shape; () for a single value, None for a data set without a value.
+        storage: `contiguous`, or the name of another kind of storage, which packs do not use.
+        offset: The byte of the file where the array begins; None if no space is allocated.
+        nbytes: The allocated size in bytes.
     """
 
     type: Type
@@ -83,8 +87,8 @@ class Object:
     """A group or a data set.
 
     Args:
-        file: It is in.
-        address: Of its header.
+        file: The file that the object is in.
+        address: The address of its header.
     """
 
     def __init__(self, file: Metadata, address: int) -> None:
@@ -93,17 +97,17 @@ class Object:
 
     @property
     def is_group(self) -> bool:
-        """Whether it has members."""
+        """Whether this is a group."""
         return bool(self._bodies(_LINK_INFO) or self._bodies(_SYMBOL_TABLE))
 
     @property
     def is_data_set(self) -> bool:
-        """Whether it is an array."""
+        """Whether this is a data set."""
         return bool(self._bodies(_LAYOUT))
 
     @lazy
     def links(self) -> Mapping[bytes, int | None]:
-        """Name -> address of an object; None for a link that is a path, here or in another file."""
+        """Name of each member -> address of its header; None for a soft or external link."""
         if self._bodies(_SYMBOL_TABLE):
             raise Hdf5Error("a group as HDF5 made them before version 1.8; h5py makes newer ones with libver='v108'")
         bodies = self._bodies(_LINK)
@@ -113,7 +117,7 @@ class Object:
 
     @lazy
     def attributes(self) -> Mapping[bytes, Attribute]:
-        """Name -> value."""
+        """Name of each attribute -> its value."""
         bodies = self._bodies(_ATTRIBUTE)
         for info in self._bodies(_ATTRIBUTE_INFO):
             bodies += dense(self._file, info, index_width=2, identifier=slice(0, 8))
@@ -121,7 +125,7 @@ class Object:
 
     @lazy
     def data_set(self) -> DataSet:
-        """Everything about a data set but its elements."""
+        """The description of this data set."""
         storage, address, nbytes = _layout(self._body(_LAYOUT))
         if self._bodies(_EXTERNAL):
             storage = "external"
@@ -136,9 +140,11 @@ class Object:
         )
 
     def _bodies(self, wanted: int) -> list[bytes]:
+        """The bodies of all messages of one kind."""
         return [body for kind, body in self._messages if kind == wanted]
 
     def _body(self, wanted: int) -> bytes:
+        """The body of the only message of one kind."""
         bodies = self._bodies(wanted)
         if len(bodies) != 1:
             raise Hdf5Error(f"expected one message of kind {wanted}, found {len(bodies)}")
@@ -146,6 +152,7 @@ class Object:
 
 
 def _by_name(pairs: list[tuple[bytes, _T]]) -> dict[bytes, _T]:
+    """A dict of (name, value) pairs. Raise if a name occurs twice: readers would disagree which one is meant."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise Hdf5Error("two members or attributes have one name")
@@ -153,15 +160,18 @@ def _by_name(pairs: list[tuple[bytes, _T]]) -> dict[bytes, _T]:
 
 
 def _messages(file: Metadata, address: int) -> Iterator[tuple[int, bytes]]:
-    """(kind, body) of each message in the header of an object."""
+    """Yield (kind, body) of each message in the header at `address`.
+
+    A header consists of chunks. A continuation message in one chunk has the place of another chunk.
+    """
     if file.read(address, 4) == b"OHDR":
         chunk, flags = _first_chunk(file, address)
-        widths = [1, 2, 1, 2 if flags & 4 else 0]
+        widths = [1, 2, 1, 2 if flags & 4 else 0]  # bytes of: kind, size, flags, creation order
     else:
         chunk = _old_first_chunk(file, address)
-        widths = [2, 2, 1, 3]
+        widths = [2, 2, 1, 3]  # bytes of: kind, size, flags, reserved
     chunks, seen = [chunk], {address}
-    for chunk in chunks:  # the list grows with each continuation
+    for chunk in chunks:  # the list grows in the loop, with each continuation
         while len(chunk) >= sum(widths):
             kind, size, flags, _ = chunk.numbers(*widths)
             body = chunk.raw(size)
@@ -180,10 +190,11 @@ def _messages(file: Metadata, address: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _first_chunk(file: Metadata, address: int) -> tuple[Fields, int]:
-    """The first chunk of a header of version 2, IV.A.1.b, and the flags of the header."""
+    """The first chunk of a header of version 2 (section IV.A.1.b), and the flags of the header."""
     version, flags = file.read(address + 4, 2)
     if version != 2:
         raise Hdf5Error(f"expected an object header of version 2, found {version}")
+    # Optional fields: four time stamps, and two limits for the storage of attributes.
     start = 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
     width = 1 << (flags & 3)
     size = int.from_bytes(file.read(address + start, width), "little")
@@ -193,7 +204,7 @@ def _first_chunk(file: Metadata, address: int) -> tuple[Fields, int]:
 
 
 def _old_first_chunk(file: Metadata, address: int) -> Fields:
-    """The first chunk of a header of version 1, IV.A.1.a."""
+    """The first chunk of a header of version 1 (section IV.A.1.a)."""
     fields = Fields(file.read(address, 16))
     version, _, _, _, size = fields.numbers(1, 1, 2, 4, 4)
     if version != 1:
@@ -202,7 +213,7 @@ def _old_first_chunk(file: Metadata, address: int) -> Fields:
 
 
 def _link(body: bytes) -> tuple[bytes, int | None]:
-    """(name, address) of a link, IV.A.2.g; the address is None unless it is a hard link."""
+    """(name, address) of a link (section IV.A.2.g). The address is None unless it is a hard link."""
     fields = Fields(body)
     _, flags = fields.numbers(1, 1)
     kind, _, _ = fields.numbers(flags >> 3 & 1, 8 if flags & 4 else 0, flags >> 4 & 1)
@@ -211,12 +222,13 @@ def _link(body: bytes) -> tuple[bytes, int | None]:
 
 
 def _attribute(body: bytes) -> tuple[bytes, Attribute]:
-    """(name, value), IV.A.2.m."""
+    """(name, value) of an attribute (section IV.A.2.m)."""
     fields = Fields(body)
     version, flags, *sizes = fields.numbers(1, 1, 2, 2, 2)
     if not 1 <= version <= 3:
         raise Hdf5Error(f"expected an attribute of version 1 to 3, found {version}")
     fields.raw(1 if version == 3 else 0)
+    # Version 1 pads the three fields to multiples of 8 bytes.
     name, type_, space = [fields.raw(size + (-size % 8 if version == 1 else 0)) for size in sizes]
     shared = version > 1 and flags & 3
     return name.partition(b"\0")[0], Attribute(
@@ -227,10 +239,11 @@ def _attribute(body: bytes) -> tuple[bytes, Attribute]:
 
 
 def _type(body: bytes) -> Type:
-    """A data type, IV.A.2.d."""
+    """A data type (section IV.A.2.d)."""
     fields = Fields(body)
     kind, bits, size = fields.numbers(1, 3, 4)
     kind &= 15
+    # Integers with padding bits, or of odd sizes, have no numpy type.
     if kind == 0 and size in (1, 2, 4, 8) and fields.numbers(2, 2) == [0, 8 * size]:
         dtype = np.dtype(f"{'>' if bits & 1 else '<'}{'i' if bits & 8 else 'u'}{size}")
         return Type(str(dtype), dtype)
@@ -242,7 +255,7 @@ def _type(body: bytes) -> Type:
 
 
 def _shape(body: bytes) -> tuple[int, ...] | None:
-    """The shape of a data space, IV.A.2.b; None where there are no elements."""
+    """The shape of a data space (section IV.A.2.b); None for a null data space."""
     fields = Fields(body)
     version, rank, _ = fields.numbers(1, 1, 1)
     if version not in (1, 2):
@@ -252,7 +265,10 @@ def _shape(body: bytes) -> tuple[int, ...] | None:
 
 
 def _layout(body: bytes) -> tuple[str, int, int]:
-    """(storage, address, bytes) of a layout, IV.A.2.i; address and bytes are meaningful for contiguous storage only."""
+    """(storage, address, bytes) of a layout (section IV.A.2.i).
+
+    Address and bytes have a meaning for contiguous storage only.
+    """
     fields = Fields(body)
     version, kind = fields.numbers(1, 1)
     if version not in (3, 4):

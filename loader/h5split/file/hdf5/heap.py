@@ -1,6 +1,7 @@
-"""Members and attributes that do not fit into the header of their object: III.A.2, III.G.
+"""Dense storage: links and attributes that do not fit into the header of their object.
 
-They are in a heap; a tree of records says where each is.
+They are in a fractal heap (section III.G). A B-tree of version 2 (section III.A.2) has a record for each, with its
+place in the heap.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ from collections.abc import Iterator
 
 from h5split.file.hdf5.metadata import NOWHERE, Fields, Hdf5Error, Metadata, lookup3
 
-_DEEPEST = 8  # levels of a tree; two levels hold thousands
+_MAX_DEPTH = 8  # levels of a tree; two levels hold thousands of records
 
 
 def dense(file: Metadata, info: bytes, index_width: int, identifier: slice) -> list[bytes]:
-    """Read the messages outside of a header.
+    """Read the messages of an object that are in dense storage.
 
     Args:
-        file: It is in.
-        info: The message that says where their heap and their tree are.
-        index_width: Bytes of the field for the largest creation index, where there is one.
-        identifier: Where in a record of the tree the identifier of a message in the heap is.
+        file: The file that the object is in.
+        info: The body of the message with the addresses of the heap and of the tree.
+        index_width: The size in bytes of the field for the largest creation index; the field is optional.
+        identifier: The part of a tree record that is the heap identifier of the message.
     """
     fields = Fields(info)
     _, flags = fields.numbers(1, 1)
@@ -34,13 +35,15 @@ def dense(file: Metadata, info: bytes, index_width: int, identifier: slice) -> l
 def _records(file: Metadata, address: int) -> Iterator[bytes]:
     """Yield every record of a B-tree of version 2."""
     fields = Fields(file.sealed(address, 34, b"BTHD"))
-    fields.raw(6)
+    fields.raw(6)  # signature, version, type
     node_size, size, depth, _, root, count = fields.numbers(4, 2, 2, 2, 8, 2)
-    room = node_size - 10
-    if size == 0 or room < size or depth > _DEEPEST:
+    room = node_size - 10  # signature, version, type and checksum take 10 bytes of a node
+    if size == 0 or room < size or depth > _MAX_DEPTH:
         raise Hdf5Error("a tree that cannot be")
     capacity = below = room // size
-    count_width, below_widths = _width(capacity), [0]  # of the record counts: of a child, and of all below it
+    # A pointer to a child has two counts: the records in the child, and the records in the child and all nodes below
+    # it. Each count takes as many bytes as its largest possible value needs, so the widths depend on the level.
+    count_width, below_widths = _width(capacity), [0]
     for _ in range(depth):
         pointer = 8 + count_width + below_widths[-1]
         fit = (room - pointer) // (size + pointer)
@@ -65,12 +68,21 @@ def _records(file: Metadata, address: int) -> Iterator[bytes]:
 
 
 def _width(number: int) -> int:
-    """How many bytes a number takes."""
+    """The number of bytes that an unsigned integer takes."""
     return (number.bit_length() + 7) // 8
 
 
 class _Heap:
-    """A fractal heap, III.G."""
+    """A fractal heap (section III.G).
+
+    Items are in direct blocks. Indirect blocks have the addresses of direct blocks, and of other indirect blocks. The
+    addresses form a table. All blocks of a row have the same size: rows 0 and 1 have the smallest blocks, and the size
+    doubles with each further row.
+
+    Args:
+        file: The file that the heap is in.
+        address: The address of its header.
+    """
 
     def __init__(self, file: Metadata, address: int) -> None:
         self._file = file
@@ -87,7 +99,7 @@ class _Heap:
         self._blocks: dict[int, bytes] = {}
 
     def item(self, identifier: bytes) -> bytes:
-        """What is stored under an identifier."""
+        """The item with a heap identifier."""
         fields = Fields(identifier)
         kind = fields.number(1) >> 4 & 3
         if kind == 1:
@@ -96,12 +108,13 @@ class _Heap:
             raise Hdf5Error("a small item in a heap")
         offset, length = fields.numbers(self._offset_width, self._length_width)
         block, first = self._block(offset)
-        self._file.spend(length)
+        self._file.spend(length)  # many identifiers could refer to the same large item
         fields = Fields(block)
         fields.raw(offset - first)
         return fields.raw(length)
 
     def _huge_item(self, wanted: int) -> bytes:
+        """An item that is too large for a block. It is stored on its own, and a tree has its address."""
         for record in _records(self._file, self._huge):
             address, length, number = Fields(record).numbers(8, 8, 8)
             if number == wanted:
@@ -109,9 +122,9 @@ class _Heap:
         raise Hdf5Error("an item that is not in its heap")
 
     def _block(self, offset: int) -> tuple[bytes, int]:
-        """The direct block that a byte of the heap is in, and the number of its first byte."""
+        """The direct block that contains byte `offset` of the heap, and the heap offset of its first byte."""
         address, size, first, rows = self._root, self._start, 0, self._rows
-        while rows:
+        while rows:  # `address` is an indirect block with so many rows; 0 for a direct block
             row = ((offset - first) // (self._start * self._width)).bit_length()
             if row >= rows:
                 raise Hdf5Error("an item behind the end of its heap")
@@ -125,13 +138,14 @@ class _Heap:
         return self._direct(address, size), first
 
     def _pointers(self, address: int, rows: int) -> list[int]:
-        """The addresses in an indirect block, row by row."""
+        """The addresses of blocks in an indirect block, row by row."""
         head = 13 + self._offset_width
         fields = Fields(self._file.sealed(address, head + 8 * rows * self._width, b"FHIB"))
         fields.raw(head)
         return fields.numbers(*[8] * (rows * self._width))
 
     def _direct(self, address: int, size: int) -> bytes:
+        """The bytes of a direct block. Its checksum, if there is one, is computed with its own field set to zero."""
         if address not in self._blocks:
             data = self._file.read(address, size)
             at = 13 + self._offset_width

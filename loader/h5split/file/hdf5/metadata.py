@@ -1,4 +1,4 @@
-"""Bytes of metadata: read up to a limit, compared with their checksums, cut into fields."""
+"""Reads metadata as bytes, up to a limit; verifies checksums; splits bytes into fields."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import os
 
 import numpy as np
 
-NOWHERE = (1 << 64) - 1  # the undefined address: nothing is allocated
+NOWHERE = (1 << 64) - 1  # the undefined address of HDF5: no space is allocated
 
-_LIMIT = 16 << 20  # bytes of metadata that are read of a file; a pack of 10,000 columns has 8 to 14 MB
-_LEAST = 64  # bytes that every read counts as, so that many small ones reach the limit, too
+_MAX_BYTES = 16 << 20  # of metadata in a file; a pack with 10,000 columns has 8 to 14 MB
+_MIN_COST = 64  # bytes that a read counts for at least, so that an endless series of tiny reads reaches the limit too
 _MASK = 0xFFFFFFFF
 
 
 class Hdf5Error(ValueError):
-    """The file is damaged, or has a feature that is not supported here."""
+    """The file is damaged, or uses a feature of HDF5 that this reader does not support."""
 
 
 class NoHdf5Error(Hdf5Error):
-    """It is not an HDF5 file, or was written as before HDF5 1.8."""
+    """The file is not HDF5, or has the format from before HDF5 1.8."""
 
 
 class Metadata:
     """The metadata of one file, as bytes.
 
     Args:
-        descriptor: Open for reading; stays open.
+        descriptor: A descriptor of the file, open for reading. It stays open.
 
     Attributes:
-        status: Of the file, before anything of it was read.
-        size: In bytes.
-        base: The byte that addresses count from: the end of a user block.
+        status: The result of fstat before the file was read.
+        size: The size of the file in bytes.
+        base: The byte of the file that has address 0. It is not byte 0 if the file begins with a user block.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -38,7 +38,7 @@ class Metadata:
         self.size = self.status.st_size
         self.base = 0
         self._descriptor = descriptor
-        self._left = _LIMIT
+        self._left = _MAX_BYTES
 
     def read(self, address: int, count: int) -> bytes:
         """Read `count` bytes at an address."""
@@ -52,21 +52,21 @@ class Metadata:
         return data
 
     def sealed(self, address: int, count: int, signature: bytes) -> bytes:
-        """Read `count` bytes that begin with a signature, and compare them with the checksum that follows them."""
+        """Read `count` bytes, and check that they begin with a signature and that the checksum after them is right."""
         data = self.read(address, max(count, len(signature)) + 4)
         if not data.startswith(signature) or lookup3(data[:-4]) != int.from_bytes(data[-4:], "little"):
             raise Hdf5Error(f"the metadata at byte {self.base + address} are not what they were")
         return data[:-4]
 
     def spend(self, count: int) -> None:
-        """Count bytes towards the limit; bytes that are used again count again."""
-        self._left -= max(count, _LEAST)
+        """Count bytes towards the limit. Bytes that are read twice count twice."""
+        self._left -= max(count, _MIN_COST)
         if self._left < 0:
-            raise Hdf5Error(f"more than {_LIMIT >> 20} MB of metadata")
+            raise Hdf5Error(f"more than {_MAX_BYTES >> 20} MB of metadata")
 
 
 class Fields:
-    """Bytes, taken one field after another; a field that is not there is an `Hdf5Error`."""
+    """Splits bytes into fields, one after another. A field beyond the end raises an `Hdf5Error`."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -92,28 +92,29 @@ class Fields:
 
 
 def lookup3(data: bytes) -> int:
-    """Bob Jenkins' hash of 2006: the checksum of metadata in HDF5."""
+    """The checksum of metadata in HDF5: lookup3, a hash function by Bob Jenkins (2006)."""
     a = b = c = (0xDEADBEEF + len(data)) & _MASK
     if not data:
         return c
     words: list[int] = np.frombuffer(data + bytes(-len(data) % 12), "<u4").tolist()
     for at in range(0, len(words) - 3, 3):
         a, b, c = (a + words[at]) & _MASK, (b + words[at + 1]) & _MASK, (c + words[at + 2]) & _MASK
-        a, c = ((a - c) & _MASK) ^ _turned(c, 4), (c + b) & _MASK
-        b, a = ((b - a) & _MASK) ^ _turned(a, 6), (a + c) & _MASK
-        c, b = ((c - b) & _MASK) ^ _turned(b, 8), (b + a) & _MASK
-        a, c = ((a - c) & _MASK) ^ _turned(c, 16), (c + b) & _MASK
-        b, a = ((b - a) & _MASK) ^ _turned(a, 19), (a + c) & _MASK
-        c, b = ((c - b) & _MASK) ^ _turned(b, 4), (b + a) & _MASK
+        a, c = ((a - c) & _MASK) ^ _rotated(c, 4), (c + b) & _MASK
+        b, a = ((b - a) & _MASK) ^ _rotated(a, 6), (a + c) & _MASK
+        c, b = ((c - b) & _MASK) ^ _rotated(b, 8), (b + a) & _MASK
+        a, c = ((a - c) & _MASK) ^ _rotated(c, 16), (c + b) & _MASK
+        b, a = ((b - a) & _MASK) ^ _rotated(a, 19), (a + c) & _MASK
+        c, b = ((c - b) & _MASK) ^ _rotated(b, 4), (b + a) & _MASK
     a, b, c = (a + words[-3]) & _MASK, (b + words[-2]) & _MASK, (c + words[-1]) & _MASK
-    c = ((c ^ b) - _turned(b, 14)) & _MASK
-    a = ((a ^ c) - _turned(c, 11)) & _MASK
-    b = ((b ^ a) - _turned(a, 25)) & _MASK
-    c = ((c ^ b) - _turned(b, 16)) & _MASK
-    a = ((a ^ c) - _turned(c, 4)) & _MASK
-    b = ((b ^ a) - _turned(a, 14)) & _MASK
-    return ((c ^ b) - _turned(b, 24)) & _MASK
+    c = ((c ^ b) - _rotated(b, 14)) & _MASK
+    a = ((a ^ c) - _rotated(c, 11)) & _MASK
+    b = ((b ^ a) - _rotated(a, 25)) & _MASK
+    c = ((c ^ b) - _rotated(b, 16)) & _MASK
+    a = ((a ^ c) - _rotated(c, 4)) & _MASK
+    b = ((b ^ a) - _rotated(a, 14)) & _MASK
+    return ((c ^ b) - _rotated(b, 24)) & _MASK
 
 
-def _turned(word: int, turn: int) -> int:
+def _rotated(word: int, turn: int) -> int:
+    """Rotate a 32-bit integer to the left by `turn` bits."""
     return (word << turn | word >> 32 - turn) & _MASK
