@@ -66,7 +66,7 @@ class Cluster:
         self.scheduler = self._start(
             "distributed.cli.dask_scheduler", "--host", host, "--port", "0", "--scheduler-file", str(self._file)
         )
-        self.wait(self._file.exists)
+        self.wait(lambda: self._file.exists() and self._file.read_text().endswith("\n}"))
         self.address = json.loads(self._file.read_text())["address"]
 
     def add_worker(self, prefix=(), environment=None):
