@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from h5split.system.text import count
 from h5split.writing.replace import check_replaceable, target
 from pack_images import versions
 from pack_images.errors import DecodeError, PackError, UnfinishedError
-from pack_images.find.sources import PackedRow, PackFile, Sources, pack_file
+from pack_images.find.sources import PackedRow, PackFile, Sources, is_pack, pack_file
 
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
@@ -121,18 +121,12 @@ def output_path(output: str | os.PathLike[str]) -> str:
             raise ValueError(
                 f"{path or '--output'}: expected a file to write, found {found}; give one such as images.h5"
             )
-        check_replaceable(path, "a pack", _is_pack)
+        check_replaceable(path, "a pack", is_pack)
     except FileNotFoundError:
         pass  # the folder does not exist: reported when the files are created
     except ValueError as error:
         raise PackError(str(error)) from error
     return path
-
-
-def _is_pack(file: BinaryIO) -> bool:
-    from h5split.file.format import is_pack  # takes 10 ms to load, while workers wait; seldom is there an output
-
-    return is_pack(file)
 
 
 def find_old(path: str) -> Old | None:

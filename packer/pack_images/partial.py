@@ -30,6 +30,7 @@ from h5split.order.rows import Rows
 from h5split.system.interrupts import interrupts_held
 from h5split.writing.replace import check_replaceable, sync_folder
 from pack_images.errors import PackError, UnfinishedError
+from pack_images.find.sources import is_pack
 from pack_images.journal import (
     HEADING,
     MARK,
@@ -198,7 +199,7 @@ class Partial:
             UnfinishedError: The file is no readable pack, or another program has put a file at one of the paths.
             OSError: The file cannot be written to disk.
         """
-        from h5split.file.format import header_of, is_pack  # loaded by now, by the module that seals the file
+        from h5split.file.format import header_of  # loaded by now, by the module that seals the file
 
         os.fsync(self._pixels)  # before the rename: after a power cut, the new name must not show an incomplete file
         try:
@@ -332,8 +333,6 @@ def _pixels_check(is_new: bool) -> Callable[[BinaryIO], bool]:
     """Return a function that recognises our partial file: one with our mark, or a sealed pack beside a journal."""
 
     def is_partial(file: BinaryIO) -> bool:
-        from h5split.file.format import is_pack  # takes 10 ms to load, while workers wait
-
         return file.read(len(_PIXELS_MARK)) == _PIXELS_MARK or (not is_new and is_pack(file))
 
     return is_partial

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 _MAX_CLOCK_TICK_NS = 2_500_000_000  # longer than the tick of any file system; FAT's is the longest, 2 s
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -119,6 +119,13 @@ def pack_file(path: str) -> PackFile:
         OSError: There is no file.
     """
     return PackFile(path, stamp(os.stat(path)))
+
+
+def is_pack(file: BinaryIO) -> bool:
+    """Return whether an open file is a pack. The reader of packs, which takes 10 ms to load, is loaded for it."""
+    from h5split.file.format import is_pack as is_pack_file
+
+    return is_pack_file(file)
 
 
 def is_hdf5(path: str) -> bool:

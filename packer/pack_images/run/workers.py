@@ -262,12 +262,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _do(task: Task) -> Filled:
-    from pack_images.fill import fill  # here, because it loads the decoders, which only workers need
-
-    return fill(task)
-
-
 def _do_in_time(task: Task) -> Filled:
     return do_within(task, _BASE_SECONDS + task.how.max_pixels // 1_000_000)
 
@@ -279,7 +273,7 @@ def do_within(task: Task, seconds: float) -> Filled:
         task: What to do.
         seconds: Limit of processor time for each picture.
     """
-    from pack_images.fill import fill
+    from pack_images.fill import fill  # here, because it loads the decoders, which only workers need
 
     # Nothing handles the timer's signal, so it kills the process. A handler in Python would not run while a decoder
     # loops in C.
