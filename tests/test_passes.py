@@ -160,3 +160,18 @@ def test_a_loop_that_is_under_way_goes_on_after_another_whole_pass():
     for batch in range(current.order.batches):
         passes.ask(current, batch)
     assert [rows_of(*passes.item(index)) for index in (1, 2)] == [rows_of(orders_of(5)(0), index) for index in (1, 2)]
+
+
+def test_a_loop_is_not_forgotten_for_any_number_of_loops_within_it():
+    passes = Passes(orders_of(5))
+    outer = Loop("fit", object())
+    first, _ = passes.item(0, outer)
+    passes.end("fit")  # as Keras does where `steps_per_epoch` is short; the loop goes on
+    passes.item(1, outer)
+    for number in range(30):
+        inner = Loop(f"evaluate {number}", object())
+        for batch in range(first.batches if number % 2 else 1):
+            passes.item(batch, inner)
+        passes.end(inner.owner)
+    order, batch = passes.item(2, outer)
+    assert rows_of(order, batch) == rows_of(orders_of(5)(0), 2)

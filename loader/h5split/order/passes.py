@@ -27,7 +27,7 @@ from typing import NamedTuple
 from h5split.errors import PositionError
 from h5split.order.epochs import Order
 
-_MOST_LOOPS = 8  # of Keras that are remembered; more would have to be nested in each other
+_MOST_LOOPS = 8  # of Keras that are remembered; those that are under way are nested in each other
 
 Told = Callable[[int, int], None]  # (first, count) of batches that are asked for
 
@@ -85,6 +85,11 @@ class Pass:
     def is_complete(self) -> bool:
         """Whether all its batches were asked for; never, if there are none."""
         return 0 < self.order.batches <= len(self._asked)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether more batches are to be asked for, as far as is known."""
+        return not (self.is_complete or self.has_ended)
 
     @property
     def asked(self) -> int:
@@ -265,10 +270,12 @@ class Passes:
         return None
 
     def _remember(self, loop: Loop, current: Pass) -> None:
+        """Keep the pass of a loop; of too many forget the oldest, a whole one or one that has ended if there is any."""
         self._loops.pop(loop, None)
+        if len(self._loops) >= _MOST_LOOPS:
+            del self._loops[min(self._loops, key=lambda one: self._loops[one].is_under_way)]
         self._loops[loop] = current
-        if len(self._loops) > _MOST_LOOPS:
-            del self._loops[next(iter(self._loops))]
+        current.has_ended = False  # it had paused
 
     @property
     def _lock(self) -> threading.Lock:
