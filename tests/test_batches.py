@@ -19,6 +19,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ from conftest import (
     write_hole,
     write_pack,
 )
-from h5split import PackedImages, SplitSequence, write_split
+from h5split import PackedImages, Settings, SplitSequence, write_split
+from h5split.order.settings import SettingNames
 
 
 @pytest.fixture
@@ -886,6 +888,33 @@ def test_iterators_that_are_abandoned_leave_the_next_pass_whole(sequence):
     assert names_of(sequence) == order_of(sequence, 3)
 
 
+def test_a_pack_that_is_added_while_a_thread_reads_is_read_from_then_on(packed, tmp_path):
+    class Disturbed(SplitSequence):
+        """Another thread reads a batch just before its rows become others."""
+
+        def __setattr__(self, name, value):
+            if name == "_selection" and name in vars(self):
+                with ThreadPoolExecutor(1) as executor:
+                    executor.submit(lambda: next(iter(self), None)).result()
+            super().__setattr__(name, value)
+
+    sequence = Disturbed(packed, batch_size=4, auto_shuffle=True)
+    sequence.add_file(write_pack(tmp_path / "more.h5", names_in("more", {"dog": 9, "yak": 8})))
+    assert len(sequence.filenames) == 117
+    for _ in range(2):
+        assert sorted(names_of(sequence)) == sorted(sequence.filenames)
+
+
+def test_items_of_a_subclass_are_used_whatever_its_module_is_called(packed):
+    def __getitem__(self, index):  # noqa: N807
+        images, labels = SplitSequence.__getitem__(self, index)
+        return 255 - images, labels
+
+    __getitem__.__module__ = "my_h5split_data"
+    extended = type("Negative", (SplitSequence,), {"__getitem__": __getitem__})(packed)
+    assert np.array_equal(255 - next(iter(extended))[0], next(iter(SplitSequence(packed)))[0])
+
+
 def test_threads_that_iterate_each_see_a_whole_pass(packed):
     sequence = SplitSequence(packed, batch_size=7, auto_shuffle=True)
 
@@ -1091,3 +1120,7 @@ def test_large_batches_come_in_a_forked_process_too(megabytes):
     process.start()
     process.join(PATIENCE)
     assert process.exitcode == 0
+
+
+def test_keyword_arguments_are_those_of_the_settings():
+    assert get_type_hints(SettingNames) == get_type_hints(Settings)

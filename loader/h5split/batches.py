@@ -231,7 +231,7 @@ class SplitSequence(Selected, Adapters):
 
     def _is_extended(self) -> bool:
         """Whether a subclass has items of its own, which iteration gives too."""
-        return "h5split" not in type(self).__getitem__.__module__
+        return type(self).__getitem__ is not SplitSequence.__getitem__
 
     def _item(self, index: int, loop: Loop | None = None, *, is_ahead: bool = False) -> Batch:
         """A batch, and of which pass: that of the iterator that asks, of a loop, or of the loop over items."""
@@ -255,17 +255,16 @@ class SplitSequence(Selected, Adapters):
             self._asking.current = None
 
     def _fetch(self, order: Order, first: int, count: int = 1, writable: bool = False) -> Batch:
-        if self._gatherer is None:
-            self._gatherer = Gatherer(self.packs)
-        return self._gatherer.batches(order, first, count, self._settings, writable)
+        packs, gatherer = self.packs, self._gatherer
+        if gatherer is None or gatherer.packs is not packs:  # `add_file` came, perhaps in another thread
+            gatherer = self._gatherer = Gatherer(packs)
+        return gatherer.batches(order, first, count, self._settings, writable)
 
     def _fingerprint(self) -> str:
         return self._selection.fingerprint(self._settings.order_key())
 
     def _use(self, selection: Selection) -> None:
         _check_labels(self._settings, selection.packs)
-        if selection.packs is not self._selection.packs:
-            self._gatherer = None
         self._selection = selection
         self._passes.change_order(*_plan(selection, self._settings))
 

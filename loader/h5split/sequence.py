@@ -55,6 +55,9 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
             return self._look(index)
         return self._item(index, loop, is_ahead=loop is not None and _FETCHES_AHEAD)
 
+    def _is_extended(self) -> bool:
+        return type(self).__getitem__ is not H5SplitSequence.__getitem__
+
     @property
     def workers(self) -> int:
         """1: Keras asks for one batch at a time."""

@@ -41,10 +41,13 @@ class Gatherer:
 
     Args:
         packs: Where the rows are.
+
+    Attributes:
+        packs: As given.
     """
 
     def __init__(self, packs: Packs) -> None:
-        self._packs = packs
+        self.packs = packs
         self._buffers = BufferPool(packs.shape, np.uint8)
         self._float_buffers = BufferPool(packs.shape, np.float32)
         self._cores = cores()
@@ -53,7 +56,7 @@ class Gatherer:
     @lazy
     def _one_hot(self) -> NDArray[np.float32] | None:
         """A line for each class; made with the first batch, as there may be very many parts that never make one."""
-        count = len(self._packs.class_names)
+        count = len(self.packs.class_names)
         return np.eye(count, dtype=np.float32) if count <= _MAX_TABLE_CLASSES else None
 
     def batches(self, order: Order, first: int, count: int, settings: Settings, writable: bool) -> Batch:
@@ -71,14 +74,14 @@ class Gatherer:
             start = int(rows[0])
             copied = (writable or sys.modules.get("torch") is not None) and settings.scale is None
             pixels = self._consecutive(start, rows, copied)
-            labels = self._packs.labels[start : start + len(rows)]
+            labels = self.packs.labels[start : start + len(rows)]
         else:
             pixels = self._gathered(rows)
-            labels = order.labels(self._packs.labels)[first * order.size : (first + count) * order.size]
+            labels = order.labels(self.packs.labels)[first * order.size : (first + count) * order.size]
         return self._scaled(pixels, settings.scale), self._encoded(labels, settings.label_mode)
 
     def _consecutive(self, start: int, rows: Rows, copied: bool) -> NDArray[np.uint8]:
-        view = None if copied else self._packs.view(start, len(rows))
+        view = None if copied else self.packs.view(start, len(rows))
         return self._gathered(rows) if view is None else view
 
     def _gathered(self, rows: Rows) -> NDArray[np.uint8]:
@@ -86,15 +89,15 @@ class Gatherer:
         rows = rows.astype(np.int64, copy=False)
         parts = min(_MAX_THREADS, self._cores, pixels.nbytes // _BYTES_PER_THREAD) or 1
         if parts == 1 or sys.is_finalizing():  # when threads do not run any more
-            self._packs.gather(rows, items)
+            self.packs.gather(rows, items)
             return pixels
         if self._threads is None or self._threads.process != os.getpid():  # a fork leaves them behind
-            self._threads = _Threads(self._packs, min(_MAX_THREADS, self._cores) - 1)
+            self._threads = _Threads(self.packs, min(_MAX_THREADS, self._cores) - 1)
         bounds = [len(rows) * part // parts for part in range(parts + 1)]
         done: _Done = SimpleQueue()
         for start, end in pairwise(bounds[1:]):
             self._threads.tasks.put((rows[start:end], items[start:end], pixels, done))
-        self._packs.gather(rows[: bounds[1]], items[: bounds[1]])
+        self.packs.gather(rows[: bounds[1]], items[: bounds[1]])
         for error in [done.get() for _ in range(parts - 1)]:
             if error is not None:
                 raise error
@@ -113,7 +116,7 @@ class Gatherer:
             return labels.astype(np.float32)[:, np.newaxis]
         if self._one_hot is not None:
             return self._one_hot.take(labels, axis=0)
-        one_hot = np.zeros((len(labels), len(self._packs.class_names)), np.float32)
+        one_hot = np.zeros((len(labels), len(self.packs.class_names)), np.float32)
         one_hot[np.arange(len(labels)), labels] = 1
         return one_hot
 
