@@ -221,7 +221,7 @@ def _checked(descriptor: int, before: os.stat_result, data: bytes, mark: int) ->
     these cases the file is read again and must have the same bytes.
     """
     after = os.fstat(descriptor)
-    is_same = (len(data), before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    is_same = len(data) == after.st_size and before.st_mtime_ns == after.st_mtime_ns
     if is_same and mark and before.st_ctime_ns == after.st_ctime_ns:
         return mark
     if not is_same or _read_all(descriptor, after.st_size) != data or stamp(os.fstat(descriptor)) != stamp(after):

@@ -108,8 +108,10 @@ def file_stamp(status: os.stat_result) -> int:
     leave the same time. So a file gets a stamp only if it has been unchanged for longer than a tick. A time in the
     future proves nothing either.
     """
-    age = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns)
-    return hash((status.st_dev, stamp(status))) if age > _MAX_CLOCK_TICK_NS else 0
+    modified, changed = status.st_mtime_ns, status.st_ctime_ns
+    if max(modified, changed) > time.time_ns() - _MAX_CLOCK_TICK_NS:
+        return 0
+    return hash((status.st_dev, status.st_ino, status.st_size, modified, changed))
 
 
 def pack_file(path: str) -> PackFile:
