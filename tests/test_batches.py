@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import gc
 import json
@@ -346,6 +347,70 @@ def test_a_loop_that_is_ended_is_followed_by_the_next_epoch(sequence):
             assert_rows_are(sequence[index][0], order_of(sequence, epoch)[8 * index :])
         sequence.on_epoch_end()
         sequence.on_epoch_end()
+
+
+@pytest.mark.parametrize("before", [[-1], [5], [0], [3, 0], [0, 1, 2, 3], [12, 12], range(13)])
+def test_a_look_at_items_takes_nothing_from_the_loops_that_follow(sequence, before):
+    sequence.set(auto_shuffle=True)
+    for index in before:
+        sequence[index]
+    first = sequence.epoch + (len(before) == len(sequence))
+    for epoch in range(first, first + 3):
+        for index in range(len(sequence)):
+            assert_rows_are(sequence[index][0], order_of(sequence, epoch)[8 * index :])
+
+
+@pytest.mark.parametrize("size", [8, 33, 100])
+def test_images_and_labels_of_an_item_belong_together_if_asked_for_apart(packed, size):
+    sequence = SplitSequence(packed, batch_size=size, auto_shuffle=True, label_mode="int")
+    for _ in range(3):
+        for index in range(len(sequence)):
+            images, labels = sequence[index][0], sequence[index][1]
+            names = order_of(sequence, sequence.epoch)[size * index :][:size]
+            assert_rows_are(images, names)
+            assert [sequence.classnames[number] for number in labels] == [name.split("/")[-2] for name in names]
+
+
+def test_loops_over_a_single_batch_are_epochs_too(packed):
+    sequence = SplitSequence(packed, auto_shuffle=True, max_per_class_and_epoch=4)
+    seen = Counter(image.tobytes() for _ in range(13) for index in range(len(sequence)) for image in sequence[index][0])
+    assert len(sequence) == 1
+    assert sequence.epoch == 12
+    assert len(seen) == 100
+
+
+CHANGES = {
+    "another seed": lambda sequence: sequence.set(seed=5),
+    "another size": lambda sequence: sequence.set(batch_size=16),
+    "another order of rows": lambda sequence: sequence.shuffle(),
+    "a whole pass": lambda sequence: list(sequence),
+    "a whole pass, and one that begins": lambda sequence: (list(sequence), next(iter(sequence))),
+    "a pass that begins": lambda sequence: next(iter(sequence)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("is_shown", [False, True], ids=["a pass", "one that is shown again"])
+def test_a_loop_over_items_keeps_its_order_whatever_changes_within_it(sequence, change, is_shown):
+    sequence.set(auto_shuffle=True)
+    expected = names_of(sequence) if is_shown else order_of(sequence, 0)
+    for index in range(13):
+        assert_rows_are(sequence[index][0], expected[8 * index :])
+        if index == 4:
+            change(sequence)
+    assert sequence.get_filenames(range(100)) == expected
+    next_loop = np.concatenate([sequence[index][0] for index in range(len(sequence))])
+    assert_rows_are(next_loop, order_of(sequence, sequence.epoch))
+
+
+def test_a_look_from_before_a_pass_does_not_hide_what_it_delivered(sequence):
+    sequence.set(auto_shuffle=True)
+    for look in (0, 4, -1):
+        sequence[look]
+        names = names_of(sequence)
+        for index in (look % 13, 7):
+            assert_rows_are(sequence[index][0], names[8 * index :])
+        assert sequence.get_filenames(range(100)) == names
 
 
 def test_limited_passes_come_to_every_row(sequence):
@@ -903,6 +968,20 @@ def test_a_pack_that_is_added_while_a_thread_reads_is_read_from_then_on(packed, 
     assert len(sequence.filenames) == 117
     for _ in range(2):
         assert sorted(names_of(sequence)) == sorted(sequence.filenames)
+
+
+class Slotted(SplitSequence):
+    """A subclass with values in a slot, and with a name that once was one of ours."""
+
+    __slots__ = ("empty", "noise")
+
+
+def test_parts_and_pickles_of_a_subclass_have_its_values_whatever_their_names(packed):
+    sequence = Slotted(packed)
+    sequence.noise, sequence._next = 0.5, "its own"
+    for copied in (sequence.split(0.5)[1], pickle.loads(pickle.dumps(sequence)), copy.copy(sequence)):
+        assert (copied.noise, copied._next) == (0.5, "its own")
+        assert not hasattr(copied, "empty")
 
 
 def test_items_of_a_subclass_are_used_whatever_its_module_is_called(packed):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import weakref
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -366,6 +367,118 @@ def test_a_loader_left_in_the_middle_is_whole_the_next_time(torch, packed):
     for _ in range(3):
         next(iter(loader))
         assert sorted(rows_of(sequence, loader)) == sorted(sequence.filenames)
+
+
+class Changed(SplitSequence):
+    """A sequence whose items a subclass makes into something else."""
+
+    change: Callable
+
+    def __getitem__(self, index):
+        return type(self).change(*super().__getitem__(index))
+
+
+@pytest.mark.parametrize(
+    ("change", "pictures", "labels"),
+    [
+        (lambda images, labels: (images[:, :, ::-1], labels), lambda b: b[0].flip(3), lambda b: b[1]),
+        (lambda images, labels: (images, labels, labels * 2), lambda b: b[0], lambda b: b[2] // 2),
+        (lambda images, labels: ({"image": images}, labels), lambda b: b[0]["image"], lambda b: b[1]),
+        (lambda images, labels: [images, {"class": labels}], lambda b: b[0], lambda b: b[1]["class"]),
+    ],
+    ids=["a flip", "weights", "named images", "named labels"],
+)
+def test_whatever_a_subclass_gives_comes_as_tensors(torch, packed, change, pictures, labels):
+    made = type("Made", (Changed,), {"change": staticmethod(change)})
+    sequence = made(packed, batch_size=8, auto_shuffle=True, label_mode="int")
+    batches = [*sequence.as_torch_loader()]
+    assert {type(pictures(batch)) for batch in batches} | {labels(batch).dtype for batch in batches} == {
+        torch.Tensor,
+        torch.int64,
+    }
+    plain = SplitSequence(packed, batch_size=8, auto_shuffle=True, label_mode="int")
+    assert rows_of(plain, [(pictures(batch), labels(batch)) for batch in batches]) == order_of(plain, 0)
+
+
+# --- a sequence as a data set of torch -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def items(torch, packed):
+    return SplitSequence(packed, batch_size=8, auto_shuffle=True)
+
+
+def loader_of(torch, sequence, **options):
+    """A DataLoader that asks for items; shuffled, it asks in another order each time."""
+    return torch.utils.data.DataLoader(sequence, batch_size=None, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True}], ids=["in order", "shuffled"])
+def test_every_pass_of_a_loader_over_items_is_an_epoch(torch, items, options):
+    loader = loader_of(torch, items, **options)
+    for epoch in range(3):
+        assert sorted(rows_of(items, loader)) == sorted(items.filenames)
+        assert items.get_filenames(range(100)) == order_of(items, epoch)
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True}], ids=["in order", "shuffled"])
+def test_a_loader_over_items_that_is_broken_off_is_an_epoch_too(torch, items, options):
+    loader = loader_of(torch, items, **options)
+    for epoch in range(0, 6, 2):
+        images, labels = zip(*itertools.islice(loader, 3), strict=True)
+        assert set(rows_of(items, zip(images, labels, strict=True))) <= set(order_of(items, epoch))
+        assert sorted(rows_of(items, loader)) == sorted(items.filenames)
+        assert items.epoch == epoch + 1
+
+
+def test_loaders_over_items_in_turns_are_a_pass_each(torch, items):
+    batches = zip(loader_of(torch, items), loader_of(torch, items), strict=True)
+    for epoch, part in enumerate(zip(*batches, strict=True)):
+        assert rows_of(items, part) == order_of(items, epoch)
+
+
+def test_a_loader_over_items_goes_on_whatever_happens_within_it(torch, items):
+    expected, batches = order_of(items, 0), []
+    for batch in loader_of(torch, items):
+        batches.append(batch)
+        if len(batches) == 1:
+            list(items)
+            items[0]
+            items.set(seed=3)
+    assert rows_of(items, batches) == expected
+
+
+@pytest.mark.parametrize("change", [lambda index: (index, index + 1), lambda index: (index + 1, index)])
+def test_a_subclass_may_mix_a_batch_with_another(torch, packed, change):
+    class Mixed(SplitSequence):
+        def __getitem__(self, index):
+            return [super(Mixed, self).__getitem__(one % len(self)) for one in change(index)]
+
+    items = Mixed(packed, batch_size=8, auto_shuffle=True)
+    plain = SplitSequence(packed, batch_size=8, auto_shuffle=True)
+    for epoch in range(3):
+        first, second = zip(*loader_of(torch, items), strict=True)
+        assert sorted(rows_of(plain, first)) == sorted(rows_of(plain, second)) == sorted(plain.filenames)
+        assert items.get_filenames(range(100)) == order_of(plain, epoch)
+
+
+WORKERS = """
+import sys, warnings
+from torch.utils.data import DataLoader
+from h5split import SplitSequence
+
+sequence = SplitSequence(sys.argv[1], batch_size=8, auto_shuffle=True)
+list(DataLoader(sequence, batch_size=None, num_workers=1))
+sequence.set(auto_shuffle=False)
+list(DataLoader(sequence, batch_size=None, num_workers=1))
+"""
+
+
+def test_workers_of_a_loader_say_that_their_order_never_changes(torch, packed):
+    command = [sys.executable, "-c", WORKERS, str(packed)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("every pass has the same order; use num_workers=0, or as_torch_loader()") == 1
 
 
 # --- PackedImages as a data set --------------------------------------------------------------------------------------

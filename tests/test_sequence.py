@@ -445,6 +445,18 @@ def test_a_wrapper_that_forwards_on_epoch_end_gets_new_epochs(packed):
     assert all(Counter(order) == Counter(inner.filenames) for order in orders)
 
 
+def test_a_subclass_with_an_end_of_epoch_of_its_own_has_the_right_names(packed):
+    class Own(H5SplitSequence):
+        def on_epoch_end(self):
+            """Not what the class above does."""
+
+    sequence = Own(packed, batch_size=8, auto_shuffle=True)
+    for steps in (3, 13, 5):
+        predictions = Watcher().predict(sequence, steps=steps, verbose=0)
+        for prediction, name in zip(predictions, sequence.get_filenames(range(len(predictions))), strict=True):
+            assert np.array_equal(prediction.astype(np.uint8), pixels_of(name).reshape(-1)), name
+
+
 def test_an_order_changed_in_the_middle_of_an_epoch_waits_for_the_next(packed):
     sequence = H5SplitSequence(packed, batch_size=8, auto_shuffle=True)
 
@@ -546,6 +558,27 @@ def test_a_subclass_with_items_of_its_own_is_used_by_fit_and_by_iteration(packed
     model.fit(sequence, epochs=2, shuffle=False, verbose=0)
     batches = [(255 - images, labels) for images, labels in [*model.trained, *sequence]]
     assert passes_of(sequence, batches) == [order_of(sequence, epoch) for epoch in range(3)]
+
+
+def test_a_subclass_may_mix_each_batch_with_the_next(packed):
+    class Mixed(H5SplitSequence):
+        def __getitem__(self, index):
+            (images, labels), (others, _) = (
+                super(Mixed, self).__getitem__(one % len(self)) for one in (index, index + 1)
+            )
+            noted.append(others)
+            return images, labels
+
+    noted = []
+    sequence = Mixed(packed, batch_size=10, auto_shuffle=True)
+    model = Watcher()
+    model.fit(sequence, epochs=3, shuffle=False, verbose=0)
+    orders = [order_of(H5SplitSequence(packed, batch_size=10, auto_shuffle=True), epoch) for epoch in range(3)]
+    assert passes_of(sequence, model.trained) == orders
+    partners = [np.array([pixels_of(name) for name in [*order[10:], *order[:10]]]) for order in orders]
+    others = iter(noted[-30:])  # those before were looks
+    for expected in partners:
+        assert np.array_equal(np.concatenate([next(others) for _ in range(10)]), expected)
 
 
 def test_a_process_that_is_asked_for_every_second_batch_has_a_new_epoch_each_time(shuffled, monkeypatch):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from h5split import torch_calls
 from h5split.adapters import Adapters
 from h5split.batch.gather import Batch, Gatherer
 from h5split.batch.mistakes import Mistake, find_mistakes
@@ -25,6 +28,10 @@ from h5split.order.settings import SettingNames, Settings, changed, check_whole
 from h5split.selected import Selected
 
 _OF_THIS_PROCESS = frozenset(("_gatherer", "_asking", "_passes"))
+_SAME_ORDER = (
+    "auto_shuffle: expected new orders, found a DataLoader with num_workers, whose processes never learn of epochs: "
+    "every pass has the same order; use num_workers=0, or as_torch_loader()"
+)
 
 
 class SplitSequence(Selected, Adapters):
@@ -60,12 +67,13 @@ class SplitSequence(Selected, Adapters):
 
     def __len__(self) -> int:
         """Batches in an epoch; the same for every epoch until a setting changes."""
-        return self._passes.upcoming.batches
+        return self._passes.count()
 
     def __getitem__(self, index: int) -> Batch:
         """A batch of a loop of one's own, which is a pass: once all were asked for, the next one begins the next epoch.
 
-        After `predict`, or another whole pass by iteration, it shows that pass once more.
+        The batch asked for last, asked for again, is the same one. After `predict`, or another whole pass by iteration,
+        items show that pass once more. Call `on_epoch_end` after a loop that is broken off.
 
         Args:
             index: From 0 to `len(self) - 1`.
@@ -95,14 +103,13 @@ class SplitSequence(Selected, Adapters):
 
     def __getstate__(self) -> dict[str, Any]:
         """Rows, settings, the next epoch, and what a subclass or a user added."""
-        state = {name: value for name, value in self.__dict__.items() if name not in _OF_THIS_PROCESS}
-        return {**state, "_next": self._passes.next}
+        state = {name: value for name, value in self._values().items() if name not in _OF_THIS_PROCESS}
+        return {**state, "_passes": self._passes.next}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state)
-        epoch, first = self.__dict__.pop("_next")
+        self._take(state)
         self._reset(self._selection)
-        self._passes.go_to(epoch, first)
+        self._passes.go_to(*state["_passes"])
 
     @property
     def delivered(self) -> Rows:
@@ -238,6 +245,9 @@ class SplitSequence(Selected, Adapters):
         inside = getattr(self._asking, "current", None)
         if inside is not None:
             return self._fetch(inside.order, checked(index, inside.order))
+        loop = torch_calls.loop_of(sys._getframe(2)) if loop is None else loop
+        if loop is torch_calls.WORKER and self._settings.auto_shuffle:
+            warnings.warn(_SAME_ORDER, stacklevel=2)
         return self._fetch(*self._passes.item(index, loop, is_ahead=is_ahead))
 
     def _look(self, index: int) -> Batch:

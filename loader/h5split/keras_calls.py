@@ -3,8 +3,7 @@
 Keras has no word for a pass. `fit`, `evaluate` and `predict` make a data adapter, whose generator calls ``sequence[i]``
 for each batch: one generator for each pass, several at a time where a callback evaluates, and on TensorFlow in any
 thread. Nothing that Keras passes to a sequence tells one generator from another, but the stack does: the generator's
-frame is among the callers, a few above, also where a subclass or another data set comes between. Looking for it takes
-0.2 us an item.
+frame is among the callers, a few above, also where a subclass or another data set comes between.
 
 Two more things are only seen there. A batch that `get_tf_dataset` asks for, or that is asked for before the adapter is
 reset, is a look, to learn shapes. And `on_epoch_end` is called both when a pass is over and when an adapter is reset
@@ -24,9 +23,9 @@ from typing import Any, NamedTuple
 from keras.utils import PyDataset
 
 from h5split.order.passes import Loop
+from h5split.system.callers import caller_in
 
 _ADAPTERS = vars(sys.modules[PyDataset.__module__])  # the globals of the module with Keras' data adapter
-_NEAR = 16  # callers among which Keras is looked for
 _LOOK = "get_tf_dataset"
 _RESET = "reset"
 
@@ -39,7 +38,7 @@ def loop_of(frame: FrameType | None) -> Loop | None:
     Args:
         frame: Of the caller.
     """
-    caller = _adapter_among(frame)
+    caller = caller_in(_ADAPTERS, frame)
     if caller is None:
         return None
     if caller.f_code.co_flags & inspect.CO_GENERATOR:
@@ -65,19 +64,8 @@ def ended_by(frame: FrameType | None) -> Ended | None:
     Args:
         frame: Of the caller.
     """
-    caller = _adapter_among(frame)
+    caller = caller_in(_ADAPTERS, frame)
     if caller is None:
         return None
     above = caller.f_back
     return Ended(caller.f_locals.get("self"), above is not None and above.f_code.co_name == _RESET)
-
-
-def _adapter_among(frame: FrameType | None) -> FrameType | None:
-    """The nearest caller that is code of Keras' data adapters; a comprehension in it is passed over."""
-    for _ in range(_NEAR):
-        if frame is None:
-            return None
-        if frame.f_globals is _ADAPTERS and not frame.f_code.co_name.startswith("<"):
-            return frame
-        frame = frame.f_back
-    return None

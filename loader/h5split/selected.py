@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -205,9 +205,20 @@ class Selected:
     def _part(self, selection: Selection) -> Self:
         """A sequence of other rows, equal in all else: settings, and what a subclass or a user added to it."""
         part = object.__new__(type(self))  # not by __init__, which a subclass may give arguments of its own
-        part.__dict__.update(self.__dict__)
+        part._take(self._values())
         part._reset(selection)
         return part
+
+    def _values(self) -> dict[str, Any]:
+        """The value of every attribute, also of those in ``__slots__`` of a subclass."""
+        state: Any = object.__getstate__(self)
+        values, slots = state if isinstance(state, tuple) else (state, {})
+        return {**values, **slots}
+
+    def _take(self, values: Mapping[str, Any]) -> None:
+        """Have these values as attributes."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def _use(self, selection: Selection) -> None:
         """Be a sequence of these rows from now on."""

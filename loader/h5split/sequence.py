@@ -53,10 +53,14 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
         loop = loop_of(sys._getframe(1))
         if loop is LOOK:
             return self._look(index)
-        return self._item(index, loop, is_ahead=loop is not None and _FETCHES_AHEAD)
+        return self._item(index, loop, is_ahead=loop is not None and _FETCHES_AHEAD and self._learns_of_ends())
 
     def _is_extended(self) -> bool:
         return type(self).__getitem__ is not H5SplitSequence.__getitem__
+
+    def _learns_of_ends(self) -> bool:
+        """Whether Keras surely tells when a pass is over: a subclass may not pass on what it is told."""
+        return type(self).on_epoch_end is H5SplitSequence.on_epoch_end
 
     @property
     def workers(self) -> int:

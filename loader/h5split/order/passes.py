@@ -5,16 +5,22 @@ iterator, a loop inside Keras, a ``tf.data`` pipeline, or a loop over ``sequence
 nested, and each keeps its order to its end. `Passes` decides three things:
 
 ==================  ===================================================================================================
-which pass          An iterator and a pipeline hold theirs. A loop inside Keras is told by its `Loop`. All other items
-                    belong to the one loop over ``sequence[i]``.
+which pass          An iterator and a pipeline hold theirs. A loop of Keras or of torch's DataLoader is told by its
+                    `Loop`. All other items belong to the one loop over ``sequence[i]``.
 which epoch         Every pass that begins is the next epoch. A look at a batch, to learn its shape, begins none.
 what was delivered  The pass that was asked last. A pass whose batches are fetched ahead counts when all of them were
                     asked for, or when it ended: until then nobody knows which have arrived.
 ==================  ===================================================================================================
 
-A loop over ``sequence[i]`` ends when all its batches were asked for, when `Passes.end_loop` is called, or when the
-order changes. The next item then begins the next pass, with one exception: after an iterator or Keras has gone through
-a whole pass, items show that pass once more, so that one can look at what was predicted.
+Nobody says where a loop over ``sequence[i]`` begins and ends, so `_Items` concludes it from what is asked for:
+
+- It is over when all its batches were asked for, when the order changes, when a whole pass of others came since, or
+  when `Passes.end_loop` is called. The next item begins the next pass; but after a whole pass of others, it shows that
+  pass once more, so that one can look at what was predicted.
+- Whatever happened, a loop that asks for batches 0, 1, 2, ... goes on with the one that follows. So it keeps its order
+  when settings change or `evaluate` runs within it, also if one of its batches was looked at before.
+- A batch that is asked for twice in a row is the same batch: ``sequence[i][0]`` and ``sequence[i][1]`` belong together.
+  If it was the last one, and somebody has counted the batches in between, a loop over a single batch begins anew.
 """
 
 from __future__ import annotations
@@ -27,13 +33,13 @@ from typing import NamedTuple
 from h5split.errors import PositionError
 from h5split.order.epochs import Order
 
-_MOST_LOOPS = 8  # of Keras that are remembered; those that are under way are nested in each other
+_MOST_LOOPS = 8  # of Keras and torch that are remembered; those that are under way are nested in each other
 
 Told = Callable[[int, int], None]  # (first, count) of batches that are asked for
 
 
 class Loop(NamedTuple):
-    """A loop that asks for items by itself, apart from the loops of others.
+    """A loop that asks for items by itself, apart from the loops of others, and is one pass.
 
     Attributes:
         owner: Who runs it: one after another, an owner may run several.
@@ -111,6 +117,46 @@ class Pass:
             self._told(first, count)
 
 
+class _Items:
+    """The loop over items: which pass it is, and whether what is asked for next belongs to it.
+
+    Attributes:
+        current: Its pass.
+    """
+
+    def __init__(self, current: Pass) -> None:
+        self.current = current
+        self._last = -1  # the batch asked for last
+        self._run = 0  # how many batches, from 0 on, were asked for one after another until now
+        self._is_counted = False  # since the last batch was asked for
+
+    def note(self, batch: int) -> None:
+        """Note that a batch is asked for."""
+        if batch == self._run:
+            self._run += 1
+        elif batch != self._last:
+            self._run = int(batch == 0)
+        self._last = batch
+        self._is_counted = False
+
+    def note_count(self) -> None:
+        """Note that somebody counts batches, as ``for i in range(len(sequence))`` does."""
+        self._is_counted = True
+
+    def has(self, batch: int, last: Pass | None) -> bool:
+        """Whether a batch that is asked for is of this loop.
+
+        Args:
+            batch: The batch.
+            last: The pass that was asked last, by anybody; None if the order has changed since.
+        """
+        if self._run > 1 and batch == self._run:
+            return True
+        if last is not self.current and (last is None or last.is_complete or self.current.is_shown_again):
+            return False
+        return not self.current.is_complete or (batch == self._last and not self._is_counted)
+
+
 class Passes:
     """The passes over one sequence.
 
@@ -136,7 +182,7 @@ class Passes:
         self._first = first
         self._current: Pass | None = None  # asked last; None where the next pass does not follow it
         self._delivered: Pass | None = None
-        self._items: Pass | None = None  # of the loop over items
+        self._items: _Items | None = None
         self._loops: dict[Loop, Pass] = {}
         self._before: tuple[Pass | None, Pass | None] = None, None  # what was asked and delivered before the last pass
         self._locks: dict[int, threading.Lock] = {}  # of this process, and of those it was forked from
@@ -186,7 +232,14 @@ class Passes:
         """Have passes that begin from now on take other orders; those that have begun keep theirs."""
         with self._lock:
             self._order_of, self._start = order_of, start
-        self.go_to(self._next_epoch)
+            self._first, self._current = 0, None
+
+    def count(self) -> int:
+        """Batches of the pass that begins next."""
+        with self._lock:
+            if self._items is not None:
+                self._items.note_count()
+        return self.upcoming.batches
 
     def begin(self, *, is_ahead: bool = False) -> Pass:
         """Begin a pass, whose batches are asked for with `ask`. One that is ahead begins with its first batch."""
@@ -212,12 +265,12 @@ class Passes:
             IndexError: There is no such batch; no pass has begun.
         """
         with self._lock:
-            current = self._pass_of(loop)
+            current = self._pass_of_items(index) if loop is None else self._loops.get(loop)
             batch = checked(index, self.upcoming if current is None else current.order)
             if current is None:
                 current = self._begin(is_ahead=is_ahead, is_loop=loop is None)
             if loop is None:
-                self._items = current
+                self._note_item(current, batch)
             else:
                 self._remember(loop, current)
         self.ask(current, batch)
@@ -259,15 +312,19 @@ class Passes:
         self._current = begun
         return begun
 
-    def _pass_of(self, loop: Loop | None) -> Pass | None:
-        """The pass that the next item of a loop is of; None of one that is to begin."""
-        last = self._current
-        found = self._items if loop is None else self._loops.get(loop)
-        if found is not None and not found.is_complete and (found is last or not found.is_shown_again):
-            return found
-        if loop is None and last is not None and last.is_complete and not last.is_loop:
+    def _pass_of_items(self, index: int) -> Pass | None:
+        """The pass that the next item is of; None of one that is to begin."""
+        items, last = self._items, self._current
+        if items is not None and items.has(_from_0(index, items.current.order), last):
+            return items.current
+        if last is not None and last.is_complete and not last.is_loop:
             return Pass(last.epoch, last.order, is_loop=True, is_shown_again=True)
         return None
+
+    def _note_item(self, current: Pass, batch: int) -> None:
+        if self._items is None or self._items.current is not current:
+            self._items = _Items(current)
+        self._items.note(batch)
 
     def _remember(self, loop: Loop, current: Pass) -> None:
         """Keep the pass of a loop; of too many forget the oldest, a whole one or one that has ended if there is any."""
@@ -294,7 +351,11 @@ def checked(index: int, order: Order) -> int:
         IndexError: There is no such batch.
     """
     count = order.batches
-    batch = index + count if index < 0 else index
+    batch = _from_0(index, order)
     if not 0 <= batch < count:
         raise PositionError(f"batch {index}: expected {f'0 to {count - 1}' if count else 'none: there are none'}")
     return batch
+
+
+def _from_0(index: int, order: Order) -> int:
+    return index + order.batches if index < 0 else index
