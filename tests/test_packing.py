@@ -446,16 +446,48 @@ def test_a_full_disk_is_noticed_before_anything_is_decoded(many, small_disk, pac
 def test_a_worker_that_is_killed_costs_nothing(many, tmp_path, packing):
     def kill_one(done, total, left_out):
         if 0 < done < 500 and not killed:
-            victim = multiprocessing.active_children()[0]
+            victim = next(child for child in multiprocessing.active_children() if child not in others)
             killed.append(victim.pid)
             os.kill(victim.pid, signal.SIGKILL)
 
-    killed = []
+    killed, others = [], multiprocessing.active_children()
     packing(many, output=tmp_path / "whole.h5")
     summary = packing(many, workers=2, progress=kill_one)
     assert killed
     assert summary.skipped == []
     assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_all_workers_start_before_one_can_die():
+    """One that started while another died was waited for without end."""
+    others = multiprocessing.active_children()
+    with LocalPool(3, abs) as pool:
+        assert pool.submit(-1).result() == 1
+        assert len(set(multiprocessing.active_children()) - set(others)) == 3
+
+
+FEW_DESCRIPTORS = """
+import os, resource, sys
+from pack_images.run.workers import LocalPool
+
+if __name__ == "__main__":
+    with LocalPool(8, abs) as pool:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+        free = 200 - len(os.listdir("/proc/self/fd"))
+        held = [os.open(os.devnull, os.O_RDONLY) for _ in range(free - int(sys.argv[1]))]
+        assert pool.submit(-1).result() == 1
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, of Linux")
+@pytest.mark.parametrize("free", [0, 5, 10, 15, 20])
+def test_workers_of_which_only_some_can_start_are_ended_and_what_is_short_is_said(tmp_path, free):
+    script = tmp_path / "script.py"
+    script.write_text(FEW_DESCRIPTORS)
+    line = [sys.executable, str(script), str(free)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
+    said = "UnfinishedError: worker processes: expected the means to start, found Too many open files; provide for it"
+    assert said in done.stderr
 
 
 def test_files_that_kill_their_workers_are_found_and_left_out(tmp_path):

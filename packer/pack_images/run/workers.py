@@ -148,7 +148,10 @@ class _Processes:
         self._do = do
         with _explain_shortage():
             self._executor = ProcessPoolExecutor(workers, _start_server(), _prepare_worker)
-        self._ready = self._submit(_do_nothing)
+            # All processes start with the first task. Otherwise one that starts while another dies is not ended by the
+            # executor, which then waits for it for ever: in Python 3.11, `terminate_broken` takes no lock.
+            self._executor._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
+            self._ready = self._submit(_do_nothing)
 
     def submit(self, task: Task) -> Future[Filled]:
         return self._submit(self._do, task)
@@ -157,7 +160,9 @@ class _Processes:
         with interrupts_held():
             try:
                 return self._executor.submit(do, *given)
-            except (EOFError, OSError) as error:  # the server or a worker was killed
+            except (EOFError, OSError) as error:  # the server or a worker was killed, or means are short
+                for process in self._executor._processes.values():  # which no executor ends that has not begun
+                    process.terminate()
                 if not isinstance(error, (EOFError, ConnectionError)) and error.errno != errno.EBADF:
                     raise
                 broken: Future[Any] = Future()
