@@ -61,9 +61,9 @@ def fill(task: Task, *, flush: bool = False, before_each: Callable[[], object] =
         OSError: The output cannot be written, for example because the disk is full; or the system is out of
             descriptors or memory.
     """
-    how = os.O_RDWR | os.O_NOFOLLOW
-    pixels = os.open(task.place.pixels, how)  # first: if this is the file of another run, the journal is too
-    journal = os.open(task.place.journal, how)
+    flags = os.O_RDWR | os.O_NOFOLLOW
+    pixels = os.open(task.place.pixels, flags)  # first: if this is the file of another run, the journal is too
+    journal = os.open(task.place.journal, flags)
     try:
         if not is_of(journal, task.place.identity):
             raise UnfinishedError(f"{task.place.journal} is of another plan by now; the run of this task was given up")

@@ -5,6 +5,9 @@ The journal begins with a mark and the identity of the plan. This heading takes 
 
 Many processes write both files at the same time. Each has its own range of rows, so their writes do not overlap. It
 writes the records of its rows after the pixels, because a record claims that its pixels are there.
+
+`fill` writes the records, and `partial` the heading. This module also has what both files need of a descriptor: locks,
+and writing whole.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class Gatherer:
         rows = rows.astype(np.int64, copy=False)
         parts = min(_MAX_THREADS, self._cores, pixels.nbytes // _BYTES_PER_THREAD) or 1
         if parts == 1 or sys.is_finalizing():  # when threads do not run any more
-            self.packs.gather(rows, items)
+            self.packs.take(rows, items)
             return pixels
         if self._threads is None or self._threads.process != os.getpid():  # a fork leaves them behind
             self._threads = _Threads(self.packs, min(_MAX_THREADS, self._cores) - 1)
@@ -97,7 +97,7 @@ class Gatherer:
         done: _Done = SimpleQueue()
         for start, end in pairwise(bounds[1:]):
             self._threads.tasks.put((rows[start:end], items[start:end], pixels, done))
-        self.packs.gather(rows[: bounds[1]], items[: bounds[1]])
+        self.packs.take(rows[: bounds[1]], items[: bounds[1]])
         for error in [done.get() for _ in range(parts - 1)]:
             if error is not None:
                 raise error
@@ -137,7 +137,7 @@ def _work(packs: Packs, tasks: SimpleQueue[_Task | None]) -> None:
         rows, items, _, done = task
         error = None
         try:
-            packs.gather(rows, items)
+            packs.take(rows, items)
         except BaseException as caught:
             error = caught
         del task, rows, items, _  # or they would hold the batch until the next one

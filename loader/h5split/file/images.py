@@ -167,7 +167,7 @@ class PackedImages:
         return self._pixels[row].copy(), int(self.numbers[row])
 
     def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[np.uint8], int]]:
-        """The rows of a batch, as `(uint8 (H, W, C), label)` each, gathered in one go."""
+        """The rows of a batch, as `(uint8 (H, W, C), label)` each, read in one go."""
         at = np.asarray(rows, np.int64)
         self.check_unchanged()
         return list(zip(self._pixels[at], self.numbers[at].tolist(), strict=True))

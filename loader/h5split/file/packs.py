@@ -95,7 +95,7 @@ class Packs:
         self.packs[part].check_whole()
         return self.packs[part].images[start : start + count] if start + count <= len(self.packs[part]) else None
 
-    def gather(self, rows: NDArray[np.int64], out: NDArray[np.void]) -> None:
+    def take(self, rows: NDArray[np.int64], out: NDArray[np.void]) -> None:
         """Copy rows.
 
         Args:
@@ -124,7 +124,7 @@ class Packs:
         """
         images = np.empty((len(rows), *self.shape), np.uint8)
         if len(rows):
-            self.gather(rows, images.reshape(len(rows), -1).view(self._items[0].dtype)[:, 0])
+            self.take(rows, images.reshape(len(rows), -1).view(self._items[0].dtype)[:, 0])
         return images
 
     def check_same(self, parts: Mapping[str, Packs]) -> None:

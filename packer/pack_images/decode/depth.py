@@ -1,4 +1,7 @@
-"""Pictures with more than 8 bits per sample: convert them, and count the levels that are lost.
+"""Pictures with more than 8 bits per sample: convert grey ones, and count the levels that any of them loses.
+
+Pillow itself converts colour: it keeps the high byte of each 16-bit sample. Grey pictures of 16 bits, 32 bits or floats
+come from it as they are, and are converted here.
 
 A level is a value that occurs in the picture at its original size, in any channel. Levels are lost where several of
 them become the same 8-bit value: 12 bits in a 16-bit file keep 16 of 4,096 levels; 8 bits multiplied by 257 keep all.

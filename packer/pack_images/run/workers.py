@@ -5,8 +5,8 @@ process, which may have threads. A worker ends when its parent ends, even if the
 
 A worker may die because a decoder crashes or memory runs out. That breaks the whole `ProcessPoolExecutor`. The tasks in
 flight are then repeated one at a time, each in a process of its own. A task that kills its process again is halved
-until a single file remains, which is left out. A malicious picture could take minutes of processor time to decode; a
-time limit then ends its worker, with the same consequences.
+until a single file remains. If this kills two processes by itself, it is left out. A malicious picture could take
+minutes of processor time to decode; a time limit then ends its worker, with the same consequences.
 """
 
 from __future__ import annotations
