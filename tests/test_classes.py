@@ -13,6 +13,7 @@ from h5split.cli import main as h5split
 from pack_images import Manifest, PackError, pack
 from pack_images.cli import main
 from pack_images.find.classes import read_classes
+from pack_images.find.labels import LabelRule
 from pack_images.find.scan import scan
 
 
@@ -28,7 +29,7 @@ def folders(here, *paths):
 
 
 def found(*sources, labels="auto"):
-    return sorted({*(table := scan(sources, labels)).class_names, *table.labels})
+    return sorted({*(table := scan(sources, LabelRule(labels))).class_names, *table.labels})
 
 
 def numbers(path):
@@ -104,16 +105,15 @@ def test_a_pack_as_source_keeps_an_order_of_its_own(here):
     pack(["one.h5", "e"], "two.h5", workers=1)
     assert PackedImages("two.h5").class_names == ("cow", "ant", "bee")
     assert numbers("one.h5").items() <= numbers("two.h5").items()
-    with pytest.raises(
-        PackError, match=r"one\.h5 has its classes in an order of its own, and 'fox' is not among them; --c"
-    ):
+    with pytest.raises(PackError, match=r"one\.h5 numbers its classes itself, and 'fox' is not among them; --c"):
         pack(["one.h5", "f"], "three.h5", workers=1)
     write_classes(here / "g", {"ant": 1, "bee": 1, "cow": 1})
     pack("g", "four.h5", classes=["cow", "bee", "ant"], workers=1)
-    with pytest.raises(
-        PackError, match=r"one\.h5 and four\.h5 have their classes in different orders; --classes one\.h5"
-    ):
+    message = r"class 'bee' is number 2 in one\.h5 and number 1 in four\.h5; --classes gives the order of all"
+    with pytest.raises(PackError, match=message):
         pack(["one.h5", "four.h5"], "five.h5", workers=1)
+    pack(["one.h5", "four.h5"], "five.h5", classes="one.h5", workers=1)
+    assert PackedImages("five.h5").class_names == ("cow", "ant", "bee")
 
 
 def test_packs_of_one_order_are_one_sequence_in_that_order(here):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import unicodedata
 
 import pytest
 
@@ -11,6 +13,7 @@ from h5split import PackedImages, SplitSequence
 from h5split.writing.tables import write_table
 from pack_images import Manifest, PackError, pack
 from pack_images.cli import main
+from pack_images.find.labels import LabelRule
 
 
 @pytest.fixture
@@ -101,13 +104,29 @@ def test_where_no_file_is_there_the_error_names_the_option_for_it(here):
             pack([], "out.h5", manifest=Manifest("table.csv"), size=size, workers=1)
 
 
-def test_where_files_have_an_extension_that_the_table_lacks_the_error_says_so(here):
-    table(here, "id,label\ndata-cat-0,cat\ndata-cat-1,cat\n")
-    manifest = Manifest("table.csv", root="data/cat", path_column="id")
-    for size in (None, 8):
-        message = r"2 missing, .*; data/cat/data-cat-0\.png is there: write the paths .* with their extension$"
-        with pytest.raises(PackError, match=message):
-            pack([], "out.h5", manifest=manifest, size=size, workers=1, order="sorted")
+def test_ids_without_extension_are_found_below_the_root(here):
+    table(here, "id,label\ndata-cat-0,cat\ndata-dog-1,dog\n")
+    for root, start in (("data", "data/"), ("data/cat/..", "data/cat/../"), (".", "data/")):
+        found = Manifest("table.csv", root=root, path_column="id").read()
+        assert found.filenames == [f"{start}cat/data-cat-0.png", f"{start}dog/data-dog-1.png"]
+    found = Manifest("table.csv", path_column="id").read()
+    assert found.filenames == ["data/cat/data-cat-0.png", "data/dog/data-dog-1.png"]
+
+
+def test_an_id_of_several_files_is_an_error_that_names_them(here):
+    shutil.copy("data/cat/data-cat-0.png", "data/cat/data-cat-0.jpg")
+    table(here, "id,label\ndata-cat-0,cat\n")
+    with pytest.raises(
+        PackError, match=r"line 2: expected one file data-cat-0\.\*, found data/cat/.*jpg and data/cat/"
+    ):
+        Manifest("table.csv", path_column="id").read()
+
+
+def test_the_nearest_file_of_an_id_is_meant(here):
+    shutil.copy("data/cat/data-cat-0.png", "data/data-cat-0.png")
+    table(here, "id,label\ndata-cat-0,cat\ncat/data-cat-0,cat\n")
+    found = Manifest("table.csv", root="data", path_column="id").read()
+    assert found.filenames == ["data/data-cat-0.png", "data/cat/data-cat-0.png"]
 
 
 def test_fields_may_be_quoted_hold_line_feeds_and_any_bytes(here):
@@ -133,15 +152,132 @@ def test_text_that_is_not_utf8_is_an_error_unless_it_is_the_path_or_a_program_wr
     names = {"path": os.fsdecode(b"\xff.png"), "label": "cat", "note": "x"} | {column: os.fsdecode(b"caf\xe9")}
     write_rows(here / "table.csv", [*names], [[*names.values()]])
     with pytest.raises(
-        PackError, match=r"table\.csv, line 2: expected text in UTF-8, found 'caf\\udce9'; save the table"
+        PackError,
+        match=r"table\.csv, line 2: expected text in UTF-8, found 'caf\\udce9'; .* --encoding, such as cp1252",
     ):
         rows(here)
     assert rows(here, name_column="path") == [(names["path"], names["label"])]
-    (here / "table.csv").write_text("path,label\na.png,cat\n", encoding="utf-16")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [("utf-8", None), ("utf-8-sig", None), ("utf-16", None), ("cp1252", "cp1252"), ("utf-16-le", "utf-16-le")],
+)
+def test_a_table_is_read_in_its_encoding(here, encoding, said):
+    (here / "table.csv").write_text("path;label\nforêt.png;Château\n", encoding=encoding)
+    assert rows(here, encoding=said) == [("forêt.png", "Château")]
+
+
+def test_an_encoding_that_is_not_known_or_not_the_tables_is_an_error(here):
+    (here / "table.csv").write_bytes(b"path,label\na.png,\xe9\x81\n")
+    with pytest.raises(PackError, match="unknown encoding: klingon"):
+        rows(here, encoding="klingon")
+    with pytest.raises(PackError, match=r"table\.csv: expected text in charmap, found the bytes b'\\x81'"):
+        rows(here, encoding="cp1252")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_path_in_another_unicode_form_is_the_file_that_is_there(here, form):
+    other = "NFD" if form == "NFC" else "NFC"
+    name = unicodedata.normalize(form, "forêt.png")
+    shutil.copy("data/cat/data-cat-0.png", name)
+    table(here, f"path,label\n{unicodedata.normalize(other, name)},cat\n")
+    assert rows(here) == [(name, "cat")]
+    os.remove(name)
+    assert rows(here) == [(unicodedata.normalize(other, name), "cat")]
+
+
+LISTS = {
+    "spaces": "data/cat/data-cat-0.png 3\ndata/dog/data-dog-1.png 10\n",
+    "tabs": "data/cat/data-cat-0.png\t3\n\ndata/dog/data-dog-1.png\t10\n",
+    "commas": "data/cat/data-cat-0.png,3\r\ndata/dog/data-dog-1.png, 10\r\n",
+    "semicolons, from Windows": "data\\cat\\data-cat-0.png;3\ndata\\dog\\data-dog-1.png;10",
+}
+
+
+@pytest.mark.parametrize("text", LISTS.values(), ids=LISTS)
+def test_a_list_without_a_heading_is_a_path_and_a_label_a_line(here, text):
+    table(here, text, "train.txt")
+    pack([], "out.h5", manifest="train.txt", workers=1)
+    packed = PackedImages("out.h5")
+    assert packed.class_names == ("3", "10")
+    found = dict(zip(packed.filenames, (packed.class_names[label] for label in packed.labels), strict=True))
+    assert found == {"data/cat/data-cat-0.png": "3", "data/dog/data-dog-1.png": "10"}
+
+
+def test_a_list_of_paths_that_have_spaces_is_read(here):
+    shutil.copy("data/cat/data-cat-0.png", "data/a cat.png")
+    table(here, "data/a cat.png 1\n")
+    assert rows(here) == [("data/a cat.png", "1")]
+
+
+RULES = {
+    "parent": (LabelRule("parent"), ["cat", "dog"]),
+    "subfolder": (LabelRule("subfolder"), ["data", "data"]),
+    "path": (LabelRule("path"), ["data/cat", "data/dog"]),
+    "root": (LabelRule("root"), ["here", "here"]),
+    "none": (LabelRule("none"), ["unlabelled", "unlabelled"]),
+    "a pattern": (LabelRule(pattern=r"-(\w+)-\d"), ["cat", "dog"]),
+}
+
+
+@pytest.mark.parametrize(("rule", "labels"), RULES.values(), ids=RULES)
+@pytest.mark.parametrize("heading", ["path,note\n", ""], ids=["a table", "a list"])
+def test_a_table_without_labels_takes_them_from_folders_if_asked(here, rule, labels, heading):
+    os.mkdir("here")
+    os.rename("data", "here/data")
+    note = ",x" if heading else ""
+    table(here, f"{heading}data/cat/data-cat-0.png{note}\ndata/dog/data-dog-1.png{note}\n")
+    found = Manifest("table.csv", root="here").read(rule)
+    assert found.labels == labels
+
+
+def test_a_table_without_labels_says_how_to_do_without(here):
+    table(here, "path,note\ndata/cat/data-cat-0.png,x\n")
     with pytest.raises(
-        PackError, match=r"table\.csv, line 1: expected text in UTF-8, found UTF-16; save the table in UTF-8"
+        PackError, match=r"--label-column names it, --labels parent takes the folder .*, --labels none no"
     ):
         rows(here)
+    table(here, "path,note\ncat.png,x\n")
+    with pytest.raises(
+        PackError, match=r"line 2: expected a path with a folder below \., for --labels path, found cat"
+    ):
+        Manifest("table.csv").read(LabelRule("path"))
+
+
+def test_without_labels_a_column_of_labels_is_a_column_like_any_other(here):
+    table(here, "path,label\ndata/cat/data-cat-0.png,7\n")
+    found = Manifest("table.csv").read(LabelRule("none"))
+    assert (found.labels, found.columns["label"]) == (["unlabelled"], ["7"])
+
+
+def test_a_path_may_be_made_of_several_columns(here):
+    table(here, "folder,image,label\ndata/cat,data-cat-0,a\ndata/dog,data-dog-1,b\n")
+    assert rows(here, path_column="folder/image") == [
+        ("data/cat/data-cat-0.png", "a"),
+        ("data/dog/data-dog-1.png", "b"),
+    ]
+
+
+def test_a_manifest_may_be_a_path_or_a_data_frame(here):
+    frame = Frame("path,label,age\ndata/cat/data-cat-0.png,cat,3\n")
+    table(here, frame.text)
+    for given in ("table.csv", here / "table.csv", frame, [frame], Manifest(frame)):
+        pack([], "out.h5", manifest=given, workers=1)
+        packed = PackedImages("out.h5")
+        assert (packed.class_names, packed.columns["age"][:]) == (("cat",), ["3"])
+    assert packed.columns["source"][:] == ["the data frame"]
+
+
+class Frame:
+    """The one method of a pandas DataFrame that is used."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def to_csv(self, *, index):
+        assert index is False
+        return self.text
 
 
 def test_rows_without_a_label_are_errors_unless_they_are_to_be_passed_over(here):
@@ -167,7 +303,13 @@ def test_rows_without_a_label_are_errors_unless_they_are_to_be_passed_over(here)
         ("path,label,x,x\na,cat,1,2\n", {}, "expected columns of different names, found 'x' twice"),
         ("path,label,label\na,cat,1\n", {}, "expected columns of different names, found 'label' twice"),
         ("path,label\na,cat\npath,label\nb,cat\n", {}, "line 3: expected a row, found the heading again; remove it"),
-        ("a.png 0\nb.png 1\n", {}, "line 1: expected a heading such as path,label, found a row, 'a.png 0'; write one"),
+        ("a.png,0,1\nb.png,1,2\n", {"path_column": "a"}, "line 1: expected a heading such as path,label, found a row"),
+        ("a.png 0\nb.png\n", {}, "line 2: expected a path and a label, found 'b.png'"),
+        (
+            "a.png\nb.png 0\n",
+            {},
+            "line 1: expected a path and a label, found 'a.png'; --labels parent takes the folder",
+        ),
         ('path,label\na,"cat\nb,dog\n', {}, "table.csv, line 2: expected a closing quote, found none up to the end"),
         ("path,label\na,cat\nb\n", {"skip_unlabelled": True}, "table.csv, line 3: expected 2 fields, as the heading"),
         ("path,label\na.png,cat\na.png,dog\n", {}, "a.png is given twice, so its row would be counted twice"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pack_images import PackError
+from pack_images.find.labels import LabelRule
 from pack_images.find.scan import scan
 
 
@@ -49,7 +50,7 @@ def test_roots_of_class_folders_and_class_folders_themselves_give_the_same_label
 )
 def test_labels_come_from_where_they_are_asked_for(here, labels, expected):
     touch(here / "data/cat/x.jpg", here / "data/dog/young/y.png")
-    assert labelled(scan(["data"], labels), "data") == expected
+    assert labelled(scan(["data"], LabelRule(labels)), "data") == expected
 
 
 def test_images_at_two_levels_are_an_error_that_shows_both_readings(here):
@@ -57,15 +58,15 @@ def test_images_at_two_levels_are_an_error_that_shows_both_readings(here):
     message = r"data/a\.jpg would be labelled 'data' .* data/cat/b\.jpg 'cat' .* --labels root .* --labels parent"
     for labels in ("auto", "subfolder"):
         with pytest.raises(PackError, match=message):
-            scan(["data"], labels)
-    assert labelled(scan(["data"], "parent"), "data") == {"a.jpg": "data", "cat/b.jpg": "cat"}
-    assert labelled(scan(["data"], "root"), "data") == {"a.jpg": "data", "cat/b.jpg": "data"}
+            scan(["data"], LabelRule(labels))
+    assert labelled(scan(["data"], LabelRule("parent")), "data") == {"a.jpg": "data", "cat/b.jpg": "cat"}
+    assert labelled(scan(["data"], LabelRule("root")), "data") == {"a.jpg": "data", "cat/b.jpg": "data"}
 
 
 def test_subfolder_wants_a_folder_below_source(here):
     touch(here / "data/a.jpg")
     with pytest.raises(PackError, match=r"data/a\.jpg: expected every image in a folder below SOURCE"):
-        scan(["data"], "subfolder")
+        scan(["data"], LabelRule("subfolder"))
     assert scan(["data"]).labels == ["data"]
 
 

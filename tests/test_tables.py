@@ -59,12 +59,12 @@ def test_a_quote_within_a_heading_swallows_nothing(tmp_path):
         ("a,b\0\n1,2\n", r"line 1: expected text, found a NUL character in 'b\\x00'"),
         (b"a,b\n1,2\n3,caf\xe9\n", r"line 3: expected text in UTF-8, found 'caf\\udce9'; save the table in UTF-8"),
         (b"a,\xe9\n1,2\n", r"line 1: expected text in UTF-8, found '\\udce9'"),
-        ("a,b\n1,2\n".encode("utf-16"), "line 1: expected text in UTF-8, found UTF-16; save the table in UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16")[:-1], r"expected text in UTF-16, found other bytes"),
         ("a,b\n1,2\n".encode("utf-16-be"), "line 1: expected text, found a NUL character"),
     ],
 )
 def test_a_table_that_would_lose_rows_or_texts_is_an_error_with_its_line(tmp_path, text, message):
-    with pytest.raises(TableError, match=rf"^{tmp_path}/table\.csv, {message}"):
+    with pytest.raises(TableError, match=rf"^{tmp_path}/table\.csv[,:] {message}"):
         rows(tmp_path, text)
 
 

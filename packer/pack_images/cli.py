@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from pack_images.plan import Plan
     from pack_images.summary import Summary
 
-_MANIFEST_OPTIONS = ("root", "strip_prefix", "path_column", "label_column", "name_column", "skip_unlabelled")
+_MANIFEST_OPTIONS = (
+    "root",
+    "strip_prefix",
+    "path_column",
+    "label_column",
+    "name_column",
+    "skip_unlabelled",
+    "encoding",
+)
 _MAX_FILES_NAMED = 3  # in a line about one kind of file
 _EPILOG = """\
 examples:
@@ -72,7 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, bar: Bar) -> int:
-    options = {name: getattr(arguments, name) for name in ("size", "color", "labels", "order", "seed", "classes")}
+    options = {
+        name: getattr(arguments, name)
+        for name in ("size", "color", "labels", "label_pattern", "order", "seed", "classes")
+    }
     options["manifest"] = _manifests(arguments)
     options["reader"] = None if arguments.reader is None else _reader(arguments.reader)
     if arguments.dry_run:
@@ -173,10 +184,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--color", choices=("rgb", "grayscale", "rgba"), default="rgb", help="channels stored (%(default)s)")
     add(
         "--labels",
-        choices=("auto", "subfolder", "parent", "root"),
+        choices=("auto", "subfolder", "parent", "path", "root", "none"),
         default="auto",
-        help="where a class name comes from: the first folder below SOURCE, the folder the image lies in, or SOURCE's "
-        "own name; auto: the first of these, or the last for a SOURCE that holds images directly (%(default)s)",
+        help="where a class name comes from: the first folder below SOURCE, the folder the image lies in, all folders "
+        "below SOURCE, SOURCE's own name, or nowhere (one class, `unlabelled`); auto: subfolder, or root for a SOURCE "
+        "that holds images directly (%(default)s)",
+    )
+    add(
+        "--label-pattern",
+        metavar="REGEX",
+        help="the class name is the first group of this expression, searched for in the path below SOURCE, such as "
+        r"'(cat|dog)\.'",
     )
     add(
         "--order",
@@ -204,7 +222,12 @@ def _parser() -> argparse.ArgumentParser:
         help="leave out larger pictures (%(default)s)",
     )
     add("--manifest", action="append", metavar="CSV", help="a table of files, beside or instead of SOURCE")
-    add("--path-column", metavar="NAME", help="its column of paths (path, filename, filepath, file or image)")
+    add(
+        "--path-column",
+        metavar="NAME",
+        help="its column of paths (path, filename, filepath, file or image); FOLDER/FILE joins two columns",
+    )
+    add("--encoding", metavar="NAME", help="its encoding, such as cp1252 (UTF-8, or UTF-16 that says so)")
     add("--label-column", metavar="NAME", help="its column of labels (label, class, target or category)")
     add("--name-column", metavar="NAME", help="its column of file names to store, in place of the paths")
     add("--root", metavar="DIR", help="where its relative paths start from (the folder of the CSV)")

@@ -19,6 +19,7 @@ from h5split.order.rows import Rows, duplicates
 from h5split.system.interrupts import interrupts_held
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.find.classes import read_classes
+from pack_images.find.labels import LabelRule
 from pack_images.find.manifest import Manifest
 from pack_images.find.readers import Reader
 from pack_images.find.scan import scan
@@ -39,6 +40,7 @@ def settings_of(
     size: int | tuple[int, int] | None,
     *,
     labels: Any,
+    label_pattern: str | None = None,
     order: Any,
     seed: int,
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
@@ -50,7 +52,8 @@ def settings_of(
         PackError: An option is invalid.
     """
     named = None if classes is None else read_classes(classes)
-    return Settings(Pixels(None if size is None else _width_and_height(size), **pixels), labels, order, seed, named)
+    stored = Pixels(None if size is None else _width_and_height(size), **pixels)
+    return Settings(stored, labels, label_pattern, order, seed, named)
 
 
 def _width_and_height(size: object) -> tuple[int, int]:
@@ -76,13 +79,14 @@ def make_plan(
         PackError: There is nothing to pack, or the sources contradict each other or the settings.
         OSError: A folder cannot be read.
     """
-    found = scan(sources, settings.labels, manifests=manifests, reader=reader, classes=settings.classes)
+    rule = LabelRule(settings.labels, settings.label_pattern)
+    found = scan(sources, rule, manifests=manifests, reader=reader, classes=settings.classes)
     found = without_known(found, output, settings.pixels)
     # Folders alone need no check: the scan finds each file once.
     if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):
         check_once(found)
     read_by_others = [os.fspath(source) for source in sources] if reader else []
-    gone = missing(found, [*(manifest.path for manifest in manifests), *read_by_others])
+    gone = missing(found, [*(manifest.name for manifest in manifests), *read_by_others])
     packs = sorted({path.pack.path for path in found.paths if isinstance(path, PackedRow)})
     shapes = {_shape_of_pack(pack, settings.pixels) for pack in packs}
     if len(shapes) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -302,22 +301,10 @@ def missing(found: Sources, tables: Collection[str]) -> list[str]:
         if not_there and 2 * len(not_there) >= len(files):
             raise PackError(
                 f"{table}: expected {count(len(files), 'file')}, found {len(not_there):,} missing, such as "
-                f"{not_there[0]}; {_hint(not_there[0])}"
+                f"{not_there[0]}; --root says where the paths of a manifest start from"
             )
         gone += not_there
     return gone
-
-
-def _hint(path: str) -> str:
-    """Guess why a table names a file that does not exist, and return advice."""
-    folder, name = os.path.split(path)
-    names: list[str] = []
-    with contextlib.suppress(OSError):
-        names = sorted(os.listdir(folder or "."))
-    there = next((entry for entry in names if os.path.splitext(entry)[0] == name), None)
-    if there is None:
-        return "--root says where the paths of a manifest start from"
-    return f"{os.path.join(folder, there)} is there: write the paths of the manifest with their extension"
 
 
 def _describe(found: Sources, at: int) -> str:

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from h5split.errors import H5SplitError
 from h5split.system.interrupts import interrupts_held
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pack_images.settings import Color, Fit, Interpolation, Labels, Order
     from pack_images.summary import Progress, Summary
 
+    Table = str | os.PathLike[str] | Manifest | Any  # Any is pandas' DataFrame, which is not needed here
+
 
 def pack(
     sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -36,13 +38,14 @@ def pack(
     interpolation: Interpolation = "bilinear",
     color: Color = "rgb",
     labels: Labels = "auto",
+    label_pattern: str | None = None,
     order: Order = "stratified",
     seed: int = 0,
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
     exact: bool = False,
     max_pixels: int = MAX_PIXELS,
     strict: bool = False,
-    manifest: Manifest | Sequence[Manifest] = (),
+    manifest: Table | Sequence[Table] = (),
     reader: Reader | None = None,
     reuse: bool = True,
     workers: int | None = None,
@@ -62,19 +65,22 @@ def pack(
         fit: How to fit a picture with another aspect ratio: `stretch`, `crop` (centred) or `pad` (with black).
         interpolation: One of Pillow's filters, antialiased.
         color: `rgb`, `grayscale` or `rgba`: 3, 1 or 4 channels.
-        labels: Where class names come from: `auto`, `subfolder`, `parent` or `root`.
+        labels: Where class names come from: `auto`, `subfolder`, `parent`, `path`, `root` or `none`; see `find.labels`.
+        label_pattern: A regular expression, searched for in the path below SOURCE. Its first group is the class name.
         order: `stratified`: shuffled so that every range of rows has each class in its share. `sorted`: as scanned.
         seed: Seed of the stratified order.
         classes: The classes to pack, in the order of their numbers: a sequence of names, or one string as for
             `--classes` (a file of names, a pack, or names separated by commas). Images of other classes are passed over
-            and counted. A class without images keeps its number. None: all classes found, sorted.
+            and counted. A class without images keeps its number. None: all classes found, sorted; by value if all are
+            whole numbers.
         exact: Never decode large JPEGs at a reduced size.
         max_pixels: Pictures with more pixels are left out.
         strict: Treat an image that cannot be decoded as an error, instead of leaving it out.
-        manifest: Tables of files, in addition to sources or instead of them.
+        manifest: Tables of files, in addition to sources or instead of them: one or several, each the path of a CSV, a
+            pandas DataFrame, or a `Manifest`, which says how to read them.
         reader: A function that reads each folder, in place of the rules for labels. `reader(path)` returns four lists:
             the names of files, the class number of each file, the names of the classes and the number of each class.
-            Classes of several folders are merged by name.
+            These numbers are kept; for several folders they must agree.
         reuse: Copy rows from an existing output if the SHA-256 of the source file and all settings and versions that
             affect pixels are the same.
         workers: Number of worker processes. None: one per core.
@@ -102,12 +108,13 @@ def pack(
             exact=exact,
             max_pixels=max_pixels,
             labels=labels,
+            label_pattern=label_pattern,
             order=order,
             seed=seed,
             classes=classes,
         )
         path = output_path(output)
-        plan = make_plan(_paths(sources), settings, manifests=_as_list(manifest), reader=reader, output=path)
+        plan = make_plan(_paths(sources), settings, manifests=_manifests(manifest), reader=reader, output=path)
         return Job(path, plan, strict, reuse).run(pool, progress, started)
 
 
@@ -117,10 +124,11 @@ def preview(
     size: int | tuple[int, int] | None = None,
     color: Color = "rgb",
     labels: Labels = "auto",
+    label_pattern: str | None = None,
     order: Order = "stratified",
     seed: int = 0,
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
-    manifest: Manifest | Sequence[Manifest] = (),
+    manifest: Table | Sequence[Table] = (),
     reader: Reader | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> Plan:
@@ -137,9 +145,17 @@ def preview(
         from pack_images.job import make_plan, settings_of
         from pack_images.output import output_path
 
-        settings = settings_of(size, color=color, labels=labels, order=order, seed=seed, classes=classes)
+        settings = settings_of(
+            size,
+            color=color,
+            labels=labels,
+            label_pattern=label_pattern,
+            order=order,
+            seed=seed,
+            classes=classes,
+        )
         path = None if output is None else output_path(output)
-        return make_plan(_paths(sources), settings, manifests=_as_list(manifest), reader=reader, output=path)
+        return make_plan(_paths(sources), settings, manifests=_manifests(manifest), reader=reader, output=path)
 
 
 @contextlib.contextmanager
@@ -155,5 +171,9 @@ def _paths(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -
     return [sources] if isinstance(sources, str | os.PathLike) else sources
 
 
-def _as_list(manifest: Manifest | Sequence[Manifest]) -> Sequence[Manifest]:
-    return manifest if isinstance(manifest, Sequence) else [manifest]
+def _manifests(given: Any) -> list[Manifest]:
+    """Return the tables that `manifest` means: one or several of a `Manifest`, a path or a DataFrame."""
+    from pack_images.find.manifest import Manifest
+
+    many = given if isinstance(given, list | tuple) else [given]
+    return [one if isinstance(one, Manifest) else Manifest(one) for one in many]

@@ -6,13 +6,13 @@ import hashlib
 import json
 import math
 import os
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.file.classes import sorted_classes
 from h5split.order.rows import Rows, stratified_order
 from pack_images.errors import PackError
 from pack_images.find.sources import PackedRow, PackFile, Sources
@@ -122,7 +122,8 @@ class Plan:
     Attributes:
         sources: N images.
         labels: int32 (N,), indices into `class_names`.
-        class_names: In the order given by `settings`, else in the order of a pack among the sources, else sorted.
+        class_names: In the order given by `settings`, else by the numbers that packs or readers among the sources
+            give, else sorted.
         shape: (H, W, C) of a row.
         settings: The user's choices that led to this plan.
         missing: Files that a table names but that do not exist. They will be left out.
@@ -156,6 +157,12 @@ class Plan:
         return [*self.sources.notes, *self._class_warnings(), *self._size_warnings()]
 
     def _class_warnings(self) -> Iterator[str]:
+        numbers = sorted({number for _, numbers in self.sources.class_numbers for number in numbers.values()})
+        if self.settings.classes is None and numbers != [*range(len(numbers))]:
+            yield (
+                f"classes are numbered from 0 without gaps, in the order of the reader's numbers "
+                f"{_abbreviated([*map(str, numbers)])}"
+            )
         empty = [name for name, count in self.counts.items() if not count]
         if empty:
             yield f"classes without images, which keep their numbers: {_abbreviated(empty)}"
@@ -236,8 +243,8 @@ def plan(sources: Sources, settings: Settings, shape: Shape, missing: Sequence[s
     """Decide the order of the rows and the number of each class.
 
     Raises:
-        PackError: The file format cannot hold one of the texts, that many columns or such large images; or two packs
-            among the sources number the classes differently.
+        PackError: The file format cannot hold one of the texts, that many columns or such large images; or two sources
+            number the classes differently.
     """
     if math.prod(shape) > _MAX_ITEM_BYTES:
         raise PackError(
@@ -259,20 +266,42 @@ def _class_names(sources: Sources, settings: Settings) -> list[str]:
     """Return all class names, in the order of the class numbers."""
     if settings.classes is not None:
         return [*settings.classes]
-    names = sorted({*sources.labels, *sources.class_names})
-    for path, order in sources.class_orders:
-        first, agreed = sources.class_orders[0]
-        if order != agreed:
-            raise PackError(
-                f"{first} and {path} have their classes in different orders; "
-                f"--classes {shlex.quote(first)} takes that of the first"
-            )
-        if missing := set(names).difference(order):
-            raise PackError(
-                f"{path} has its classes in an order of its own, and {min(missing)!r} is not among them; "
-                "--classes gives the order of all"
-            )
-    return [*sources.class_orders[0][1]] if sources.class_orders else names
+    names = {*sources.labels, *sources.class_names}
+    if not sources.class_numbers:
+        return sorted_classes(names)
+    numbers = _agreed_numbers(sources.class_numbers)
+    if missing := names.difference(numbers):
+        where = sources.class_numbers[0][0]
+        raise PackError(
+            f"{where} numbers its classes itself, and {min(missing)!r} is not among them; "
+            "--classes gives the order of all, by names or by a pack that has it"
+        )
+    return sorted(numbers, key=numbers.__getitem__)
+
+
+def _agreed_numbers(given: Sequence[tuple[str, Mapping[str, int]]]) -> dict[str, int]:
+    """Return class name -> number if no two sources contradict each other.
+
+    Raises:
+        PackError: A class has two numbers, or a number two classes.
+    """
+    number_of: dict[str, tuple[int, str]] = {}
+    name_of: dict[int, tuple[str, str]] = {}
+    for where, numbers in given:
+        for name, number in numbers.items():
+            other, first = number_of.setdefault(name, (number, where))
+            if other != number:
+                raise PackError(
+                    f"class {name!r} is number {other} in {first} and number {number} in {where}; "
+                    "--classes gives the order of all, by names or by a pack that has it"
+                )
+            taken, first = name_of.setdefault(number, (name, where))
+            if taken != name:
+                raise PackError(
+                    f"class number {number} is {taken!r} in {first} and {name!r} in {where}; "
+                    "--classes gives the order of all, by names or by a pack that has it"
+                )
+    return {name: number for name, (number, _) in number_of.items()}
 
 
 def _check_columns(columns: Iterable[str]) -> None:

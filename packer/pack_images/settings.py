@@ -13,13 +13,13 @@ CHANNELS = {"rgb": 3, "grayscale": 1, "rgba": 4}
 FITS = ("stretch", "crop", "pad")
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 ORDERS = ("stratified", "sorted")
-LABELS = ("auto", "subfolder", "parent", "root")
+LABELS = ("auto", "subfolder", "parent", "path", "root", "none")
 
 Fit = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Color = Literal["rgb", "grayscale", "rgba"]
 Order = Literal["stratified", "sorted"]
-Labels = Literal["auto", "subfolder", "parent", "root"]
+Labels = Literal["auto", "subfolder", "parent", "path", "root", "none"]
 Shape = tuple[int, int, int]
 
 
@@ -66,14 +66,16 @@ class Settings:
 
     Attributes:
         pixels: How a picture becomes a row.
-        labels: Where class names come from.
+        labels: Where class names come from; see `find.labels`.
+        label_pattern: A regular expression whose first group is the class name. None: `labels` decides.
         order: The order of the rows.
         seed: Seed of the stratified order.
-        classes: The classes, in the order of their numbers. None: all classes found, sorted.
+        classes: The classes, in the order of their numbers. None: all classes found.
     """
 
     pixels: Pixels
     labels: Labels = "auto"
+    label_pattern: str | None = None
     order: Order = "stratified"
     seed: int = 0
     classes: tuple[str, ...] | None = None
@@ -87,6 +89,8 @@ class Settings:
         """Return all settings by name, with those of `pixels` at the same level."""
         values = asdict(self)
         pixels: dict[str, Any] = values.pop("pixels")
+        if self.label_pattern is None:
+            del values["label_pattern"]
         if values.pop("classes") is not None:
             values["classes"] = "given"  # the names themselves are stored as class_names
         return pixels | values

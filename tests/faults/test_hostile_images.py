@@ -13,7 +13,7 @@ from PIL import Image
 from fuzz_images import DECODED, REFUSED, Judge, campaign
 from image_seeds import bombs, ico_of, many_scans, noise, overlapping_tags, png_chunk, png_of, saved, seeds, tiff_of
 from pack_images.decode.guards import FORMATS
-from pack_images.find.scan import EXTENSIONS
+from pack_images.find.sources import EXTENSIONS
 from pack_images.settings import Pixels
 
 OVERLAPPING = "tags that lie over each other"

@@ -12,6 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from h5split.errors import ArgumentError
+from h5split.file.classes import sorted_classes
 from h5split.file.images import Joined, PackedImages, Texts
 from h5split.file.losses import described
 from h5split.file.pieces import located
@@ -172,7 +173,7 @@ class Packs:
     def _merged_class_names(self) -> list[str]:
         if len({pack.class_names for pack in self.packs}) == 1:
             return list(self.packs[0].class_names)
-        return sorted({name for pack in self.packs for name in pack.class_names})
+        return sorted_classes(name for pack in self.packs for name in pack.class_names)
 
     def _merged_labels(self) -> NDArray[np.int32]:
         if len(self.packs) == 1:

@@ -1,14 +1,13 @@
 """Tables of text: CSV files, read so strictly that no row can get lost, and written so that they are read again.
 
-A table is a heading and rows of as many fields, in UTF-8. Quotes are as RFC 4180 has them: a field that begins with a
-quote ends with one, and a quote within it is written twice; a quote inside a field that does not begin with one is a
-character like any other. A `TableError` names the file and the line of
+A table is a heading and rows of as many fields, in UTF-8 unless it says otherwise. Quotes are as RFC 4180 has them: a
+field that begins with a quote ends with one, and a quote within it is written twice; a quote inside a field that does
+not begin with one is a character like any other. A `TableError` names the file and the line of
 
 - a quote that is never closed, or text after a closing quote;
 - a row of fewer fields than the heading, as where a file was cut off (columns without a name at the end of the heading
   may be missing), or of more (empty ones at its end do not count);
 - a NUL character at the end of a field, which fixed-length text cannot have;
-- UTF-16;
 - in a table that people write: any NUL character, bytes that are not UTF-8, unless they are names of files, and a space
   before an opening quote.
 
@@ -24,7 +23,7 @@ import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import IO, TextIO
+from typing import IO, BinaryIO, TextIO
 
 from h5split.errors import TableError
 
@@ -48,18 +47,28 @@ class Table:
         heading: The first row.
         line: The line behind it; lines count from 1.
         pieces: The rest of the text, in pieces that end where lines do.
+        first_lines: The lines that the heading takes.
 
     Attributes:
         path: As given.
         heading: The names of the columns, as written.
     """
 
-    def __init__(self, path: str, delimiter: str, heading: list[str], line: int, pieces: Iterable[str]) -> None:
+    def __init__(
+        self,
+        path: str,
+        delimiter: str,
+        heading: list[str],
+        line: int,
+        pieces: Iterable[str],
+        first_lines: Sequence[str] = (),
+    ) -> None:
         self.path = path
         self.heading = heading
         self._delimiter = delimiter
         self._line = line
         self._pieces = pieces
+        self._first_lines = first_lines
         self._careful = any(_is_odd(name) for name in heading)
 
     def rows(self, bytes_in: Container[int] | None = None) -> Iterator[tuple[int, list[str]]]:
@@ -89,6 +98,19 @@ class Table:
                 line = before + reader.line_num
         except csv.Error as error:
             raise self._error(line, _explained(error)) from error
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Each line that is not blank, with its number, from the first on: for a list that has no heading.
+
+        Raises:
+            TableError: A line has a NUL character, or is not in UTF-8.
+        """
+        rest = chain.from_iterable(io.StringIO(piece, newline="") for piece in self._pieces)
+        for number, line in enumerate(chain(self._first_lines, rest), start=1):
+            if _is_odd(line):
+                self._check(number, [line], ())
+            if line.strip():
+                yield number, line
 
     def _opened_pieces(self) -> Iterator[io.StringIO]:
         """Pieces of text to take lines from; what asks for a closer look at rows is looked for in a whole piece."""
@@ -132,7 +154,12 @@ class Table:
 
 @contextmanager
 def open_table(
-    path: str | os.PathLike[str], delimiters: str = ",", accepts: Callable[[list[str]], bool] = bool
+    path: str | os.PathLike[str],
+    delimiters: str = ",",
+    accepts: Callable[[list[str]], bool] = bool,
+    *,
+    encoding: str | None = None,
+    file: BinaryIO | None = None,
 ) -> Iterator[Table]:
     """Open a table and read its heading.
 
@@ -143,17 +170,21 @@ def open_table(
         path: The table.
         delimiters: That may be between fields. Those that the first line has most of are tried first.
         accepts: Whether a heading is the right one. Where none is, the table has the heading that was tried first.
+        encoding: Of the table. None: UTF-8, or UTF-16 with a byte order mark.
+        file: The table itself, if `path` is only its name in messages.
 
     Raises:
         OSError: It cannot be read.
-        TableError: It is no text in UTF-8, or its heading has a fault.
+        TableError: It is no text in that encoding, or its heading has a fault.
+        LookupError: There is no such encoding.
     """
     csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
-    with open(path, "rb") as file:
+    with open(path, "rb") if file is None else file as opened, _decoding(os.fspath(path), encoding):
         path = os.fspath(path)
-        if file.peek(2)[:2] in _UTF16:
-            raise TableError(f"{path}, line 1: expected text in UTF-8, found UTF-16; save the table {_AS}")
-        text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
+        is_utf16 = opened.read(2) in _UTF16
+        opened.seek(0)
+        known = encoding or ("utf-16" if is_utf16 else "utf-8-sig")
+        text = io.TextIOWrapper(opened, known, "surrogateescape" if known == "utf-8-sig" else "strict", newline="")
         lines: list[str] = []
         tried = []
         first = _line_at(lines, text, 0)
@@ -166,7 +197,21 @@ def open_table(
         heading, used = tried[-1]
         if isinstance(heading, TableError):
             raise heading
-        yield Table(path, delimiter, heading, used + 1, chain(["".join(lines[used:])], _pieces(text)))
+        yield Table(path, delimiter, heading, used + 1, chain(["".join(lines[used:])], _pieces(text)), lines[:used])
+
+
+@contextmanager
+def _decoding(path: str, encoding: str | None) -> Iterator[None]:
+    """Say of which file it is that bytes cannot be decoded."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise TableError(
+            f"{path}: expected text in {error.encoding}, found the bytes {error.object[error.start : error.end]!r}; "
+            "give its own --encoding"
+            if encoding
+            else f"{path}: expected text in UTF-16, found other bytes ({error})"
+        ) from error
 
 
 def write_table(file: TextIO, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:

@@ -23,7 +23,7 @@ from pack_images.errors import DecodeError
 from pack_images.foreign import by_content
 from pack_images.settings import Pixels
 
-# The formats that belong to `scan.EXTENSIONS`. Pillow opens more formats, but some run another program (EPS runs
+# The formats that belong to `sources.EXTENSIONS`. Pillow opens more formats, but some run another program (EPS runs
 # Ghostscript), some are containers whose content is not checked (IPTC), and some can only be identified.
 _FORMAT_NAMES = """
     AVIF BMP CUR DCX DDS DIB FLI FTEX GIF ICNS ICO IM JPEG JPEG2000 MPO MSP PCX PNG PPM PSD QOI SGI SUN TGA TIFF WEBP

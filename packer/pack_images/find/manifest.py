@@ -4,20 +4,32 @@ A manifest is a CSV file with a heading. It has a column of paths and a column o
 delimiter is the one of ``, ; | TAB`` that is most frequent in the heading and gives a column of paths. Windows paths
 are allowed: ``\\`` becomes ``/``. Spaces around column names, paths and labels are removed. A table with a column of
 file names (`name_column`) was written by a program, so all its texts are kept exactly.
+
+Three variants are told from the table itself:
+
+- A list without a heading, as Caltech and Places have it: a path and a label a line, with spaces, a tab, or one of the
+  delimiters in between; or paths alone. Its first line names an image.
+- Ids instead of paths: ``0a1b`` is ``0a1b.jpg`` in the folder of the table or `root`, or anywhere below it.
+- No column of labels: the rule for folders is used on the paths, if the user chose one.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 from h5split.errors import TableError
 from h5split.writing.tables import Table, open_table
 from pack_images.errors import PackError
-from pack_images.find.sources import Sources
+from pack_images.find.labels import BY_FOLDERS, LabelRule
+from pack_images.find.sources import Sources, has_image_extension
 
 PATH_COLUMNS = ("path", "filename", "filepath", "file", "image")
 LABEL_COLUMNS = ("label", "class", "target", "category")
@@ -25,6 +37,7 @@ LABEL_COLUMNS = ("label", "class", "target", "category")
 _DELIMITERS = ",;|\t"
 _MAX_HEADING_SHOWN = 200  # characters in a message
 _IMAGE_NAME = re.compile(r"\.(avif|bmp|gif|jp2|jpe?g|p[bgnp]m|png|tiff?|webp)([\s,;|]|$)", re.IGNORECASE)
+_FRAME = "the data frame"  # in messages
 
 
 @dataclass(frozen=True)
@@ -32,98 +45,209 @@ class Manifest:
     """A table of files, and how to read it.
 
     Attributes:
-        path: The CSV file.
-        root: The folder that relative paths start from. None: the folder of the CSV file.
+        path: The CSV file, or a pandas DataFrame.
+        root: The folder that relative paths start from. None: the folder of the CSV file, or the working folder.
         strip_prefix: Leading folders to remove from the paths, because they do not exist on this disk.
-        path_column: Heading of the column of paths. None: the first of `PATH_COLUMNS` that exists.
+        path_column: Heading of the column of paths. Several joined by `/`, such as `folder/image`, make a path of
+            several columns. None: the first of `PATH_COLUMNS` that exists.
         label_column: Heading of the column of labels. None: the first of `LABEL_COLUMNS` that exists.
         name_column: Heading of the column of file names to store. None: store the paths.
         skip_unlabelled: Pass over rows with an empty label instead of refusing the table.
+        encoding: Of the file, such as `cp1252`. None: UTF-8, or UTF-16 with a byte order mark.
     """
 
-    path: str
+    path: str | os.PathLike[str] | Any
     root: str | None = None
     strip_prefix: str | None = None
     path_column: str | None = None
     label_column: str | None = None
     name_column: str | None = None
     skip_unlabelled: bool = False
+    encoding: str | None = None
 
-    def read(self) -> Sources:
+    @property
+    def name(self) -> str:
+        """The path as text, for messages and the column `source`."""
+        return _FRAME if self._is_frame else os.fspath(self.path)
+
+    @property
+    def start(self) -> str:
+        """The folder that relative paths start from; "" for the working folder."""
+        if self.root is not None:
+            return self.root
+        return "" if self._is_frame else os.path.dirname(self.name)
+
+    def read(self, rule: LabelRule = BY_FOLDERS) -> Sources:
         """Return the images of the table, in its order. The image files need not exist yet.
+
+        Args:
+            rule: Where labels come from if the table has no column of them.
 
         Raises:
             PackError: The table does not exist, lacks a column, or has an invalid line.
         """
         try:
-            with open_table(self.path, _DELIMITERS, self._has_paths) as table:
-                return self._read(table)
+            with self._open() as table:
+                return _Reading(self, rule, table).read()
         except (FileNotFoundError, IsADirectoryError):
-            raise PackError(f"{self.path}: expected a manifest, a CSV of paths and labels, found none there") from None
-        except TableError as error:
-            raise PackError(str(error)) from error
+            raise PackError(f"{self.name}: expected a manifest, a CSV of paths and labels, found none there") from None
+        except (TableError, LookupError) as error:
+            advice = ", or give its --encoding, such as cp1252" if "UTF-8" in str(error) and not self.encoding else ""
+            raise PackError(f"{error}{advice}") from error
+
+    @property
+    def _is_frame(self) -> bool:
+        return hasattr(self.path, "to_csv")
+
+    def _open(self) -> AbstractContextManager[Table]:
+        if self._is_frame:
+            frame: Any = self.path
+            text: str = frame.to_csv(index=False)
+            file = io.BytesIO(text.encode("utf-8", "surrogateescape"))
+            return open_table(self.name, ",", file=file)
+        return open_table(self.name, _DELIMITERS, self._has_paths, encoding=self.encoding)
 
     def _has_paths(self, heading: Sequence[str]) -> bool:
-        return _find_column([self._stripped(name) for name in heading], self.path_column, PATH_COLUMNS) is not None
+        return bool(find_columns([self.stripped(name) for name in heading], self.path_column, PATH_COLUMNS))
 
-    def _read(self, table: Table) -> Sources:
-        heading = [self._stripped(name) for name in table.heading]
-        self._check_names(heading)
-        path_at = self._column_index(heading, self.path_column, PATH_COLUMNS, "--path-column")
-        label_at = self._column_index(heading, self.label_column, LABEL_COLUMNS, "--label-column")
-        name_at = (
-            None if self.name_column is None else self._column_index(heading, self.name_column, (), "--name-column")
-        )
-        kept = self._other_columns(heading, {path_at, label_at, name_at})
-        found = Sources(columns={"source": [], **{name: [] for name in kept}})
-        columns = [(at, found.columns[name]) for name, at in kept.items()]
-        same: dict[str, str] = {}  # keeps one object per distinct text, to save memory
-        place_of = self._path_resolver()
-        as_is = self.name_column is not None
-        for line, fields in table.rows(None if as_is else {path_at}):
-            path, label = fields[path_at], fields[label_at]
-            if not as_is:
-                path, label = path.strip(), label.strip()
-            if not path:
-                self._refuse(line, "a path", "none")
-            if fields == table.heading:
-                self._refuse(line, "a row", "the heading again", "; remove it where tables were put together")
-            place = place_of(path)
-            if not label and self.skip_unlabelled:
-                found.passed_over.append((place, "no label"))
-                continue
-            if not label:
-                self._refuse(line, "a label", "none", "; --skip-unlabelled passes over such rows")
-            found.filenames.append(place if name_at is None else fields[name_at])
-            found.paths.append(place)
-            found.labels.append(same.setdefault(label, label))
-            for at, column in columns:
-                text = fields[at]
-                column.append(same.setdefault(text, text))
-        found.columns["source"].extend([self.path] * len(found))
-        return found
-
-    def _stripped(self, text: str) -> str:
+    def stripped(self, text: str) -> str:
+        """Return a text of the table without spaces around it, unless a program wrote the table."""
         return text.strip() if self.name_column is None else text
 
-    def _column_index(self, heading: Sequence[str], asked: str | None, known: Sequence[str], option: str) -> int:
-        at = _find_column(heading, asked, known)
-        if at is not None:
-            return at
+
+class _Reading:
+    """One reading of a manifest.
+
+    Args:
+        manifest: What is read.
+        rule: Where labels come from if the table has no column of them.
+        table: The open table.
+    """
+
+    def __init__(self, manifest: Manifest, rule: LabelRule, table: Table) -> None:
+        self._manifest = manifest
+        self._rule = rule
+        self._table = table
+        self._found = Sources()
+        self._files = _Files(manifest)
+        self._same: dict[str, str] = {}  # keeps one object per distinct text, to save memory
+
+    def read(self) -> Sources:
+        """Return all its images."""
+        heading = [self._manifest.stripped(name) for name in self._table.heading]
+        if self._is_list(heading):
+            self._read_list()
+        else:
+            self._read_columns(heading)
+        self._found.columns["source"].extend([self._manifest.name] * len(self._found))
+        return self._found
+
+    def _is_list(self, heading: Sequence[str]) -> bool:
+        """Whether there is no heading: the first line names an image, and no column has the name of one of paths."""
+        given = self._manifest
+        if given.path_column or given.name_column or find_columns(heading, None, PATH_COLUMNS):
+            return False
+        return _IMAGE_NAME.search(" ".join(heading)) is not None
+
+    def _read_list(self) -> None:
+        is_labelled = None
+        for line, text in self._table.lines():
+            path, label = _list_fields(text)
+            if is_labelled is None:
+                is_labelled = bool(label)
+            if is_labelled != bool(label):
+                self._refuse(line, "a path and a label" if is_labelled else "a path alone", repr(text.strip()))
+            if not is_labelled and not self._rule.is_explicit:
+                self._refuse(
+                    line, "a path and a label", repr(text.strip()), "; --labels parent takes the folder, none no labels"
+                )
+            self._add(line, path, label or None)
+
+    def _read_columns(self, heading: list[str]) -> None:
+        given = self._manifest
+        self._check_names(heading)
+        paths_at = self._columns(heading, given.path_column, PATH_COLUMNS, "--path-column")
+        label_at = self._label_column(heading)
+        name_at = (
+            None if given.name_column is None else self._columns(heading, given.name_column, (), "--name-column")[0]
+        )
+        kept = self._other_columns(heading, {*paths_at, label_at, name_at})
+        self._found.columns.update({name: [] for name in kept})
+        columns = [(at, self._found.columns[name]) for name, at in kept.items()]
+        for line, fields in self._table.rows(None if given.name_column is not None else {*paths_at}):
+            if fields == self._table.heading:
+                self._refuse(line, "a row", "the heading again", "; remove it where tables were put together")
+            path = "/".join(given.stripped(fields[at]) for at in paths_at)
+            label = None if label_at is None else given.stripped(fields[label_at])
+            if self._add(line, path, label, None if name_at is None else fields[name_at]):
+                for at, column in columns:
+                    text = fields[at]
+                    column.append(self._same.setdefault(text, text))
+
+    def _add(self, line: int, path: str, label: str | None, name: str | None = None) -> bool:
+        """Add an image, and return True; pass over one without a label if the user wants that.
+
+        Args:
+            line: Where it stands in the table.
+            path: As it stands there.
+            label: None if the table has no labels.
+            name: To store in place of the path.
+        """
+        if not path.strip("/"):
+            self._refuse(line, "a path", "none")
+        place = self._files.place(line, path)
+        if label is None:
+            label = self._label_of(line, place)
+        elif not label and self._manifest.skip_unlabelled:
+            self._found.passed_over.append((place, "no label"))
+            return False
+        elif not label:
+            self._refuse(line, "a label", "none", "; --skip-unlabelled passes over such rows")
+        self._found.filenames.append(place if name is None else name)
+        self._found.paths.append(place)
+        self._found.labels.append(self._same.setdefault(label, label))
+        return True
+
+    def _label_of(self, line: int, place: str) -> str:
+        """The label that the rule for folders gives to a path below the root."""
+        root = self._manifest.start
+        *below, name = os.path.relpath(place, root or ".").split("/")
+        needs_folder = self._rule.pattern is None and self._rule.labels in ("subfolder", "path")
+        if needs_folder and (not below or below[0] == ".."):
+            self._refuse(line, f"a path with a folder below {root or '.'}, for --labels {self._rule.labels}", place)
+        return self._rule.labels_of(root or ".", below, [name])[0]
+
+    def _label_column(self, heading: Sequence[str]) -> int | None:
+        """The column of labels; None if folders give them, or nothing does."""
+        asked = self._manifest.label_column
+        if self._rule.labels == "none" and asked is None:
+            return None
+        found = find_columns(heading, asked, LABEL_COLUMNS)
+        if not found and asked is None and self._rule.is_explicit:
+            return None
+        advice = ", --labels parent takes the folder of each image, --labels none no labels" if asked is None else ""
+        return (found or self._columns(heading, asked, LABEL_COLUMNS, "--label-column", advice))[0]
+
+    def _columns(
+        self, heading: Sequence[str], asked: str | None, known: Sequence[str], option: str, advice: str = ""
+    ) -> list[int]:
+        if found := find_columns(heading, asked, known):
+            return found
         wanted = asked or f"one of {', '.join(known)}"
-        found = ", ".join(heading)[:_MAX_HEADING_SHOWN] or "nothing"
-        if _IMAGE_NAME.search(found):
+        there = ", ".join(heading)[:_MAX_HEADING_SHOWN] or "nothing"
+        name = self._manifest.name
+        if _IMAGE_NAME.search(there):
             raise PackError(
-                f"{self.path}, line 1: expected a heading such as path,label, found a row, {found!r}; write one as the "
+                f"{name}, line 1: expected a heading such as path,label, found a row, {there!r}; write one as the "
                 f"first line, and one of {' '.join(_DELIMITERS.strip())} or a tab between fields"
             )
-        raise PackError(f"{self.path}: expected a column {wanted}, found {found}; {option} names it")
+        raise PackError(f"{name}: expected a column {wanted}, found {there}; {option} names it{advice}")
 
     def _check_names(self, heading: Sequence[str]) -> None:
         """Raise if two columns have the same name, unless a program wrote the table and means the first of them."""
         twice = next((name for name, count in Counter(heading).items() if name and count > 1), None)
-        if twice is not None and self.name_column is None:
-            raise PackError(f"{self.path}: expected columns of different names, found {twice!r} twice; rename one")
+        if twice is not None and self._manifest.name_column is None:
+            raise self._named_twice(twice)
 
     def _other_columns(self, heading: Sequence[str], taken: set[int | None]) -> dict[str, int]:
         """Return name -> index of the columns to keep, apart from those in `taken`.
@@ -136,31 +260,108 @@ class Manifest:
                 continue
             name = {"": f"column_{at + 1}", "source": "manifest_source"}.get(given, given)
             if name in kept:
-                raise PackError(f"{self.path}: expected columns of different names, found {name!r} twice; rename one")
+                raise self._named_twice(name)
             kept[name] = at
         return kept
 
-    def _path_resolver(self) -> Callable[[str], str]:
-        """Return a function that turns a path in the table into a path that this process can open."""
-        prefix = None if self.strip_prefix is None else self.strip_prefix.replace("\\", "/").rstrip("/") + "/"
-        root = os.path.dirname(self.path) if self.root is None else self.root
-        start = root if not root or root.endswith("/") else f"{root}/"
-
-        def place(path: str) -> str:
-            path = path.replace("\\", "/")
-            if prefix is not None:
-                path = path.removeprefix(prefix)
-            return path if path.startswith("/") else start + path
-
-        return place
+    def _named_twice(self, name: str) -> PackError:
+        return PackError(
+            f"{self._manifest.name}: expected columns of different names, found {name!r} twice; rename one"
+        )
 
     def _refuse(self, line: int, expected: str, found: str, advice: str = "") -> None:
-        raise PackError(f"{self.path}, line {line}: expected {expected}, found {found}{advice}")
+        raise PackError(f"{self._manifest.name}, line {line}: expected {expected}, found {found}{advice}")
 
 
-def _find_column(heading: Sequence[str], asked: str | None, known: Sequence[str]) -> int | None:
-    """Return the index of the column `asked`, or else of the first name in `known` that exists, ignoring case."""
-    if asked is not None:
-        return heading.index(asked) if asked in heading else None
-    lowered = [name.lower() for name in heading]
-    return next((lowered.index(name) for name in known if name in lowered), None)
+class _Files:
+    """Where the files of a manifest are.
+
+    Args:
+        manifest: Says where its paths start.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        prefix = manifest.strip_prefix
+        self._name = manifest.name
+        self._prefix = None if prefix is None else prefix.replace("\\", "/").rstrip("/") + "/"
+        self._root = manifest.start
+        self._start = self._root if not self._root or self._root.endswith("/") else f"{self._root}/"
+        self._by_id: dict[str, list[str]] | None = None
+
+    def place(self, line: int, path: str) -> str:
+        """Return the path that this process can open, whether there is such a file or not.
+
+        Raises:
+            PackError: It is an id that several files have.
+        """
+        path = path.replace("\\", "/")
+        if self._prefix is not None:
+            path = path.removeprefix(self._prefix)
+        place = path if path.startswith("/") else self._start + path
+        if has_image_extension(place):
+            return place if place.isascii() or os.path.exists(place) else _other_form(place)
+        if os.path.isfile(place):
+            return place
+        found = self._of_id(path)
+        if len(found) > 1:
+            raise PackError(
+                f"{self._name}, line {line}: expected one file {path}.*, found {found[0]} and {found[1]}; "
+                "write paths with their extension"
+            )
+        return found[0] if found else place
+
+    def _of_id(self, path: str) -> list[str]:
+        """Images below the root whose path without extension ends with `path`; those nearest to the root alone."""
+        if self._by_id is None:
+            self._by_id = {}
+            for image in _images_below(self._root or "."):
+                stem = image.rpartition(".")[0]
+                self._by_id.setdefault(stem.rpartition("/")[2], []).append(image)
+        found = [image for image in self._by_id.get(path.rpartition("/")[2], ()) if self._ends_with(image, path)]
+        nearest = min((image.count("/") for image in found), default=0)
+        return [image for image in found if image.count("/") == nearest]
+
+    def _ends_with(self, image: str, path: str) -> bool:
+        return f"/{image}".rpartition(".")[0].endswith(f"/{path.lstrip('/')}")
+
+
+def _images_below(root: str) -> Iterator[str]:
+    """All images below a folder, in a fixed order."""
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        prefix = "" if folder == "." else f"{folder.removeprefix('./').rstrip('/')}/"
+        yield from (prefix + name for name in sorted(names) if has_image_extension(name))
+
+
+def _other_form(place: str) -> str:
+    """A path in the Unicode normal form in which it is there; as given if it is there in none."""
+    forms = (unicodedata.normalize(form, place) for form in ("NFC", "NFD"))
+    return next((form for form in forms if os.path.exists(form)), place)
+
+
+def _list_fields(text: str) -> tuple[str, str]:
+    """The path and the label in a line of a list without a heading; the label is "" if there is none."""
+    text = text.strip()
+    if has_image_extension(text):
+        return text, ""
+    for delimiter in "\t,;|":
+        path, found, label = text.rpartition(delimiter)
+        if found and has_image_extension(path.strip()):
+            return path.strip(), label.strip()
+    path, _, label = text.rpartition(" ")
+    return (path.strip(), label) if has_image_extension(path.strip()) else (text, "")
+
+
+def find_columns(heading: Sequence[str], asked: str | None, known: Sequence[str]) -> list[int]:
+    """Return the index of the column `asked`, or else of the first name in `known` that exists, ignoring case.
+
+    If there is no column `asked`, and it is several names joined by `/`, return the indices of all of them; an empty
+    list if there is none.
+    """
+    if asked is None:
+        lowered = [name.lower() for name in heading]
+        return next(([lowered.index(name)] for name in known if name in lowered), [])
+    if asked in heading:
+        return [heading.index(asked)]
+    names = asked.split("/")
+    return [heading.index(name) for name in names] if set(names) <= set(heading) else []

@@ -82,6 +82,7 @@ def read_folder(reader: Reader, root: str) -> Sources:
         [*filenames],
         {"source": [root] * len(filenames)},
         class_names=[*name_of.values()],
+        class_numbers=[(root, {name: number for number, name in name_of.items()})],
     )
 
 

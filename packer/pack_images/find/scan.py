@@ -6,9 +6,9 @@ Hidden files and folders are ignored silently, and so are thumbnails and trash o
 The order is fixed: SOURCES as given; the files of a folder before its subfolders; each sorted by name.
 
 A class folder without any image below it is still a class, so that class numbers do not depend on which images are
-present. If `labels` is `subfolder`, the class folders are the first folders below a SOURCE; if it is `root`, they are
-the SOURCES themselves. `auto` chooses between the two by where the images of the SOURCE lie, or the images of the other
-SOURCES if it has none.
+present. Under `subfolder`, the class folders are the first folders below a SOURCE; under `path`, the folders that hold
+images or nothing; under `root`, the SOURCES themselves. `auto` chooses between the first and the last by where the
+images of the SOURCE lie, or the images of the other SOURCES if it has none.
 
 A symbolic link to a file is an image like any other. A link to a folder is followed unless the folder is found without
 it. So each folder is read once, and loops end.
@@ -17,24 +17,21 @@ it. So each folder is read once, and loops end.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
+from h5split.file.classes import sorted_classes
 from pack_images.errors import PackError
+from pack_images.find.labels import BY_FOLDERS, LabelRule, folder_name
 from pack_images.find.manifest import Manifest
 from pack_images.find.readers import Reader, read_folder
-from pack_images.find.sources import PackedRow, Sources, is_hdf5, pack_file
+from pack_images.find.sources import PackedRow, Sources, has_image_extension, is_hdf5, pack_file
 from pack_images.foreign import by_extension, is_foreign
-from pack_images.settings import LABELS, Labels
 
-_NAMES = """
-    apng avif avifs bmp bw cur dcx dds dib flc fli ftc ftu gif icb icns ico im j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx
-    mpo msp pbm pcx pfm pgm png pnm ppm psd qoi ras rgb rgba sgi tga tif tiff vda vst webp xbm xpm
-"""
-EXTENSIONS = frozenset(_NAMES.split())
 _MAX_NAMES = 3  # in a message, of a list that may be long
 _FILE = "file"
 _FOLDER = "folder"
@@ -46,6 +43,7 @@ _SYSTEM_NAMES = """
     network trash folder, temporary items, thedummy.ds_store, __pycache__
 """
 _IGNORED_NAMES = frozenset(name.strip() for name in _SYSTEM_NAMES.split(","))
+_PARTS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "dev"))  # of a data set
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ _Listing = list[tuple[_Folder, list[str]]]  # all folders of a SOURCE, each with
 
 def scan(
     sources: Sequence[str | os.PathLike[str]],
-    labels: Labels = "auto",
+    rule: LabelRule = BY_FOLDERS,
     *,
     manifests: Sequence[Manifest] = (),
     reader: Reader | None = None,
@@ -70,9 +68,8 @@ def scan(
 
     Args:
         sources: Folders and packs. Other files are passed over, because a shell glob may include them.
-        labels: Where a class name comes from. `subfolder`: the first folder below SOURCE. `root`: SOURCE's own name.
-            `parent`: the folder that holds the image. `auto`: `root` for a SOURCE that holds images directly, else
-            `subfolder`.
+        rule: Where class names come from. It does not apply to packs, to tables with a column of labels, and to folders
+            that a reader lists, unless there are to be no labels.
         manifests: Tables of files.
         reader: A function that reads each folder, in place of the rules above.
         classes: If given, images of other classes are passed over and counted.
@@ -82,25 +79,23 @@ def scan(
         FormatError: A SOURCE is an HDF5 file, but no pack.
         OSError: A folder cannot be read.
     """
-    if labels not in LABELS:
-        raise PackError(f"labels: expected one of {', '.join(LABELS)}, found {labels!r}")
     found = Sources()
     roots = list(_roots([os.fspath(source) for source in sources], found))
     _check_apart([root for root, _ in roots])
     folders = [root for root, is_folder in roots if is_folder]
-    tables = [read_folder(reader, root) for root in folders] if reader else _scan_folders(folders, labels, found)
+    tables = [read_folder(reader, root) for root in folders] if reader else _scan_folders(folders, rule, found)
     waiting = iter(tables)
     for root, is_folder in roots:
         found.extend(next(waiting) if is_folder else _read_pack(root))
     for manifest in manifests:
-        found.extend(manifest.read())
+        found.extend(manifest.read(rule))
     if not found.filenames and not roots and not manifests and sources:
         raise PackError(
             f"{os.fspath(sources[0])}: expected a folder of images or a pack, found a file; "
             "give the folder it is in, or, for a table of files, --manifest"
         )
     if not found.filenames:
-        where = ", ".join([*(root for root, _ in roots), *(manifest.path for manifest in manifests)]) or "any SOURCE"
+        where = ", ".join([*(root for root, _ in roots), *(manifest.name for manifest in manifests)]) or "any SOURCE"
         raise PackError(
             f"no images in {where}: expected files such as .jpg or .png in it or below"
             + _passed_over_example(found.passed_over)
@@ -108,7 +103,32 @@ def scan(
     for root, table in zip(folders, tables, strict=True):
         if not table.filenames and not table.class_names:
             found.passed_over.append((root, "no images in it"))
+    if rule.labels == "none":
+        found = found.unlabelled()
+    found = _composed(found)
     return found if classes is None else _select_classes(found, classes)
+
+
+def _composed(found: Sources) -> Sources:
+    """Merge class names that differ in their Unicode form only, and say so: they look alike wherever they are printed.
+
+    A Mac writes file names decomposed (an e and an accent), and other systems composed.
+    """
+    composed = {name: unicodedata.normalize("NFC", name) for name in {*found.labels, *found.class_names}}
+    twice = sorted({one for name, one in composed.items() if name != one and one in composed})
+    if not twice:
+        return found
+    found.notes.append(f"one class each, though written in two Unicode forms: {', '.join(twice)}")
+    merged = {name: one if one in twice else name for name, one in composed.items()}
+    return replace(
+        found,
+        labels=[merged[label] for label in found.labels],
+        class_names=[merged[name] for name in found.class_names],
+        class_numbers=[
+            (where, {merged[name]: number for name, number in numbers.items()})
+            for where, numbers in found.class_numbers
+        ],
+    )
 
 
 def _select_classes(found: Sources, classes: Sequence[str]) -> Sources:
@@ -157,7 +177,9 @@ def _read_pack(path: str) -> Sources:
         paths=[PackedRow(file, row) for row in range(len(pack))],
         columns={name: column[:] for name, column in pack.columns.items()},
         class_names=[*pack.class_names],
-        class_orders=[] if [*pack.class_names] == sorted(pack.class_names) else [(path, pack.class_names)],
+        class_numbers=[]
+        if [*pack.class_names] == sorted_classes(pack.class_names)
+        else [(path, {name: number for number, name in enumerate(pack.class_names)})],
     )
 
 
@@ -171,17 +193,19 @@ def _check_apart(roots: Sequence[str]) -> None:
             )
 
 
-def _scan_folders(roots: Sequence[str], labels: Labels, found: Sources) -> list[Sources]:
+def _scan_folders(roots: Sequence[str], rule: LabelRule, found: Sources) -> list[Sources]:
     listings = _walk(roots, found)
     image_level = _level_of_images(listings)
     tables = []
     for root, folders in zip(roots, listings, strict=True):
-        _check_levels(root, folders, labels)
-        table = Sources(class_names=_class_folders(root, folders, labels, image_level))
+        _check_levels(root, folders, rule)
+        table = Sources(class_names=_class_folders(root, folders, rule, image_level))
+        if rule.labels == "parent":
+            table.notes.extend(_merged_note(root, folders))
         for folder, names in folders:
             prefix = folder.path.rstrip("/") + "/"
             table.filenames.extend([prefix + name for name in names])
-            table.labels.extend([_label(root, folder, labels)] * len(names))
+            table.labels.extend(rule.labels_of(root, folder.below, names))
         table.paths.extend(table.filenames)
         table.columns["source"].extend([root] * len(table.filenames))
         tables.append(table)
@@ -194,22 +218,42 @@ def _level_of_images(listings: Sequence[_Listing]) -> Literal["root", "subfolder
     return "either" if len(found) == 2 else "root" if "root" in found else "subfolder"
 
 
-def _class_folders(root: str, folders: _Listing, labels: Labels, image_level: str) -> list[str]:
+def _merged_note(root: str, folders: _Listing) -> Iterator[str]:
+    """Say, in one line, that several folders of one name become one class."""
+    holders: dict[str, list[str]] = {}
+    for folder, names in folders:
+        if names and folder.below:
+            holders.setdefault(folder.below[-1], []).append(folder.path)
+    merged = [name for name, paths in holders.items() if len(paths) > 1]
+    if merged:
+        paths = ", ".join(holders[merged[0]][:_MAX_NAMES])
+        number = "1 class" if len(merged) == 1 else f"{len(merged):,} classes"
+        yield f"{root}: {number} of several folders, such as {merged[0]} of {paths}; --labels path keeps them apart"
+
+
+def _class_folders(root: str, folders: _Listing, rule: LabelRule, image_level: str) -> list[str]:
     """Return the names of the class folders of a SOURCE, including those without images.
 
     Args:
         root: The SOURCE.
         folders: All folders in it.
-        labels: The rule for labels.
+        rule: The rule for labels.
         image_level: Where the images of all SOURCES lie. Under `auto` it decides for a SOURCE without images, which may
             itself be a class folder or may hold class folders.
     """
     first_level = [folder.below[0] for folder, _ in folders if len(folder.below) == 1]
+    labels = rule.labels
+    if rule.pattern is not None:
+        return []
+    if labels == "path":
+        holders = {folder.below[:-1] for folder, _ in folders if folder.below}
+        leaves = [folder for folder, names in folders if folder.below and (names or folder.below not in holders)]
+        return ["/".join(folder.below) for folder in leaves]
     if labels == "auto" and not any(names for _, names in folders):
         labels = "root" if image_level == "root" or (image_level == "either" and not first_level) else "subfolder"
     elif labels == "auto":
         labels = "root" if any(names for folder, names in folders if not folder.below) else "subfolder"
-    return {"root": [_folder_name(root)], "subfolder": first_level}.get(labels, [])
+    return {"root": [folder_name(root)], "subfolder": first_level}.get(labels, [])
 
 
 def _walk(roots: Sequence[str], found: Sources) -> list[_Listing]:
@@ -248,7 +292,7 @@ def _list(folder: _Folder, found: Sources) -> tuple[list[str], list[_Folder], li
             if name.startswith(".") or name.lower() in _IGNORED_NAMES:
                 continue
             kind = _kind(entry)
-            if kind is _FILE and name.rpartition(".")[2].lower() in EXTENSIONS:
+            if kind is _FILE and has_image_extension(name):
                 names.append(name)
             elif kind is _FOLDER:
                 child = _Folder(f"{folder.path.rstrip('/')}/{name}", (*folder.below, name), folder.source)
@@ -273,13 +317,17 @@ def _kind(entry: os.DirEntry[str]) -> str | None:
         return None
 
 
-def _check_levels(root: str, folders: _Listing, labels: Labels) -> None:
+def _check_levels(root: str, folders: _Listing, rule: LabelRule) -> None:
     """Raise if the rule for labels gives no clear answer for the levels at which the images of a SOURCE lie."""
     direct = next((names for folder, names in folders if names and not folder.below), None)
     nested = next(((folder, names) for folder, names in folders if names and folder.below), None)
-    if direct is None or labels in ("parent", "root") or (labels == "auto" and nested is None):
+    if rule.pattern is not None or rule.labels in ("root", "none"):
         return
-    own = _folder_name(root)
+    if rule.labels == "auto" and direct is None:
+        _check_not_parts(root, folders)
+    if direct is None or rule.labels == "parent" or (rule.labels == "auto" and nested is None):
+        return
+    own = folder_name(root)
     if nested is None:
         raise PackError(
             f"{root}/{direct[0]}: expected every image in a folder below SOURCE, found it directly in SOURCE; "
@@ -288,16 +336,18 @@ def _check_levels(root: str, folders: _Listing, labels: Labels) -> None:
     folder, names = nested
     raise PackError(
         f"{root} has images at two levels: {root}/{direct[0]} would be labelled {own!r} after its SOURCE, and "
-        f"{folder.path}/{names[0]} {folder.below[0]!r} after its folder; "
+        f"{folder.path}/{names[0]} {rule.labels_of(root, folder.below, names[:1])[0]!r} after its folder; "
         "--labels root takes the SOURCE for all, --labels parent the folder each image lies in"
     )
 
 
-def _label(root: str, folder: _Folder, labels: Labels) -> str:
-    if labels == "root" or not folder.below:
-        return _folder_name(root)
-    return folder.below[-1] if labels == "parent" else folder.below[0]
-
-
-def _folder_name(root: str) -> str:
-    return os.path.basename(os.path.abspath(root)) or "/"
+def _check_not_parts(root: str, folders: _Listing) -> None:
+    """Raise if the class folders of a SOURCE look like the parts of a data set."""
+    has_folders = {folder.below[0] for folder, _ in folders if len(folder.below) == 2}
+    parts = sorted(name for name in has_folders if name.lower() in _PARTS)
+    if len(parts) > 1:
+        raise PackError(
+            f"{root}: expected class folders, found {' and '.join(parts)} with folders in them; give {root}/* if these "
+            "are parts of the data set (the column `source` then tells them apart), or --labels subfolder if they are "
+            "the classes"
+        )

@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, NamedTuple
 
+UNLABELLED = "unlabelled"  # the one class of images without labels
 _MAX_CLOCK_TICK_NS = 2_500_000_000  # longer than the tick of any file system; FAT's is the longest, 2 s
+_NAMES = """
+    apng avif avifs bmp bw cur dcx dds dib flc fli ftc ftu gif icb icns ico im j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx
+    mpo msp pbm pcx pfm pgm png pnm ppm psd qoi ras rgb rgba sgi tga tif tiff vda vst webp xbm xpm
+"""
+EXTENSIONS = frozenset(_NAMES.split())
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -42,7 +48,8 @@ class Sources:
         columns: Column name -> a text for each image. `source` is the SOURCE, as given.
         passed_over: (path, reason) of everything found that is not packed.
         class_names: Classes that were found, with or without images. The names in `labels` may be missing here.
-        class_orders: (path of the pack, class names) of each pack whose class names are not sorted.
+        class_numbers: (SOURCE, class name -> number) of each SOURCE that numbers its classes itself: a pack whose class
+            names are not sorted, or a folder that the user's own reader lists.
         other_classes: Class name -> number of images left out because the user asked for other classes.
         notes: What the user should know about the search, one line each.
     """
@@ -53,7 +60,7 @@ class Sources:
     columns: dict[str, list[str]] = field(default_factory=lambda: {"source": []})
     passed_over: list[tuple[str, str]] = field(default_factory=list)
     class_names: list[str] = field(default_factory=list)
-    class_orders: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    class_numbers: list[tuple[str, dict[str, int]]] = field(default_factory=list)
     other_classes: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -77,6 +84,10 @@ class Sources:
         others = Counter(label for label in self.labels if label not in wanted)
         return replace(self.take(rows) if others else self, other_classes=dict(sorted(others.items())))
 
+    def unlabelled(self) -> Sources:
+        """Return the same images without labels: all are of the one class `unlabelled`."""
+        return replace(self, labels=[UNLABELLED] * len(self), class_names=[], class_numbers=[])
+
     def extend(self, other: Sources) -> None:
         """Append the images of another table. A column that one of the tables lacks becomes empty texts there."""
         for name in other.columns.keys() - self.columns.keys():
@@ -88,7 +99,13 @@ class Sources:
         self.paths.extend(other.paths)
         self.passed_over.extend(other.passed_over)
         self.class_names.extend(other.class_names)
-        self.class_orders.extend(other.class_orders)
+        self.class_numbers.extend(other.class_numbers)
+        self.notes.extend(other.notes)
+
+
+def has_image_extension(name: str) -> bool:
+    """Return whether a file has the extension of an image that can be packed."""
+    return name.rpartition(".")[2].lower() in EXTENSIONS
 
 
 def stamp(status: os.stat_result) -> int:
