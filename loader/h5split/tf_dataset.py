@@ -14,16 +14,16 @@ from h5split.order.passes import Pass
 from h5split.order.rows import Rows
 from h5split.order.settings import Settings
 
-_BYTES_A_CALL = 16 << 20  # of pixels: 2 ms of gathering, against which a call into Python costs little
-_MOST_A_CALL = 32  # batches
-_MOST_PASSES = 8  # of one data set at a time
+_BYTES_PER_CALL = 16 << 20  # gathering these takes 2 ms, compared with which the call into Python costs little
+_MAX_BATCHES_PER_CALL = 32
+_MAX_PASSES = 8  # passes of one data set that can be under way at a time
 
 
 class Sequence(Protocol):
-    """What is asked of a `SplitSequence` here."""
+    """The part of `SplitSequence` that is used here."""
 
     @property
-    def settings(self) -> Settings: ...  # noqa: D102  # as SplitSequence's
+    def settings(self) -> Settings: ...  # noqa: D102  # documented in SplitSequence
 
     @property
     def rows(self) -> Rows: ...  # noqa: D102
@@ -42,18 +42,18 @@ class Sequence(Protocol):
 
 
 def dataset(sequence: Sequence) -> Any:
-    """A tf.data.Dataset of the batches of `sequence`; every iteration over it is one pass.
+    """Create a tf.data.Dataset of the batches of `sequence`. Every iteration over it is one pass.
 
-    TensorFlow calls Python once for several batches, takes the array it gets as it is (where it begins at a multiple
-    of 64 bytes, as buffers do; else it copies) and cuts it into batches itself. It also writes into it, as what comes
-    after may work in place, and so it never gets the file's own memory.
+    TensorFlow calls Python once for several batches and cuts the array into batches itself. It uses an array without a
+    copy if it begins at a multiple of 64 bytes, as buffers do. Later stages of the pipeline may write into the array in
+    place, so TensorFlow never gets a view of the file.
 
     Raises:
         ValueError: The sequence is empty.
     """
     settings, batches, shape, classes = sequence.settings, len(sequence), sequence.shape, sequence.num_classes
     rows = sequence.rows
-    per_call = _batches_a_call(settings.batch_size * int(np.prod(shape)), batches)
+    per_call = _batches_per_call(settings.batch_size * int(np.prod(shape)), batches)
     label_shape, label_dtype = {
         "categorical": ((classes,), tf.float32),
         "int": ((), tf.int32),
@@ -70,7 +70,7 @@ def dataset(sequence: Sequence) -> Any:
         check()
         current = sequence.begin_ahead()
         passes[current.epoch] = current
-        if len(passes) > _MOST_PASSES:
+        if len(passes) > _MAX_PASSES:
             passes.popitem(last=False)
         return np.int64(current.epoch)
 
@@ -80,14 +80,15 @@ def dataset(sequence: Sequence) -> Any:
         passes.move_to_end(int(epoch))
         return sequence.fetch(passes[int(epoch)], first, min(per_call, batches - first))
 
-    def named(images: Any, labels: Any) -> Any:
+    def with_shapes(images: Any, labels: Any) -> Any:
         return tf.ensure_shape(images, (None, *shape)), tf.ensure_shape(labels, (None, *label_shape))
 
     def one_pass(epoch: Any) -> Any:
         types = tf.uint8 if settings.scale is None else tf.float32, label_dtype
         calls = tf.data.Dataset.range(-(-batches // per_call))
         return calls.map(
-            lambda call: named(*tf.numpy_function(fetch, [epoch, call], types)), num_parallel_calls=tf.data.AUTOTUNE
+            lambda call: with_shapes(*tf.numpy_function(fetch, [epoch, call], types)),
+            num_parallel_calls=tf.data.AUTOTUNE,
         )
 
     epochs = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(begin, [], tf.int64))
@@ -95,5 +96,5 @@ def dataset(sequence: Sequence) -> Any:
     return data.apply(tf.data.experimental.assert_cardinality(batches))
 
 
-def _batches_a_call(nbytes: int, batches: int) -> int:
-    return max(1, min(_MOST_A_CALL, _BYTES_A_CALL // nbytes, -(-batches // 4)))
+def _batches_per_call(nbytes: int, batches: int) -> int:
+    return max(1, min(_MAX_BATCHES_PER_CALL, _BYTES_PER_CALL // nbytes, -(-batches // 4)))

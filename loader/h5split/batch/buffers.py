@@ -26,19 +26,19 @@ _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MA
 @dataclass(frozen=True)
 class _Buffer:
     memory: mmap.mmap
-    items: NDArray[np.void]  # the same memory, one item per row; never given to a caller who might keep it
+    items: NDArray[np.void]  # the same memory, one item per row; a caller must not keep it
 
 
 class BufferPool:
-    """Lends buffers for batches of rows of one shape. A buffer exists for each batch in use, plus a few free ones.
+    """Lends buffers for batches of rows of one shape. There is one buffer per batch in use, plus a few free ones.
 
     Args:
         shape: The shape of one row.
         dtype: The type of its elements.
     """
 
-    # The number of free buffers to keep: no framework holds more batches at a time. When a user drops a long list of
-    # batches, the memory of the other buffers is released.
+    # The largest number of free buffers to keep: no framework holds more batches at a time. When a user drops a long
+    # list of batches, the memory of the other buffers is released.
     most_free = 16
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
@@ -55,7 +55,7 @@ class BufferPool:
             count: The number of rows.
 
         Returns:
-            array: (count, *shape), for the user. Its memory is not lent again while it, or any view of it, is alive.
+            array: (count, *shape), for the user. Its memory is not lent again while the array or a view of it is alive.
             items: void (count,), the same memory with one item per row, to fill it. Do not keep it.
         """
         if count > self._count:

@@ -1,7 +1,8 @@
-"""Gathering: the rows of a batch as arrays.
+"""Gathers the rows of a batch into arrays.
 
-Where torch is loaded, no batch is a view of the file: torch makes a tensor of a read-only array all the same, and what
-is then done to it in place would be in every later batch.
+A batch of consecutive rows can be a read-only view of the file, without a copy. If torch is loaded, batches are always
+copies: torch makes a writable tensor even of a read-only array, and a change of it in place would show in all later
+batches.
 """
 
 from __future__ import annotations
@@ -26,21 +27,22 @@ from h5split.system.machine import cores
 
 Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32] | NDArray[np.int32]]
 
-_MAX_TABLE_CLASSES = 1024  # one-hot labels of up to so many classes are kept as a table, of 4 MB
-_BYTES_PER_THREAD = 1 << 20  # of a batch; handing work to a thread costs as much as copying 150 KB
+_MAX_TABLE_CLASSES = 1024  # for up to this many classes, the one-hot labels are kept as a table of at most 4 MB
+_BYTES_PER_THREAD = 1 << 20  # handing work to a thread costs as much as copying 150 KB
 _MAX_THREADS = 4  # four saturate memory bandwidth
 
 
 _Done = SimpleQueue[BaseException | None]
-# Rows, where they go, the batch (held, so that its buffer is not lent again before this is done), whom to tell.
+# The rows, their destination, the batch, and the queue for the result. The reference to the batch keeps its buffer from
+# being lent again before the rows are copied.
 _Task = tuple[Rows, NDArray[np.void], NDArray[np.uint8], _Done]
 
 
 class Gatherer:
-    """Makes batches of packs: consecutive rows are a view of the file, others one gather into a buffer.
+    """Makes batches of rows. Consecutive rows become a view of the file; other rows are copied into a buffer.
 
     Args:
-        packs: Where the rows are.
+        packs: The packs that contain the rows.
 
     Attributes:
         packs: As given.
@@ -55,43 +57,46 @@ class Gatherer:
 
     @lazy
     def _one_hot(self) -> NDArray[np.float32] | None:
-        """A line for each class; made with the first batch, as there may be very many parts that never make one."""
+        """The one-hot label of each class: float32 (K, K); None if there are too many classes.
+
+        It is created with the first batch, because a user may create very many parts that never make one.
+        """
         count = len(self.packs.class_names)
         return np.eye(count, dtype=np.float32) if count <= _MAX_TABLE_CLASSES else None
 
     def batches(self, order: Order, first: int, count: int, settings: Settings, writable: bool) -> Batch:
-        """Batches that follow one another, as one.
+        """Make one array of the pixels of consecutive batches, and one of their labels.
 
         Args:
-            order: Of the epoch.
-            first: The first of them.
-            count: How many.
-            settings: The scale and the kind of labels.
-            writable: No view of the file, which is read-only, but a copy; so it is wherever torch is loaded.
+            order: The order of the epoch.
+            first: The number of the first batch.
+            count: The number of batches.
+            settings: The scale of the pixels and the kind of labels.
+            writable: Return a copy, never a read-only view of the file. If torch is loaded, this is always so.
         """
         rows = order.rows[first * order.size : (first + count) * order.size]
         if order.runs[first] if count == 1 else runs(rows, len(rows))[0]:
             start = int(rows[0])
-            copied = (writable or sys.modules.get("torch") is not None) and settings.scale is None
-            pixels = self._consecutive(start, rows, copied)
+            must_copy = (writable or sys.modules.get("torch") is not None) and settings.scale is None
+            pixels = self._consecutive(start, rows, must_copy)
             labels = self.packs.labels[start : start + len(rows)]
         else:
             pixels = self._gathered(rows)
             labels = order.labels(self.packs.labels)[first * order.size : (first + count) * order.size]
         return self._scaled(pixels, settings.scale), self._encoded(labels, settings.label_mode)
 
-    def _consecutive(self, start: int, rows: Rows, copied: bool) -> NDArray[np.uint8]:
-        view = None if copied else self.packs.view(start, len(rows))
+    def _consecutive(self, start: int, rows: Rows, must_copy: bool) -> NDArray[np.uint8]:
+        view = None if must_copy else self.packs.view(start, len(rows))
         return self._gathered(rows) if view is None else view
 
     def _gathered(self, rows: Rows) -> NDArray[np.uint8]:
         pixels, items = self._buffers.lend(len(rows))
         rows = rows.astype(np.int64, copy=False)
         parts = min(_MAX_THREADS, self._cores, pixels.nbytes // _BYTES_PER_THREAD) or 1
-        if parts == 1 or sys.is_finalizing():  # when threads do not run any more
+        if parts == 1 or sys.is_finalizing():  # threads do not run any more while Python exits
             self.packs.take(rows, items)
             return pixels
-        if self._threads is None or self._threads.process != os.getpid():  # a fork leaves them behind
+        if self._threads is None or self._threads.process != os.getpid():  # a forked process has no threads
             self._threads = _Threads(self.packs, min(_MAX_THREADS, self._cores) - 1)
         bounds = [len(rows) * part // parts for part in range(parts + 1)]
         done: _Done = SimpleQueue()
@@ -122,7 +127,10 @@ class Gatherer:
 
 
 class _Threads:
-    """Threads that gather, until nobody holds this; 10 % more images a second than with an executor's futures."""
+    """Threads that copy rows. They end when this object is garbage collected.
+
+    This gives 10 % more images a second than the futures of an executor.
+    """
 
     def __init__(self, packs: Packs, count: int) -> None:
         self.process = os.getpid()
@@ -140,5 +148,5 @@ def _work(packs: Packs, tasks: SimpleQueue[_Task | None]) -> None:
             packs.take(rows, items)
         except BaseException as caught:
             error = caught
-        del task, rows, items, _  # or they would hold the batch until the next one
+        del task, rows, items, _  # these references would keep the batch alive until the next task
         done.put(error)

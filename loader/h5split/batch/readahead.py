@@ -1,10 +1,13 @@
-"""Tell the system which rows a pass over a cold file comes to, some batches ahead.
+"""Read-ahead: asks the system for the rows of the next batches before they are used.
 
-A shuffled pass asks a disk for one small row at a time, and waits for each. Told of the rows some batches ahead, the
-system reads many at once: with 64x64 rows this reaches 0.5 of the speed of reading the file front to back. It reaches
-0.7 when the system is told of the 128 KB around each row, once; where the file fits into memory, that is no more to
-read in the end. Larger rows are read at full speed one by one. When the file is in memory already, the advice would
-cost 1 us a row and gain nothing.
+A shuffled pass over a file that is not in memory requests one small row at a time from the disk, and waits for each.
+If the system knows the rows of the next batches, it reads many at once. With rows of 64x64 pixels, this reaches 0.5 of
+the speed of reading the file front to back.
+
+It reaches 0.7 if the system is asked for the 128 KB piece around each row, once per piece. If the file fits into
+memory, this reads no more in total. Rows larger than a piece are read at full speed one by one.
+
+If the file is in memory already, the requests would cost 1 us a row and gain nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +22,11 @@ from h5split.system.machine import free_memory
 
 _BATCHES_AHEAD = 8
 _PIECE_BYTES = 128 << 10
-_SAMPLE_ROWS = 32  # rows of a pass that are looked for in memory
+_SAMPLE_ROWS = 32  # the number of rows of a pass that are checked for being in memory
 
 
 def is_cold(packs: Packs, order: Order) -> bool | None:
-    """Whether some rows of a pass must be read from disk, judged by a sample; None where the system does not tell."""
+    """Whether some rows of a pass must be read from disk, judged by a sample; None if the system cannot say."""
     if len(order.rows) == 0:
         return False
     sample = order.rows[np.linspace(0, len(order.rows) - 1, _SAMPLE_ROWS, dtype=np.int64)]
@@ -32,10 +35,10 @@ def is_cold(packs: Packs, order: Order) -> bool | None:
 
 
 class Reading:
-    """How the passes over packs read: whether each tells the system which rows it comes to.
+    """Decides for each pass over packs whether it reads ahead.
 
     Args:
-        packs: Where the rows are.
+        packs: The packs that contain the rows.
     """
 
     def __init__(self, packs: Packs) -> None:
@@ -43,12 +46,12 @@ class Reading:
         self._has_begun = False
 
     def start(self, order: Order) -> ReadAhead | None:
-        """Begin a pass: what is to be told of its batches, for rows that are not in memory.
+        """Begin a pass: return its read-ahead, or None if its rows are in memory.
 
-        Where the system does not say whether they are, the first pass tells.
+        If the system cannot say whether they are in memory, the first pass reads ahead and later passes do not.
 
         Raises:
-            FormatError: Somebody has written to a file since it was opened.
+            FormatError: A file was written to since it was opened.
         """
         self._packs.check_unchanged()
         cold = is_cold(self._packs, order)
@@ -57,41 +60,43 @@ class Reading:
 
 
 class ReadAhead:
-    """What the system was told of in one pass; each batch, and each piece of a file, once.
+    """The read-ahead of one pass. It asks the system for each batch once, and for each piece of a file once.
 
     Args:
-        packs: Where the rows are.
-        order: Of the pass.
+        packs: The packs that contain the rows.
+        order: The order of the pass.
     """
 
     def __init__(self, packs: Packs, order: Order) -> None:
         self._packs = packs
         self._order = order
-        self._batches: set[int] = set()
+        self._requested_batches: set[int] = set()
         stride, free = packs.packs[0].stride, free_memory()
-        self._told: dict[tuple[int, int], NDArray[np.bool_]] | None = (
-            None  # the pieces of each file, where they are told of whole
-        )
+        # For each file, whether each of its pieces was requested. None: single rows are requested.
+        self._requested_pieces: dict[tuple[int, int], NDArray[np.bool_]] | None = None
         if stride < _PIECE_BYTES and free is not None and len(packs) * stride < free:
-            self._told = {pack.inode: np.zeros(pack.header.size // _PIECE_BYTES + 1, np.bool_) for pack in packs.packs}
+            self._requested_pieces = {
+                pack.inode: np.zeros(pack.header.size // _PIECE_BYTES + 1, np.bool_) for pack in packs.packs
+            }
 
     def __call__(self, first: int, count: int = 1) -> None:
-        """Tell the system of batches that are wanted now, and of those after them."""
-        for near in range(first, min(first + count + _BATCHES_AHEAD, self._order.batches)):
-            if near not in self._batches:
-                self._batches.add(near)
-                rows = self._order.rows[near * self._order.size : (near + 1) * self._order.size]
+        """Ask the system for batches that are used now, and for those after them."""
+        for batch in range(first, min(first + count + _BATCHES_AHEAD, self._order.batches)):
+            if batch not in self._requested_batches:
+                self._requested_batches.add(batch)
+                rows = self._order.rows[batch * self._order.size : (batch + 1) * self._order.size]
                 for pack, local in self._packs.by_pack(rows):
-                    self._tell(pack, local)
+                    self._request(pack, local)
 
-    def _tell(self, pack: PackedImages, rows: NDArray[np.int64]) -> None:
+    def _request(self, pack: PackedImages, rows: NDArray[np.int64]) -> None:
         starts = pack.starts(rows)
-        if self._told is None:
+        if self._requested_pieces is None:
             for start in starts.tolist():
                 pack.file.will_need(start, pack.stride)
             return
-        told = self._told[pack.inode]
+        requested = self._requested_pieces[pack.inode]
         pieces = np.concatenate([starts, starts + pack.stride - 1]) // _PIECE_BYTES
-        for piece in sorted({*pieces[~told[pieces]].tolist()}):  # np.unique imports a module: not where a fork may come
+        # Not np.unique: it imports a module at its first call, and a fork during an import leaves its lock locked.
+        for piece in sorted({*pieces[~requested[pieces]].tolist()}):
             pack.file.will_need(piece * _PIECE_BYTES, _PIECE_BYTES)
-        told[pieces] = True
+        requested[pieces] = True

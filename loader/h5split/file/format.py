@@ -1,4 +1,4 @@
-"""The file, version 1: an HDF5 file whose pixels are one plain block.
+"""The file format, version 1: an HDF5 file whose pixels are one contiguous block. `read` checks a file against it.
 
 ===================  =====================  ==========================================================
 object               type, shape            meaning
@@ -7,39 +7,40 @@ images               uint8 (N, H, W, C)     the pixels; dimension labels N, H, W
 labels               int32 (N,)             index into class_names
 class_names          fixed UTF-8 (K,)       in the order of their numbers, each once; sorted, unless a user gave an
                                             order; a class may have no images
-filenames            fixed UTF-8 (N,)       the source path as given, ``/`` as separator
-columns/source       fixed UTF-8 (N,)       the SOURCE each row came from
+filenames            fixed UTF-8 (N,)       the source path as given, with ``/`` as separator
+columns/source       fixed UTF-8 (N,)       the SOURCE of each row
 columns/NAME         fixed UTF-8 (N,)       every other column of a manifest; ``/``, ``%`` and bytes that are not
                                             UTF-8 are percent-encoded in its name
-digests              uint8 (N, 32)          SHA-256 of the source file's bytes
-checksums            uint64 (N,)            XXH3-64 of the row's pixels
-skipped/filenames    fixed UTF-8 (M,)       what was left out
-skipped/reasons      fixed UTF-8 (M,)       and why
-losses/rows          int64 (L,)             rows whose picture lost something, ascending
-losses/kinds         uint8 (L,)             what, as the sum of 1: integers of more than 8 bits were cut to 8; 2: floats
-                                            were cut to 8 bits; 4: the first of several pages or frames was taken;
-                                            8: transparency was laid on black, and one colour is left
-losses/bits          uint8 (L,)             of a sample in the file, where samples were cut (1 and 2); else 0
-losses/levels        uint32 (L,)            different sample values in the file, up to 2**20; 0: not counted
-losses/kept          uint16 (L,)            different values that are left of them; 0: not counted
+digests              uint8 (N, 32)          SHA-256 of each source file
+checksums            uint64 (N,)            XXH3-64 of the pixels of each row
+skipped/filenames    fixed UTF-8 (M,)       files that were left out
+skipped/reasons      fixed UTF-8 (M,)       the reason for each
+losses/rows          int64 (L,)             rows of pictures that lost something, ascending
+losses/kinds         uint8 (L,)             the kinds of loss, added up. 1: integers of more than 8 bits were cut to 8.
+                                            2: floats were cut to 8 bits. 4: the first of several pages or frames was
+                                            taken. 8: transparency was laid on black, and one colour is left
+losses/bits          uint8 (L,)             bits per sample in the file, if samples were cut (kinds 1 and 2); else 0
+losses/levels        uint32 (L,)            distinct sample values in the file, up to 2**20; 0: not counted
+losses/kept          uint16 (L,)            distinct values that remain of these; 0: not counted
 ===================  =====================  ==========================================================
 
-Attributes of the root group: ``format`` = "packed-images", ``version`` = 1, ``settings`` and ``packed_by``
-(JSON objects), all texts of fixed length, and ``tables_checksum`` (uint64; a file may lack it): XXH3-64 of the bytes of
-every data set but ``images``, one after another in the order above, columns in that of their stored names.
+The root group has these attributes: ``format`` = "packed-images", ``version`` = 1, ``settings`` and ``packed_by`` (JSON
+objects), and ``tables_checksum`` (uint64; it may be absent). All texts have a fixed length. ``tables_checksum`` is the
+XXH3-64 of the bytes of every data set except ``images``, one after another in the order above. Columns are in the order
+of their stored names.
 
-The group ``losses`` is there only if a picture lost something (L is 1 or more). Bits of ``losses/kinds`` that are not
-named above are losses that a later version tells.
+The group ``losses`` exists only if a picture lost something (L is 1 or more). Other bits of ``losses/kinds`` are
+reserved for kinds of loss that a later version records.
 
-Every data set is contiguous and unfiltered; integers are little-endian. ``images`` begins at a multiple of 4096 (4096
-itself, where a row is a page or more), so row *i* is at ``offset + i * H * W * C`` and the whole file can be read
-through a memory map. The library version bound is v108: metadata is checksummed, and no crash leaves an open-for-write
-flag behind. Nothing in the file tells the time, so the same contents are the same bytes.
+Every data set is contiguous and unfiltered. Integers are little-endian. ``images`` begins at a multiple of 4096; if a
+row has 4096 bytes or more, it begins at 4096 itself. So row *i* is at ``offset + i * H * W * C``, and the whole file
+can be read through a memory map. The library version bound is v108: it gives checksums of the metadata, and a crash
+leaves no open-for-write flag behind. The file contains no time stamp, so the same contents give the same bytes.
 
-Names that are not UTF-8 are stored as the bytes they are; Python reads them with ``surrogateescape``.
+Names that are not UTF-8 are stored unchanged, as bytes; Python reads them with ``surrogateescape``.
 
-Reading (`read`) checks all of this before a pixel is touched; what remains is a header of offsets, and a descriptor to
-map. sealing.py writes it.
+`read` checks all of this before any pixel is read. It returns a header with the offsets, and a descriptor to map.
+sealing.py writes the format.
 """
 
 from __future__ import annotations
@@ -67,13 +68,13 @@ FORMAT = "packed-images"
 VERSION = 1
 DIGEST_SIZE = 32
 
-_TEXT = np.dtype("S")  # of any length
-_CHECKED = 1 << 20  # rows of losses that are looked at together
+_TEXT = np.dtype("S")  # text of any length
+_CHECK_ROWS = 1 << 20  # rows of losses that are checked at a time, to limit memory
 
 
 @dataclass(frozen=True)
 class Block:
-    """One array in the file: `shape` items of `dtype` from byte `offset` on."""
+    """The place of an array in the file: `shape` items of `dtype`, from byte `offset` on."""
 
     offset: int
     dtype: np.dtype[Any]
@@ -81,7 +82,7 @@ class Block:
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes, in Python's unbounded integers."""
+        """The size in bytes. Python's integers do not overflow, whatever shape a damaged file claims."""
         count = self.dtype.itemsize
         for length in self.shape:
             count *= length
@@ -90,14 +91,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Header:
-    """Everything about a pack but its rows.
+    """The structure of a pack: where each array is in the file, and all data that does not belong to single rows.
 
     Attributes:
-        losses: The fields of `losses.LOSSES`, by name; empty where nothing was lost.
-        tables: Every data set but `images`, by its name in the file, in the order of `tables_checksum`.
-        tables_checksum: XXH3-64 of their bytes; None where the file does not say.
-        size: Of the file, in bytes.
-        status: Of the file, before anything of it was read.
+        losses: Field of `losses.LOSSES` -> its block; empty if nothing was lost.
+        tables: Name in the file -> block, for every data set except `images`, in the order of `tables_checksum`.
+        tables_checksum: XXH3-64 of the bytes of `tables`; None if the file does not have it.
+        size: The size of the file in bytes.
+        status: The stat result of the file from before it was read.
     """
 
     images: Block
@@ -119,24 +120,25 @@ class Header:
 
 
 def encode(text: str) -> bytes:
-    """Text as the file holds it: UTF-8, with surrogate escapes back to the bytes they came from."""
+    """Encode text as it is stored in the file: UTF-8, with surrogate escapes turned back into the original bytes."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def decode(raw: bytes) -> str:
-    """The inverse of `encode`."""
+    """Decode text from the file. This is the inverse of `encode`."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def read(path: str | os.PathLike[str]) -> tuple[int, Header]:
-    """Check a pack and return a descriptor of it, for the caller to map and close, with its header.
+    """Open a pack, check it, and return its descriptor and its header.
 
-    The header was read through that very descriptor, and every block of it lies within the size the descriptor has.
-    Where there are locks, writers are kept off as long as the descriptor or a map of it is open.
+    The caller maps and closes the descriptor. The header was read through the same descriptor, and every block of it
+    lies within the size of the file. If the system has locks, HDF5 cannot write to the file while the descriptor or a
+    map of it is open.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        FormatError: It is no pack, is damaged, or is of a newer version; the message says which.
+        FileNotFoundError: The file does not exist.
+        FormatError: The file is not a pack, is damaged, or has a newer format version. The message says which.
     """
     path = os.fspath(path)
     descriptor = _open(path)
@@ -151,21 +153,21 @@ def read(path: str | os.PathLike[str]) -> tuple[int, Header]:
 
 
 def header_of(descriptor: int, path: str) -> Header:
-    """Check a pack that is open for reading; errors name `path`.
+    """Check a pack that is open for reading, and return its header. Errors name `path`.
 
     Raises:
-        FormatError: It is no pack, is damaged, or is of a newer version.
+        FormatError: The file is not a pack, is damaged, or has a newer format version.
     """
     with _errors_name(path):
         return _header(File(descriptor))
 
 
 def is_pack(file: BinaryIO) -> bool:
-    """Whether an open file is a pack, whole and not being written to: what `replace.check_replaceable` asks.
+    """Whether an open file is a complete pack that no process is writing to. `replace.check_replaceable` calls this.
 
     Raises:
-        ValueError: It is damaged, or something else that cannot be told from a damaged pack.
-        OSError: It cannot be read.
+        ValueError: The file is damaged, or of another kind that cannot be distinguished from a damaged pack.
+        OSError: The file cannot be read.
     """
     try:
         _lock(file.fileno())
@@ -179,7 +181,7 @@ def is_pack(file: BinaryIO) -> bool:
 
 def _open(path: str) -> int:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
             if os.path.isdir(path):
                 found = f"a folder; pack-images {path} -o OUT.h5 packs it"
             else:
@@ -191,7 +193,7 @@ def _open(path: str) -> int:
 
 
 def _lock(descriptor: int) -> None:
-    """Share the file with readers; HDF5, while it writes, shares it with nobody."""
+    """Take a shared lock. HDF5 has an exclusive lock while it writes."""
     with contextlib.suppress(ImportError, OSError):
         import fcntl
 
@@ -205,7 +207,7 @@ def _lock(descriptor: int) -> None:
 
 @contextlib.contextmanager
 def _errors_name(path: str) -> Iterator[None]:
-    """Say which file it was, once, and turn what is raised on damaged metadata into a FormatError."""
+    """Make errors of the block name the file, once, and turn errors from damaged metadata into a FormatError."""
     try:
         yield
     except FormatError as error:
@@ -219,7 +221,7 @@ def _errors_name(path: str) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    """What it says, as one line that a terminal shows: names in it come from the file."""
+    """The message of an error as one printable line. Names in it come from the file, so they may hold any character."""
     line = " ".join(str(error).split())
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
@@ -260,14 +262,14 @@ def _header(file: File) -> Header:
         raise FormatError(f"digests: expected {DIGEST_SIZE} bytes a row, found {header.digests.shape[1]}")
     if header.skipped_filenames.shape != header.skipped_reasons.shape:
         raise FormatError("skipped: expected a reason for each filename")
-    _check_apart([images, *tables.values()])
+    _check_no_overlap([images, *tables.values()])
     if header.losses:
         _check_losses(file, header.losses, images.shape[0])
     return header
 
 
 def _tables(file: File, rows: int) -> dict[str, Block]:
-    """Every data set but `images`, in the order in which their bytes are summed."""
+    """Every data set except `images`, in the order of `tables_checksum`."""
     return {
         "labels": _block(file, "labels", np.dtype("<i4"), 1, rows),
         "class_names": _block(file, "class_names", _TEXT, 1),
@@ -282,7 +284,7 @@ def _tables(file: File, rows: int) -> dict[str, Block]:
 
 
 def _loss_tables(file: File) -> dict[str, Block]:
-    """The data sets of the group `losses`, which few packs have."""
+    """The data sets of the group `losses`, which most packs do not have."""
     if b"losses" not in file.root.links:
         return {}
     types = {f"losses/{name}": LOSSES[name] for name in LOSSES.names or ()}
@@ -290,22 +292,22 @@ def _loss_tables(file: File) -> dict[str, Block]:
 
 
 def _check_losses(file: File, losses: Mapping[str, Block], rows: int) -> None:
-    """Refuse losses of rows that are not there, of one row twice, or of nothing."""
+    """Raise if losses name a row that does not exist, name a row twice, or have no kind."""
     (length,) = losses["rows"].shape
     if length == 0 or any(block.shape != (length,) for block in losses.values()):
         raise FormatError("losses: expected tables of one length, of 1 or more")
     last = -1
-    for start in range(0, length, _CHECKED):
-        found = _part(file, losses["rows"], start, _CHECKED)
+    for start in range(0, length, _CHECK_ROWS):
+        found = _part(file, losses["rows"], start, _CHECK_ROWS)
         if found[0] <= last or found[-1] >= rows or (found[1:] <= found[:-1]).any():
             raise FormatError(f"losses/rows: expected rows from 0 to {rows - 1}, ascending; copy the file again")
-        if not _part(file, losses["kinds"], start, _CHECKED).all():
+        if not _part(file, losses["kinds"], start, _CHECK_ROWS).all():
             raise FormatError("losses/kinds: expected a loss for each row, found none; copy the file again")
         last = int(found[-1])
 
 
 def _part(file: File, block: Block, start: int, count: int) -> NDArray[Any]:
-    """So many items of a table of one dimension from `start` on, or as many as there are."""
+    """Read up to `count` items of a one-dimensional table, from item `start` on. At its end there may be fewer."""
     width, count = block.dtype.itemsize, min(count, block.shape[0] - start)
     return np.frombuffer(file.data(block.offset + start * width, count * width), block.dtype, count)
 
@@ -318,14 +320,15 @@ def _version(root: Object) -> int:
     value = _value(root, "format")
     if value == FORMAT.encode():
         return _integer(root, "version")
-    if value is None and b"format" in root.attributes:  # as by h5py, where a str was given
+    if value is None and b"format" in root.attributes:  # h5py writes a str as variable-length text
         raise NotAPackError(
             f"expected a pack (attribute format = {FORMAT!r} as fixed-length text), found {_found(root, 'format')} "
             f"in it; if it says so, write it with h5py as numpy.bytes_({FORMAT!r}), and settings and packed_by likewise"
         )
-    says = "" if value is None else f" of format {decode(value[:40]) if isinstance(value, bytes) else value!r}"
+    of_format = "" if value is None else f" of format {decode(value[:40]) if isinstance(value, bytes) else value!r}"
     raise NotAPackError(
-        f"expected a pack (attribute format = {FORMAT!r}), found another HDF5 file{says}; packs are made by pack-images"
+        f"expected a pack (attribute format = {FORMAT!r}), found another HDF5 file{of_format}; "
+        "packs are made by pack-images"
     )
 
 
@@ -347,7 +350,7 @@ def _text(root: Object, name: str) -> str:
 
 
 def _value(root: Object, name: str) -> int | bytes | None:
-    """An attribute that is one integer or one text; None if it is something else."""
+    """The value of an attribute if it is one integer or one fixed-length text; else None."""
     attribute = root.attributes.get(name.encode())
     if attribute is None or attribute.shape != () or attribute.type.dtype.kind not in "iuS":
         return None
@@ -356,6 +359,7 @@ def _value(root: Object, name: str) -> int | bytes | None:
 
 
 def _found(root: Object, name: str) -> str:
+    """The type of an attribute, for error messages."""
     attribute = root.attributes.get(name.encode())
     if attribute is None:
         return "none"
@@ -372,13 +376,14 @@ def _json(root: Object, name: str) -> dict[str, Any]:
 
 
 def _members(file: File, group: str) -> list[str]:
+    """The names in a group, sorted by their bytes."""
     if not (member := _member(file, group)).is_group:
         raise FormatError(f"{group}: expected a group")
     return [decode(name) for name in sorted(member.links)]
 
 
 def _member(file: File, name: str) -> Object:
-    """A group or data set by its path, and by hard links only: others could lead anywhere, out of the file included."""
+    """A group or data set by its path. Only hard links are followed: other links could lead to other files."""
     head, _, tail = name.rpartition("/")
     group = _member(file, head) if head else file.root
     if not group.is_group:
@@ -392,7 +397,7 @@ def _member(file: File, name: str) -> Object:
 
 
 def _block(file: File, name: str, dtype: np.dtype[Any], rank: int, rows: int | None = None) -> Block:
-    """The place of one data set, or a FormatError where it is not plain bytes inside this file."""
+    """The place of a data set. Raise a FormatError if it is not plain bytes inside this file."""
     member = _member(file, name)
     if not member.is_data_set:
         raise FormatError(f"{name}: expected a data set, found {'a group' if member.is_group else 'something else'}")
@@ -432,7 +437,7 @@ def _array(file: File, block: Block) -> NDArray[Any]:
     return np.frombuffer(data, block.dtype, block.nbytes // block.dtype.itemsize).reshape(block.shape)
 
 
-def _check_apart(blocks: Sequence[Block]) -> None:
+def _check_no_overlap(blocks: Sequence[Block]) -> None:
     spans = sorted((block.offset, block.offset + block.nbytes) for block in blocks if block.nbytes)
     for (_, end), (start, _) in pairwise(spans):
         if start < end:

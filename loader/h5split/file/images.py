@@ -1,4 +1,4 @@
-"""PackedImages: the file as rows."""
+"""PackedImages: a pack as a data set of rows."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from h5split.file.mapped import READ_SIZE, MappedFile, Stamp
 from h5split.file.pieces import located
 from h5split.system.lazy import lazy
 
-_TEXTS = 1024  # decoded at a time when all are
-_WRITE_SECONDS = 10  # that one call may take to write, which has the time of its beginning
-_SAMPLE = 16  # rows whose pixels are looked at where a file may have been written to
+_TEXTS_PER_CHUNK = 1024  # texts that are decoded at a time when a user iterates over all
+# The longest time that one write call may take. The system stamps a write with the time when it began.
+_WRITE_SECONDS = 10
+_SAMPLE_ROWS = 16  # rows whose pixels are checked if a file may have been written to
 
 
 class Joined:
-    """Arrays one after another, as one; nothing is copied until rows are asked for.
+    """A concatenation of arrays. Nothing is copied until rows are read.
 
     Args:
-        parts: (N, ...) each, of one kind.
+        parts: The arrays, (N, ...) each. Their shapes differ only in N, and their kind of dtype is the same.
     """
 
     def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
@@ -53,11 +54,11 @@ class Joined:
 
 
 class Texts(Sequence[str]):
-    """Fixed-length text in files, decoded when an element is asked for.
+    """Fixed-length texts in files. An element is decoded when it is read.
 
     Args:
-        raw: bytes_ (N,), usually a view of the map.
-        rows: Which of them, in which order; all when None.
+        raw: bytes_ (N,), usually a view of the file.
+        rows: Indices into `raw`, in the order of the texts; None for all of them.
     """
 
     def __init__(self, raw: NDArray[np.bytes_] | Joined, rows: NDArray[np.int64] | None = None) -> None:
@@ -78,8 +79,8 @@ class Texts(Sequence[str]):
         return decode(bytes(self._raw[at]))
 
     def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), _TEXTS):
-            yield from self[start : start + _TEXTS]
+        for start in range(0, len(self), _TEXTS_PER_CHUNK):
+            yield from self[start : start + _TEXTS_PER_CHUNK]
 
     def __repr__(self) -> str:
         return f"<{len(self)} texts, the first {self[0]!r}>" if len(self) else "<no texts>"
@@ -89,56 +90,56 @@ class Texts(Sequence[str]):
             return NotImplemented
         return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
 
-    __hash__ = None  # type: ignore[assignment]  # as every sequence that compares by its elements
+    __hash__ = None  # type: ignore[assignment]  # not hashable: it equals lists of the same texts, which have no hash
 
     def take(self, rows: NDArray[np.int64]) -> Texts:
-        """The same texts in the order of `rows`: int64 (M,)."""
+        """The texts at `rows`, int64 (M,), in that order."""
         return Texts(self._raw, rows if self._rows is None else self._rows[rows])
 
     def raw(self) -> NDArray[np.bytes_]:
-        """The bytes in the files: bytes_ (N,)."""
+        """The texts as bytes, as they are in the files: bytes_ (N,)."""
         found: NDArray[np.bytes_] = self._raw[slice(None) if self._rows is None else self._rows]
         return found
 
 
 class PackedImages:
-    """A pack as arrays, mapped into memory; nothing is read until it is looked at.
+    """A pack as memory-mapped arrays. Pixels are read from disk at first use.
 
-    It is a map-style data set: `len`, indexing, and `__getitems__` for a batch. Items are copies that may be written
-    to. It pickles as a path: another process opens the pack again, and refuses one that became another meanwhile.
+    It is a map-style data set: it has `len`, indexing, and `__getitems__` for a batch. Items are writable copies. It is
+    pickled as a path. Another process opens the path again, and raises an error if another pack is there now.
 
-    The arrays are read-only views of the file. torch takes no notice of that: what it writes into them in place is not
-    in the file, nor in items and batches, but stays in the array; give it a copy.
+    The arrays are read-only views of the file, but torch ignores the read-only flag. A write by torch changes the array
+    only, not the file, and not the items and batches. Give torch a copy.
 
     Args:
         path: A file made by pack-images.
 
     Attributes:
-        path: As given, for messages; the working folder may change, as whatever opens it again goes by its full path.
-        inode: (device, inode) of the file that is mapped, whatever becomes of its path.
-        header: Where everything is in the file, and its settings.
+        path: The path as given, for messages. The file is opened again by its full path.
+        inode: (device, inode) of the mapped file. It stays the same if the path is given to another file.
+        header: The places of all arrays in the file, and the settings.
         images: uint8 (N, H, W, C), read-only; a slice of it is a view of the file.
         labels: int32 (N,), indices into `class_names`.
-        numbers: The same, to copy from. Not to be handed out: `labels` is for that.
+        numbers: The same in the read-only map, for internal use. Give users `labels`.
         class_names: K names, in the order of their numbers.
-        filenames: N paths, decoded when asked for.
+        filenames: N paths, decoded when they are read.
         columns: Name -> N texts.
         digests: uint8 (N, 32), SHA-256 of each source file.
-        checksums: uint64 (N,), XXH3-64 of each row's pixels.
+        checksums: uint64 (N,), XXH3-64 of the pixels of each row.
         skipped: (filename, reason) of each file that was left out.
-        losses: (filename, text) of what pictures lost when they were packed, in the order of rows.
-        loss_table: The same in numbers: `losses.LOSSES` (L,).
+        losses: (filename, text) of each loss of a picture in packing, in the order of rows.
+        loss_table: The losses as numbers: `losses.LOSSES` (L,).
 
     Raises:
-        FileNotFoundError: There is no such file.
-        FormatError: It is no pack, is damaged, or is of a newer version.
+        FileNotFoundError: The file does not exist.
+        FormatError: The file is not a pack, is damaged, or has a newer format version.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         descriptor, header = pack_format.read(self.path)
         self.file, self.header = MappedFile(descriptor, header), header
-        # Not abspath(): links in the path may lead elsewhere before a ".." that it would take out.
+        # Not abspath(): it removes "..", which leads to another folder if the name before it is a link.
         self._full_path = self.path if os.path.isabs(self.path) else os.path.join(os.getcwd(), self.path)
         self.inode = self.header.status.st_dev, self.header.status.st_ino
         self._stamp = Stamp.of(self.header.status)
@@ -155,9 +156,9 @@ class PackedImages:
         self.digests: NDArray[np.uint8] = self.file.array(header.digests)
         self.checksums: NDArray[np.uint64] = self.file.array(header.checksums)
         _check_labels(self.path, self.labels, len(self.class_names))
-        # What the file must go on to hold. One that does not say is read for it; such are made by hand, and small.
-        self._tables = self.file.tables_checksum() if header.tables_checksum is None else header.tables_checksum
-        self._opened = frozenset(vars(self))
+        # To detect a change of the file later. Only small files that were made by hand lack the checksum.
+        self._tables_sum = self.file.tables_checksum() if header.tables_checksum is None else header.tables_checksum
+        self._own_names = frozenset(vars(self))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -167,7 +168,7 @@ class PackedImages:
         return self._pixels[row].copy(), int(self.numbers[row])
 
     def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[np.uint8], int]]:
-        """The rows of a batch, as `(uint8 (H, W, C), label)` each, read in one go."""
+        """Read the rows of a batch at once: `(uint8 (H, W, C), label)` for each."""
         at = np.asarray(rows, np.int64)
         self.check_unchanged()
         return list(zip(self._pixels[at], self.numbers[at].tolist(), strict=True))
@@ -179,30 +180,31 @@ class PackedImages:
         return f"PackedImages({self.path!r}): {len(self)} images {self.shape}, {len(self.class_names)} classes"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Where the pack is, what tells it from every other, and what a subclass added; no pixels.
+        """The path of the pack, its stamp and checksum to recognize it, and attributes of a subclass; no pixels.
 
         Raises:
-            FormatError: It was written to since it was opened, or its path is another pack's by now.
-            FileNotFoundError: There is no such file any more.
+            FormatError: The file was written to since it was opened, or another pack is at its path now.
+            FileNotFoundError: There is no file at its path any more.
         """
         self.check_unchanged()
-        state: dict[str, Any] = {"paths": (self.path, self._full_path), "stamp": self._stamp, "tables": self._tables}
-        state["added"] = {name: vars(self)[name] for name in vars(self).keys() - self._opened - {"_opened"}}
+        state: dict[str, Any] = {"paths": (self.path, self._full_path), "stamp": self._stamp}
+        state["tables"] = self._tables_sum
+        state["added"] = {name: vars(self)[name] for name in vars(self).keys() - self._own_names - {"_own_names"}}
         try:
             status = os.stat(self._full_path)
-            there = (status.st_dev, status.st_ino) == self.inode
+            is_there = (status.st_dev, status.st_ino) == self.inode
         except OSError:
-            there = False
-        if not there:  # the other process would not say so as plainly
+            is_there = False
+        if not is_there:  # fail here if unpickling would fail: an error in a worker process is less clear
             PackedImages.__new__(PackedImages).__setstate__(state)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         given, full = state["paths"]
-        elsewhere = not os.path.exists(full) and os.path.exists(given)  # on a machine that has it in another folder
-        PackedImages.__init__(self, given if elsewhere else full)
+        use_given = not os.path.exists(full) and os.path.exists(given)  # another machine may have another folder
+        PackedImages.__init__(self, given if use_given else full)
         self.path = given
-        if self._stamp != state["stamp"] and not self._holds(state["tables"]):
+        if self._stamp != state["stamp"] and not self._has_contents(state["tables"]):
             raise FormatError(
                 f"{self._full_path}: expected the pack that was open where this was pickled, or copied, found another "
                 "one there; open it again"
@@ -217,19 +219,19 @@ class PackedImages:
 
     @property
     def skipped(self) -> list[tuple[str, str]]:
-        """(filename, reason) of each file that was left out."""
+        """(filename, reason) of each file that was left out of the pack."""
         return list(zip(*self.skipped_texts, strict=True))
 
     @property
     def skipped_texts(self) -> tuple[Texts, Texts]:
-        """File names and reasons of the files that were left out, decoded when they are asked for."""
+        """The names of the files that were left out, and the reasons. Both are decoded when they are read."""
         return Texts(self.file.array(self.header.skipped_filenames)), Texts(
             self.file.array(self.header.skipped_reasons)
         )
 
     @lazy
     def loss_table(self) -> NDArray[np.void]:
-        """Rows whose picture lost something, and what: `losses.LOSSES` (L,), ascending."""
+        """The losses of pictures in packing, in ascending order of rows: `losses.LOSSES` (L,)."""
         blocks = self.header.losses
         table = np.empty(blocks["rows"].shape if blocks else 0, LOSSES)
         for name, block in blocks.items():
@@ -238,33 +240,32 @@ class PackedImages:
 
     @property
     def losses(self) -> list[tuple[str, str]]:
-        """(filename, text) of what pictures lost when they were packed, in the order of rows.
+        """(filename, text) of each loss of a picture in packing, in the order of rows.
 
-        The text is a line such as `16 bits cut to 8: 16 of 64 levels kept`; a picture that lost two things is there
-        twice.
+        The text is a line such as `16 bits cut to 8: 16 of 64 levels kept`. A picture with two losses appears twice.
         """
         table = self.loss_table
         return described(table, list(self.filenames.take(table["rows"])))
 
     @property
     def stride(self) -> int:
-        """Bytes of a row."""
+        """The number of bytes of a row."""
         return int(np.prod(self.shape))
 
     @property
     def items(self) -> NDArray[np.void]:
-        """The pixels to copy rows from, an item each: void (N,). Not to be handed out; `images` is for that."""
+        """The pixels with one item per row, to copy rows from: void (N,). Give users `images` instead."""
         items: NDArray[np.void] = self._pixels.reshape(len(self), -1).view(f"V{self.stride}")[:, 0]
         return items
 
     def check_whole(self) -> None:
-        """See that the file is as long as it says; this takes 0.4 us.
+        """Raise if the file is shorter than when it was opened. This takes 0.4 us.
 
-        Reading a map beyond the end of its file ends the process (SIGBUS). So it still does where the file is cut short
-        between this and the reading.
+        Reading a map beyond the end of its file kills the process (SIGBUS). This still happens if the file is truncated
+        between this check and the reading.
 
         Raises:
-            FormatError: It was cut short since it was opened.
+            FormatError: The file was truncated since it was opened.
         """
         size = self.file.size()
         if size < self.header.size:
@@ -276,35 +277,35 @@ class PackedImages:
     def check_unchanged(self) -> None:
         """Raise if the file was written to in place: mapped pixels would no longer match the names read.
 
-        Its size and times tell, which takes 1 us. Where they are others, but the file still holds the tables that were
-        opened (the checksum of every row among them) and a sample of pixels, it was only touched, linked or removed.
+        Comparing the size and times of the file takes 1 us. If they differ, a sample of pixels is compared, and the
+        tables, which hold the checksum of every row. If these are equal, the file was only touched, linked or removed.
 
         Raises:
-            FormatError: It was cut short or written to since it was opened.
+            FormatError: The file was truncated or written to since it was opened.
         """
         stamp = self.file.stamp()
         if stamp == self._stamp:
             return
         self.check_whole()
-        if not self._holds(self._tables):
+        if not self._has_contents(self._tables_sum):
             raise FormatError(
                 f"{self.path}: another program wrote to it while it was read; open it again, and replace a "
                 "pack in use by renaming, as pack-images does"
             )
         self._settle(stamp)
 
-    def _holds(self, tables: int) -> bool:
-        """Whether the file now holds the tables of this checksum, and pixels that agree with them, by a sample.
+    def _has_contents(self, tables_sum: int) -> bool:
+        """Whether the tables in the file have this checksum, and a sample of pixels agrees with the tables.
 
-        A large file takes minutes to be written over, and its tables lie behind the pixels.
+        The sample is needed because the tables come after the pixels: overwriting a large file takes minutes.
         """
         expected: NDArray[np.uint64] = self.file.array(self.header.checksums, pristine=True)
-        for row in sorted({(len(self) - 1) * part // (_SAMPLE - 1) for part in range(_SAMPLE)}):
+        for row in sorted({(len(self) - 1) * part // (_SAMPLE_ROWS - 1) for part in range(_SAMPLE_ROWS)}):
             pixels = bytearray(self.stride)
             self.file.read(memoryview(pixels), self.header.images.offset + row * self.stride)
             if xxhash.xxh3_64_intdigest(pixels) != expected[row]:
                 return False
-        return self.file.tables_checksum() == tables
+        return self.file.tables_checksum() == tables_sum
 
     def _settle(self, stamp: Stamp) -> None:
         """Accept a changed stamp once it has been stable for longer than one write can take."""
@@ -315,30 +316,30 @@ class PackedImages:
             self._stamp = stamp
 
     def starts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where rows begin in the file: int64 (M,), in bytes."""
+        """The byte at which each of `rows` begins in the file: int64 (M,)."""
         return self.header.images.offset + rows.astype(np.int64) * self.stride
 
     def pieces(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The pieces of 8 MB of the file that hold pixels of `rows`: int64, ascending."""
+        """The numbers of the 8 MB pieces of the file that contain pixels of `rows`: int64, ascending."""
         first = self.starts(rows)
-        depth = np.zeros(self.header.size // READ_SIZE + 2, np.int64)  # of rows over each piece, as differences
-        np.add.at(depth, first // READ_SIZE, 1)
-        np.add.at(depth, (first + self.stride - 1) // READ_SIZE + 1, -1)
-        return np.flatnonzero(np.cumsum(depth))
+        change = np.zeros(self.header.size // READ_SIZE + 2, np.int64)  # in the number of rows, from piece to piece
+        np.add.at(change, first // READ_SIZE, 1)
+        np.add.at(change, (first + self.stride - 1) // READ_SIZE + 1, -1)
+        return np.flatnonzero(np.cumsum(change))
 
     def is_cached(self, rows: NDArray[np.int64]) -> bool | None:
-        """Whether the first byte of each of these rows is in the page cache; None where the system does not tell."""
+        """Whether the first byte of each of these rows is in the page cache; None if the system cannot say."""
         return self.file.is_cached(self.starts(rows))
 
     def preload(self, pieces: NDArray[np.int64], progress: Callable[[int], object] | None = None) -> int:
-        """Read pieces of the file once, front to back, so that they are in the page cache.
+        """Read pieces of the file into the page cache, front to back.
 
         Args:
-            pieces: From `pieces`.
-            progress: Called with the number of bytes just read.
+            pieces: The numbers of the pieces, from the method `pieces`.
+            progress: A function to call after each piece with the number of bytes read.
 
         Returns:
-            Bytes read.
+            The number of bytes read.
 
         Raises:
             OSError: The file cannot be read.
@@ -354,7 +355,7 @@ class PackedImages:
 
 
 def _check_labels(path: str, labels: NDArray[np.int32], classes: int) -> None:
-    """Check that each label is the number of a class."""
+    """Raise if a label is not the number of a class."""
     lowest, highest = labels.min(), labels.max()
     if lowest < 0 or highest >= classes:
         raise FormatError(

@@ -1,6 +1,6 @@
 """Losses of packing: how a pack stores them, and the lines that report them.
 
-A loss is something in the file that the row does not hold. There are three: different sample values became one value;
+A loss is content of the source file that is not in the row. There are three: different sample values became equal;
 pages after the first were left out; a drawing became a single colour when its transparency was laid on black.
 """
 
@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from h5split.system.text import count, shown
 
-INTEGERS = 1  # kinds of loss, as bits of a number: integers of more than 8 bits were cut to 8
+# Kinds of loss, as bits of a number.
+INTEGERS = 1  # integers of more than 8 bits were cut to 8
 FLOATS = 2  # floats were cut to 8 bits
 PAGES = 4  # the first of several pages or frames was taken
-TRANSPARENCY = 8  # of a picture with something to see, one colour was left on black
-MOST_LEVELS = 1 << 20  # sample values counted at most
-_NAMED = 3  # files that are named for each kind
+TRANSPARENCY = 8  # a picture that was not empty became one colour when its transparency was laid on black
+MOST_LEVELS = 1 << 20  # distinct sample values are counted up to this number
+_MAX_NAMES = 3  # files that a report names for each kind
 
-# Rows with a loss: the data sets of the group `losses`, as one array.
+# The dtype of the data sets of the group `losses` as one array, with one element for each row with a loss.
 LOSSES = np.dtype([("rows", "<i8"), ("kinds", "u1"), ("bits", "u1"), ("levels", "<u4"), ("kept", "<u2")])
 
 _PAGES = "only the first of its pages or frames was taken"
@@ -31,13 +32,13 @@ _UNKNOWN = "something that this version has no name for"
 
 @dataclass(frozen=True)
 class Loss:
-    """What one picture lost.
+    """The losses of one picture.
 
     Attributes:
-        kinds: INTEGERS, FLOATS, PAGES and TRANSPARENCY, added up.
-        bits: Of a sample in the file, where samples were cut to 8.
-        levels: Different sample values in the file, up to MOST_LEVELS; 0 where they were not counted.
-        kept: Different values that are left of them.
+        kinds: The sum of the kinds: INTEGERS, FLOATS, PAGES, TRANSPARENCY.
+        bits: The number of bits per sample in the file, if samples were cut to 8; else 0.
+        levels: The number of distinct sample values in the file, up to MOST_LEVELS; 0 if not counted.
+        kept: The number of distinct values that remain of these; 0 if not counted.
     """
 
     kinds: int
@@ -74,9 +75,9 @@ class Group:
     """The losses of one kind.
 
     Attributes:
-        title: What was lost.
-        advice: What the user can do.
-        files: (filename, text) of each.
+        title: The kind of loss, as a clause.
+        advice: The remedy, as a clause.
+        files: (filename, text) of each loss.
     """
 
     title: str
@@ -92,45 +93,45 @@ _GROUPS = {_PAGES: _PAGE_GROUP, _TRANSPARENCY: _TRANSPARENCY_GROUP, _UNKNOWN: _U
 
 
 def described(table: NDArray[np.void], names: Sequence[str]) -> list[tuple[str, str]]:
-    """(filename, text) of each loss.
+    """Describe each loss: (filename, text).
 
     Args:
         table: LOSSES (M,).
-        names: The filename of each.
+        names: The filename of each element of `table`.
     """
     return [(name, text) for name, loss in zip(names, losses_of(table), strict=True) for text in loss.texts]
 
 
 def losses_of(table: NDArray[np.void]) -> Iterator[Loss]:
-    """Each loss of a table: LOSSES (M,)."""
+    """Yield a `Loss` for each element of a table: LOSSES (M,)."""
     for _, *values in table.tolist():
         yield Loss(*values)
 
 
 def grouped(losses: Sequence[tuple[str, str]]) -> list[Group]:
-    """Losses by kind, the most frequent kind first.
+    """Group losses by kind, the most frequent kind first.
 
     Args:
-        losses: (filename, text) of each.
+        losses: (filename, text) of each loss.
     """
     groups: dict[tuple[str, str], Group] = {}
     for filename, text in losses:
-        about = _GROUPS.get(text, _DEPTH_GROUP)
-        groups.setdefault(about, Group(*about, [])).files.append((filename, text))
+        title_and_advice = _GROUPS.get(text, _DEPTH_GROUP)
+        groups.setdefault(title_and_advice, Group(*title_and_advice, [])).files.append((filename, text))
     return sorted(groups.values(), key=lambda group: -len(group.files))
 
 
 def count_images(losses: Sequence[tuple[str, str]]) -> int:
-    """How many images losses are of.
+    """Count the images with a loss. An image with two losses counts once.
 
     Args:
-        losses: (filename, text) of each.
+        losses: (filename, text) of each loss.
     """
     return len({filename for filename, _ in losses})
 
 
 def loss_lines(losses: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines on what pictures lost when they were packed, by kind and with a few names; none if nothing was lost.
+    """Format losses as lines of a report, grouped by kind, with a few file names. Without losses there are no lines.
 
     Args:
         losses: (filename, text) of each loss.
@@ -140,7 +141,7 @@ def loss_lines(losses: Sequence[tuple[str, str]]) -> list[str]:
     lines = [f"packed with a loss: {count(count_images(losses), 'image')}"]
     for group in grouped(losses):
         lines.append(f"  {len(group.files):,}: {group.title}; {group.advice}")
-        lines.extend(f"    {shown(name)}: {text}" for name, text in group.files[:_NAMED])
-        if len(group.files) > _NAMED:
-            lines.append(f"    ... and {len(group.files) - _NAMED:,} more")
+        lines.extend(f"    {shown(name)}: {text}" for name, text in group.files[:_MAX_NAMES])
+        if len(group.files) > _MAX_NAMES:
+            lines.append(f"    ... and {len(group.files) - _MAX_NAMES:,} more")
     return lines

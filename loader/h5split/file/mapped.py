@@ -1,7 +1,7 @@
 """The open file of a pack. It is mapped and read through one descriptor.
 
-After opening, the path is not used any more: the working folder may change, and the path may be given to another file.
-Only other processes open the path again.
+After the file is opened, its path is not used any more: the working folder may change, and another file may get the
+path. Only other processes open the path again.
 
 The file is mapped twice. The first map is read-only, and batches and items are copied from it. The second map is
 copy-on-write, and users get views of it. The reason is torch, which ignores numpy's read-only flag: a write to a
@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from h5split.file.format import Block, Header
 
 READ_SIZE = 8 << 20  # bytes; large enough for the full sequential speed of a disk
-# Linux refuses a copy-on-write map of a file larger than its memory unless MAP_NORESERVE is set. Python names the flag
-# since 3.12. Before, its value is known for these processors only.
-_KNOWN = {"x86_64", "aarch64"} if sys.platform == "linux" else set()
-_NO_RESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if _KNOWN and os.uname().machine in _KNOWN else 0)
+# Linux refuses a copy-on-write map of a file larger than memory unless MAP_NORESERVE is set. Python has had a name for
+# the flag since version 3.12. For earlier versions, its value is given here for the processors where it is known.
+_KNOWN_MACHINES = {"x86_64", "aarch64"} if sys.platform == "linux" else set()
+_IS_KNOWN = bool(_KNOWN_MACHINES) and os.uname().machine in _KNOWN_MACHINES
+_NO_RESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if _IS_KNOWN else 0)
 
 
 class Stamp(NamedTuple):
@@ -51,7 +52,8 @@ class Stamp(NamedTuple):
 class MappedFile:
     """The open file of a pack. It is closed when this object is garbage collected.
 
-    The lock that keeps HDF5 from writing to the file lasts longer: until the last array that is a view of it is gone.
+    The lock that keeps HDF5 from writing to the file lasts longer. It ends with the last array that is a view of the
+    file.
 
     Args:
         descriptor: The descriptor from `format.read`. This object owns it.
@@ -104,7 +106,7 @@ class MappedFile:
         return True
 
     def read_some(self, into: memoryview, start: int) -> int:
-        """Read bytes from byte `start` on into `into`, in one call that may read fewer than fit.
+        """Read bytes into `into`, from byte `start` of the file on. It may read fewer than fit.
 
         Returns:
             The number of bytes read; 0 at the end of the file.
@@ -112,12 +114,12 @@ class MappedFile:
         return os.preadv(self._descriptor, [into], start)
 
     def read(self, into: memoryview, start: int) -> None:
-        """Fill `into` with the bytes from byte `start` on.
+        """Fill `into` with bytes, from byte `start` of the file on.
 
-        A bad sector or a file that was cut short raises an error here. Access through a map would kill the process.
+        A bad sector or a truncated file raises an error here. Access through a map would kill the process.
 
         Raises:
-            OSError: The bytes cannot be read, or the file ends before.
+            OSError: The bytes cannot be read, or the file ends too early.
         """
         while into:
             count = self.read_some(into, start)

@@ -1,4 +1,4 @@
-"""Packs: several packs as one list of rows."""
+"""Packs: the rows of several packs as one sequence."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from h5split.file.losses import described
 from h5split.file.pieces import located
 from h5split.system.lazy import lazy
 
-_LARGEST = (1 << 31) - 1  # bytes, as an item of numpy's has no more
+_MAX_ROW_BYTES = (1 << 31) - 1  # the largest item of a numpy array
 
 
 class Packs:
-    """Packs one after another: the first row of the second is row `len(first)`.
+    """A concatenation of packs: row 0 of the second pack is row `len(first)` here.
 
-    Classes are merged by name: in the order that all packs have, or else sorted. A column that a pack lacks is empty
-    there.
+    Classes are merged by name. If all packs have the same classes in the same order, that order is kept; else the
+    classes are sorted. For the rows of a pack without a column that others have, the column holds empty texts.
 
     Args:
-        packs: At least one; all of one image shape.
+        packs: One or more packs with the same image shape.
 
     Attributes:
-        packs: As given.
+        packs: The packs as given.
         shape: (H, W, C) of one image.
         class_names: K names.
         labels: int32 (N,), indices into `class_names`.
@@ -39,7 +39,7 @@ class Packs:
         columns: Name -> N texts.
 
     Raises:
-        ValueError: Image shapes differ or are of 2 GB or more, or a file is given twice.
+        ValueError: Image shapes differ, an image has 2 GB or more, or a file is given twice.
     """
 
     def __init__(self, packs: Sequence[PackedImages]) -> None:
@@ -62,7 +62,7 @@ class Packs:
 
     @lazy
     def fingerprint(self) -> str:
-        """Of the labels and pixels of all rows: hexadecimal. 12 bytes a row are read for it, once."""
+        """A hash of the labels and pixels of all rows, in hexadecimal. It reads 12 bytes a row, once."""
         digest = xxhash.xxh3_64(repr(self.class_names).encode(errors="surrogateescape"))
         for pack in self.packs:
             digest.update(np.ascontiguousarray(pack.checksums).data)
@@ -75,7 +75,7 @@ class Packs:
         return found
 
     def losses(self, rows: NDArray[np.int64]) -> list[tuple[str, str]]:
-        """(filename, text) of what the pictures of rows lost when they were packed, in the order of the packs."""
+        """(filename, text) of each loss in packing of the pictures at `rows`, in the order of the packs."""
         found = []
         for pack, local in self.by_pack(np.sort(rows)):
             table = pack.loss_table[np.isin(pack.loss_table["rows"], local)]
@@ -83,10 +83,10 @@ class Packs:
         return found
 
     def view(self, first: int, count: int) -> NDArray[np.uint8] | None:
-        """Consecutive rows as they lie in a file: uint8 (count, H, W, C), read-only; None if they are in two.
+        """A view of consecutive rows in a file: uint8 (count, H, W, C), read-only; None if they are in two files.
 
         Raises:
-            FormatError: The file was cut short since it was opened.
+            FormatError: The file was truncated since it was opened.
         """
         if len(self.packs) == 1:
             self.packs[0].check_whole()
@@ -97,18 +97,18 @@ class Packs:
         return self.packs[part].images[start : start + count] if start + count <= len(self.packs[part]) else None
 
     def take(self, rows: NDArray[np.int64], out: NDArray[np.void]) -> None:
-        """Copy rows.
+        """Copy rows into `out`.
 
         Args:
-            rows: int64 (M,), each from 0 to N - 1; that is not checked again.
-            out: void (M,), an item a row.
+            rows: int64 (M,), each from 0 to N - 1. This is not checked.
+            out: void (M,), one item per row.
 
         Raises:
-            FormatError: A file was cut short since it was opened.
+            FormatError: A file was truncated since it was opened.
         """
         if len(self._items) == 1:
             self.packs[0].check_whole()
-            self._items[0].take(rows, out=out, mode="clip")  # `raise` would copy through a buffer
+            self._items[0].take(rows, out=out, mode="clip")  # mode="raise" would copy everything twice
             return
         for part, where, local in located(self._bounds, rows):
             self.packs[part].check_whole()
@@ -118,10 +118,10 @@ class Packs:
                 out[where] = self._items[part].take(local, mode="clip")
 
     def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Rows, copied: uint8 (M, H, W, C).
+        """A copy of rows: uint8 (M, H, W, C).
 
         Args:
-            rows: int64 (M,), each from 0 to N - 1; that is not checked again.
+            rows: int64 (M,), each from 0 to N - 1. This is not checked.
         """
         images = np.empty((len(rows), *self.shape), np.uint8)
         if len(rows):
@@ -129,37 +129,37 @@ class Packs:
         return images
 
     def check_same(self, parts: Mapping[str, Packs]) -> None:
-        """Check that row numbers mean the same in parts as here.
+        """Check that each row number means the same row in all parts as it does here.
 
         Args:
-            parts: Name -> the packs of a part.
+            parts: Name of each part -> its packs.
 
         Raises:
-            ValueError: A part is of other packs.
+            ValueError: A part has other packs.
         """
         for name, packs in parts.items():
             if packs is not self and packs.fingerprint != self.fingerprint:
                 raise ArgumentError(f"part {name!r}: expected rows of {self!r}, found rows of {packs!r}")
 
     def check_unchanged(self) -> None:
-        """See that nobody has written to a file since it was opened.
+        """Raise if a file was written to since it was opened.
 
         Raises:
-            FormatError: Somebody has.
+            FormatError: A file was truncated or written to.
         """
         for pack in self.packs:
             pack.check_unchanged()
 
     def by_pack(self, rows: NDArray[np.int64]) -> Iterator[tuple[PackedImages, NDArray[np.int64]]]:
-        """The packs that rows lie in, each with their numbers within it."""
+        """Yield each pack that has some of `rows`, with the numbers of these rows within the pack."""
         if len(rows):
             for part, _, local in located(self._bounds, rows.astype(np.int64)):
                 yield self.packs[part], local
 
     def _check(self) -> None:
-        if np.prod(self.shape, dtype=object) > _LARGEST:
+        if np.prod(self.shape, dtype=object) > _MAX_ROW_BYTES:
             raise ArgumentError(
-                f"{self.packs[0].path}: expected images of up to {_LARGEST:,} bytes, found {self.shape}"
+                f"{self.packs[0].path}: expected images of up to {_MAX_ROW_BYTES:,} bytes, found {self.shape}"
             )
         for index, pack in enumerate(self.packs):
             if pack.shape != self.shape:
@@ -191,5 +191,5 @@ class Packs:
 
 
 def _column(pack: PackedImages, name: str) -> NDArray[np.bytes_]:
-    """A column of a pack, or as many empty texts, which take no memory."""
+    """A column of a pack. If the pack lacks it: one empty text per row, which take no memory."""
     return pack.columns[name].raw() if name in pack.columns else np.broadcast_to(np.array(b"", "S1"), len(pack))

@@ -1,6 +1,6 @@
 """Seals a pack: writes the HDF5 structure around pixels that are already in the file.
 
-HDF5 allocates the data set `images` at creation and never writes fill values, so it does not touch the pixels.
+HDF5 allocates the data set `images` when it is created and never writes fill values, so it does not change the pixels.
 format.py specifies the format. This is the only module that needs h5py.
 """
 
@@ -71,8 +71,8 @@ def images_offset(stride: int) -> int:
 
     It is a multiple of 4096. For rows of 4096 bytes or more it is 4096 itself.
 
-    HDF5 aligns every object of at least a given size. For shorter rows this size must be lower, and then HDF5 aligns
-    some metadata too. How much space the metadata takes before the pixels is found by creating such a file in memory.
+    HDF5 aligns every object of at least a given size. For shorter rows this size must be lower, so HDF5 aligns some
+    metadata too. The space that metadata takes before the pixels is then measured with a small file in memory.
     """
     if stride >= _ALIGNMENT:
         return _ALIGNMENT
@@ -84,7 +84,7 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
     """Turn a file that holds pixels, beginning at byte `images_offset`, into a pack.
 
     The file is truncated after the pixels, and the HDF5 structure is written before and after them. The part before the
-    pixels is written last, after everything else is on disk. So a file that begins with the HDF5 signature is complete.
+    pixels is written last, when everything else is on disk. So a file that begins with the HDF5 signature is complete.
     Sealing again gives the same bytes, so it can be repeated after a crash.
 
     Args:
@@ -93,7 +93,7 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
         tables: All other data, N rows each.
 
     Raises:
-        OSError: The disk is full, or another error of the file system.
+        OSError: The disk is full, or the file system reports another error.
     """
     rows, height, width, channels = shape
     stride = height * width * channels
@@ -267,7 +267,7 @@ def _whole(array: NDArray[Any]) -> _Parts:
 def _fixed_length(texts: Sequence[str]) -> _Parts:
     """Texts as an array of fixed-length UTF-8: bytes_ (N,).
 
-    It is produced in parts, because every element is as long as the longest text: one long text makes a huge array.
+    It is produced in parts, because every element is as long as the longest text. One long text makes the array huge.
     """
     is_ascii = all(map(str.isascii, texts))
     longest = max(map(len, texts if is_ascii else map(encode, texts)), default=1)

@@ -1,4 +1,4 @@
-"""The order of an epoch: which rows it has, in which order, in which batches. Pure, a function of its number."""
+"""The order of an epoch: its rows, their order, and their batches. It is a pure function of the epoch's number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from h5split.system.lazy import lazy
 
 @dataclass(frozen=True)
 class Shard:
-    """Rank `index` of `count`."""
+    """One rank of a distributed training: number `index`, from 0 to `count` - 1, of `count` ranks."""
 
     index: int
     count: int
@@ -26,13 +26,13 @@ class Order:
 
     Args:
         rows: int (N,).
-        size: Rows of a batch.
-        drop_remainder: Leave out a last batch that is not full.
+        size: The number of rows in a batch.
+        drop_remainder: Leave out the last batch if it is not full.
 
     Attributes:
-        rows: As given.
-        size: As given.
-        batches: How many batches there are.
+        rows: The rows as given.
+        size: The number of rows in a batch.
+        batches: The number of batches.
     """
 
     def __init__(self, rows: Rows, size: int, *, drop_remainder: bool = False) -> None:
@@ -43,34 +43,37 @@ class Order:
 
     @property
     def delivered(self) -> Rows:
-        """The rows that all batches together have, in order: int (M,)."""
+        """The rows of all batches, in order: int (M,). A remainder that is left out is not among them."""
         return self.rows[: self.batches * self.size]
 
     @lazy
     def runs(self) -> bytes:
-        """For each batch, whether its rows are consecutive."""
+        """Whether the rows of each batch are consecutive: one byte, 0 or 1, for each batch."""
         return row_math.runs(self.rows, self.size).tobytes()
 
     def labels(self, every: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The class of each of `rows`: int32 (N,); all at once, as a batch at a time misses caches.
+        """The class of each of `rows`: int32 (N,).
+
+        All are looked up at once and kept, because a lookup for each batch would miss the processor's cache.
 
         Args:
-            every: int32, of every row there is now; `add_file` may have numbered the classes anew.
+            every: int32, the class of every row of the packs. `add_file` may have renumbered the classes, so labels
+                that were looked up in another array are not used.
         """
-        known = self._labels
-        if known is None or known[0] is not every:
-            known = self._labels = every, every[self.rows]
-        return known[1]
+        cached = self._labels
+        if cached is None or cached[0] is not every:
+            cached = self._labels = every, every[self.rows]
+        return cached[1]
 
 
 class Epochs:
-    """The order of every epoch: a function of its number and of what is given here, alone.
+    """The order of every epoch. It depends only on the arguments here and on the number of the epoch.
 
     Args:
-        rows: int (N,), of the whole sequence.
-        labels: int32, the class of every row there is.
-        settings: Cap, order, seed and batches.
-        shard: Of each batch of all ranks, the part that this one has; None for all.
+        rows: int (N,), the rows of the whole sequence.
+        labels: int32, the class of every row of the packs.
+        settings: The settings, which have the cap of rows per class, the kind of shuffle, the seed and the batch size.
+        shard: The rank whose part of each global batch is used; None for whole batches.
     """
 
     def __init__(self, rows: Rows, labels: NDArray[np.int32], settings: Settings, shard: Shard | None) -> None:
@@ -78,24 +81,24 @@ class Epochs:
         self._labels = labels
         self._settings = settings
         self._shard = shard
-        self._kept: tuple[int, Order] | None = None
+        self._cached: tuple[int, Order] | None = None
         if settings.auto_shuffle:
-            # numpy loads it at first use. In a pass, a fork may come while another thread is loading it, and leave its
-            # lock held for ever in the child.
+            # Import it now, not at first use in a pass. If the process is forked while another thread imports it, the
+            # import lock stays locked forever in the child.
             import numpy.random  # noqa: F401
 
     def order(self, epoch: int) -> Order:
-        """The order of an epoch, 0 or more; the same one as long as the same epoch is asked for.
+        """The order of an epoch, 0 or more. The last one is kept, so asking again gives the same object.
 
-        Without `auto_shuffle` all epochs have one order.
+        Without `auto_shuffle`, all epochs have the same order.
         """
         epoch = epoch if self._settings.auto_shuffle else 0
-        kept = self._kept
-        if kept is None or kept[0] != epoch:
-            kept = self._kept = epoch, self._made(epoch)
-        return kept[1]
+        cached = self._cached
+        if cached is None or cached[0] != epoch:
+            cached = self._cached = epoch, self._compute(epoch)
+        return cached[1]
 
-    def _made(self, epoch: int) -> Order:
+    def _compute(self, epoch: int) -> Order:
         settings, shard, rows, size = self._settings, self._shard, self._rows, self._settings.batch_size
         if settings.max_per_class_and_epoch is not None:
             turn = epoch if settings.auto_shuffle else None

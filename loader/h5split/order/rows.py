@@ -1,7 +1,7 @@
-"""Which rows, in which order: pure functions on index arrays.
+"""Selection and order of rows: pure functions on index arrays.
 
-Every order is a function of its key alone. Permutations come from the raw stream of PCG64, which numpy guarantees
-for ever (NEP 19), and not from `Generator.permutation`, which may change between versions.
+Every random order depends only on its key. It is computed from the raw stream of PCG64, which numpy guarantees to stay
+the same (NEP 19). `Generator.permutation` is not used, because it may change between versions.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from h5split.errors import ArgumentError
 
 Rows = NDArray[np.int64]
 
-_CHUNK = 1 << 16  # rows
-_MANY = 1 << 20  # rows, from which on memory counts more than time
+_ROWS_PER_CHUNK = 1 << 16
+_MAX_INT64_ROWS = 1 << 20  # up to this number of rows, time matters more than memory
 
 
 def permutation(count: int, *key: int) -> Rows:
     """A seeded permutation of `range(count)`: int64 (count,).
 
     Put random bits above each row number and sort. Keys are distinct, so every sort algorithm gives the same
-    permutation. Memory: 8 bytes a row, as the keys are sorted in place.
+    permutation. Memory: 8 bytes a row, because the keys are sorted in place.
 
     Args:
-        count: How many.
-        key: Non-negative integers, such as a seed and an epoch.
+        count: The number of elements.
+        key: Non-negative integers that together seed the permutation, such as a user's seed and an epoch.
     """
     bits = np.uint64(max(count - 1, 1).bit_length())
     keys = _stream(count, len(key), *key)
@@ -42,10 +42,10 @@ def permutation(count: int, *key: int) -> Rows:
 
 
 def stratified_order(labels: NDArray[np.int32], seed: int) -> Rows:
-    """An order in which every contiguous range holds each class in its share: int64 (N,).
+    """A seeded order of rows in which every contiguous range has about the class proportions of all rows: int64 (N,).
 
-    Systematic sampling, class by class: class *c* with `n_c` rows puts its *k*-th row, in a seeded order, at position
-    `(k + u_c) / n_c` with a seeded `u_c` in [0, 1), and rows are sorted by position.
+    This is systematic sampling of each class. The rows of a class *c* are shuffled. Its *k*-th row of `n_c` gets the
+    position `(k + u_c) / n_c`, with a random number `u_c` in [0, 1) for the class. All rows are sorted by position.
 
     Args:
         labels: int32 (N,), each in [0, K).
@@ -61,12 +61,12 @@ def stratified_order(labels: NDArray[np.int32], seed: int) -> Rows:
 
 
 def cuts(count: int, points: Sequence[float]) -> list[int]:
-    """The boundaries of the parts when `count` rows are cut at fractions `points`: len(points) + 2 row numbers.
+    """The boundaries of the parts if `count` rows are cut at the fractions `points`: len(points) + 2 row numbers.
 
-    The first is 0, the last `count`.
+    The first boundary is 0, and the last is `count`.
 
     Raises:
-        ValueError: A point lies outside [0, 1], or is less than the one before it.
+        ValueError: A point is outside [0, 1], or less than the one before it.
     """
     for index, point in enumerate(points):
         if not 0 <= point <= 1:
@@ -80,21 +80,21 @@ def cuts(count: int, points: Sequence[float]) -> list[int]:
 
 
 def split(rows: Rows, points: Sequence[float]) -> list[Rows]:
-    """Cut `rows` at fractions of their number; views."""
+    """Cut `rows` at fractions of their number. The parts are views."""
     bounds = cuts(len(rows), points)
     return [rows[start:stop] for start, stop in pairwise(bounds)]
 
 
 def split_strata(rows: Rows, strata: NDArray[np.int32], points: Sequence[float]) -> list[Rows]:
-    """Cut at `points` so that each part has every stratum in its share. Parts keep the order of `rows`.
+    """Cut at `points` so that each part has the class proportions of all rows. Parts keep the order of `rows`.
 
-    The k-th of the n rows of a stratum gets the position `(k + 1/2) / n`, and all rows are cut by position. Sizes are
-    exact. Shares are nearly exact, also of strata that have fewer rows than there are parts.
+    The k-th of the n rows of a stratum gets the position `(k + 1/2) / n`. All rows are sorted by position and cut. The
+    sizes of the parts are exact. Proportions are nearly exact, even for strata with fewer rows than there are parts.
 
     Args:
         rows: int64 (N,).
         strata: int (N,), the class of each of `rows`.
-        points: As for `cuts`.
+        points: The fractions to cut at, as in `cuts`.
     """
     part = _strata_parts(strata, cuts(len(rows), points))
     return [rows[part == index] for index in range(len(points) + 1)]
@@ -103,25 +103,24 @@ def split_strata(rows: Rows, strata: NDArray[np.int32], points: Sequence[float])
 def split_groups(
     rows: Rows, groups: NDArray[Any], points: Sequence[float], strata: NDArray[np.int32] | None = None
 ) -> list[Rows]:
-    """Cut as near to `points` as possible while rows with equal `groups` values stay in one part.
+    """Cut near `points` so that rows with equal values in `groups` stay in one part.
 
-    The algorithm is greedy. The largest group comes first; each goes to the part that is furthest below its share of
-    the group's classes (the rule of scikit-learn's StratifiedGroupKFold, with uneven shares). Groups of one row come
-    last, and fill the parts in order.
+    The algorithm is greedy, from the largest group to the smallest. A group goes to the part that lacks the most rows
+    of the group's classes. This is the rule of scikit-learn's StratifiedGroupKFold, extended to parts of unequal size.
+    Groups of one row come last and fill the parts in order.
 
     Args:
         rows: int64 (N,).
-        groups: (N,), any dtype that sorts.
-        points: As for `cuts`.
-        strata: int (N,), to keep the share of each class as well; None to look at sizes alone.
+        groups: (N,), the group of each row; any dtype that can be sorted.
+        points: The fractions to cut at, as in `cuts`.
+        strata: int (N,), the class of each row, to keep class proportions too; None to keep sizes only.
     """
     bounds = cuts(len(rows), points)
     if len(rows) == 0:
         return split(rows, points)
     classes = np.zeros(len(rows), np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
-    room = np.zeros(
-        (len(bounds) - 1, int(classes.max()) + 1), np.int64
-    )  # how many rows of each class each part still lacks
+    # The number of rows of each class that each part still lacks: (parts, classes).
+    room = np.zeros((len(bounds) - 1, int(classes.max()) + 1), np.int64)
     np.add.at(room, (_strata_parts(classes, bounds), classes), 1)
     open_parts = room.any(axis=1)
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
@@ -142,7 +141,7 @@ def split_groups(
 
 
 def _strata_parts(strata: NDArray[Any], bounds: Sequence[int]) -> NDArray[np.int64]:
-    """The part of each row when strata are spread evenly over all rows, and these are cut at `bounds`: int64 (N,)."""
+    """The part of each row if the strata are spread evenly over all rows, and then cut at `bounds`: int64 (N,)."""
     by_stratum = np.argsort(strata, kind="stable")
     ordered = strata[by_stratum]
     counts = np.bincount(strata) if len(strata) else np.empty(0, np.int64)
@@ -154,12 +153,12 @@ def _strata_parts(strata: NDArray[Any], bounds: Sequence[int]) -> NDArray[np.int
 
 
 def _fill(room: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The part of each row that is a group of its own: int64 (M,).
+    """The part of each row whose group has no other row: int64 (M,).
 
     Args:
-        room: How many rows of each class each part takes: int64 (parts, classes). It is scaled to the rows there are,
-            as groups may have taken too much.
-        classes: int64 (M,), of each row.
+        room: The number of rows of each class that each part lacks: int64 (parts, classes). It is scaled to the actual
+            number of rows, because larger groups may have overfilled some parts.
+        classes: int64 (M,), the class of each row.
     """
     count = np.bincount(classes, minlength=room.shape[1])
     upto = np.cumsum(room, axis=0)
@@ -175,8 +174,8 @@ def _rank_in_class(ordered: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[
     """Rank of each element within its class (0, 1, 2, ...): int64 (N,).
 
     Args:
-        ordered: Labels, sorted.
-        counts: Elements of each class.
+        ordered: Sorted labels.
+        counts: The number of elements of each class.
     """
     starts = np.cumsum(counts) - counts
     ranks: NDArray[np.int64] = np.arange(len(ordered)) - starts[ordered]
@@ -189,15 +188,16 @@ def _stream(count: int, *key: int) -> NDArray[np.uint64]:
 
 
 def window(rows: Rows, labels: NDArray[np.int32], cap: int, seed: int, turn: int | None) -> Rows:
-    """At most `cap` rows of each class, in the order of `rows`.
+    """Select at most `cap` rows of each class, in the order of `rows`.
 
     Args:
         rows: int64 (N,).
         labels: int32 (N,), the class of each of `rows`.
-        cap: 1 or more.
-        seed: Orders the rows of each class for the windows.
-        turn: None takes the first `cap` rows of each class. An integer takes the turn-th window of the seeded order of
-            the class, which is a ring. So `ceil(n / cap)` consecutive turns hold every row of a class of n rows.
+        cap: The largest number of rows of a class, 1 or more.
+        seed: The seed that shuffles the rows of each class for the windows.
+        turn: None selects the first `cap` rows of each class. An integer selects the turn-th window of `cap` rows from
+            the shuffled rows of the class. After their end, windows continue at their beginning. So `ceil(n / cap)`
+            consecutive turns contain every row of a class of n rows.
     """
     members = np.arange(len(rows)) if turn is None else permutation(len(rows), seed)
     members = members[np.argsort(labels[members], kind="stable")]
@@ -208,16 +208,16 @@ def window(rows: Rows, labels: NDArray[np.int32], cap: int, seed: int, turn: int
 
 
 def blocks(rows: Rows, size: int, *key: int) -> Rows:
-    """Whole batches of `rows` in a new order, cut at a new place: int64 (N,).
+    """Shuffle batches of consecutive rows, but not the rows in a batch: int64 (N,).
 
-    The rows form a ring, which is cut into batches from a random row among the first `size` on. The batches are put
-    into a random order; the last one stays last, as it may not be full. Every batch is a run of `rows`, but for the one
-    across the end of the ring.
+    The rows are rotated by a random number below `size` and cut into batches. The full batches are shuffled. A last
+    batch that is not full stays last. Every batch is a run of consecutive elements of `rows`, except the one that
+    contains the end and the beginning of `rows`.
 
     Args:
         rows: int64 (N,).
-        size: Rows of a batch.
-        key: As for `permutation`.
+        size: The number of rows in a batch.
+        key: The seed, as in `permutation`.
     """
     phase = int(_stream(1, len(key), *key)[0] % np.uint64(size))
     ring = np.roll(rows, -phase)
@@ -227,16 +227,17 @@ def blocks(rows: Rows, size: int, *key: int) -> Rows:
 
 
 def shard(rows: Rows, size: int, index: int, count: int) -> Rows:
-    """The rows of rank `index` of `count`: of every `size * count` rows in a row, its run of `size`.
+    """Select the rows of rank `index` of `count`.
 
-    So the batches of all ranks together are the batches of `size * count` rows. The remaining rows are shared equally,
-    and up to `count - 1` of them are left out.
+    The rows are cut into global batches of `size * count` rows. The rank gets its run of `size` rows from each. So the
+    batches of all ranks together are the global batches. The remaining rows are divided equally among the ranks, and up
+    to `count - 1` of them are left out.
 
     Args:
         rows: int64 (N,).
-        size: Rows of a batch of one rank.
-        index: From 0 to count - 1.
-        count: How many ranks there are.
+        size: The number of rows in a batch of one rank.
+        index: The rank, from 0 to count - 1.
+        count: The number of ranks.
     """
     whole = len(rows) // (size * count) * size * count
     share = (len(rows) - whole) // count
@@ -245,42 +246,42 @@ def shard(rows: Rows, size: int, index: int, count: int) -> Rows:
 
 
 def runs(rows: Rows, size: int) -> NDArray[np.bool_]:
-    """Whether each batch of `size` rows is r, r + 1, r + 2, ...: bool (ceil(N / size),)."""
+    """Whether each batch of `size` rows is consecutive (r, r + 1, r + 2, ...): bool (ceil(N / size),)."""
     flags = np.empty(-(-len(rows) // size), np.bool_)
-    some = max(1, _CHUNK // size)  # so many batches at a time stay in the processor's cache
-    for first in range(0, len(flags), some):
-        part = rows[first * size : (first + some) * size]
+    step = max(1, _ROWS_PER_CHUNK // size)  # batches at a time, few enough for the processor's cache
+    for first in range(0, len(flags), step):
+        part = rows[first * size : (first + step) * size]
         follows = np.ones(len(part), np.bool_)
         np.equal(np.diff(part), 1, out=follows[1:])
         follows[::size] = True
-        flags[first : first + some] = np.logical_and.reduceat(follows, np.arange(0, len(part), size))
+        flags[first : first + step] = np.logical_and.reduceat(follows, np.arange(0, len(part), size))
     return flags
 
 
 def every(first: int, total: int) -> Rows:
-    """The rows from `first` to `total` - 1, as `compact` would have them."""
-    return np.arange(first, total, dtype=_kept(total))
+    """The rows from `first` to `total` - 1, with the dtype that `compact` would use."""
+    return np.arange(first, total, dtype=_compact_type(total))
 
 
 def compact(rows: Rows, total: int) -> Rows:
-    """The same row numbers in half the memory, if there are many: int32 (N,) from a million to two billion, else int64.
+    """Convert row numbers to int32 if `total` is from a million to two billion, else to int64: int (N,).
 
-    Few rows stay int64: converting each batch back would take more time than the memory is worth. Convert to int64
-    before computing byte offsets, which exceed int32.
+    int32 takes half the memory. Fewer rows stay int64, because the memory is not worth the time to convert each batch
+    back. Convert to int64 before computing byte offsets, which exceed int32.
 
     Args:
         rows: int (N,), each below `total`.
-        total: How many rows there are.
+        total: The number of all rows.
     """
-    return rows.astype(_kept(total), copy=False)
+    return rows.astype(_compact_type(total), copy=False)
 
 
-def _kept(total: int) -> type[np.int32 | np.int64]:
-    return np.int32 if _MANY < total <= np.iinfo(np.int32).max else np.int64
+def _compact_type(total: int) -> type[np.int32 | np.int64]:
+    return np.int32 if _MAX_INT64_ROWS < total <= np.iinfo(np.int32).max else np.int64
 
 
 def digest_keys(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The first 8 bytes of each digest, which are nearly always enough to tell digests apart: uint64 (N,).
+    """The first 8 bytes of each digest: uint64 (N,). They nearly always differ if the digests differ.
 
     Args:
         digests: uint8 (N, 32).
@@ -289,7 +290,7 @@ def digest_keys(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def is_among(keys: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Whether each key is one of the others: bool (N,). `np.isin` takes twice as long, and 10 ms to load.
+    """Whether each key is in `others`: bool (N,). `np.isin` takes twice as long, and 10 ms to load at first use.
 
     Args:
         keys: uint64 (N,).
@@ -303,13 +304,13 @@ def is_among(keys: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np
 
 
 def identical(digests: NDArray[np.uint8]) -> list[Rows]:
-    """The groups of two or more rows with equal digests, each ascending, in the order of their first rows.
+    """Find the groups of two or more rows with equal digests. Rows in a group ascend, and so do the groups' first rows.
 
     Args:
         digests: uint8 (N, 32).
     """
     words = np.ascontiguousarray(digests).view("<u8")
-    keys = np.sort(words[:, 0])  # as `digest_keys`
+    keys = np.sort(words[:, 0])  # the same keys as `digest_keys` gives
     rows = np.flatnonzero(is_among(words[:, 0], keys[1:][keys[1:] == keys[:-1]]))
     if not len(rows):
         return []
@@ -320,7 +321,7 @@ def identical(digests: NDArray[np.uint8]) -> list[Rows]:
 
 
 def duplicates(digests: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[list[Rows], list[Rows]]:
-    """The groups of `identical`: those whose labels differ, which are labelling errors, and the others.
+    """Divide the groups of `identical` into those with different labels, which are labelling errors, and the others.
 
     Args:
         digests: uint8 (N, 32).

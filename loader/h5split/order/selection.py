@@ -1,4 +1,4 @@
-"""Which rows: packs, row numbers and a shard as one frozen value. Pure; every change gives another selection."""
+"""Selection: packs, row numbers and a shard as one immutable value. Every change gives a new selection."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _EMPTY = "the sequence is empty; add_file(path) opens a pack"
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows of packs, in an order.
+    """An ordered selection of rows of packs.
 
     Attributes:
-        packs: What the rows are of; None for no rows at all.
-        rows: Row numbers of the packs, one pack after another: int (N,).
-        shard: The part of every epoch that one rank trains on; None for all of it.
+        packs: The packs that contain the rows; None if no pack was added.
+        rows: int (N,), row numbers. They count the rows of all packs, one pack after another.
+        shard: The rank whose part of every epoch is used; None for the whole epoch.
     """
 
     packs: Packs | None = None
@@ -41,7 +41,7 @@ class Selection:
         return len(self.rows)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Paths and rows, a range of rows as its two ends: pixels are never pickled."""
+        """The packs and rows, without pixels. Packs are pickled as paths, and a range of rows as two numbers."""
         is_range = len(self) > 0 and bool(row_math.runs(self.rows, len(self))[0])
         return {
             "packs": () if self.packs is None else self.packs.packs,
@@ -59,7 +59,7 @@ class Selection:
         """The packs.
 
         Raises:
-            ValueError: There are none.
+            ValueError: No pack was added.
         """
         if self.packs is None:
             raise ArgumentError(_EMPTY)
@@ -67,7 +67,7 @@ class Selection:
 
     @property
     def filenames(self) -> Sequence[str]:
-        """The source file of each row; read when asked for."""
+        """The source file of each row. A name is decoded when it is read."""
         return [] if self.packs is None else self.packs.filenames.take(self.rows)
 
     @property
@@ -77,7 +77,7 @@ class Selection:
 
     @property
     def columns(self) -> Mapping[str, Texts]:
-        """Every other column: name -> N texts."""
+        """The columns of the packs: name -> N texts."""
         if self.packs is None:
             return {}
         return {name: column.take(self.rows) for name, column in self.packs.columns.items()}
@@ -88,10 +88,10 @@ class Selection:
         return np.empty((0, 32), np.uint8) if self.packs is None else self.packs.digests(self.rows)
 
     def fingerprint(self, order_key: object) -> str:
-        """A checksum of everything that decides the order of every epoch: hexadecimal.
+        """A checksum of everything that determines the orders of all epochs, in hexadecimal.
 
         Args:
-            order_key: What the settings add to it.
+            order_key: The settings that determine them, from `Settings.order_key`.
         """
         content = "" if self.packs is None else self.packs.fingerprint
         digest = xxhash.xxh3_64(f"{order_key} {self.shard} {content}".encode())
@@ -99,15 +99,15 @@ class Selection:
         return digest.hexdigest()
 
     def of(self, rows: Rows) -> Selection:
-        """Other rows of the same packs."""
+        """A selection of other rows of the same packs."""
         return replace(self, rows=_compact(rows, self.packs))
 
     def added(self, paths: Sequence[str | os.PathLike[str]]) -> Selection:
-        """With the rows of more packs at the end.
+        """A selection that also has the rows of more packs, at the end.
 
         Raises:
-            ValueError: An image shape differs, or a file is there already.
-            TypeError: Something is no path, such as a list of them.
+            ValueError: An image shape differs, or a pack is in the selection already.
+            TypeError: An argument is not a path but, for instance, a list of paths.
         """
         for path in paths:
             if not isinstance(path, (str, os.PathLike)):
@@ -121,7 +121,7 @@ class Selection:
         return replace(self, packs=packs, rows=_compact(rows, packs))
 
     def shuffled(self, seed: int) -> Selection:
-        """In a new order.
+        """A selection of the same rows in a seeded random order.
 
         Raises:
             ValueError: The seed is not a whole number of 0 or more.
@@ -130,7 +130,7 @@ class Selection:
         return self.of(self.rows[row_math.permutation(len(self), seed)])
 
     def split(self, points: Sequence[float], *, stratify: bool, groups: str | ArrayLike | None) -> list[Selection]:
-        """Cut at fractions of all rows, as `SplitSequence.split` says."""
+        """Cut at fractions of all rows. `SplitSequence.split` documents the arguments."""
         for point in points:
             if not isinstance(point, (int, float, np.number)):
                 raise ArgumentTypeError(f"split: expected numbers one by one, as in split(0.2, 0.4), found {point!r}")
@@ -147,7 +147,7 @@ class Selection:
         """One part for each value of a column.
 
         Raises:
-            ValueError: There is no such column; the message lists those there are.
+            ValueError: The column does not exist. The message lists the columns.
         """
         values, part = np.unique(self._column(column), return_inverse=True)
         order = np.argsort(part, kind="stable")
@@ -157,14 +157,14 @@ class Selection:
         return {text: self.of(rows) for text, rows in zip(Texts(values), members, strict=True)}
 
     def read_split(self, path: str | os.PathLike[str]) -> dict[str, Selection]:
-        """One part for each split in a table, as `SplitSequence.read_split` says."""
+        """One part for each split in a table. `SplitSequence.read_split` documents the table."""
         return {split: self.of(self.rows[rows]) for split, rows in read_rows(path, self.filenames).items()}
 
     def sharded(self, index: int, count: int) -> Selection:
-        """The part of every epoch that rank `index` of `count` trains on.
+        """The part of every epoch for rank `index` of `count`.
 
         Raises:
-            ValueError: Not 0 <= index < count, or this is a shard already.
+            ValueError: `index` is not from 0 to count - 1, or this selection is a shard already.
         """
         check_whole("shard: count", count, 1)
         if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or not 0 <= index < count:
@@ -176,13 +176,13 @@ class Selection:
         return replace(self, shard=Shard(int(index), int(count)))
 
     def select(self, rows: ArrayLike) -> Selection:
-        """These rows alone.
+        """A selection of some of the rows.
 
         Args:
-            rows: Positions, int (M,), or a mask, bool (N,).
+            rows: Positions in this selection, int (M,), or a mask, bool (N,).
 
         Raises:
-            IndexError: A position is not in [0, N), or a mask has another length.
+            IndexError: A position is not in [0, N), or the mask has another length.
         """
         chosen = np.asarray(rows)
         if chosen.ndim != 1:
@@ -200,7 +200,7 @@ class Selection:
         return self.of(self.rows[chosen])
 
     def _groups(self, groups: str | ArrayLike) -> NDArray[Any]:
-        """The group of each row: (N,) of anything that can be compared."""
+        """The group of each row: (N,), any dtype that can be sorted."""
         if isinstance(groups, str):
             if groups == "content":
                 digests = self.digests

@@ -1,4 +1,4 @@
-"""Functions on all parts of a split together: finding files in two parts, and a table of the split to publish."""
+"""Functions on all parts of a split: find files that are in several parts, and write or read the split as a table."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
             print(in_train, "=", in_val)
 
     Returns:
-        For each file content in several sequences: a list of its file names in each sequence. The list is empty for a
-        sequence that does not have it.
+        For each file content that is in several sequences: a list of its file names in each sequence. The list is empty
+        for a sequence that does not have the content.
     """
     for sequence in sequences:
         if not hasattr(sequence, "digests"):
@@ -82,7 +82,7 @@ def write_split(path: str | os.PathLike[str], parts: Mapping[str, Part]) -> None
 
 
 def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """Read a table made by `write_split`: name of each part -> its rows, int64 (M,), in the order of the table.
+    """Read a table from `write_split`: name of each part -> its rows, int64 (M,), in the order of the table.
 
     Args:
         path: The table.
@@ -106,10 +106,10 @@ def read_rows(path: str | os.PathLike[str], filenames: Sequence[str]) -> dict[st
             raise ArgumentError(f"{path}: {name!r} is named, but it is two rows or more; the table cannot tell which")
     missing = [name for name in split_of if name not in row_of]
     if missing:
-        there = next(iter(filenames), None)
+        example = next(iter(filenames), None)
         raise ArgumentError(
             f"{path}: {len(missing)} of {len(split_of)} files are not in the sequence, such as {missing[0]!r}; "
-            + ("the sequence is empty" if there is None else f"expected names such as {there!r}")
+            + ("the sequence is empty" if example is None else f"expected names such as {example!r}")
         )
     rows: dict[str, list[int]] = {split: [] for split in dict.fromkeys(split_of.values())}
     for name, split in split_of.items():
@@ -130,8 +130,8 @@ def _by_name(path: str | os.PathLike[str], lines: Sequence[tuple[Any, Any]]) -> 
     split_of: dict[str, str] = {}
     for name, split in lines:
         if name in split_of:
-            twice = split_of[name] == split
-            where = f"twice in {split!r}" if twice else f"in two parts, {split_of[name]!r} and {split!r}"
+            is_same_part = split_of[name] == split
+            where = f"twice in {split!r}" if is_same_part else f"in two parts, {split_of[name]!r} and {split!r}"
             raise ArgumentError(f"{os.fspath(path)}: {name!r} is {where}; a table tells rows apart by their file names")
         split_of[name] = split
     return split_of

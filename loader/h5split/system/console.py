@@ -36,7 +36,7 @@ class Bar:
     """A progress bar of tqdm, created at the first progress. Errors of the terminal are ignored.
 
     Args:
-        unit: The name of the counted things.
+        unit: The noun for the items that are counted, such as ` images`; it follows the number directly.
         quiet: Show no bar.
         leave: Keep the bar on the screen after it is closed.
     """
@@ -47,7 +47,7 @@ class Bar:
         self._bar: Any = None
 
     def show(self, done: int, total: int, left_out: int = 0) -> None:
-        """Show that `done` of `total` are done, and that `left_out` of these were left out."""
+        """Show that `done` of `total` items are done, and that `left_out` of the done items were left out."""
         if self._quiet:
             return
         with suppress(OSError):
@@ -111,7 +111,7 @@ def reader_may_leave() -> Iterator[None]:
 
 
 def discard_output(*descriptors: int) -> None:
-    """Redirect descriptors (default: stdout and stderr) to /dev/null, else flushing them at exit prints an error."""
+    """Redirect descriptors (default: stdout and stderr) to /dev/null, because flushing them at exit would fail."""
     for descriptor in descriptors or (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
@@ -121,8 +121,8 @@ def error_line(error: Exception) -> str:
     if isinstance(error, ImportError) and "\n" in str(error).strip():  # numpy's message has many lines
         error = ImportError(f"a library cannot be loaded: {error.__cause__ or error}")
     if isinstance(error, MemoryError):
-        what = f" ({error})" if str(error) else ""
-        return with_notes(f"too little memory{what}; end other programs, or use a machine that has more", error)
+        details = f" ({error})" if str(error) else ""
+        return with_notes(f"too little memory{details}; end other programs, or use a machine that has more", error)
     if isinstance(error, OSError) and error.strerror:
         line = f"{shown(str(error.filename))}: {error.strerror}" if error.filename else error.strerror
     else:
@@ -156,7 +156,7 @@ def _stream_or_null(stream: TextIO | None) -> TextIO:
 
 
 def _open_if_closed(descriptor: int) -> None:
-    """Open /dev/null for a closed standard descriptor, else the next opened file gets its number and our output."""
+    """Open /dev/null for a closed standard descriptor, because the next opened file would get its number and output."""
     try:
         os.fstat(descriptor)
     except OSError:

@@ -15,8 +15,8 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def interrupts_held() -> Iterator[None]:
     """Defer SIGINT, SIGTERM and SIGHUP until the block ends: an executor interrupted during start-up or shutdown hangs.
 
-    Processes and threads started inside the block never receive SIGINT or SIGHUP; the parent does, after the block, and
-    ends them.
+    Processes and threads that start inside the block never receive SIGINT or SIGHUP. The main process handles these
+    signals after the block, and ends the other processes.
     """
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():

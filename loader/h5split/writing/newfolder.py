@@ -1,4 +1,4 @@
-"""NewFolder: a folder that this program fills. It never writes outside, even if others plant links in the folder."""
+"""NewFolder: a folder that this program fills. It never writes elsewhere, even if other users plant links in it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from h5split.writing.replace import as_text, exclusive, sync_folder, target, tem
 # Whether the system can look up names in an open folder. Windows cannot.
 _HAS_DIR_FD = {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-# Errors of opening a path that is no folder any more.
+# Errors of opening a path that is not a folder any more.
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EMLINK)
 
 
 class NewFolder:
     """A new or empty folder, and the folders and files that are created in it. None of them may exist before.
 
-    If the system supports it (dir_fd), every name is looked up in an open folder that this object created. So links
-    that others plant are not followed, and nothing is written to a folder that others put in place of one of these.
+    If the system supports dir_fd, every name is looked up in an open folder that this object created. So it does not
+    follow links that other users plant, and does not write to a folder that another user put in place of its own.
 
     Args:
         path: The folder. Links are followed as in `h5split.writing.replace.target`.
@@ -100,10 +100,10 @@ class NewFolder:
         It appears when the block ends, whole or not at all.
 
         Args:
-            name: The name of the file. It is directly in this folder.
+            name: The name of the file. It has no slash.
 
         Yields:
-            A text file, as `h5split.writing.replace.written` does.
+            A text file, like that of `h5split.writing.replace.written`.
 
         Raises:
             ValueError: Somebody replaced a folder that was created here.
@@ -142,7 +142,7 @@ class NewFolder:
 
     @contextlib.contextmanager
     def _inside(self, folder: str) -> Iterator[tuple[str, int | None]]:
-        """Yield a prefix for names in a folder, and the descriptor to look them up in; None on systems without dir_fd.
+        """Yield a prefix for names in a folder, and the folder's descriptor (None on systems without dir_fd).
 
         Raises:
             ValueError: Somebody replaced the folder.

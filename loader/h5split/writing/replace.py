@@ -1,8 +1,8 @@
-"""The one rule for every file that is written.
+"""The one rule for every file that this package writes.
 
-A file is replaced only if it is of the kind that is written there, which its content must prove. Anything else, and
-anything that cannot be read, is refused. A symbolic link of another user is not followed. A new file appears under its
-name whole or not at all. Nothing else is changed or removed.
+An existing file is replaced only if its content proves that it is of the same kind as the new file. If it is of another
+kind, or cannot be read, nothing is written. A symbolic link of another user is not followed. A new file appears under
+its name whole or not at all. No other file is changed or removed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import BinaryIO, TextIO
 
 from h5split.errors import ArgumentError
 
-_MOST_LINKS = 40  # that lead to one file, as in Linux
-_KEPT = 24  # characters of a name that its temporary begins with, so that no file system finds it too long
+_MAX_LINKS = 40  # the limit of Linux for links that are followed in one path
+_PREFIX_LENGTH = 24  # characters of a name that its temporary file begins with; a whole name could become too long
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
-_NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.EPERM)  # of folders, on some file systems
+# Errors of file systems that do not support fsync of a folder.
+_NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.EPERM)
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFLNK: "a symbolic link",
@@ -32,23 +33,23 @@ _KINDS = {
 
 
 def target(path: str | os.PathLike[str]) -> str:
-    """Where a path that the user named leads, following symbolic links of this user and of root.
+    """Follow the symbolic links at a path, if they belong to this user or to root.
 
-    A link of another user is refused: it may have been planted to have a file elsewhere overwritten. Folders on the way
-    are not looked at, and need not exist. Where a file system has no owners, every link is followed.
+    A link of another user is refused: that user may have planted it to have a file elsewhere overwritten. Folders in
+    the path are not checked and need not exist. If the system has no file owners, every link is followed.
 
     Args:
-        path: A file or folder to be written; there may be nothing yet.
+        path: The file or folder to be written. It need not exist.
 
     Returns:
-        The path itself, or that at the end of the links. There may be nothing at it.
+        The path itself, or the path at the end of the links. It need not exist.
 
     Raises:
-        ValueError: A link belongs to another user, or links lead in a circle.
-        OSError: The path cannot be looked at.
+        ValueError: A link belongs to another user, or the links form a circle.
+        OSError: The path cannot be examined.
     """
     named = found = os.fsdecode(path)
-    for _ in range(_MOST_LINKS):
+    for _ in range(_MAX_LINKS):
         try:
             status = os.lstat(found)
         except FileNotFoundError:
@@ -60,14 +61,14 @@ def target(path: str | os.PathLike[str]) -> str:
                 f"{named}: expected a path without links of other users, found {found}, a link of user "
                 f"{status.st_uid}; name the file that it leads to, or another"
             )
-        if is_stream(found):  # /dev/stdout leads to a link whose text is no path
+        if is_stream(found):  # /dev/stdout leads to a link whose text is not a path
             return found
         found = os.path.join(os.path.dirname(found), os.readlink(found))
     raise ArgumentError(f"{named}: expected a file, or nothing there, found links that lead in a circle; name another")
 
 
 def is_stream(path: str) -> bool:
-    """Whether there is a pipe or a character device, such as /dev/stdout, which is written to and never replaced."""
+    """Whether a path is a pipe or a character device, such as /dev/stdout. These are written to and never replaced."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -76,21 +77,21 @@ def is_stream(path: str) -> bool:
 
 
 def check_replaceable(path: str, kind: str, proves: Callable[[BinaryIO], bool]) -> None:
-    """Check that a file may be written at `path`: there is nothing, an empty file, or one of the same kind.
+    """Check that a file may be written at `path`: nothing exists there, or an empty file, or one of the same kind.
 
-    Nothing is changed. Links are not followed: see `target`.
+    Nothing is changed. Links are not followed; `target` does that.
 
     Args:
-        path: Where the file is to appear.
-        kind: What is written there, with its article, such as "a pack".
-        proves: Whether the content of an open file, which is not empty, proves this kind. Other errors than ValueError
-            and OSError are not caught.
+        path: The path of the new file.
+        kind: The kind of the file, with an article, such as "a pack".
+        proves: A function that returns whether the content of an open, non-empty file proves this kind. It may raise
+            ValueError for a damaged file, and OSError. Other errors are not caught.
 
     Raises:
-        ValueError: What is there cannot be proven to be of this kind.
-        OSError: The folder of `path` is not there, or takes no files.
+        ValueError: Something that is not proven to be of this kind exists at `path`.
+        OSError: The folder of `path` does not exist, or this user cannot write to it.
     """
-    found = _hindrance(path, proves)
+    found = _obstacle(path, proves)
     if found is not None:
         raise ArgumentError(
             f"{path}: expected nothing there, or {kind} to replace, found {found}; remove it, or name another"
@@ -106,12 +107,12 @@ def check_writable(path: str | os.PathLike[str], kind: str, proves: Callable[[Bi
     """Check that `written` may write to `path`. Call this before long work whose result goes there.
 
     Args:
-        path: What the user named.
+        path: The path from the user.
         kind: As in `check_replaceable`.
         proves: As in `check_replaceable`.
 
     Returns:
-        Where links lead, as `target` does.
+        The path at the end of links, from `target`.
 
     Raises:
         ValueError: As `target` and `check_replaceable`.
@@ -125,44 +126,45 @@ def check_writable(path: str | os.PathLike[str], kind: str, proves: Callable[[Bi
 
 @contextlib.contextmanager
 def written(path: str | os.PathLike[str], kind: str, proves: Callable[[BinaryIO], bool]) -> Iterator[TextIO]:
-    """A new file that appears at `path` when the block ends, whole, in place of nothing or of one of its kind.
+    """Open a new file. It appears at `path` when the block ends, and replaces an earlier file of its kind.
 
-    If the block fails or is interrupted, what was there stays as it was. Several writers of one path do not disturb
+    If the block fails or is interrupted, the earlier file stays unchanged. Several writers of one path do not disturb
     each other: the last one to end wins. A pipe or a character device, such as /dev/stdout, is written to directly.
 
     Args:
-        path: Where it appears; links are followed as `target` does.
+        path: The path of the file. Links are followed as in `target`.
         kind: As in `check_replaceable`.
         proves: As in `check_replaceable`.
 
     Yields:
-        The file: UTF-8, bytes that are not UTF-8 given as surrogates, newlines as they are. Bytes go to its `buffer`.
+        The file, open for UTF-8 text without translation of newlines. Surrogate escapes become the original bytes.
+        Binary data can be written to its attribute `buffer`.
 
     Raises:
-        ValueError: As `check_writable`, before the block and after it.
-        OSError: The file cannot be written; the error names `path`, as do those of the block that name no file.
+        ValueError: `check_writable` fails, before or after the block.
+        OSError: The file cannot be written. The error names `path`. So does an OSError of the block that names no file.
     """
     path = check_writable(path, kind, proves)
     temporary = temporary_beside(path)
-    with _naming(path, temporary):
+    with _errors_with_path(path, temporary):
         if is_stream(path):
             with as_text(open(path, "wb")) as file:
                 yield file
         else:
-            with _published(temporary, path, lambda: check_replaceable(path, kind, proves)) as file:
+            with _renamed_when_done(temporary, path, lambda: check_replaceable(path, kind, proves)) as file:
                 yield file
 
 
 def exclusive(path: str, dir_fd: int | None = None) -> BinaryIO:
-    """Create a file that must not be there yet, not even as a link; its mode is left to the umask.
+    """Create a file. Nothing may exist at its path, not even a link. The umask determines its mode.
 
     Args:
-        path: The file.
-        dir_fd: A descriptor of the folder that a relative path starts from, where the system has such.
+        path: The path of the file.
+        dir_fd: A descriptor of the folder that a relative path starts from, if the system supports this.
 
     Raises:
-        FileExistsError: There is something at `path`.
-        OSError: It cannot be created.
+        FileExistsError: Something exists at `path`.
+        OSError: The file cannot be created.
     """
 
     def create(name: str, flags: int) -> int:
@@ -172,25 +174,25 @@ def exclusive(path: str, dir_fd: int | None = None) -> BinaryIO:
 
 
 def as_text(file: BinaryIO) -> TextIO:
-    """A binary file as UTF-8: bytes that are not UTF-8 are given as surrogates, newlines stay as they are."""
+    """Wrap a binary file for UTF-8 text: other bytes are surrogate escapes, and newlines are not translated."""
     return io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def temporary_beside(path: str) -> str:
-    """A name in the folder of `path` that no other writer has: the beginning of its own, and a random number."""
+    """A path in the folder of `path` that no other writer uses: the beginning of its name, and a random number."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, f"{name[:_KEPT]}.{os.urandom(8).hex()}.partial")
+    return os.path.join(folder, f"{name[:_PREFIX_LENGTH]}.{os.urandom(8).hex()}.partial")
 
 
 def sync_folder(folder: str | int) -> None:
-    """Have the names in a folder survive a power cut, where its file system can promise that.
+    """Write the names in a folder to disk, so that they survive a power cut. Some file systems do not support this.
 
     Args:
-        folder: Its path, or a descriptor of it.
+        folder: The path of the folder, or a descriptor of it.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY) if isinstance(folder, str) else os.dup(folder)
-    except PermissionError:  # a folder that takes files and does not show them; any folder on Windows
+    except PermissionError:  # a folder that can be written to but not read; any folder on Windows
         return
     try:
         os.fsync(descriptor)
@@ -202,8 +204,8 @@ def sync_folder(folder: str | int) -> None:
 
 
 @contextlib.contextmanager
-def _published(temporary: str, path: str, check: Callable[[], None]) -> Iterator[TextIO]:
-    """A new file at `temporary`, which gets the name `path` after a last check, or is removed if anything fails."""
+def _renamed_when_done(temporary: str, path: str, check: Callable[[], None]) -> Iterator[TextIO]:
+    """Create a file at `temporary`. After the block and a last check, rename it to `path`; on failure, remove it."""
     try:
         with as_text(exclusive(temporary)) as file:
             yield file
@@ -219,8 +221,8 @@ def _published(temporary: str, path: str, check: Callable[[], None]) -> Iterator
 
 
 @contextlib.contextmanager
-def _naming(path: str, temporary: str) -> Iterator[None]:
-    """Have errors of the system name what the user named."""
+def _errors_with_path(path: str, temporary: str) -> Iterator[None]:
+    """Make errors of the system name `path`, if they name the temporary file or no file."""
     try:
         yield
     except OSError as error:
@@ -229,8 +231,8 @@ def _naming(path: str, temporary: str) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, path) from error
 
 
-def _hindrance(path: str, proves: Callable[[BinaryIO], bool]) -> str | None:
-    """What there is at `path` that must not be replaced; None if there is no such thing."""
+def _obstacle(path: str, proves: Callable[[BinaryIO], bool]) -> str | None:
+    """Describe the file at `path` if it must not be replaced; None if writing there is allowed."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -238,25 +240,25 @@ def _hindrance(path: str, proves: Callable[[BinaryIO], bool]) -> str | None:
     if not stat.S_ISREG(mode):
         return _KINDS.get(stat.S_IFMT(mode), "no file")
     try:
-        if _is_guarded(path):
+        if _is_sticky(path):
             return "a file of another user, in a folder where only its owner may replace it"
         with open(path, "rb", opener=lambda name, _: os.open(name, _READ)) as file:
-            return _unproven(file, proves)
+            return _other_kind(file, proves)
     except FileNotFoundError:  # removed meanwhile
         return None
     except OSError as error:
         return f"a file that cannot be opened ({error.strerror})"
 
 
-def _is_guarded(path: str) -> bool:
-    """Whether the sticky bit of its folder keeps this user from replacing a file."""
+def _is_sticky(path: str) -> bool:
+    """Whether the sticky bit of the folder forbids this user to replace the file."""
     folder = os.stat(os.path.dirname(path) or os.curdir)
-    mine = (0, folder.st_uid, os.lstat(path).st_uid)
-    return hasattr(os, "geteuid") and bool(folder.st_mode & stat.S_ISVTX) and os.geteuid() not in mine
+    allowed = (0, folder.st_uid, os.lstat(path).st_uid)
+    return hasattr(os, "geteuid") and bool(folder.st_mode & stat.S_ISVTX) and os.geteuid() not in allowed
 
 
-def _unproven(file: BinaryIO, proves: Callable[[BinaryIO], bool]) -> str | None:
-    """What an open file is, unless it is empty or proves its kind."""
+def _other_kind(file: BinaryIO, proves: Callable[[BinaryIO], bool]) -> str | None:
+    """Describe an open file that is not of the expected kind; None if it is empty or proves its kind."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         return _KINDS.get(stat.S_IFMT(status.st_mode), "no file")

@@ -1,17 +1,20 @@
-"""Tables of text: CSV files, read so strictly that no row can get lost, and written so that they are read again.
+"""Tables: CSV files. They are read strictly, so that no row is lost, and written so that they can be read again.
 
-A table is a heading and rows of as many fields, in UTF-8 unless it says otherwise. Quotes are as RFC 4180 has them: a
-field that begins with a quote ends with one, and a quote within it is written twice; a quote inside a field that does
-not begin with one is a character like any other. A `TableError` names the file and the line of
+A table has a heading and rows with the same number of fields. It is in UTF-8, or in UTF-16 with a byte order mark,
+unless another encoding is given. Quotes follow RFC 4180. A field that begins with a quote ends with one, and a quote in
+it is doubled. In other fields, a quote is an ordinary character.
+
+Reading raises a `TableError`, which names the file and the line, for
 
 - a quote that is never closed, or text after a closing quote;
-- a row of fewer fields than the heading, as where a file was cut off (columns without a name at the end of the heading
-  may be missing), or of more (empty ones at its end do not count);
-- a NUL character at the end of a field, which fixed-length text cannot have;
-- in a table that people write: any NUL character, bytes that are not UTF-8, unless they are names of files, and a space
-  before an opening quote.
+- a row with fewer fields than the heading, for instance because the file was cut off. The last fields may be missing if
+  their columns have no name;
+- a row with more fields than the heading, unless the extra fields are empty;
+- a NUL character at the end of a field, because fixed-length text cannot store it;
+- in a table that people write: any NUL character, bytes that are not UTF-8 (except in file names), and a space before
+  an opening quote.
 
-Lines that are blank are passed over. Fields may be of any length, up to 2 GB.
+Blank lines are skipped. A field may have up to 2 GB.
 """
 
 from __future__ import annotations
@@ -27,99 +30,93 @@ from typing import IO, BinaryIO, TextIO
 
 from h5split.errors import TableError
 
-_LONGEST_FIELD = (1 << 31) - 1  # characters; a C long is no longer everywhere
+_MAX_FIELD = (1 << 31) - 1  # characters; the largest C long on every system
 _READ_SIZE = 1 << 20  # characters
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _SPACED_QUOTE = re.compile(r'[,;|\t\r\n] +"|^ +"')
-_AS = "in UTF-8 ('CSV UTF-8' in Excel)"
-_SHOWN = 40  # characters of a field
+_AS = "in UTF-8 ('CSV UTF-8' in Excel)"  # the end of several messages: "save the table ..."
+_MAX_SHOWN = 40  # characters of a field in an error message
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Table:
-    """A table that is open: a heading, and rows that can be read once.
-
-    `open_table` makes it.
+    """An open table: its heading, and its rows, which can be read once. `open_table` creates it.
 
     Args:
-        path: As given.
-        delimiter: Between fields.
-        heading: The first row.
-        line: The line behind it; lines count from 1.
-        pieces: The rest of the text, in pieces that end where lines do.
-        first_lines: The lines that the heading takes.
+        path: The path of the table, for messages.
+        delimiter: The character between fields.
+        heading: The fields of the first row.
+        pieces: The rest of the text, in pieces that end at line ends.
+        first_lines: The lines up to the end of the heading.
 
     Attributes:
-        path: As given.
-        heading: The names of the columns, as written.
+        path: The path as given.
+        heading: The names of the columns, unchanged.
     """
 
     def __init__(
-        self,
-        path: str,
-        delimiter: str,
-        heading: list[str],
-        line: int,
-        pieces: Iterable[str],
-        first_lines: Sequence[str] = (),
+        self, path: str, delimiter: str, heading: list[str], pieces: Iterable[str], first_lines: Sequence[str]
     ) -> None:
         self.path = path
         self.heading = heading
         self._delimiter = delimiter
-        self._line = line
         self._pieces = pieces
         self._first_lines = first_lines
-        self._careful = any(_is_odd(name) for name in heading)
+        self._must_check = _needs_checks("".join(first_lines))  # whether to check every field of each row
 
     def rows(self, bytes_in: Container[int] | None = None) -> Iterator[tuple[int, list[str]]]:
-        """Each row: the line that it begins in, and as many fields as the heading has.
+        """Yield each row: the number of its first line, and its fields, as many as the heading has.
 
         Args:
-            bytes_in: Positions of the columns that may hold bytes that are not UTF-8, as names of files may; they come
-                as surrogate escapes. None: all of them and the heading, as in a table that `write_table` wrote.
+            bytes_in: The numbers of the columns, from 0, that may contain bytes that are not UTF-8, as file names may.
+                These bytes become surrogate escapes. None allows them in all columns and in the heading, for tables
+                from `write_table`.
 
         Raises:
-            TableError: The table cannot be read whole; see above.
+            TableError: The table cannot be read completely. The docstring of this module lists the reasons.
         """
         width = len(self.heading)
-        if self._careful:
-            self._check(1, self.heading, None if bytes_in is None else ())
-        before, line = self._line, self._line
-        lines = chain.from_iterable(self._opened_pieces())
+        if self._must_check:
+            self._check(_first_used(self._first_lines), self.heading, None if bytes_in is None else ())
+        line = first_line = len(self._first_lines) + 1
+        lines = chain.from_iterable(self._scanned_pieces())
         reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
         try:
             for fields in reader:
                 if len(fields) != width:
-                    fields = self._fitted(line, fields)
+                    fields = self._with_width(line, fields)
                 if fields:
-                    if self._careful:
+                    if self._must_check:
                         self._check(line, fields, bytes_in)
                     yield line, fields
-                line = before + reader.line_num
+                line = first_line + reader.line_num
         except csv.Error as error:
             raise self._error(line, _explained(error)) from error
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Each line that is not blank, with its number, from the first on: for a list that has no heading.
+        """Yield each line that is not blank, with its number, from the first on: for a list without a heading.
 
         Raises:
             TableError: A line has a NUL character, or is not in UTF-8.
         """
         rest = chain.from_iterable(io.StringIO(piece, newline="") for piece in self._pieces)
         for number, line in enumerate(chain(self._first_lines, rest), start=1):
-            if _is_odd(line):
+            if _is_suspicious(line):
                 self._check(number, [line], ())
             if line.strip():
                 yield number, line
 
-    def _opened_pieces(self) -> Iterator[io.StringIO]:
-        """Pieces of text to take lines from; what asks for a closer look at rows is looked for in a whole piece."""
+    def _scanned_pieces(self) -> Iterator[io.StringIO]:
+        """Yield the pieces of text as files of lines.
+
+        Each piece is first searched for characters that may be errors, because checking every field would be slow.
+        """
         for piece in self._pieces:
-            self._careful = self._careful or _is_odd(piece) or _SPACED_QUOTE.search(piece) is not None
+            self._must_check = self._must_check or _needs_checks(piece)
             yield io.StringIO(piece, newline="")
 
-    def _fitted(self, line: int, fields: list[str]) -> list[str]:
-        """A row of another number of fields than the heading, if nothing is wrong with it; nothing, of a blank line."""
+    def _with_width(self, line: int, fields: list[str]) -> list[str]:
+        """Add or remove empty fields so that a row is as wide as the heading, else raise; [] for a blank line."""
         width = len(self.heading)
         if len(fields) < 2 and not "".join(fields).strip():
             return []
@@ -136,16 +133,17 @@ class Table:
         for at, field in enumerate(fields):
             if field.endswith("\0") or (bytes_in is not None and "\0" in field):
                 raise self._error(
-                    line, f"expected text, found a NUL character in {_cut(field)}; remove it, or save the table {_AS}"
+                    line,
+                    f"expected text, found a NUL character in {_quoted(field)}; remove it, or save the table {_AS}",
                 )
             if bytes_in is None:
                 continue
             if at not in bytes_in and _NOT_UTF8.search(field):
-                raise self._error(line, f"expected text in UTF-8, found {_cut(field)}; save the table {_AS}")
+                raise self._error(line, f"expected text in UTF-8, found {_quoted(field)}; save the table {_AS}")
             if field.startswith(" ") and field.lstrip(" ").startswith('"'):
                 raise self._error(
                     line,
-                    f"expected a quote right behind the delimiter, found {_cut(field)}; remove the space before it",
+                    f"expected a quote right behind the delimiter, found {_quoted(field)}; remove the space before it",
                 )
 
     def _error(self, line: int, text: str) -> TableError:
@@ -163,22 +161,23 @@ def open_table(
 ) -> Iterator[Table]:
     """Open a table and read its heading.
 
-    The longest field that Python's csv module takes is a number of the whole process, 131,072 characters unless
-    somebody sets it; it is raised here to 2 GB, and stays so.
+    Python's csv module has one limit for the length of a field in the whole process. The default is 131,072 characters.
+    This function raises it to 2 GB for good.
 
     Args:
-        path: The table.
-        delimiters: That may be between fields. Those that the first line has most of are tried first.
-        accepts: Whether a heading is the right one. Where none is, the table has the heading that was tried first.
-        encoding: Of the table. None: UTF-8, or UTF-16 with a byte order mark.
-        file: The table itself, if `path` is only its name in messages.
+        path: The path of the table.
+        delimiters: The possible characters between fields. The most frequent one in the first line is tried first.
+        accepts: A function that returns whether a heading is the expected one. If it accepts none, the heading that was
+            tried first is used.
+        encoding: The encoding of the file. None: UTF-8, or UTF-16 with a byte order mark.
+        file: The open table, if `path` is only its name in messages.
 
     Raises:
-        OSError: It cannot be read.
-        TableError: It is no text in that encoding, or its heading has a fault.
+        OSError: The file cannot be read.
+        TableError: The file is not text in this encoding, or its heading is malformed.
         LookupError: There is no such encoding.
     """
-    csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
+    csv.field_size_limit(max(_MAX_FIELD, csv.field_size_limit()))
     with open(path, "rb") if file is None else file as opened, _decoding(os.fspath(path), encoding):
         path = os.fspath(path)
         is_utf16 = opened.read(2) in _UTF16
@@ -197,40 +196,45 @@ def open_table(
         heading, used = tried[-1]
         if isinstance(heading, TableError):
             raise heading
-        yield Table(path, delimiter, heading, used + 1, chain(["".join(lines[used:])], _pieces(text)), lines[:used])
+        yield Table(path, delimiter, heading, chain(["".join(lines[used:])], _pieces(text)), lines[:used])
 
 
 @contextmanager
 def _decoding(path: str, encoding: str | None) -> Iterator[None]:
-    """Say of which file it is that bytes cannot be decoded."""
+    """Name the file in the error about bytes that cannot be decoded."""
     try:
         yield
     except UnicodeDecodeError as error:
-        raise TableError(
-            f"{path}: expected text in {error.encoding}, found the bytes {error.object[error.start : error.end]!r}; "
-            "give its own --encoding"
-            if encoding
-            else f"{path}: expected text in UTF-16, found other bytes ({error})"
-        ) from error
+        raise TableError(f"{path}: expected text in {encoding or 'UTF-16'}, found other bytes ({error})") from error
 
 
 def write_table(file: TextIO, header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    """Write a CSV that keeps every text as it is, bytes that are not UTF-8 included.
+    """Write a CSV table that keeps every text unchanged, including bytes that are not UTF-8.
 
     Args:
-        file: As `h5split.writing.replace.written` gives it.
-        header: Names of columns.
-        lines: A text for each column.
+        file: A text file from `h5split.writing.replace.written`.
+        header: The names of the columns.
+        lines: The rows, with one text for each column.
     """
     writer = csv.writer(file, lineterminator="\n")
-    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for line in chain([header], lines):
-        bare = "\r" in "".join(line)  # which Python before 3.13 does not quote by itself
-        (quoted if bare else writer).writerow(line)
+        must_quote = "\r" in "".join(line)  # Python before 3.13 does not quote a carriage return by itself
+        (quoting if must_quote else writer).writerow(line)
 
 
 def _heading(path: str, lines: list[str], text: IO[str], delimiter: str) -> tuple[list[str] | TableError, int]:
-    """The first row that is not blank, or what is wrong with it; and the lines it takes. `lines` keeps what is read."""
+    """Read the first row that is not blank.
+
+    Args:
+        path: The path of the table, for messages.
+        lines: The lines that were read from `text` so far. Lines that are read here are appended.
+        text: The table.
+        delimiter: The character between fields.
+
+    Returns:
+        The fields of the row and the number of lines up to its end. If the row is malformed: an error and 0.
+    """
 
     def read() -> Iterator[str]:
         at = 0
@@ -242,23 +246,34 @@ def _heading(path: str, lines: list[str], text: IO[str], delimiter: str) -> tupl
     try:
         return next((fields for fields in reader if fields), []), reader.line_num
     except csv.Error as error:
-        return TableError(f"{path}, line 1: {_explained(error)}"), 0
+        return TableError(f"{path}, line {_first_used(lines)}: {_explained(error)}"), 0
 
 
 def _line_at(lines: list[str], text: IO[str], at: int) -> str:
+    """Line `at` of a text, from `lines` or read and appended to them; empty at the end of the text."""
     if at == len(lines):
         lines.append(text.readline())
     return lines[at]
 
 
 def _pieces(text: IO[str]) -> Iterator[str]:
-    """The rest of a text, in pieces that end where lines do."""
+    """Yield the rest of a text, in pieces that end at line ends."""
     while piece := text.read(_READ_SIZE):
         yield piece + text.readline()
 
 
-def _is_odd(text: str) -> bool:
-    """Whether there is a character in it that a table may not have everywhere."""
+def _first_used(lines: Sequence[str]) -> int:
+    """Return the number of the first line that is not blank; 1 if there is none."""
+    return next((number for number, line in enumerate(lines, start=1) if line.strip()), 1)
+
+
+def _needs_checks(text: str) -> bool:
+    """Whether a text has something that is an error in some places, so that every field has to be checked."""
+    return _is_suspicious(text) or _SPACED_QUOTE.search(text) is not None
+
+
+def _is_suspicious(text: str) -> bool:
+    """Whether a text has a character that is not allowed everywhere: a NUL, or a byte that is not UTF-8."""
     return "\0" in text or (not text.isascii() and _NOT_UTF8.search(text) is not None)
 
 
@@ -273,6 +288,6 @@ def _explained(error: csv.Error) -> str:
     return f"expected a row of text ({text})"
 
 
-def _cut(field: str) -> str:
-    """A field to show."""
-    return repr(field if len(field) <= _SHOWN else f"{field[:_SHOWN]}...")
+def _quoted(field: str) -> str:
+    """A field for an error message: quoted, and cut if it is long."""
+    return repr(field if len(field) <= _MAX_SHOWN else f"{field[:_MAX_SHOWN]}...")
