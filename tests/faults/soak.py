@@ -5,8 +5,8 @@
 A real Keras model trains on splits of a pack again and again, through the sequence and through tf.data, in every order;
 in between, the same pack is read without Keras. Pixels identify their row: the first three bytes are its number, the
 fourth its label, and a weighted sum of all is known. The model passes these three on to a metric, which counts the rows
-that arrive: each row of an epoch once, with its own pixels and label. After predict, the names are compared too. Anonymous
-memory, descriptors and threads are measured after every round. The growth of memory is the slope of a
+that arrive: each row of an epoch once, with its own pixels and label. After predict, the names are compared too.
+Anonymous memory, descriptors and threads are measured after every round. The growth of memory is the slope of a
 straight line through all rounds after the warm-up.
 """
 
