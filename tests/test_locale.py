@@ -1,4 +1,4 @@
-"""Names of files are the bytes they are, in any locale, or nothing is written."""
+"""File names keep their bytes in UTF-8 locales; packing and export are refused in other locales."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 from conftest import write_classes, write_pack
 from h5split import PackedImages
 
-pytestmark = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are UTF-8 there in any locale")
+pytestmark = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are always UTF-8 there")
 
 ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 EXPECTED = "expected file names in UTF-8, found the encoding "
 
 
 @pytest.fixture(params=["ascii", "iso8859-1", "euc_jp"])
-def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
-    """The environment of a terminal whose encoding is another one."""
+def legacy_locale(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """Environment variables of a terminal whose encoding is not UTF-8."""
     if request.param == "ascii":
         return ASCII
     name, charset = {"iso8859-1": ("en_US", "ISO-8859-1"), "euc_jp": ("ja_JP", "EUC-JP")}[request.param]
@@ -40,7 +40,7 @@ def run(command: list[str], environment: dict[str, str]) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, errors="replace", env=inherited | environment)
 
 
-def test_nothing_is_packed_or_exported_where_names_are_not_utf_8(tmp_path, elsewhere):
+def test_packing_and_export_refuse_a_locale_that_is_not_utf_8(tmp_path, legacy_locale):
     root = write_classes(tmp_path / "data", {"café": 2, "thé": 2})
     there = write_pack(tmp_path / "there.h5", ["a/café/1.png", "a/thé/2.png"])
     new = [str(tmp_path / name) for name in ("new.h5", "folder")]
@@ -53,7 +53,7 @@ def test_nothing_is_packed_or_exported_where_names_are_not_utf_8(tmp_path, elsew
         [sys.executable, "-c", calls.format(f"pack({str(root)!r}, {new[0]!r})")],
         [sys.executable, "-c", calls.format(f"preview({str(root)!r})")],
     ):
-        done = run(command, elsewhere)
+        done = run(command, legacy_locale)
         assert done.returncode == 1, done.stderr
         assert EXPECTED in done.stderr
         assert "; set PYTHONUTF8=1, or LC_ALL=C.UTF-8, in the environment and run it again" in done.stderr
@@ -62,7 +62,7 @@ def test_nothing_is_packed_or_exported_where_names_are_not_utf_8(tmp_path, elsew
 
 
 @pytest.mark.parametrize("environment", [{"PYTHONUTF8": "1"}, {"LC_ALL": "C"}, {"LC_ALL": "POSIX"}], ids=str)
-def test_what_the_message_says_helps_and_plain_locales_work(tmp_path, environment):
+def test_packing_works_in_utf_8_mode_and_in_the_c_and_posix_locales(tmp_path, environment):
     root = write_classes(tmp_path / "data", {"café": 2, "thé": 2})
     if "PYTHONUTF8" in environment:
         environment = ASCII | environment
@@ -72,12 +72,12 @@ def test_what_the_message_says_helps_and_plain_locales_work(tmp_path, environmen
     assert PackedImages(tmp_path / "new.h5").class_names == ("café", "thé")
 
 
-def test_a_pack_can_be_looked_at_and_verified_in_any_locale(tmp_path, elsewhere):
+def test_info_and_verify_work_in_any_locale(tmp_path, legacy_locale):
     root = write_classes(tmp_path / "data", {"café": 2, "thé": 2})
     command = [sys.executable, "-m", "pack_images.cli", str(root), "-o", str(tmp_path / "new.h5"), "--quiet"]
     assert run([*command, "--workers", "1"], {"LC_ALL": "C.UTF-8"}).returncode == 0
-    done = run([sys.executable, "-m", "h5split.cli", "verify", str(tmp_path / "new.h5"), "--sources"], elsewhere)
+    done = run([sys.executable, "-m", "h5split.cli", "verify", str(tmp_path / "new.h5"), "--sources"], legacy_locale)
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stdout
     assert "sources: 4 same, 0 changed, 0 missing" in done.stdout
-    done = run([sys.executable, "-m", "h5split.cli", "info", str(tmp_path / "new.h5")], elsewhere)
+    done = run([sys.executable, "-m", "h5split.cli", "info", str(tmp_path / "new.h5")], legacy_locale)
     assert done.returncode == 0, done.stderr

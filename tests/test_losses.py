@@ -1,4 +1,4 @@
-"""What a picture loses on its way to a row is recorded with it, and said wherever a pack is spoken of."""
+"""Losses of an image in packing are recorded in the pack and reported by the summary, `info` and the page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRANSPARENCY = "one colour is left: its transparency was laid on black"
 
 
 def levels_of_16_bits(path: Path, seed: int = 0) -> Path:
-    """64 levels, of which 4 have a high byte of their own."""
+    """Save a 16-bit image of 64 levels; cutting it to 8 bits keeps 4 of them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     levels = np.random.default_rng(seed).permutation(64).astype(np.uint16) * 16
     Image.fromarray(levels.reshape(SIDE, SIDE)).save(path)
@@ -51,7 +51,7 @@ def strokes(path: Path) -> Path:
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """Two classes with a picture of each loss among others, as a relative path."""
+    """A relative path to two classes of images, three of which lose something when packed."""
     monkeypatch.chdir(tmp_path)
     write_classes(tmp_path / "data", {"cat": 6, "dog": 6})
     levels_of_16_bits(tmp_path / "data/cat/deep.png")
@@ -76,13 +76,13 @@ def losses(path: str) -> set[tuple[str, str]]:
 # --- in the file
 
 
-def test_what_was_lost_is_in_the_summary_and_in_the_file(root):
+def test_losses_are_in_the_summary_and_in_the_file(root):
     summary = pack(root, "out.h5", workers=1)
     assert set(summary.losses) == LOSSES == losses("out.h5")
     assert list(summary.losses) == PackedImages("out.h5").losses
 
 
-def test_a_pack_without_a_loss_has_no_table_of_them(tmp_path, packing):
+def test_a_pack_without_losses_has_no_losses_group(tmp_path, packing):
     packing(write_classes(tmp_path / "data", {"cat": 3}))
     with h5py.File(tmp_path / "out.h5") as file:
         assert "losses" not in file
@@ -90,7 +90,7 @@ def test_a_pack_without_a_loss_has_no_table_of_them(tmp_path, packing):
     assert (found.losses, len(found.loss_table)) == ([], 0)
 
 
-def test_h5py_reads_the_losses(root):
+def test_h5py_can_read_the_losses(root):
     pack(root, "out.h5", workers=1)
     found = PackedImages("out.h5")
     rows = [row for row, name in enumerate(found.filenames) if name in dict(LOSSES)]
@@ -103,14 +103,14 @@ def test_h5py_reads_the_losses(root):
 
 @pytest.mark.parametrize("order", ["stratified", "sorted"])
 @pytest.mark.parametrize("broken", [["cat/a.png", "dog/zz.png"], ["cat/deep.png"], ["dog/strokes.png", "cat/a.png"]])
-def test_losses_stay_with_their_rows_when_others_are_left_out(root, order, broken):
+def test_losses_stay_with_their_rows_when_broken_images_are_left_out(root, order, broken):
     for name in broken:
         Path(root, name).write_bytes(b"broken")
     pack(root, "out.h5", workers=1, order=order)
     assert losses("out.h5") == {loss for loss in LOSSES if loss[0].removeprefix("data/") not in broken}
 
 
-def test_losses_are_kept_when_a_run_is_continued(root):
+def test_losses_survive_an_interrupted_and_continued_run(root):
     pack(root, "whole.h5", workers=1)
 
     def stop(done, total, left_out):
@@ -124,7 +124,7 @@ def test_losses_are_kept_when_a_run_is_continued(root):
     assert Path("out.h5").read_bytes() == Path("whole.h5").read_bytes()
 
 
-def test_losses_of_rows_that_are_reused_are_those_of_the_old_pack(root):
+def test_rows_reused_from_the_old_pack_keep_their_losses(root):
     pack(root, "out.h5", workers=1)
     shutil.move("data/cat/deep.png", "data/dog/renamed.png")
     write_image(Path("data/cat/new.png"))
@@ -134,14 +134,14 @@ def test_losses_of_rows_that_are_reused_are_those_of_the_old_pack(root):
     assert set(summary.losses) == moved == losses("out.h5")
 
 
-def test_losses_of_rows_of_a_pack_are_copied_with_them(root):
+def test_losses_are_copied_with_the_rows_of_a_source_pack(root):
     pack(root, "old.h5", workers=1)
     levels_of_16_bits(Path("new/cat/other.png"), seed=1)
     summary = pack(["old.h5", "new"], "out.h5", workers=1)
     assert set(summary.losses) == {("new/cat/other.png", DEPTH), *LOSSES} == losses("out.h5")
 
 
-def test_a_picture_may_lose_two_things(tmp_path, packing):
+def test_one_image_can_have_two_losses(tmp_path, packing):
     levels = np.arange(64, dtype=np.uint16).reshape(8, 8)
     path = tmp_path / "data/cat/stack.tif"
     path.parent.mkdir(parents=True)
@@ -163,20 +163,22 @@ def damage(name: str, data: object) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        pytest.param("rows", np.array([0, 5, 99]), "losses/rows: expected rows from 0 to 14, ascending", id="beyond"),
+        pytest.param(
+            "rows", np.array([0, 5, 99]), "losses/rows: expected rows from 0 to 14, ascending", id="past the end"
+        ),
         pytest.param("rows", np.array([-1, 5, 9]), "losses/rows: expected rows from 0 to 14", id="negative"),
-        pytest.param("rows", np.array([5, 5, 9]), "losses/rows: expected rows from 0 to 14, ascending", id="twice"),
+        pytest.param("rows", np.array([5, 5, 9]), "losses/rows: expected rows from 0 to 14, ascending", id="duplicate"),
         pytest.param("rows", np.array([9, 5, 10]), "losses/rows: expected rows .* ascending", id="not ascending"),
-        pytest.param("rows", np.array([5, 9, -(2**63)]), "losses/rows: expected rows", id="an overflow"),
-        pytest.param("rows", np.array([1, 2]), "losses: expected tables of one length", id="fewer rows"),
+        pytest.param("rows", np.array([5, 9, -(2**63)]), "losses/rows: expected rows", id="overflow"),
+        pytest.param("rows", np.array([1, 2]), "losses: expected tables of one length", id="too few rows"),
         pytest.param("rows", np.arange(3, dtype="i4"), "losses/rows: expected int64, found int32", id="int32"),
-        pytest.param("rows", np.zeros((3, 1), "i8"), "losses/rows: expected 1 dimensions", id="of rank 2"),
+        pytest.param("rows", np.zeros((3, 1), "i8"), "losses/rows: expected 1 dimensions", id="rank 2"),
         pytest.param("kinds", np.zeros(3, "u1"), "losses/kinds: expected a loss for each row", id="no kind"),
-        pytest.param("kept", np.zeros(4, "u2"), "losses: expected tables of one length", id="more kept"),
+        pytest.param("kept", np.zeros(4, "u2"), "losses: expected tables of one length", id="too many kept"),
         pytest.param("levels", None, "losses/levels is missing", id="no levels"),
     ],
 )
-def test_a_damaged_table_of_losses_is_refused(root, name, data, message):
+def test_a_damaged_losses_table_is_refused(root, name, data, message):
     pack(root, "out.h5", workers=1)
     damage(name, data)
     with pytest.raises(FormatError, match=message):
@@ -184,7 +186,7 @@ def test_a_damaged_table_of_losses_is_refused(root, name, data, message):
 
 
 @pytest.mark.parametrize("instead", [b"a data set", h5py.SoftLink("/columns")])
-def test_losses_are_a_group_of_the_file(root, instead):
+def test_losses_must_be_a_group(root, instead):
     pack(root, "out.h5", workers=1)
     with h5py.File("out.h5", "r+", libver=("v108", "v110")) as file:
         del file["losses"]
@@ -193,7 +195,7 @@ def test_losses_are_a_group_of_the_file(root, instead):
         PackedImages("out.h5")
 
 
-def test_empty_tables_of_losses_are_refused(root):
+def test_empty_losses_tables_are_refused(root):
     pack(root, "out.h5", workers=1)
     for name, dtype in (("rows", "i8"), ("kinds", "u1"), ("bits", "u1"), ("levels", "u4"), ("kept", "u2")):
         damage(name, np.zeros(0, dtype))
@@ -201,14 +203,14 @@ def test_empty_tables_of_losses_are_refused(root):
         PackedImages("out.h5")
 
 
-def test_a_loss_of_a_later_version_is_said_to_be_one(root):
+def test_an_unknown_kind_of_loss_is_described_as_unknown(root):
     pack(root, "out.h5", workers=1)
     damage("kinds", np.full(3, 64, "u1"))
     texts = {text for _, text in PackedImages("out.h5").losses}
     assert texts == {"something that this version has no name for"}
 
 
-def test_a_changed_table_of_losses_is_found_by_verify(root):
+def test_verify_finds_a_changed_losses_table(root):
     pack(root, "out.h5", workers=1)
     block = PackedImages("out.h5").header.losses["levels"]
     with open("out.h5", "r+b") as file:
@@ -217,10 +219,10 @@ def test_a_changed_table_of_losses_is_found_by_verify(root):
     assert verify(PackedImages("out.h5")).tables is False
 
 
-# --- where it is said
+# --- where losses are reported
 
 
-def test_the_command_sums_losses_up_by_kind_with_what_can_be_done(root, capsys):
+def test_the_command_groups_losses_by_kind_and_suggests_a_remedy(root, capsys):
     for number in range(4):
         levels_of_16_bits(Path(f"data/cat/more-{number}.png"), seed=2 + number)
     assert main([root, "-o", "out.h5", "--workers", "1"]) == 0
@@ -232,7 +234,7 @@ def test_the_command_sums_losses_up_by_kind_with_what_can_be_done(root, capsys):
     assert f"pack them all\n    data/dog/pages.webp: {PAGES}\n" in out
 
 
-def test_quiet_keeps_a_line_for_what_is_left_out_and_one_for_losses(root, capsys):
+def test_quiet_prints_one_line_for_left_out_images_and_one_for_losses(root, capsys):
     Path("data/cat/broken.png").write_bytes(b"broken")
     assert main([root, "-o", "out.h5", "--workers", "1", "--quiet"]) == 0
     said = capsys.readouterr()
@@ -242,7 +244,7 @@ def test_quiet_keeps_a_line_for_what_is_left_out_and_one_for_losses(root, capsys
     assert re.fullmatch(r"pack-images: packed with a loss: 3 images, such as data/.*: .*", lossy)
 
 
-def test_info_says_what_was_lost(root, capsys):
+def test_info_lists_the_losses(root, capsys):
     pack(root, "out.h5", workers=1)
     assert h5split(["info", "out.h5"]) == 0
     out = capsys.readouterr().out
@@ -258,8 +260,8 @@ def page(sequence: SplitSequence) -> str:
     return Path("page.html").read_text("utf-8")
 
 
-def test_losses_are_the_first_finding_of_a_page_and_files_left_out_the_second(root):
-    shutil.copy("data/cat/deep.png", "data/dog/same.png")  # a labelling error, which comes behind
+def test_the_page_reports_losses_first_and_left_out_files_second(root):
+    shutil.copy("data/cat/deep.png", "data/dog/same.png")  # a labelling error, which is reported later
     Path("data/cat/broken.png").write_bytes(b"broken")
     pack(root, "out.h5", workers=1)
     text = page(SplitSequence("out.h5"))
@@ -270,7 +272,7 @@ def test_losses_are_the_first_finding_of_a_page_and_files_left_out_the_second(ro
     assert listed == {("data/dog/same.png", DEPTH), *LOSSES}
 
 
-def test_a_page_of_some_rows_tells_their_losses_alone(root):
+def test_a_page_of_selected_rows_shows_only_their_losses(root):
     pack(root, "out.h5", workers=1)
     sequence = SplitSequence("out.h5")
     cats = page(sequence.select(sequence.classes == 0))
@@ -280,7 +282,7 @@ def test_a_page_of_some_rows_tells_their_losses_alone(root):
     assert "samples were cut" not in dogs
 
 
-def test_a_page_of_several_packs_tells_the_losses_of_all(root):
+def test_a_page_of_several_packs_shows_the_losses_of_all(root):
     pack(root, "out.h5", workers=1)
     levels_of_16_bits(Path("new/cat/other.png"), seed=1)
     pack("new", "new.h5", workers=1)
@@ -289,7 +291,7 @@ def test_a_page_of_several_packs_tells_the_losses_of_all(root):
     assert f"new/cat/other.png: {DEPTH}" in text
 
 
-def test_without_losses_nothing_is_said_of_them(tmp_path, monkeypatch, capsys):
+def test_output_does_not_mention_losses_when_there_are_none(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_classes(tmp_path / "data", {"cat": 3})
     assert main(["data", "-o", "out.h5", "--workers", "1"]) == 0

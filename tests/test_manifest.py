@@ -1,4 +1,4 @@
-"""Tables of files, as people really write them."""
+"""Manifests: CSV tables of image paths and labels, in the forms users write them."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def rows(here, **options):
 @pytest.mark.parametrize(
     "heading", [("path", "label"), ("Filename", "CLASS"), ("image", "category"), ("file", "target")]
 )
-def test_delimiter_and_columns_are_found(here, delimiter, heading):
+def test_delimiter_and_columns_are_detected(here, delimiter, heading):
     lines = [heading, *((name, name.split("/")[1]) for name in images(here))]
     table(here, "\n".join(delimiter.join(line) for line in lines))
     assert rows(here) == [(name, name.split("/")[1]) for name in images(here)]
 
 
-def test_a_manifest_packs_rows_under_its_labels_and_keeps_every_other_column(here):
+def test_rows_get_the_labels_of_the_manifest_and_its_other_columns_are_kept(here):
     lines = [
         f"{name},{name.split('/')[1]},{'train' if index % 2 else 'test'},p{index}"
         for index, name in enumerate(images(here))
@@ -73,7 +73,7 @@ def test_a_manifest_packs_rows_under_its_labels_and_keeps_every_other_column(her
     assert {name: len(part.classes) for name, part in parts.items()} == {"test": 4, "train": 3}
 
 
-def test_paths_are_relative_to_the_table_or_to_root_and_may_be_windows_ones(here):
+def test_paths_are_relative_to_the_table_or_root_and_may_use_backslashes(here):
     (here / "tables").mkdir()
     table(here, "path,label\n..\\data\\cat\\data-cat-0.png,cat\n", "tables/table.csv")
     assert Manifest("tables/table.csv").read().filenames == ["tables/../data/cat/data-cat-0.png"]
@@ -87,7 +87,7 @@ def test_paths_are_relative_to_the_table_or_to_root_and_may_be_windows_ones(here
     assert rows(here, root="data", strip_prefix="im")[0][0] == "data/img/cat/data-cat-0.png"
 
 
-def test_a_file_that_is_missing_is_left_out_and_reported(here):
+def test_a_missing_file_is_left_out_and_reported(here):
     table(here, "path,label\ndata/cat/data-cat-0.png,cat\ndata/cat/gone.png,cat\ndata/cat,cat\n")
     summary = pack([], "out.h5", manifest=Manifest("table.csv"), workers=1)
     assert summary.rows == 1
@@ -97,7 +97,7 @@ def test_a_file_that_is_missing_is_left_out_and_reported(here):
     ]
 
 
-def test_where_no_file_is_there_the_error_names_the_option_for_it(here):
+def test_the_error_suggests_root_when_every_file_is_missing(here):
     table(here, "path,label\ncat/data-cat-0.png,cat\ndog/data-dog-0.png,dog\n")
     for size in (None, 8):
         with pytest.raises(PackError, match=r"expected 2 files, found 2 missing, such as .*; --root says where"):
@@ -129,7 +129,7 @@ def test_the_nearest_file_of_an_id_is_meant(here):
     assert found.filenames == ["data/data-cat-0.png", "data/cat/data-cat-0.png"]
 
 
-def test_fields_may_be_quoted_hold_line_feeds_and_any_bytes(here):
+def test_quoted_fields_may_hold_delimiters_quotes_line_feeds_and_any_bytes(here):
     names = ["a,b.png", 'a"b.png', "a\nb.png", os.fsdecode(b"\xff.png")]
     for name in names:
         (here / name).write_bytes((here / "data/cat/data-cat-0.png").read_bytes())
@@ -138,7 +138,7 @@ def test_fields_may_be_quoted_hold_line_feeds_and_any_bytes(here):
     assert rows(here) == [(name, "cat") for name in names]
 
 
-def test_columns_that_have_no_name_or_a_taken_one_are_kept_under_another(here):
+def test_columns_with_an_empty_or_reserved_name_are_renamed(here):
     table(here, ",path,label,source\n0,data/cat/data-cat-0.png,cat,camera\n")
     assert Manifest("table.csv").read().columns == {
         "source": ["table.csv"],
@@ -148,7 +148,7 @@ def test_columns_that_have_no_name_or_a_taken_one_are_kept_under_another(here):
 
 
 @pytest.mark.parametrize("column", ["label", "note"])
-def test_text_that_is_not_utf8_is_an_error_unless_it_is_the_path_or_a_program_wrote_it(here, column):
+def test_text_that_is_not_utf_8_is_an_error_except_in_paths_or_with_name_column(here, column):
     names = {"path": os.fsdecode(b"\xff.png"), "label": "cat", "note": "x"} | {column: os.fsdecode(b"caf\xe9")}
     write_rows(here / "table.csv", [*names], [[*names.values()]])
     with pytest.raises(
@@ -280,7 +280,7 @@ class Frame:
         return self.text
 
 
-def test_rows_without_a_label_are_errors_unless_they_are_to_be_passed_over(here):
+def test_a_row_without_a_label_is_an_error_unless_skip_unlabelled_is_set(here):
     table(here, "path,label\na.png,cat\n\nb.png,\nc.png,\n")
     with pytest.raises(PackError, match=r"table\.csv, line 4: expected a label, found none; --skip-unlabelled"):
         rows(here)
@@ -316,18 +316,18 @@ def test_rows_without_a_label_are_errors_unless_they_are_to_be_passed_over(here)
         ("path,label\n", {}, "no images in table.csv"),
     ],
 )
-def test_tables_that_make_no_sense_are_errors(here, text, options, message):
+def test_invalid_tables_are_errors(here, text, options, message):
     table(here, text)
     with pytest.raises(PackError, match=message):
         pack([], "out.h5", manifest=Manifest("table.csv", **options), workers=1)
 
 
-def test_no_table_is_an_error(here):
+def test_a_missing_table_is_an_error(here):
     with pytest.raises(PackError, match=r"none\.csv: expected a manifest, a CSV of paths and labels, found none there"):
         Manifest("none.csv").read()
 
 
-def test_folders_and_manifests_mix_and_a_file_in_both_is_refused(here):
+def test_folders_and_manifests_can_be_mixed_but_must_not_share_a_file(here):
     write_classes(here / "more", {"cat": 2, "emu": 2})
     table(here, "path,label,split\ndata/cat/data-cat-0.png,cat,train\n")
     pack(["more"], "out.h5", manifest=Manifest("table.csv"), workers=1)
@@ -342,7 +342,7 @@ def test_folders_and_manifests_mix_and_a_file_in_both_is_refused(here):
 
 
 @needs_shared
-def test_the_official_split_of_eurosat_packs(tmp_path):
+def test_the_official_split_of_eurosat_can_be_packed(tmp_path):
     manifest = Manifest(
         str(SHARED / "eurosat-csv" / "splits_data.csv"), root=str(SHARED / "eurosat"), strip_prefix="img"
     )
@@ -354,10 +354,10 @@ def test_the_official_split_of_eurosat_packs(tmp_path):
             assert name.split("/")[-2] == part.classnames[label]
 
 
-# --- names of one's own ----------------------------------------------------------------------------------------------
+# --- names chosen by the user -----------------------------------------------------------------------------------------
 
 
-def test_names_of_a_column_are_stored_in_place_of_the_paths(here):
+def test_names_from_name_column_are_stored_instead_of_the_paths(here):
     names = ["a,b.png", " spaces ", "../../x", "", "/absolute", "new\nline", "carriage\rreturn"]
     lines = [(path, path.split("/")[1], name) for path, name in zip(images(here), names, strict=True)]
     write_rows(here / "table.csv", ["path", "label", "name"], lines)
@@ -368,7 +368,7 @@ def test_names_of_a_column_are_stored_in_place_of_the_paths(here):
     assert_rows_are_who_they_say(packed.images, [packed.class_names[label] for label in packed.labels], images(here))
 
 
-def test_without_a_column_of_names_a_column_of_names_is_kept(here):
+def test_a_filename_column_is_an_ordinary_column_unless_name_column_names_it(here):
     table(here, f"path,label,filename\n{images(here)[0]},cat,mine\n")
     assert rows(here) == [(images(here)[0], "cat")]
     assert Manifest("table.csv").read().columns["filename"] == ["mine"]
@@ -376,7 +376,7 @@ def test_without_a_column_of_names_a_column_of_names_is_kept(here):
     assert "filename" not in Manifest("table.csv", name_column="filename").read().columns
 
 
-def test_files_may_have_one_name_and_a_file_of_two_names_is_given_twice(here):
+def test_two_files_may_share_a_name_but_one_file_must_not_have_two_names(here):
     first, second = images(here)[:2]
     table(here, f"path,label,name\n{first},cat,same\n{second},cat,same\n")
     summary = pack([], "out.h5", manifest=Manifest("table.csv", name_column="name"), workers=1)
@@ -388,13 +388,13 @@ def test_files_may_have_one_name_and_a_file_of_two_names_is_given_twice(here):
 
 
 @pytest.mark.parametrize("column", ["path", "label"])
-def test_names_may_be_the_paths_as_written_or_the_labels(here, column):
+def test_name_column_may_be_the_path_or_label_column(here, column):
     table(here, f"path,label\n./{images(here)[0]},cat\n")
     assert rows(here, name_column=column) == [(f"./{images(here)[0]}" if column == "path" else "cat", "cat")]
 
 
 @pytest.mark.parametrize("column", ["Name", "nowhere", ""])
-def test_a_column_of_names_that_is_not_there_is_an_error(here, column):
+def test_a_missing_name_column_is_an_error(here, column):
     table(here, "path,label,name\na.png,cat,a\n")
     with pytest.raises(
         PackError, match=rf"expected a column {column}.*, found path, label, name; --name-column names it"
@@ -402,7 +402,7 @@ def test_a_column_of_names_that_is_not_there_is_an_error(here, column):
         rows(here, name_column=column)
 
 
-def test_the_command_takes_a_column_of_names(here, capsys):
+def test_the_command_has_a_name_column_option(here, capsys):
     table(here, f"path,label,name\n{images(here)[0]},cat,mine\n")
     arguments = ["--manifest", "table.csv", "-o", "out.h5", "--workers", "1", "--quiet"]
     assert main([*arguments, "--name-column", "name"]) == 0
@@ -411,7 +411,7 @@ def test_the_command_takes_a_column_of_names(here, capsys):
     assert "--name-column names it" in capsys.readouterr().err
 
 
-def test_another_column_of_names_makes_another_file_of_the_same_pixels(here):
+def test_changing_the_name_column_reuses_the_pixels(here):
     lines = [(path, path.split("/")[1], f"a{row}", f"b{row}") for row, path in enumerate(images(here))]
     write_rows(here / "table.csv", ["path", "label", "a", "b"], lines)
     pack([], "out.h5", manifest=Manifest("table.csv", name_column="a"), workers=1)

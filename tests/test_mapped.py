@@ -1,4 +1,4 @@
-"""The file under a pack: what is written into its arrays in place stays there, and its maps cost no memory."""
+"""Memory maps of a pack: in-place writes to arrays never reach the file, and the maps use no memory."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs torch
 
 
 def python(code: str, *arguments: object) -> str:
-    """What a process of its own prints; it may be ended by a signal."""
+    """Run code in a new process, as it may crash, and return its stdout."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
     assert done.returncode == 0, (done.returncode, done.stderr)
     return done.stdout
 
 
-# --- torch, which takes no notice of numpy's read-only flag --------------------------------------------------------
+# --- torch ignores numpy's read-only flag ----------------------------------------------------------------------------
 
 
 TORCH = """
 import sys, warnings
 import numpy as np
-warnings.simplefilter("ignore")  # "The given NumPy array is not writable", as torch says of read-only arrays
+warnings.simplefilter("ignore")  # torch warns of read-only arrays: "The given NumPy array is not writable"
 if sys.argv[2] == "before":
     import torch
 from h5split import PackedImages, SplitSequence
@@ -59,11 +59,11 @@ IN_PLACE = {
     "items of a batch": "[torch.from_numpy(image).zero_() for image, _ in pack.__getitems__(range(10))]",
     "a DataLoader of a pack": "[images.add_(1) for images, _ in DataLoader(pack, batch_size=8)]",
     "a DataLoader of a pack without batches": "[images.add_(1) for images, _ in DataLoader(pack, batch_size=None)]",
-    "a DataLoader of a pack, with workers": "[x.add_(1) for x, _ in DataLoader(pack, batch_size=8, num_workers=2)]",
+    "a DataLoader of a pack with workers": "[x.add_(1) for x, _ in DataLoader(pack, batch_size=8, num_workers=2)]",
     "the same without batches": "[x.add_(1) for x, _ in DataLoader(pack, batch_size=None, num_workers=1)]",
     "a DataLoader of a sequence": "[images.mul_(2) for images, _ in DataLoader(sequence, batch_size=None)]",
     "batches": "[torch.as_tensor(x).mul_(2) for o in ORDERS for x, _ in sequence.set(auto_shuffle=o)]",
-    "batches that are held": "[torch.as_tensor(x).mul_(2) for x, _ in list(sequence.set(auto_shuffle=False))]",
+    "batches kept in a list": "[torch.as_tensor(x).mul_(2) for x, _ in list(sequence.set(auto_shuffle=False))]",
     "labels": "[torch.as_tensor(y).fill_(0) for o in ORDERS for _, y in sequence.set(auto_shuffle=o)]",
     "one-hot labels": "[torch.as_tensor(y).fill_(7) for _, y in sequence.set(label_mode='categorical')]",
     "scaled batches": "[torch.as_tensor(x).fill_(7) for x, _ in sequence.set(scale=2.0)]; sequence.set(scale=None)",
@@ -76,8 +76,8 @@ IN_PLACE = {
 
 @needs_torch
 @pytest.mark.parametrize("imported", ["before", "after"])
-def test_what_torch_does_in_place_changes_no_later_item_or_batch_and_not_the_file(tmp_path, imported):
-    """One after another in one process, which must live; each finds what the ones before have left."""
+def test_in_place_torch_operations_change_neither_later_batches_nor_the_file(tmp_path, imported):
+    """All operations run in one process, which must not crash; each sees the effects of those before."""
     names = names_in("data", {"cat": 20, "dog": 25})
     path = write_pack(tmp_path / "own.h5", names)
     before = hashlib.sha256(path.read_bytes()).digest()
@@ -88,7 +88,7 @@ def test_what_torch_does_in_place_changes_no_later_item_or_batch_and_not_the_fil
 
 
 @needs_torch
-def test_a_batch_from_before_torch_was_loaded_may_be_written_to_as_well(tmp_path):
+def test_a_batch_made_before_torch_was_imported_may_be_written_to(tmp_path):
     path = write_pack(tmp_path / "own.h5", names_in("data", {"cat": 20, "dog": 25}))
     code = TORCH + "assert not first.flags.writeable\ntorch.as_tensor(first).fill_(7)\nassert_intact()\n"
     python(code, path, "after")
@@ -96,19 +96,19 @@ def test_a_batch_from_before_torch_was_loaded_may_be_written_to_as_well(tmp_path
 
 @linux
 @needs_torch
-def test_a_process_in_which_torch_works_in_place_does_not_grow_by_the_file(tmp_path):
+def test_in_place_torch_operations_do_not_use_memory_for_the_whole_file(tmp_path):
     path = write_hole(tmp_path / "hole.h5", 2000, (128, 128, 3))  # 98 MB
     code = TORCH.replace("ORDERS", "_") + (
-        "def own():\n"
+        "def anonymous():\n"
         "    lines = open('/proc/self/status').read().splitlines()\n"
         "    return sum(int(line.split()[1]) for line in lines if line.startswith('RssAnon'))\n"
-        "list(sequence); before = own()\n"
+        "list(sequence); before = anonymous()\n"
         "for _ in range(2):\n"
         "    for images, _ in sequence.set(batch_size=32):\n"
         "        assert torch.as_tensor(images).add_(1).max() == 1\n"
         "    for row in range(len(pack)):\n"
         "        assert torch.as_tensor(pack[row][0]).add_(1).max() == 1\n"
-        "print(own() - before)\n"
+        "print(anonymous() - before)\n"
     )
     assert int(python(code, path, "before")) < 30_000  # kB
 
@@ -147,12 +147,12 @@ with open("/proc/self/maps") as file:
 
 
 @linux
-def test_a_pack_that_the_system_does_not_map_copy_on_write_is_mapped_read_only(tmp_path):
+def test_a_pack_is_mapped_read_only_when_copy_on_write_mapping_fails(tmp_path):
     path = write_hole(tmp_path / "hole.h5", 2000, (128, 128, 3))  # 98 MB
     assert python(LIMITED, path).split() == ["r--s"]
 
 
-def test_an_open_pack_needs_no_more_than_three_descriptors_and_gives_them_back(tmp_path):
+def test_an_open_pack_holds_at_most_three_descriptors_and_closes_them(tmp_path):
     path = write_pack(tmp_path / "own.h5", names_in("data", {"cat": 3}))
     folder = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
     before = set(os.listdir(folder))
@@ -167,7 +167,7 @@ def test_an_open_pack_needs_no_more_than_three_descriptors_and_gives_them_back(t
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_what_a_forked_process_writes_stays_there(tmp_path):
+def test_writes_in_a_forked_process_do_not_reach_the_parent_or_the_file(tmp_path):
     path = write_pack(tmp_path / "own.h5", names_in("data", {"cat": 20, "dog": 25}))
     code = (
         "import os, sys\nimport numpy as np\nfrom h5split import PackedImages\nfrom conftest import pixels_of\n"

@@ -1,4 +1,4 @@
-"""What is at the output before: what may be replaced, what is kept, what would be lost; and the files beside it."""
+"""What packing does with files that exist at the output or beside it: replace, keep, resume or refuse."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pack_images.find.sources import file_stamp
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """Two folders of classes."""
+    """A working folder with two folders of class folders."""
     monkeypatch.chdir(tmp_path)
     write_classes(tmp_path / "old", {"cat": 10, "dog": 15})
     write_classes(tmp_path / "new", {"dog": 5, "emu": 10})
@@ -29,7 +29,7 @@ def here(tmp_path, monkeypatch):
 
 
 def interrupted(sources, output="out.h5", **options):
-    """Pack all rows, and end before they are published."""
+    """Pack all rows, but interrupt the run before it publishes the file."""
 
     def stop(done, total, left_out):
         if done == total:
@@ -39,7 +39,7 @@ def interrupted(sources, output="out.h5", **options):
         make(sources, output, progress=stop, **options)
 
 
-# --- what may be replaced ---------------------------------------------------------------------------------------------
+# --- files that may be replaced ---------------------------------------------------------------------------------------
 
 
 def another_hdf5(path):
@@ -72,15 +72,15 @@ FOREIGN = {
     "text": lambda path: path.write_text("a thesis"),
     "a picture": write_image,
     "another HDF5 file": another_hdf5,
-    "another HDF5 file, of the newest kind": newer_hdf5,
+    "another HDF5 file of the newest format": newer_hdf5,
     "another HDF5 file with megabytes of attributes": many_attributes,
-    "a pack that is cut short": cut_short,
+    "a truncated pack": cut_short,
     "a pack of a later version": a_later_version,
 }
 
 
-def left_alone(path, act, match):
-    """Whether a file stays as it was, and the same file, where an act is refused."""
+def assert_left_unchanged(path, act, match):
+    """Assert that `act` is refused and leaves the inode and content of the file unchanged."""
     before = os.lstat(path).st_ino, path.read_bytes()
     with pytest.raises(PackError, match=match):
         act()
@@ -89,25 +89,29 @@ def left_alone(path, act, match):
 
 @pytest.mark.parametrize("name", ["out.h5", "out.h5.partial", "out.h5.journal"])
 @pytest.mark.parametrize("write", FOREIGN.values(), ids=FOREIGN)
-def test_a_file_that_is_no_pack_is_left_alone_at_every_path_that_is_written(here, name, write):
+def test_a_foreign_file_at_any_output_path_is_left_unchanged(here, name, write):
     write(here / "file")
     os.rename("file", name)
     if name == "out.h5.partial" and write is a_later_version:
-        pytest.skip("as any pack here, it would be one that was sealed and not published")
+        pytest.skip("any pack here counts as one that was sealed but not published")
     before = sorted(os.listdir(here))
-    left_alone(here / name, lambda: make(["old"]), rf"{name}: expected nothing there, or .* to replace, found another")
+    assert_left_unchanged(
+        here / name, lambda: make(["old"]), rf"{name}: expected nothing there, or .* to replace, found another"
+    )
     assert sorted(os.listdir(here)) == before
 
 
 @pytest.mark.parametrize("name", ["out.h5.partial", "out.h5.journal"])
-def test_a_link_beside_the_output_is_not_followed(here, name):
+def test_a_link_in_place_of_the_partial_or_journal_file_is_not_followed(here, name):
     (here / "precious").write_text("precious")
     os.symlink("precious", name)
-    left_alone(here / "precious", lambda: make(["old"]), rf"{name}: expected nothing there, .* found a symbolic link")
+    assert_left_unchanged(
+        here / "precious", lambda: make(["old"]), rf"{name}: expected nothing there, .* found a symbolic link"
+    )
 
 
 @pytest.mark.parametrize("name", ["out.h5", "out.h5.partial", "out.h5.journal"])
-def test_a_folder_or_a_pipe_at_a_path_that_is_written_is_refused(here, name):
+def test_a_folder_or_pipe_at_an_output_path_is_refused(here, name):
     os.mkdir(name)
     with pytest.raises(PackError, match=rf"{name}: expected .* found a folder"):
         make(["old"])
@@ -117,13 +121,13 @@ def test_a_folder_or_a_pipe_at_a_path_that_is_written_is_refused(here, name):
         make(["old"])
 
 
-def test_a_pack_that_another_program_writes_to_is_left_alone(here):
+def test_a_pack_that_another_program_is_writing_is_not_replaced(here):
     make(["old"])
     with h5py.File("out.h5", "r+"):
-        left_alone(here / "out.h5", lambda: make(["new"]), "another process is writing to it")
+        assert_left_unchanged(here / "out.h5", lambda: make(["new"]), "another process is writing to it")
 
 
-def test_a_pack_that_cannot_be_read_is_left_alone(here):
+def test_an_unreadable_pack_is_not_replaced(here):
     if os.geteuid() == 0:
         pytest.skip("root reads everything")
     make(["old"])
@@ -132,7 +136,7 @@ def test_a_pack_that_cannot_be_read_is_left_alone(here):
         make(["old"])
 
 
-def test_a_pack_an_empty_file_and_a_link_of_ones_own_are_replaced(here):
+def test_a_pack_an_empty_file_and_the_target_of_a_link_are_replaced(here):
     open("out.h5", "w").close()
     make(["old"])
     os.mkdir("disk")
@@ -143,7 +147,7 @@ def test_a_pack_an_empty_file_and_a_link_of_ones_own_are_replaced(here):
     assert_whole("disk/out.h5", 40)
 
 
-def test_a_file_that_comes_to_the_output_meanwhile_is_left_alone_and_the_sealed_pack_is_continued(here):
+def test_a_file_created_at_the_output_during_the_run_is_kept_and_the_run_resumes(here):
     def arrive(done, total, left_out):
         another_hdf5("out.h5")
 
@@ -159,33 +163,33 @@ def test_a_file_that_comes_to_the_output_meanwhile_is_left_alone_and_the_sealed_
     assert not {"out.h5.partial", "out.h5.journal"} & {*os.listdir(here)}
 
 
-def test_a_file_that_takes_the_place_of_the_pixels_is_not_written_to(here):
+def test_a_foreign_file_in_place_of_the_partial_file_is_not_written_to(here):
     (here / "precious").write_bytes(b"precious" * 1000)
     interrupted(["old"])
     os.replace("precious", "out.h5.partial")
-    left_alone(
+    assert_left_unchanged(
         here / "out.h5.partial", lambda: make(["old"]), r"partial: expected nothing there, .* found another file"
     )
 
 
-def test_pixels_without_their_journal_are_made_anew(here):
+def test_a_partial_file_without_its_journal_is_made_anew(here):
     interrupted(["old"])
     os.remove("out.h5.journal")
     assert make(["old"]).decoded == 25
     assert_whole("out.h5", 25)
 
 
-def test_a_pack_beside_the_output_is_left_alone_where_no_run_left_it(here):
+def test_a_pack_named_like_the_partial_file_is_not_overwritten(here):
     make(["old"], "out.h5.partial")
-    left_alone(
+    assert_left_unchanged(
         here / "out.h5.partial", lambda: make(["new"]), r"partial: expected nothing there, .* found another file"
     )
 
 
-# --- a resumed row is the file's --------------------------------------------------------------------------------------
+# --- resumed rows match their files -----------------------------------------------------------------------------------
 
 
-def test_folders_that_change_their_names_are_read_again(here):
+def test_files_in_swapped_folders_are_read_again(here):
     for name in "ab":
         for number in range(10):
             write_image(here / "d" / name / f"{name}{number}.png").rename(here / "d" / name / f"{number}.png")
@@ -198,7 +202,7 @@ def test_folders_that_change_their_names_are_read_again(here):
     assert (here / "out.h5").read_bytes() == (here / "fresh.h5").read_bytes()
 
 
-def test_a_file_that_is_written_again_in_place_with_its_time_kept_is_read_again(here):
+def test_a_file_rewritten_in_place_with_its_old_mtime_is_read_again(here):
     path = here / "d" / "cat" / "one.bmp"
     for name in ("one.bmp", "other.bmp"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,13 +216,13 @@ def test_a_file_that_is_written_again_in_place_with_its_time_kept_is_read_again(
     assert all((row == pixels_of("other.bmp")).all() for row in PackedImages("out.h5").images)
 
 
-def test_a_file_has_a_stamp_of_its_own_once_it_has_stood_for_a_while(here):
+def test_only_files_unchanged_for_a_while_have_a_stamp(here):
     just_written = [os.stat(write_image(here / name)) for name in ("a.png", "b.png")]
     assert [file_stamp(status) for status in just_written] == [0, 0]
     assert len({file_stamp(os.stat(module.__file__)) for module in (os, shutil, json)} - {0}) == 3
 
 
-def test_a_file_of_the_same_bytes_is_not_decoded_again(here):
+def test_a_file_replaced_by_a_copy_is_not_decoded_again(here):
     interrupted(["old"])
     for folder, _, names in os.walk("old"):
         for name in names:
@@ -228,7 +232,7 @@ def test_a_file_of_the_same_bytes_is_not_decoded_again(here):
     assert (summary.continued, summary.decoded) == (25, 0)
 
 
-def test_a_resumed_row_of_a_pack_is_that_of_the_pack_that_is_there(here):
+def test_a_resumed_run_reads_a_replaced_source_pack_again(here):
     make(["old"], "a.h5")
     make(["old"], "b.h5", seed=1)
     times = os.stat("a.h5").st_mtime_ns
@@ -242,7 +246,7 @@ def test_a_resumed_row_of_a_pack_is_that_of_the_pack_that_is_there(here):
 # --- the output as a SOURCE -------------------------------------------------------------------------------------------
 
 
-def test_an_output_that_is_a_source_keeps_its_rows(here):
+def test_an_output_that_is_also_a_source_keeps_its_rows(here):
     make(["old"])
     shutil.rmtree("old")
     summary = make(["out.h5", "new"])
@@ -251,7 +255,7 @@ def test_an_output_that_is_a_source_keeps_its_rows(here):
 
 
 @pytest.mark.parametrize("name", ["./out.h5", "link.h5"])
-def test_the_output_is_known_by_any_of_its_names(here, name):
+def test_the_output_is_recognized_as_a_source_by_any_of_its_names(here, name):
     make(["old"])
     os.symlink("out.h5", "link.h5")
     make([name, "new"])
@@ -259,7 +263,7 @@ def test_the_output_is_known_by_any_of_its_names(here, name):
     assert_whole("out.h5", 40)
 
 
-def test_what_the_output_holds_already_is_not_packed_twice(here):
+def test_files_already_in_the_output_are_not_packed_twice(here):
     make(["old"])
     make(["out.h5", "new"])
     write_image(here / "new" / "emu" / "new-emu-99.png")
@@ -270,7 +274,7 @@ def test_what_the_output_holds_already_is_not_packed_twice(here):
     assert_whole("out.h5", 41)
 
 
-def test_a_file_that_changed_since_the_output_was_made_is_an_error(here):
+def test_a_file_changed_since_the_output_was_made_is_an_error(here):
     make(["old"])
     shutil.copyfile("new/dog/new-dog-1.png", "old/dog/old-dog-3.png")
     with pytest.raises(
@@ -280,13 +284,13 @@ def test_a_file_that_changed_since_the_output_was_made_is_an_error(here):
         make(["out.h5", "old"])
 
 
-def test_a_file_under_another_label_than_in_the_output_is_an_error(here):
+def test_a_file_whose_label_differs_from_the_output_is_an_error(here):
     make(["old"])
     with pytest.raises(PackError, match=r"expected the label '(cat|dog)' of row \d+ of out\.h5, found 'old' for "):
         make(["out.h5", "old"], labels="root")
 
 
-def test_a_row_of_the_output_needs_no_file(here):
+def test_rows_of_the_output_do_not_need_their_files(here):
     (here / "table.csv").write_text("path,label\n" + "".join(f"old/cat/old-cat-{n}.png,cat\n" for n in range(10)))
     make([], manifest=Manifest("table.csv"))
     shutil.rmtree("old")
@@ -294,7 +298,7 @@ def test_a_row_of_the_output_needs_no_file(here):
     assert_whole("out.h5", 10)
 
 
-def test_a_name_that_comes_twice_is_an_error_that_names_both_places(here):
+def test_a_duplicate_name_is_an_error_that_names_both_places(here):
     make(["old"], "monday.h5")
     message = r"old/(.*)\.png is given twice.*: old/\1\.png of old and row \d+ of monday\.h5; leave one out"
     with pytest.raises(PackError, match=message):
@@ -304,7 +308,7 @@ def test_a_name_that_comes_twice_is_an_error_that_names_both_places(here):
         make(["monday.h5", "copy.h5"])
 
 
-def test_one_file_is_known_by_any_spelling_of_its_path(here):
+def test_a_file_is_recognized_by_any_spelling_of_its_path(here):
     (here / "table.csv").write_text("path,label\n./old/cat/old-cat-3.png,cat\n")
     with pytest.raises(
         PackError, match=r"\./old/cat/old-cat-3\.png is given twice.*: old/cat/old-cat-3\.png of old and \./old/cat"
@@ -320,7 +324,7 @@ def test_one_file_is_known_by_any_spelling_of_its_path(here):
     assert make(["out.h5"], manifest=Manifest("table.csv")).rows == 25
 
 
-def test_rows_of_the_output_that_share_a_name_are_all_kept(here):
+def test_output_rows_that_share_a_name_are_all_kept(here):
     write_image(here / "other" / "dog" / "twin.png")
     lines = "old/cat/old-cat-0.png,cat,p0\nother/dog/twin.png,dog,p0\n"
     (here / "table.csv").write_text(f"path,label,id\n{lines}")
@@ -330,7 +334,7 @@ def test_rows_of_the_output_that_share_a_name_are_all_kept(here):
     assert sorted(packed.filenames)[-2:] == ["p0", "p0"]
 
 
-def test_a_row_of_the_output_is_kept_where_its_file_cannot_be_read_any_more(here):
+def test_an_output_row_is_kept_when_its_file_is_no_longer_readable(here):
     make(["old"])
     os.remove("old/cat/old-cat-0.png")
     os.mkfifo("old/cat/old-cat-0.png")
@@ -341,7 +345,7 @@ def test_a_row_of_the_output_is_kept_where_its_file_cannot_be_read_any_more(here
     assert_whole("out.h5", 25)
 
 
-def test_it_is_said_that_the_output_was_a_source_and_what_it_has_twice_now(here):
+def test_warnings_report_kept_rows_and_files_packed_under_two_names(here):
     make(["old"])
     os.rename("old", "older")
     summary = make(["out.h5", "older"])
@@ -354,7 +358,7 @@ def test_it_is_said_that_the_output_was_a_source_and_what_it_has_twice_now(here)
 # --- rows that would be lost ------------------------------------------------------------------------------------------
 
 
-def test_most_rows_are_not_lost_because_files_are_missing(here):
+def test_replacing_a_pack_whose_files_are_missing_is_refused(here):
     make(["old"])
     before = (here / "out.h5").read_bytes()
     shutil.rmtree("old")
@@ -368,13 +372,13 @@ def test_most_rows_are_not_lost_because_files_are_missing(here):
     assert make(["new"]).continued == 15
 
 
-def test_rows_of_files_that_are_there_may_give_way(here):
+def test_a_pack_whose_files_exist_may_be_replaced(here):
     make(["old"])
     make(["new"])
     assert_whole("out.h5", 15)
 
 
-def test_rows_whose_pictures_changed_are_not_taken_for_lost_where_names_are_no_paths(here):
+def test_rows_of_changed_images_are_not_lost_rows_when_names_are_not_paths(here):
     lines = [f"cat/old-cat-{number}.png,cat,id {number}\n" for number in range(10)]
     (here / "table.csv").write_text("path,label,id\n" + "".join(lines))
     table = Manifest("table.csv", root="old", name_column="id")
@@ -384,14 +388,14 @@ def test_rows_whose_pictures_changed_are_not_taken_for_lost_where_names_are_no_p
     assert make([], manifest=table).decoded == 10
 
 
-def test_rows_of_classes_that_are_not_asked_for_any_more_may_go(here):
+def test_rows_of_deselected_classes_may_be_dropped(here):
     make(["old"], "last.h5")
     make(["last.h5"])
     shutil.rmtree("old")
     assert make(["last.h5"], classes=["cat"]).rows == 10
 
 
-def test_rows_are_not_lost_where_their_folder_is_called_otherwise(here):
+def test_rows_are_reused_after_their_folder_is_renamed(here):
     make(["old"])
     os.rename("old", "older")
     assert make(["older"]).copied == 25
@@ -399,7 +403,7 @@ def test_rows_are_not_lost_where_their_folder_is_called_otherwise(here):
 
 @pytest.mark.parametrize("there", [0, 1, 5])
 @pytest.mark.parametrize("act", [preview, make], ids=["preview", "pack"])
-def test_a_table_of_which_half_of_the_files_are_not_there_is_an_error(here, there, act):
+def test_a_table_with_half_of_its_files_missing_is_an_error(here, there, act):
     names = [f"cat/old-cat-{number}.png" for number in range(there)] + [f"gone/{number}.png" for number in range(5)]
     (here / "table.csv").write_text("path,label\n" + "".join(f"{name},cat\n" for name in names))
     message = rf"table\.csv: expected {there + 5} files, found 5 missing, such as old/gone/0\.png; --root"
@@ -407,7 +411,7 @@ def test_a_table_of_which_half_of_the_files_are_not_there_is_an_error(here, ther
         act(["new"], manifest=Manifest("table.csv", root="old"))
 
 
-def test_a_preview_says_which_files_of_a_table_are_not_there(here):
+def test_preview_lists_the_missing_files_of_a_table(here):
     names = [f"cat/old-cat-{number}.png" for number in range(3)] + ["gone.png"]
     (here / "table.csv").write_text("path,label\n" + "".join(f"{name},cat\n" for name in names))
     assert preview([], manifest=Manifest("table.csv", root="old")).missing == ["old/gone.png"]
@@ -416,7 +420,7 @@ def test_a_preview_says_which_files_of_a_table_are_not_there(here):
     ]
 
 
-def test_a_preview_looks_at_the_output(here):
+def test_preview_checks_the_output(here):
     another_hdf5("out.h5")
     with pytest.raises(PackError, match="found another file"):
         preview(["old"], output="out.h5")
@@ -426,7 +430,7 @@ def test_a_preview_looks_at_the_output(here):
 
 
 def decoded_by(path, **packed_by):
-    """Rewrite a pack as one that other versions made, of other pixels."""
+    """Change the pixels of a pack and the versions of the libraries that made it."""
     with h5py.File(path, "r+") as file:
         versions = json.loads(file.attrs["packed_by"]) | packed_by
         file.attrs["packed_by"] = np.bytes_(json.dumps(versions))
@@ -435,7 +439,7 @@ def decoded_by(path, **packed_by):
 
 
 @pytest.mark.parametrize("name", ["pillow", "simplejpeg", "pack-images"])
-def test_rows_of_other_decoders_are_refused_as_a_source_and_not_reused(here, name):
+def test_rows_made_by_other_decoder_versions_are_not_reused(here, name):
     make(["old"])
     decoded_by("out.h5", **{name: "0.0.1"})
     message = rf"out\.h5: expected rows that .* made, found those of {name} 0\.0\.1; install these versions"

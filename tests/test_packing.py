@@ -1,4 +1,4 @@
-"""pack(): the right pixels under the right names, whoever does the work and whatever goes wrong."""
+"""pack() stores the right pixels under the right names with every executor and after every failure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from pack_images.run.workers import LocalPool, do_within
 
 
 def assert_whole(path, names):
-    """The pack holds exactly these files, each row who it says it is, and its sums are right."""
+    """Assert that the pack holds exactly these files, and that pixels, labels, checksums and digests match them."""
     images = PackedImages(path)
     assert sorted(images.filenames) == sorted(map(str, names))
     labels = [images.class_names[label] for label in images.labels]
@@ -90,7 +90,7 @@ def test_any_number_of_workers_makes_the_same_bytes(root, packing, tmp_path):
         assert (tmp_path / "other.h5").read_bytes() == (tmp_path / "out.h5").read_bytes()
 
 
-def test_another_day_makes_the_same_bytes(root, packing, tmp_path):
+def test_packing_at_another_time_makes_the_same_bytes(root, packing, tmp_path):
     packing(root)
     for path in files_below(root):
         os.utime(path, (1, 1))
@@ -100,7 +100,7 @@ def test_another_day_makes_the_same_bytes(root, packing, tmp_path):
 
 
 @pytest.mark.parametrize("nanoseconds", [-(10**18), 0, 10**19], ids=["1938", "1970", "2286"])
-def test_files_may_be_of_any_century(root, packing, tmp_path, nanoseconds):
+def test_files_may_have_any_modification_time(root, packing, tmp_path, nanoseconds):
     for path in files_below(root):
         os.utime(path, ns=(nanoseconds, nanoseconds))
     packing(root)
@@ -109,7 +109,7 @@ def test_files_may_be_of_any_century(root, packing, tmp_path, nanoseconds):
 
 @pytest.mark.parametrize("order", ["stratified", "sorted"])
 @pytest.mark.parametrize("broken", [["cat-0"], ["emu-4"], ["cat-0", "dog-3", "dog-4", "emu-0", "emu-4"]])
-def test_broken_images_are_left_out_without_a_hole(root, packing, tmp_path, order, broken):
+def test_broken_images_are_left_out_without_gaps(root, packing, tmp_path, order, broken):
     good = [path for path in files_below(root) if not any(path.stem.endswith(name) for name in broken)]
     bad = sorted(set(files_below(root)) - set(good))
     for index, path in enumerate(bad):
@@ -133,7 +133,7 @@ def test_strict_makes_a_broken_image_an_error(root, packing, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["data", "out.h5"]
 
 
-def test_no_image_that_decodes_is_an_error(tmp_path, packing):
+def test_packing_fails_when_no_image_can_be_decoded(tmp_path, packing):
     for name in "ab":
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / "x.png").write_bytes(b"broken")
@@ -143,7 +143,7 @@ def test_no_image_that_decodes_is_an_error(tmp_path, packing):
     assert os.listdir(tmp_path) == ["data"]
 
 
-def test_one_source_needs_no_list(root, tmp_path):
+def test_a_single_source_need_not_be_a_list(root, tmp_path):
     for number, sources in enumerate(([root], root, str(root))):
         pack(sources, tmp_path / f"{number}.h5", workers=1)
         assert len(preview(sources)) == 40
@@ -151,16 +151,16 @@ def test_one_source_needs_no_list(root, tmp_path):
 
 
 @pytest.mark.parametrize("size", [8.5, "64x64", (8, 8, 3), (8, None), [8, "8"]])
-def test_a_size_that_is_none_is_an_error_that_says_so(root, packing, size):
+def test_an_invalid_size_is_an_error(root, packing, size):
     with pytest.raises(PackError, match="size: expected a whole number, or a tuple of width and height, found"):
         packing(root, size=size)
 
 
-def test_a_size_may_be_of_numpy(root, packing):
+def test_size_may_be_a_numpy_integer(root, packing):
     assert packing(root, size=np.int64(12)).shape == (12, 12, 3)
 
 
-def test_sizes_that_differ_want_a_size(root, packing, tmp_path):
+def test_images_of_different_sizes_require_a_size(root, packing, tmp_path):
     write_image(root / "cat" / "wide.png", (8, 9, 3))
     with pytest.raises(PackError, match=r"\.png is \d+x8, other images are \d+x8; give --size"):
         packing(root)
@@ -178,14 +178,14 @@ def test_sizes_that_differ_want_a_size(root, packing, tmp_path):
         ({"size": 4, "fit": "crop", "interpolation": "nearest"}, (4, 4, 3)),
     ],
 )
-def test_options_decide_the_shape(root, packing, tmp_path, options, shape):
+def test_options_determine_the_shape(root, packing, tmp_path, options, shape):
     assert packing(root, **options).shape == shape
     images = PackedImages(tmp_path / "out.h5")
     assert images.shape == shape
     assert images.header.settings["color"] == options.get("color", "rgb")
 
 
-def test_identical_files_are_counted_and_labelling_errors_come_first(root, packing):
+def test_identical_files_are_listed_with_conflicting_labels_first(root, packing):
     same_class = root / "cat" / "again.png"
     other_class = root / "dog" / "cat.png"
     shutil.copy(root / "cat" / "data-cat-1.png", same_class)
@@ -223,7 +223,7 @@ def test_an_output_that_cannot_be_written_is_an_error(root, packing, tmp_path, o
         packing(root, output=tmp_path / output)
 
 
-def test_readers_of_the_old_file_are_not_disturbed(root, packing, tmp_path):
+def test_open_readers_of_the_old_file_are_not_disturbed(root, packing, tmp_path):
     packing(root)
     old = PackedImages(tmp_path / "out.h5")
     before = old.images[:].tobytes()
@@ -233,7 +233,7 @@ def test_readers_of_the_old_file_are_not_disturbed(root, packing, tmp_path):
     assert len(PackedImages(tmp_path / "out.h5")) == 41
 
 
-def test_a_preview_is_the_plan_and_writes_nothing(root, tmp_path):
+def test_preview_returns_the_plan_and_writes_nothing(root, tmp_path):
     planned = preview([root], size=16)
     assert (len(planned), planned.shape, planned.counts) == (40, (16, 16, 3), {"cat": 10, "dog": 25, "emu": 5})
     assert os.listdir(tmp_path) == ["data"]
@@ -247,7 +247,7 @@ def test_progress_counts_every_row(root, packing):
     assert [done for done, _, _ in calls] == sorted(done for done, _, _ in calls)
 
 
-def test_names_of_any_bytes_come_back(tmp_path, packing):
+def test_file_names_of_any_bytes_are_preserved(tmp_path, packing):
     names = [b"new\nline.png", b"\xff\xfe.png", "\u00fc\u4e2d.png".encode(), b"n" * 250 + b".png"]
     for name in names:
         path = tmp_path / "data" / "cat" / os.fsdecode(name)
@@ -267,38 +267,38 @@ if __name__ == "__main__":
 """
 
 
-def script_that_packs(folder, root, output):
+def packing_script(folder, root, output):
     (folder / "script.py").write_text(SCRIPT)
     return [sys.executable, str(folder / "script.py"), str(root), str(output)]
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Enough images that a run can be killed in the middle."""
+    """A folder of so many images that a run can be killed before it ends."""
     return write_classes(tmp_path_factory.mktemp("many") / "data", {"cat": 1500, "dog": 1500})
 
 
-def test_a_killed_run_is_continued_to_the_same_bytes(many, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bytes(many, tmp_path):
     pack([many], tmp_path / "whole.h5", workers=2)
-    in_time = 0
+    killed_in_time = 0
     for attempt in range(4):
         output = tmp_path / f"{attempt}.h5"
-        process = start(script_that_packs(tmp_path, many, output), tmp_path)
+        process = start(packing_script(tmp_path, many, output), tmp_path)
         wait_until(functools.partial(os.path.exists, f"{output}.partial"), process)
         time.sleep(0.05 * attempt)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        in_time += not output.exists()
+        killed_in_time += not output.exists()
         pack([many], output, workers=2)
         assert output.read_bytes() == (tmp_path / "whole.h5").read_bytes()
         assert not os.path.exists(f"{output}.partial")
         assert not os.path.exists(f"{output}.journal")
-    assert in_time
+    assert killed_in_time
 
 
 def interrupted(root, output, after):
-    """Pack until `after` rows are done, then raise from the progress callback, as Ctrl-C would."""
+    """Pack until `after` rows are done, then raise KeyboardInterrupt from the progress callback."""
 
     def stop(done, total, left_out):
         if done >= after:
@@ -308,7 +308,7 @@ def interrupted(root, output, after):
         pack([root], output, workers=1, progress=stop)
 
 
-def test_an_interrupted_run_is_continued_and_decodes_only_the_rest(many, tmp_path, packing):
+def test_a_resumed_run_decodes_only_the_remaining_rows(many, tmp_path, packing):
     packing(many, output=tmp_path / "whole.h5")
     interrupted(many, tmp_path / "out.h5", 1000)
     assert not (tmp_path / "out.h5").exists()
@@ -318,7 +318,7 @@ def test_an_interrupted_run_is_continued_and_decodes_only_the_rest(many, tmp_pat
     assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
-def test_rows_that_were_damaged_meanwhile_are_decoded_again(many, tmp_path, packing):
+def test_rows_damaged_between_runs_are_decoded_again(many, tmp_path, packing):
     packing(many, output=tmp_path / "whole.h5")
     interrupted(many, tmp_path / "out.h5", 1000)
     with open(tmp_path / "out.h5.partial", "r+b") as file:
@@ -331,7 +331,7 @@ def test_rows_that_were_damaged_meanwhile_are_decoded_again(many, tmp_path, pack
     assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
-def test_sources_that_changed_meanwhile_are_decoded_again(many, tmp_path, packing):
+def test_sources_changed_between_runs_are_decoded_again(many, tmp_path, packing):
     root = tmp_path / "data"
     shutil.copytree(many, root)
     interrupted(root, tmp_path / "out.h5", 3000)
@@ -343,8 +343,8 @@ def test_sources_that_changed_meanwhile_are_decoded_again(many, tmp_path, packin
     assert not images.images[list(images.filenames).index(str(changed))].any()
 
 
-def test_files_that_changed_places_meanwhile_are_decoded_again(tmp_path, packing):
-    """Though their sizes are the same, and the times that they say they were modified at."""
+def test_files_swapped_between_runs_are_decoded_again(tmp_path, packing):
+    """Size and mtime of both files are equal, so neither reveals the swap."""
     one, other = root = [tmp_path / "data" / "cat" / name for name in ("one.bmp", "other.bmp")]
     one.parent.mkdir(parents=True)
     for path in root:
@@ -359,7 +359,7 @@ def test_files_that_changed_places_meanwhile_are_decoded_again(tmp_path, packing
     assert np.array_equal(images.images[list(images.filenames).index(str(one))], pixels_of("other.bmp"))
 
 
-def test_another_plan_starts_afresh_and_says_so(many, tmp_path, packing):
+def test_a_changed_plan_restarts_and_the_summary_says_so(many, tmp_path, packing):
     interrupted(many, tmp_path / "out.h5", 1000)
     summary = packing(many, seed=1)
     assert summary.restarted
@@ -368,8 +368,8 @@ def test_another_plan_starts_afresh_and_says_so(many, tmp_path, packing):
     assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
-def test_a_journal_of_an_earlier_format_starts_afresh(many, tmp_path, packing):
-    """It does not say what pictures lost."""
+def test_a_journal_of_an_earlier_format_restarts_the_run(many, tmp_path, packing):
+    """The earlier format does not record the losses of images."""
     interrupted(many, tmp_path / "out.h5", 1000)
     journal = tmp_path / "out.h5.journal"
     journal.write_bytes(journal.read_bytes().replace(b"journal 2\n", b"journal 1\n", 1))
@@ -378,7 +378,7 @@ def test_a_journal_of_an_earlier_format_starts_afresh(many, tmp_path, packing):
     assert summary.decoded == 3000
 
 
-def test_broken_images_stay_left_out_over_an_interruption(tmp_path, packing, many):
+def test_broken_images_stay_left_out_after_an_interruption(tmp_path, packing, many):
     root = tmp_path / "data"
     shutil.copytree(many, root)
     for index in (3, 700, 1499):
@@ -389,7 +389,7 @@ def test_broken_images_stay_left_out_over_an_interruption(tmp_path, packing, man
     assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
-def test_a_second_run_at_one_output_is_refused(many, tmp_path, packing):
+def test_a_second_run_to_the_same_output_is_refused(many, tmp_path, packing):
     def second(done, total, left_out):
         if done < total:
             with pytest.raises(PackError, match=r"out\.h5: another run is packing to it"):
@@ -399,7 +399,7 @@ def test_a_second_run_at_one_output_is_refused(many, tmp_path, packing):
     assert len(PackedImages(tmp_path / "out.h5")) == 3000
 
 
-def test_an_error_of_the_file_system_keeps_what_is_done(many, tmp_path, packing):
+def test_a_file_system_error_keeps_the_rows_already_done(many, tmp_path, packing):
     packing(many, output=tmp_path / "whole.h5")
     journal = tmp_path / "out.h5.journal"
 
@@ -428,7 +428,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_full_disk_is_noticed_before_anything_is_decoded(many, small_disk, packing):
+def test_lack_of_disk_space_is_detected_before_decoding(many, small_disk, packing):
     packing(many, output=small_disk / "out.h5")
     before = (small_disk / "out.h5").read_bytes()
     calls = []
@@ -443,7 +443,7 @@ def test_a_full_disk_is_noticed_before_anything_is_decoded(many, small_disk, pac
 # --- workers that die ------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_that_is_killed_costs_nothing(many, tmp_path, packing):
+def test_a_killed_worker_loses_no_rows(many, tmp_path, packing):
     def kill_one(done, total, left_out):
         if 0 < done < 500 and not killed:
             victim = next(child for child in multiprocessing.active_children() if child not in others)
@@ -459,7 +459,7 @@ def test_a_worker_that_is_killed_costs_nothing(many, tmp_path, packing):
 
 
 def test_all_workers_start_before_one_can_die():
-    """One that started while another died was waited for without end."""
+    """Otherwise the pool waits for ever for a worker that starts while another one dies."""
     others = multiprocessing.active_children()
     with LocalPool(3, abs) as pool:
         assert pool.submit(-1).result() == 1
@@ -481,7 +481,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, of Linux")
 @pytest.mark.parametrize("free", [0, 5, 10, 15, 20])
-def test_workers_of_which_only_some_can_start_are_ended_and_what_is_short_is_said(tmp_path, free):
+def test_a_failed_worker_start_ends_all_workers_and_names_the_missing_resource(tmp_path, free):
     script = tmp_path / "script.py"
     script.write_text(FEW_DESCRIPTORS)
     line = [sys.executable, str(script), str(free)]
@@ -490,8 +490,8 @@ def test_workers_of_which_only_some_can_start_are_ended_and_what_is_short_is_sai
     assert said in done.stderr
 
 
-def test_files_that_kill_their_workers_are_found_and_left_out(tmp_path):
-    planned = preview([write_classes(tmp_path / "data", {"cat": 320, "dog": 320})])  # ten to a task
+def test_files_that_kill_their_workers_are_left_out(tmp_path):
+    planned = preview([write_classes(tmp_path / "data", {"cat": 320, "dog": 320})])  # ten rows per task
     names = list(planned.sources.filenames)
     killers = [5, 6, 350, 639]
     for row in killers:
@@ -509,7 +509,7 @@ def test_files_that_kill_their_workers_are_found_and_left_out(tmp_path):
     partial.discard()
 
 
-def test_a_picture_that_takes_too_long_is_left_out(root, tmp_path):
+def test_an_image_that_takes_too_long_is_left_out(root, tmp_path):
     slow = root / "cat" / "slow.ppm"
     slow.write_bytes(b"P2 2000 2000 255\n" + b"1 " * 2000**2)
     planned = preview([root], size=8)
@@ -523,11 +523,11 @@ def test_a_picture_that_takes_too_long_is_left_out(root, tmp_path):
     partial.discard()
 
 
-def test_workers_end_with_a_parent_that_is_killed(many, tmp_path):
-    process = start(script_that_packs(tmp_path, many, tmp_path / "out.h5"), tmp_path)
+def test_workers_exit_when_their_parent_is_killed(many, tmp_path):
+    process = start(packing_script(tmp_path, many, tmp_path / "out.h5"), tmp_path)
     wait_until((tmp_path / "out.h5.partial").exists, process)
     process.kill()
-    process.communicate(timeout=PATIENCE)  # its end of stderr is closed when the last worker is gone
+    process.communicate(timeout=PATIENCE)  # returns when the last worker has closed its stderr
     deadline = time.monotonic() + PATIENCE
     while processes_of(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Several packs in one sequence: every row under its own name and label, whatever is done."""
+"""A sequence of several packs delivers every row with its own name and label."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def sequence(three):
 
 
 def assert_consistent(sequence, names):
-    """Tables and passes agree that these are the rows."""
+    """Assert that the tables and a pass of the sequence hold exactly these rows."""
     assert list(sequence.filenames) == list(names)
     assert [sequence.classnames[number] for number in sequence.classes] == [name.split("/")[-2] for name in names]
     assert list(sequence.columns["source"]) == [name.split("/")[0] for name in names]
@@ -65,7 +65,7 @@ def folder_of(name):
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def test_rows_of_packs_follow_one_another(sequence, three):
+def test_rows_of_several_packs_are_concatenated(sequence, three):
     assert_consistent(sequence, EVERY)
     packs = [PackedImages(path) for path in three]
     assert np.array_equal(sequence.digests, np.concatenate([pack.digests for pack in packs]))
@@ -86,10 +86,10 @@ def test_classes_are_merged_by_name(three, order):
     [
         pytest.param(["a", "b"], ["a", "b"], ["a", "b"], id="the same"),
         pytest.param(["c", "d"], ["a", "b"], ["a", "b", "c", "d"], id="disjoint"),
-        pytest.param(["b", "d"], ["a", "b", "c", "d", "e"], ["a", "b", "c", "d", "e"], id="within"),
+        pytest.param(["b", "d"], ["a", "b", "c", "d", "e"], ["a", "b", "c", "d", "e"], id="a subset"),
     ],
 )
-def test_classes_are_in_order_whatever_packs_have_which(tmp_path, first, second, merged):
+def test_merged_classes_are_sorted(tmp_path, first, second, merged):
     paths = []
     for source, classes in (("one", first), ("two", second)):
         paths.append(write_pack(tmp_path / f"{source}.h5", names_in(source, dict.fromkeys(classes, 4))))
@@ -99,7 +99,7 @@ def test_classes_are_in_order_whatever_packs_have_which(tmp_path, first, second,
     names_of(sequence)
 
 
-def test_a_column_that_a_pack_lacks_is_empty_there(sequence):
+def test_a_column_is_empty_in_the_rows_of_a_pack_that_lacks_it(sequence):
     patients = [f"p{index % 9}" for index in range(57)] + [""] * 23 + [f"patient-{index % 2}" for index in range(10)]
     sites = [""] * 57 + ["north", "south"] * 11 + ["east"] + [""] * 10
     assert list(sequence.columns["patient"]) == patients
@@ -109,7 +109,7 @@ def test_a_column_that_a_pack_lacks_is_empty_there(sequence):
     assert list(shuffled.columns["site"]) == [sites[EVERY.index(name)] for name in shuffled.filenames]
 
 
-def test_names_of_any_length_are_whole(sequence):
+def test_names_of_different_lengths_are_complete(sequence):
     assert sequence.filenames[-1] == THIRD[-1]
     assert sequence.filenames[0] == FIRST[0]
     assert sequence.filenames[55:82] == EVERY[55:82]
@@ -122,7 +122,7 @@ def test_names_of_any_length_are_whole(sequence):
 @pytest.mark.parametrize("cap", [None, 5])
 @pytest.mark.parametrize("auto_shuffle", ORDERS)
 @pytest.mark.parametrize("label_mode", ["int", "categorical"])
-def test_every_epoch_has_every_row_under_its_name(sequence, auto_shuffle, cap, label_mode):
+def test_every_epoch_has_every_row_with_its_name_and_label(sequence, auto_shuffle, cap, label_mode):
     sequence.set(auto_shuffle=auto_shuffle, max_per_class_and_epoch=cap, label_mode=label_mode)
     for _ in range(3):
         names = names_of(sequence)
@@ -140,32 +140,34 @@ def assert_batches_within_a_pack_are_views(sequence):
         names = EVERY[index * 8 : index * 8 + 8]
         assert_rows_are_who_they_say(images, [sequence.classnames[number] for number in labels.argmax(axis=1)], names)
         views.append(not images.flags.writeable)
-    assert [index for index, view in enumerate(views) if not view] == [57 // 8]  # the other border is one of batches
+    assert [index for index, view in enumerate(views) if not view] == [
+        57 // 8
+    ]  # the second border of packs is also a border of batches
     assert np.shares_memory(sequence[0][0], sequence[0][0])
     assert not np.shares_memory(sequence[7][0], sequence[7][0])
 
 
-def test_a_batch_within_a_pack_is_a_view_and_one_across_two_is_right_too(without_torch, sequence):
+def test_a_batch_is_a_view_unless_it_spans_two_packs(without_torch, sequence):
     without_torch(assert_batches_within_a_pack_are_views, sequence)
 
 
 def assert_blocks_are_views(sequence):
     for _ in range(4):
         copies = sum(images.flags.writeable for images, _ in sequence)
-        assert copies <= 4  # two borders of packs, the end of the ring
+        assert copies <= 4  # two borders of packs and the wrap-around at the end
 
 
-def test_blocks_are_views_but_across_packs_and_ends(without_torch, sequence):
+def test_blocks_are_views_except_across_pack_borders_and_the_end(without_torch, sequence):
     without_torch(assert_blocks_are_views, sequence.set(auto_shuffle="block", batch_size=5))
 
 
 @pytest.mark.parametrize("auto_shuffle", ORDERS)
-def test_scaled_pixels_of_several_packs_are_right(sequence, auto_shuffle):
+def test_scaled_pixels_of_several_packs_are_correct(sequence, auto_shuffle):
     images, _, names = one_pass(sequence.set(scale=1 / 255, auto_shuffle=auto_shuffle))
     assert_rows_are_who_they_say(np.rint(images * 255).astype(np.uint8), map(folder_of, names), names)
 
 
-def test_a_batch_larger_than_all_packs_is_all_rows(sequence):
+def test_a_batch_size_above_the_row_count_gives_all_rows(sequence):
     sequence.set(batch_size=1000)
     assert names_of(sequence) == EVERY
 
@@ -185,7 +187,7 @@ def test_writable_batches_are_copies_of_the_right_rows(sequence):
     cap=st.none() | st.integers(1, 12),
     seed=st.integers(0, 5),
 )
-def test_any_choice_of_rows_of_any_pack_is_right(three, order, size, auto_shuffle, cap, seed):
+def test_any_selection_of_rows_across_packs_is_correct(three, order, size, auto_shuffle, cap, seed):
     sequence = SplitSequence(*three, auto_shuffle=auto_shuffle, max_per_class_and_epoch=cap, seed=seed)
     part = sequence.set(batch_size=max(1, size // 3), label_mode="int").select(order[:size])
     names = names_of(part)
@@ -218,7 +220,7 @@ def test_splits_of_several_packs_hold_every_row_once(sequence, options):
 
 def test_groups_by_content_hold_across_packs(tmp_path):
     first = [f"a/cat/{index}.png" for index in range(20)]
-    second = [f"b/dog/{index}.png" for index in range(10, 30)]  # pixels are those of the base name
+    second = [f"b/dog/{index}.png" for index in range(10, 30)]  # the base name determines the pixels
     sequence = SplitSequence(write_pack(tmp_path / "1.h5", first), write_pack(tmp_path / "2.h5", second))
     parts = sequence.split(0.3, 0.6, groups="content")
     homes = [{os.path.basename(name) for name in part.filenames} for part in parts]
@@ -226,21 +228,21 @@ def test_groups_by_content_hold_across_packs(tmp_path):
     assert sum(len(part.classes) for part in parts) == 40
 
 
-def test_split_by_source_gives_back_the_packs(sequence):
+def test_split_by_source_separates_the_packs(sequence):
     parts = sequence.shuffle(2).split_by("source")
     assert list(parts) == ["a", "b", "longer-source"]
     for source, names in (("a", FIRST), ("b", SECOND), ("longer-source", THIRD)):
         assert sorted(names_of(parts[source])) == sorted(names)
 
 
-def test_split_by_a_column_that_some_packs_lack_has_a_part_without_a_name(sequence):
+def test_split_by_a_column_missing_in_some_packs_has_a_part_with_an_empty_name(sequence):
     parts = sequence.split_by("site")
     assert {value: len(part.classes) for value, part in parts.items()} == {"": 67, "east": 1, "north": 11, "south": 11}
     assert [name.split("/")[0] for name in names_of(parts["south"])] == ["b"] * 11
 
 
 @pytest.mark.parametrize("auto_shuffle", ORDERS)
-def test_mistakes_in_several_packs_are_named(sequence, auto_shuffle):
+def test_mistakes_in_several_packs_have_the_right_names(sequence, auto_shuffle):
     names = names_of(sequence.set(auto_shuffle=auto_shuffle))
     predictions = np.eye(5)[[sequence.classnames.index(folder_of(name)) for name in names]]
     wrong = [2, 60, 85]
@@ -251,13 +253,13 @@ def test_mistakes_in_several_packs_are_named(sequence, auto_shuffle):
     assert all(mistake.label == folder_of(mistake.filename) for mistake in found.values())
 
 
-def test_preload_of_several_packs_reads_them(sequence, capfd):
+def test_preload_reads_several_packs(sequence, capfd):
     for part in (sequence, sequence.select([0, 89]), sequence.select([]), sequence.shard(1, 2)):
         assert part.set(verbose=True).preload() is part
     assert capfd.readouterr().err.count("preload") >= 3
 
 
-def test_a_sequence_of_several_packs_pickles(sequence):
+def test_a_sequence_of_several_packs_can_be_pickled(sequence):
     part = sequence.set(auto_shuffle=True).shuffle(7).select(range(10, 80))
     names = names_of(part)
     again = pickle.loads(pickle.dumps(part))
@@ -269,14 +271,14 @@ def test_a_sequence_of_several_packs_pickles(sequence):
 # --- adding ----------------------------------------------------------------------------------------------------------
 
 
-def test_adding_is_as_naming_all_at_once(three):
+def test_adding_packs_one_by_one_equals_opening_them_together(three):
     added = SplitSequence(three[0], batch_size=8).add_file(three[1]).add_file(three[2])
     assert_consistent(added, EVERY)
     assert added.add_file() is added
     assert_consistent(SplitSequence(batch_size=8).add_file(*three), EVERY)
 
 
-def test_packs_can_be_added_to_parts_of_any_order(three):
+def test_packs_can_be_added_to_shuffled_parts(three):
     sequence = SplitSequence(three[0], batch_size=8).shuffle(4)
     before = list(sequence.filenames)
     left, right = sequence.split(0.5)
@@ -287,7 +289,7 @@ def test_packs_can_be_added_to_parts_of_any_order(three):
 
 
 @pytest.mark.parametrize("auto_shuffle", ORDERS)
-def test_a_pass_during_which_a_pack_is_added_goes_on_with_its_rows_and_the_new_numbers(three, auto_shuffle):
+def test_adding_a_pack_during_a_pass_keeps_its_rows_and_renumbers_its_labels(three, auto_shuffle):
     sequence = SplitSequence(three[0], batch_size=8, auto_shuffle=auto_shuffle)
     expected = sequence.get_filenames(range(57))
     images, labels = [], []
@@ -300,7 +302,7 @@ def test_a_pass_during_which_a_pack_is_added_goes_on_with_its_rows_and_the_new_n
     assert sorted(names_of(sequence)) == sorted(FIRST + SECOND)
 
 
-def test_another_image_shape_is_an_error_that_names_both_files(three, tmp_path):
+def test_different_image_shapes_are_an_error_that_names_both_files(three, tmp_path):
     other = write_pack(tmp_path / "other.h5", FIRST[:3], shape=(8, 4, 3))
     message = rf"found \(8, 8, 3\) in {three[0]} and \(8, 4, 3\) in {other}$"
     with pytest.raises(ValueError, match=message):
@@ -312,7 +314,7 @@ def test_another_image_shape_is_an_error_that_names_both_files(three, tmp_path):
 
 
 @pytest.mark.parametrize("link", ["none", "hard", "symbolic", "relative"])
-def test_a_file_that_is_there_already_is_an_error(three, tmp_path, link, monkeypatch):
+def test_adding_a_file_twice_is_an_error(three, tmp_path, link, monkeypatch):
     own = shutil.copy(three[0], tmp_path / "own.h5")
     path = {"none": own, "relative": "own.h5"}.get(link, tmp_path / "link.h5")
     if link == "hard":
@@ -328,7 +330,7 @@ def test_a_file_that_is_there_already_is_an_error(three, tmp_path, link, monkeyp
     assert_consistent(sequence, SECOND + FIRST)
 
 
-def test_a_path_whose_file_was_replaced_is_another_file(three, tmp_path):
+def test_a_replaced_file_at_the_same_path_can_be_added(three, tmp_path):
     own = tmp_path / "own.h5"
     shutil.copy(three[0], own)
     sequence = SplitSequence(own, batch_size=8)
@@ -338,7 +340,7 @@ def test_a_path_whose_file_was_replaced_is_another_file(three, tmp_path):
 
 
 @pytest.mark.parametrize("packs", [0, 1, 2])
-def test_a_file_that_cannot_be_opened_leaves_the_sequence_as_it_was(three, tmp_path, packs):
+def test_a_failed_open_leaves_the_sequence_unchanged(three, tmp_path, packs):
     (tmp_path / "text.h5").write_text("no pack")
     sequence = SplitSequence(*three[:packs], batch_size=8)
     before = list(sequence.filenames)
@@ -350,7 +352,7 @@ def test_a_file_that_cannot_be_opened_leaves_the_sequence_as_it_was(three, tmp_p
     assert_consistent(sequence.add_file(three[2]), before + THIRD)
 
 
-def test_a_class_too_many_for_binary_labels_leaves_the_sequence_as_it_was(three):
+def test_too_many_classes_for_binary_labels_leave_the_sequence_unchanged(three):
     sequence = SplitSequence(three[2], batch_size=3, label_mode="binary")
     with pytest.raises(ValueError, match="binary expects 2 classes, found 5; use categorical"):
         sequence.add_file(three[0], three[1])
@@ -360,7 +362,7 @@ def test_a_class_too_many_for_binary_labels_leaves_the_sequence_as_it_was(three)
     assert names == THIRD
 
 
-def test_a_pickle_of_a_file_that_has_become_another_is_refused(three, tmp_path):
+def test_unpickling_is_refused_after_the_file_was_replaced(three, tmp_path):
     own = tmp_path / "own.h5"
     shutil.copy(three[0], own)
     raw = pickle.dumps(SplitSequence(own, three[1]))
@@ -371,7 +373,7 @@ def test_a_pickle_of_a_file_that_has_become_another_is_refused(three, tmp_path):
         pickle.loads(raw)
 
 
-def test_packs_of_one_relative_path_in_two_folders_are_read_ahead_each_for_itself(three, tmp_path, monkeypatch):
+def test_read_ahead_distinguishes_packs_opened_by_the_same_relative_path(three, tmp_path, monkeypatch):
     sequence = SplitSequence(label_mode="int")
     for number, size in enumerate([40, 5]):
         (tmp_path / str(number)).mkdir()
@@ -385,7 +387,7 @@ def test_packs_of_one_relative_path_in_two_folders_are_read_ahead_each_for_itsel
     assert sorted(names_of(sequence)) == sorted(sequence.filenames)
 
 
-# --- arrays one after another ----------------------------------------------------------------------------------------
+# --- concatenated arrays ---------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -393,11 +395,11 @@ def parts_of_texts(draw):
     widths = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
     return [
         np.array(draw(st.lists(st.binary(max_size=width), max_size=6)), f"S{width}") for width in widths
-    ]  # some of them empty
+    ]  # some parts are empty
 
 
 @given(parts=parts_of_texts(), data=st.data())
-def test_joined_arrays_are_as_concatenated_ones(parts, data):
+def test_joined_arrays_equal_concatenated_arrays(parts, data):
     joined, whole = Joined(parts), np.concatenate(parts)
     assert len(joined) == len(whole)
     cut = data.draw(st.slices(len(whole)))
@@ -415,7 +417,7 @@ def test_joined_arrays_are_as_concatenated_ones(parts, data):
 
 
 @given(lengths=st.lists(st.integers(0, 5), min_size=1, max_size=4), at=st.lists(st.integers(-1, 0), max_size=9))
-def test_joined_arrays_of_more_dimensions_are_as_concatenated_ones(lengths, at):
+def test_joined_arrays_of_three_dimensions_equal_concatenated_arrays(lengths, at):
     parts = [
         np.arange(length * 6, dtype=np.uint8).reshape(length, 2, 3) + index for index, length in enumerate(lengths)
     ]
@@ -427,7 +429,7 @@ def test_joined_arrays_of_more_dimensions_are_as_concatenated_ones(lengths, at):
 
 
 @given(parts=parts_of_texts(), data=st.data())
-def test_texts_of_joined_arrays_are_as_a_list(parts, data):
+def test_texts_of_joined_arrays_behave_like_a_list(parts, data):
     texts = Texts(Joined(parts))
     expected = [os.fsdecode(raw) for raw in np.concatenate(parts).tolist()]
     assert texts == expected
@@ -443,7 +445,7 @@ def test_texts_of_joined_arrays_are_as_a_list(parts, data):
         texts[len(expected)]
 
 
-def test_images_that_no_row_of_an_array_can_be_are_refused(tmp_path):
+def test_images_over_two_gibibytes_are_refused(tmp_path):
     path = write_hole(tmp_path / "hole.h5", 1, (40_000, 40_000, 3))
     assert PackedImages(path).images.nbytes == 4_800_000_000
     with pytest.raises(

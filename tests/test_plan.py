@@ -1,4 +1,4 @@
-"""Plans are pure: rows, order, tasks and identity follow from sources and settings."""
+"""Plans are pure functions: sources and settings determine rows, order, tasks and identity."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def planned(count=100, shape=(8, 8, 3), **settings):
     return plan(sources(count), Settings(Pixels((8, 8)), **settings), shape)
 
 
-def test_rows_keep_their_label_in_every_order():
+def test_rows_keep_their_labels_in_every_order():
     for order in ("stratified", "sorted"):
         a_plan = planned(order=order)
         assert sorted(a_plan.sources.filenames) == sorted(sources().filenames)
@@ -41,7 +41,7 @@ def test_sorted_keeps_source_order_and_stratified_depends_on_the_seed():
     assert planned(seed=1).sources.filenames == planned(seed=1).sources.filenames
 
 
-def test_every_range_has_each_class_in_its_share():
+def test_every_range_of_rows_holds_each_class_in_proportion():
     a_plan = planned(1000)
     for start in range(0, 1000, 100):
         part = np.bincount(a_plan.labels[start : start + 100])
@@ -49,7 +49,7 @@ def test_every_range_has_each_class_in_its_share():
 
 
 @given(count=st.integers(1, 5000), side=st.integers(1, 400))
-def test_tasks_cover_every_row_once_and_begin_on_pages_where_rows_allow(count, side):
+def test_tasks_cover_every_row_once_and_start_on_page_boundaries_if_possible(count, side):
     a_plan = replace(
         planned(1), sources=Sources(rows := [str(row) for row in range(count)], rows, rows), shape=(side, side, 3)
     )
@@ -62,7 +62,7 @@ def test_tasks_cover_every_row_once_and_begin_on_pages_where_rows_allow(count, s
         assert all(task.first * a_plan.stride % 4096 == 0 for task in tasks)
 
 
-def test_identity_changes_with_anything_that_decides_the_bytes():
+def test_identity_changes_with_everything_that_determines_the_bytes():
     versions = {"pillow": "1"}
     base = planned()
     others = [
@@ -90,12 +90,12 @@ def test_identity_changes_with_anything_that_decides_the_bytes():
         ("stratified", [4, 5], [0, 1, 2, 3]),
     ],
 )
-def test_survivors_close_the_gaps(order, failed, expected):
+def test_survivors_fill_the_gaps(order, failed, expected):
     assert survivors(6, failed, order).tolist() == expected
 
 
 @given(count=st.integers(1, 100), order=st.sampled_from(["sorted", "stratified"]), data=st.data())
-def test_survivors_are_all_that_did_not_fail(count, order, data):
+def test_survivors_are_all_rows_that_did_not_fail(count, order, data):
     failed = data.draw(st.lists(st.integers(0, count - 1), unique=True))
     rows = survivors(count, failed, order).tolist()
     assert sorted(rows) == [row for row in range(count) if row not in failed]
@@ -115,12 +115,12 @@ def test_survivors_are_all_that_did_not_fail(count, order, data):
         (lambda: Settings(Pixels(), seed=-1), "seed: expected a whole number of 0 or more, found -1"),
     ],
 )
-def test_settings_that_make_no_sense_are_errors(make, message):
+def test_invalid_settings_are_errors(make, message):
     with pytest.raises(PackError, match=message):
         make()
 
 
-# --- what the file can hold ------------------------------------------------------------------------------------------
+# --- limits of the file format ---------------------------------------------------------------------------------------
 
 
 def with_column(texts, name="notes"):
@@ -129,7 +129,7 @@ def with_column(texts, name="notes"):
 
 
 @pytest.mark.parametrize("text", ["p1\0", "\0", "\ud800", "a\udfffb"])
-def test_texts_that_would_be_stored_as_others_are_refused_with_their_file(text):
+def test_texts_that_hdf5_cannot_store_unchanged_are_refused_by_file_name(text):
     texts = ["p1"] * 50
     texts[17] = text
     message = re.escape(f"column 'notes' of {sources(50).filenames[17]!r}: expected text of up to 2,147,483,647 bytes")
@@ -141,11 +141,11 @@ def test_texts_that_would_be_stored_as_others_are_refused_with_their_file(text):
 
 
 @pytest.mark.parametrize("text", ["p1\0a", "\udcff", "é", ""])
-def test_texts_that_are_stored_as_they_are_are_taken(text):
+def test_texts_that_can_be_stored_unchanged_are_accepted(text):
     assert sorted(with_column([text, "p1"]).sources.columns["notes"]) == sorted([text, "p1"])
 
 
-def test_one_long_text_that_takes_much_room_in_all_rows_is_told():
+def test_one_long_text_that_pads_every_row_causes_a_warning():
     texts = ["a dog"] * 1000
     assert with_column(texts).warnings == []
     texts[7] = "y" * 100_000
@@ -157,7 +157,7 @@ def test_one_long_text_that_takes_much_room_in_all_rows_is_told():
     assert with_column(texts[:100]).warnings == []
 
 
-def test_more_columns_than_can_be_read_are_refused():
+def test_too_many_columns_are_refused():
     found = sources(1)
     columns = {f"c{at}": ["1"] for at in range(10_001)}
     with pytest.raises(PackError, match="expected up to 10,000 columns, found 10,001; leave some out"):
@@ -169,7 +169,7 @@ def test_more_columns_than_can_be_read_are_refused():
         plan(replace(found, columns={**found.columns, **columns}), Settings(Pixels((8, 8))), (8, 8, 3))
 
 
-def test_images_that_no_row_of_an_array_can_be_are_refused():
+def test_images_over_two_gibibytes_are_refused():
     with pytest.raises(
         PackError, match=r"expected images of up to 2,147,483,647 bytes, found 4,800,000,000; give a smal"
     ):

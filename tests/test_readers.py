@@ -1,4 +1,4 @@
-"""The user's own reader: found as people name it, and every mistake in it is one line."""
+"""Readers written by users (--reader) are found by module or file, and their mistakes give one-line errors."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def here(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    """The command as it is installed: the working folder is not where Python looks for modules first."""
+    """Run the installed command: unlike `python -m`, it does not put the working folder first on sys.path."""
     return subprocess.run(
         [Path(sys.executable).with_name("pack-images"), *arguments], capture_output=True, text=True, timeout=120
     )
 
 
-def made(returned, root="d"):
+def pack_returned(returned, root="d"):
     return pack([root], "o.h5", reader=lambda path: returned, workers=1)
 
 
 @pytest.mark.parametrize(
     "given", ["own:read", "own.py:read", "./own.py:read", "./own:read", "sub/other.py:read", "sub.other:read"]
 )
-def test_a_reader_is_found_as_people_name_it(here, given):
+def test_a_reader_is_found_by_module_or_file_name(here, given):
     (here / "own.py").write_text(READER)
     (here / "sub").mkdir()
     (here / "sub/other.py").write_text(READER)
@@ -58,8 +58,8 @@ def test_a_reader_is_found_as_people_name_it(here, given):
     assert_rows_are_who_they_say(packed.images, [packed.class_names[at] for at in packed.labels], packed.filenames)
 
 
-def test_what_lies_beside_a_reader_takes_the_place_of_no_other_module(here):
-    """Neither here nor in the workers; and the reader itself may be called as one, and have modules of its own."""
+def test_files_beside_a_reader_do_not_shadow_other_modules(here):
+    """This holds in the workers too. A reader may be named like a module and import modules beside it."""
     for name in ("selectors", "random", "numpy", "PIL", "simplejpeg", "xxhash", "tqdm"):
         (here / f"{name}.py").write_text("raise RuntimeError('not this one')\n")
     (here / "helper_of_mine.py").write_text("ready = True\n")
@@ -91,7 +91,7 @@ def test_what_lies_beside_a_reader_takes_the_place_of_no_other_module(here):
         ("deep:read", r"deep cannot be imported \(JSONDecodeError: .*; .*/deep\.py, line 3\)"),
     ],
 )
-def test_a_reader_that_cannot_be_loaded_is_one_line(here, capsys, given, message):
+def test_a_reader_that_cannot_be_loaded_gives_a_one_line_error(here, capsys, given, message):
     (here / "own.py").write_text(f"number = 3\n{READER}")
     (here / "bad.py").write_text("\nimport not_there_\n")
     (here / "divides.py").write_text("def read():\n    pass\n1 / 0\n")
@@ -104,7 +104,7 @@ def test_a_reader_that_cannot_be_loaded_is_one_line(here, capsys, given, message
     assert re.search(rf"^pack-images: --reader {re.escape(given)}: {message}", error), error
 
 
-def test_a_reader_that_raises_is_one_line_that_says_where(here, capsys):
+def test_a_reader_that_raises_gives_a_one_line_error_with_file_and_line(here, capsys):
     (here / "own.py").write_text("import json\n\n\ndef read(path):\n    return json.loads('{')\n")
     (here / "ends.py").write_text("def read(path):\n    raise SystemExit('no data')\n")
     assert main(["d", "--reader", "own:read", "-o", "o.h5", "--quiet"]) == 1
@@ -146,21 +146,21 @@ def test_a_reader_that_raises_is_one_line_that_says_where(here, capsys):
         ((["cat"], [0], ["cat"], [0]), r"which is not there; it is in the folder: return os\.path\.join\(path, name\)"),
     ],
 )
-def test_a_reader_that_returns_what_makes_no_sense_is_an_error(here, returned, message):
+def test_an_invalid_return_value_of_a_reader_is_an_error(here, returned, message):
     with pytest.raises(PackError, match=f"^--reader <lambda>, for d: .*{message}"):
-        made(returned)
+        pack_returned(returned)
 
 
 @pytest.mark.parametrize("kind", [list, tuple, iter, np.array])
-def test_a_reader_may_return_lists_of_any_kind(here, kind):
+def test_a_reader_may_return_any_iterables(here, kind):
     names = [f"d/{name}/d-{name}-{at}.png" for name, count in (("cat", 3), ("dog", 2)) for at in range(count)]
-    made((kind(names), kind([1, 1, 1, 5, 5]), kind(["cat", "dog"]), kind([1, 5])))
+    pack_returned((kind(names), kind([1, 1, 1, 5, 5]), kind(["cat", "dog"]), kind([1, 5])))
     packed = PackedImages("o.h5")
     assert_rows_are_who_they_say(packed.images, [packed.class_names[at] for at in packed.labels], packed.filenames)
-    assert made(([Path(name) for name in names], [0] * 5, ["cat"], [0])).rows == 5
+    assert pack_returned(([Path(name) for name in names], [0] * 5, ["cat"], [0])).rows == 5
 
 
-def test_a_class_of_a_reader_without_images_stays_a_class(here):
-    summary = made((["d/dog/d-dog-0.png"], [1], ["cat", "dog"], [0, 1]))
+def test_a_class_without_images_keeps_its_number(here):
+    summary = pack_returned((["d/dog/d-dog-0.png"], [1], ["cat", "dog"], [0, 1]))
     assert summary.classes == {"cat": 0, "dog": 1}
     assert list(summary.warnings) == ["classes without images, which keep their numbers: cat"]

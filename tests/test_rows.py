@@ -1,4 +1,4 @@
-"""Index functions: every row once, in an order that is a function of its key."""
+"""Index functions deliver every row once, in an order determined by their key."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ labelled = npst.arrays(np.int32, st.integers(1, 200), elements=st.integers(0, 5)
 points = st.lists(st.floats(0, 1), max_size=4).map(sorted)
 
 
-def test_permutation_is_the_same_for_ever():
+def test_permutation_is_the_same_in_every_version():
     assert rows.permutation(10, 7).tolist() == [7, 9, 5, 3, 0, 6, 1, 2, 8, 4]
     digest = hashlib.sha256(rows.permutation(10_000, 1, 2).astype("<i8").tobytes()).hexdigest()
     assert digest == "76d43866c43fc1300d83c5447b23350b7d3595ba7c04440a94eac6598537e7b7"
 
 
-def test_stratified_order_is_the_same_for_ever():
+def test_stratified_order_is_the_same_in_every_version():
     labels = np.repeat(np.arange(3, dtype=np.int32), [2, 5, 3])
     assert rows.stratified_order(labels, 0).tolist() == [9, 2, 4, 0, 7, 5, 6, 8, 1, 3]
 
 
-def test_orders_begin_the_same_for_ever():
+def test_long_orders_begin_the_same_in_every_version():
     assert rows.permutation(1000, 0, 0)[:8].tolist() == [829, 552, 912, 141, 488, 97, 86, 382]
     assert rows.blocks(np.arange(100), 8, 0, 0)[6:10].tolist() == [63, 64, 25, 26]
     assert rows.blocks(np.arange(100), 8, 0, 1)[6:10].tolist() == [85, 86, 71, 72]
@@ -37,7 +37,7 @@ def test_orders_begin_the_same_for_ever():
 
 
 @pytest.mark.parametrize("key", [(0, 0), (3, 7), (2**40, 1), (5,)])
-def test_permutation_sorts_the_64_bit_stream_of_its_key(key):
+def test_permutation_is_the_argsort_of_the_64_bit_stream_of_its_key(key):
     for count in [*range(70), 127, 128, 129, 1000, 1023, 1024, 1025, 2047, 2048, 2049, 3000]:
         stream = np.random.PCG64(np.random.SeedSequence((len(key), *key))).random_raw(count)
         assert rows.permutation(count, *key).tolist() == np.argsort(stream, kind="stable").tolist()
@@ -54,14 +54,14 @@ def test_permutation_differs_by_seed_and_epoch():
 
 
 @given(labels=labelled, seed=st.integers(0, 100), data=st.data())
-def test_stratified_order_gives_every_range_each_class_in_its_share(labels, seed, data):
+def test_every_range_of_a_stratified_order_holds_each_class_in_proportion(labels, seed, data):
     order = rows.stratified_order(labels, seed)
     assert sorted(order.tolist()) == list(range(len(labels)))
     start = data.draw(st.integers(0, len(labels)))
     stop = data.draw(st.integers(start, len(labels)))
     part = np.bincount(labels[order[start:stop]], minlength=6)
     share = np.bincount(labels, minlength=6) * (stop - start) / len(labels)
-    # A range of rows is a range of positions to within one row of every class.
+    # In every class, a range of rows matches a range of positions to within one row.
     assert np.abs(part - share).max() <= 1 + np.count_nonzero(share)
 
 
@@ -72,7 +72,7 @@ def test_stratified_order_gives_every_range_each_class_in_its_share(labels, seed
         pytest.param((0.8,), [8, 2], id="two parts"),
         pytest.param((0.2, 0.4), [2, 2, 6], id="three parts"),
         pytest.param((0.5, 0.5), [5, 0, 5], id="equal points give an empty part"),
-        pytest.param((0.0, 1.0), [0, 10, 0], id="the ends"),
+        pytest.param((0.0, 1.0), [0, 10, 0], id="points at both ends"),
         pytest.param((0.33, 0.66), [3, 4, 3], id="rounded"),
     ],
 )
@@ -92,7 +92,7 @@ def test_split_cuts_at_fractions_of_all_rows(given_points, sizes):
         ((20, 40), "from 0 to 1, found 20"),
     ],
 )
-def test_points_that_make_no_sense_are_errors(given_points, message):
+def test_invalid_points_are_errors(given_points, message):
     with pytest.raises(ValueError, match=message):
         rows.split(np.arange(10), given_points)
 
@@ -110,18 +110,18 @@ def test_split_strata_cuts_each_class(labels, cut):
     assert all((np.diff(part) > 0).all() for part in parts)
 
 
-def test_split_strata_serves_classes_smaller_than_there_are_parts():
+def test_split_strata_handles_classes_with_fewer_rows_than_parts():
     labels = np.repeat(np.arange(1000, dtype=np.int32), 2)
     assert [len(part) for part in rows.split_strata(np.arange(2000), labels, (0.2, 0.4))] == [400, 400, 1200]
 
 
-def test_split_groups_of_nothing_is_nothing():
+def test_split_groups_of_no_rows_gives_empty_parts():
     empty = np.empty(0, np.int64)
     assert [part.tolist() for part in rows.split_groups(empty, empty, (0.2, 0.4), empty)] == [[], [], []]
 
 
 @given(labels=labelled, cut=points, stratify=st.booleans(), data=st.data())
-def test_split_groups_never_parts_a_group(labels, cut, stratify, data):
+def test_split_groups_never_divides_a_group(labels, cut, stratify, data):
     groups = data.draw(npst.arrays(np.int64, len(labels), elements=st.integers(0, 40)))
     parts = rows.split_groups(np.arange(len(labels)), groups, cut, labels if stratify else None)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
@@ -129,13 +129,13 @@ def test_split_groups_never_parts_a_group(labels, cut, stratify, data):
     assert sum(len(home) for home in homes) == len(set(groups.tolist()))
 
 
-def test_split_groups_of_one_is_a_plain_split():
+def test_split_groups_equals_split_when_every_group_has_one_row():
     order = rows.permutation(100, 3)
     parts = rows.split_groups(order, np.arange(100), (0.2, 0.4))
     assert [part.tolist() for part in parts] == [part.tolist() for part in rows.split(order, (0.2, 0.4))]
 
 
-def test_split_groups_comes_near_the_points_and_the_classes():
+def test_split_groups_approximates_the_points_and_class_proportions():
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 300, 3000)
     labels = rng.integers(0, 4, 3000).astype(np.int32)
@@ -145,13 +145,13 @@ def test_split_groups_comes_near_the_points_and_the_classes():
         assert np.abs(np.bincount(labels[part]) - np.bincount(labels) * share).max() <= 20
 
 
-def test_an_empty_part_gets_no_group():
+def test_a_part_of_size_zero_gets_no_group():
     parts = rows.split_groups(np.arange(6), np.array([0, 0, 0, 1, 1, 1]), (0.5, 0.5))
     assert [len(part) for part in parts] == [3, 0, 3]
 
 
 @given(labels=labelled, cap=st.integers(1, 50), seed=st.integers(0, 5))
-def test_windows_hold_every_row_in_ceil_n_over_cap_turns(labels, cap, seed):
+def test_ceil_n_over_cap_consecutive_windows_hold_every_row(labels, cap, seed):
     everything = np.arange(len(labels))
     largest = int(np.bincount(labels).max())
     turns = -(-largest // cap)
@@ -164,13 +164,13 @@ def test_windows_hold_every_row_in_ceil_n_over_cap_turns(labels, cap, seed):
     assert set(np.concatenate(windows).tolist()) == set(range(len(labels)))
 
 
-def test_without_a_turn_the_first_rows_of_each_class_are_taken():
+def test_a_window_without_a_turn_takes_the_first_rows_of_each_class():
     labels = np.array([0, 1, 0, 0, 1, 2], np.int32)
     assert rows.window(np.arange(10, 16), labels, 2, 0, None).tolist() == [10, 11, 12, 14, 15]
 
 
 @given(count=st.integers(0, 200), size=st.integers(1, 40), ranks=st.integers(1, 7))
-def test_shards_are_the_batches_of_all_cut_into_equal_parts(count, size, ranks):
+def test_shards_divide_each_global_batch_into_equal_parts(count, size, ranks):
     order = rows.permutation(count, 1)
     shards = [rows.shard(order, size, index, ranks) for index in range(ranks)]
     assert {len(shard) for shard in shards} == {count // ranks}
@@ -183,7 +183,7 @@ def test_shards_are_the_batches_of_all_cut_into_equal_parts(count, size, ranks):
 
 
 @given(first=st.integers(0, 50), count=st.integers(0, 200), size=st.integers(1, 40), key=st.tuples(st.integers(0, 99)))
-def test_blocks_are_a_permutation_in_runs(first, count, size, key):
+def test_blocks_are_a_permutation_of_consecutive_runs(first, count, size, key):
     order = rows.blocks(np.arange(first, first + count), size, *key)
     assert sorted(order.tolist()) == list(range(first, first + count))
     flags = rows.runs(order, size)
@@ -193,22 +193,22 @@ def test_blocks_are_a_permutation_in_runs(first, count, size, key):
 
 
 @given(order=st.permutations(range(50)), size=st.integers(1, 60), key=st.tuples(st.integers(0, 9), st.integers(0, 9)))
-def test_blocks_of_any_order_are_its_neighbours(order, size, key):
+def test_blocks_keep_neighbours_of_the_given_order_together(order, size, key):
     blocks = rows.blocks(np.array(order), size, *key).tolist()
     follows = dict(zip(order, [*order[1:], order[0]], strict=True))
     assert sorted(blocks) == sorted(order)
     assert all(follows[a] == b for at, (a, b) in enumerate(pairwise(blocks), 1) if at % size)
 
 
-def test_blocks_are_cut_elsewhere_every_epoch():
+def test_blocks_start_at_another_offset_every_epoch():
     phases = [int(rows.blocks(np.arange(1000), 32, 0, epoch)[0]) % 32 for epoch in range(50)]
     assert len(set(phases)) > 15
     last = [rows.blocks(np.arange(1000), 32, 0, epoch)[-1] for epoch in range(50)]
-    assert len(set(last)) > 15  # so that drop_remainder leaves out others
+    assert len(set(last)) > 15  # so drop_remainder drops other rows each epoch
 
 
 @given(sizes=st.lists(st.integers(0, 6), min_size=1, max_size=5), data=st.data())
-def test_rows_of_several_parts_are_located(sizes, data):
+def test_located_finds_part_and_row_of_every_global_row(sizes, data):
     bounds = np.cumsum([0, *sizes]).tolist()
     places = [(part, row) for part, size in enumerate(sizes) for row in range(size)]
     if not places:
@@ -234,11 +234,11 @@ def test_rows_of_several_parts_are_located(sizes, data):
         ([7, 8, 9, 0, 1, 2, 4], [True, True, True]),
     ],
 )
-def test_runs_are_batches_of_consecutive_rows(given_rows, answer):
+def test_runs_flags_batches_of_consecutive_rows(given_rows, answer):
     assert rows.runs(np.array(given_rows, np.int64), 3).tolist() == answer
 
 
-def test_runs_of_many_batches():
+def test_runs_flags_many_batches():
     many = np.arange(300_000, dtype=np.int32)
     many[[65_535, 200_000]] += 1
     assert np.flatnonzero(~rows.runs(many, 7)).tolist() == [65_535 // 7, 200_000 // 7]

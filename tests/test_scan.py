@@ -1,4 +1,4 @@
-"""Folders become rows: which files, under which label, in which order."""
+"""Scanning folders: which files become rows, with which label, in which order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_roots_of_class_folders_and_class_folders_themselves_give_the_same_labels(here):
+def test_a_root_and_its_class_folders_give_the_same_labels(here):
     touch(*(here / "data" / root / name / "x.jpg" for root in ("run1", "run2") for name in ("cat", "dog")))
     as_roots = scan(["data/run1", "data/run2"])
     as_classes = scan(["data/run1/cat", "data/run1/dog", "data/run2/cat", "data/run2/dog"])
@@ -48,12 +48,12 @@ def test_roots_of_class_folders_and_class_folders_themselves_give_the_same_label
         ("root", {"cat/x.jpg": "data", "dog/young/y.png": "data"}),
     ],
 )
-def test_labels_come_from_where_they_are_asked_for(here, labels, expected):
+def test_the_labels_option_chooses_the_folder_that_gives_the_label(here, labels, expected):
     touch(here / "data/cat/x.jpg", here / "data/dog/young/y.png")
     assert labelled(scan(["data"], LabelRule(labels)), "data") == expected
 
 
-def test_images_at_two_levels_are_an_error_that_shows_both_readings(here):
+def test_images_at_two_levels_are_an_error_that_shows_both_labels(here):
     touch(here / "data/a.jpg", here / "data/cat/b.jpg")
     message = r"data/a\.jpg would be labelled 'data' .* data/cat/b\.jpg 'cat' .* --labels root .* --labels parent"
     for labels in ("auto", "subfolder"):
@@ -63,21 +63,21 @@ def test_images_at_two_levels_are_an_error_that_shows_both_readings(here):
     assert labelled(scan(["data"], LabelRule("root")), "data") == {"a.jpg": "data", "cat/b.jpg": "data"}
 
 
-def test_subfolder_wants_a_folder_below_source(here):
+def test_labels_subfolder_requires_a_folder_below_source(here):
     touch(here / "data/a.jpg")
     with pytest.raises(PackError, match=r"data/a\.jpg: expected every image in a folder below SOURCE"):
         scan(["data"], LabelRule("subfolder"))
     assert scan(["data"]).labels == ["data"]
 
 
-def test_a_source_has_its_own_name_however_it_is_written(here, monkeypatch):
+def test_the_label_does_not_depend_on_how_the_source_path_is_written(here, monkeypatch):
     touch(here / "cat/a.jpg")
     assert scan(["cat/"]).filenames == ["cat/a.jpg"]
     monkeypatch.chdir(here / "cat")
     assert scan(["."]).labels == scan(["../cat"]).labels == ["cat"]
 
 
-def test_order_is_by_name_whatever_the_directory_says(here):
+def test_files_are_sorted_by_name(here):
     names = [f"{word}-{number}.jpg" for word in ("b", "a", "B") for number in (10, 9, 1)]
     random.Random(0).shuffle(names)
     touch(*(here / "data" / folder / name for folder in ("z", "a", "a-b", "a/b") for name in names))
@@ -85,7 +85,7 @@ def test_order_is_by_name_whatever_the_directory_says(here):
     assert found.filenames == [f"data/{folder}/{name}" for folder in ("a", "a/b", "a-b", "z") for name in sorted(names)]
 
 
-def test_what_is_no_image_is_passed_over_and_said(here):
+def test_files_that_are_not_images_are_passed_over_and_reported(here):
     touch(*(here / "data" / name for name in ("cat/a.JPG", "cat/notes.txt", "README", "cat/b.tar.gz")))
     os.mkfifo(here / "data/cat/pipe.jpg")
     os.symlink("nowhere", here / "data/cat/broken.png")
@@ -100,7 +100,7 @@ def test_what_is_no_image_is_passed_over_and_said(here):
     }
 
 
-def test_clutter_is_passed_over_in_silence(here):
+def test_system_clutter_is_passed_over_silently(here):
     touch(
         *(
             here / "data" / name
@@ -119,14 +119,14 @@ def test_clutter_is_passed_over_in_silence(here):
     assert (found.filenames, found.passed_over) == (["data/cat/a.jpg"], [])
 
 
-def test_files_that_a_glob_brings_along_are_passed_over(here):
+def test_files_given_as_sources_beside_folders_are_passed_over(here):
     touch(here / "data/cat/a.jpg", here / "data/README.md")
     found = scan(["data/cat", "data/README.md"])
     assert found.filenames == ["data/cat/a.jpg"]
     assert found.passed_over == [("data/README.md", "neither a folder nor a pack")]
 
 
-def test_clutter_that_a_glob_brings_along_is_passed_over_and_said(here):
+def test_clutter_given_as_a_source_is_passed_over_and_reported(here):
     touch(here / "data/cat/a.jpg", here / "data/@eaDir/a.jpg/thumb.jpg", here / "data/x.HEIC")
     found = scan(["data/@eaDir", "data/cat", "data/x.HEIC"])
     assert found.filenames == ["data/cat/a.jpg"]
@@ -134,7 +134,7 @@ def test_clutter_that_a_glob_brings_along_is_passed_over_and_said(here):
         ("data/@eaDir", "thumbnails, trash or notes of a system"),
         ("data/x.HEIC", "HEIC: not packed; convert it to JPEG or PNG first"),
     ]
-    assert scan(["data/@eaDir"]).filenames == ["data/@eaDir/a.jpg/thumb.jpg"]  # by itself, it is meant
+    assert scan(["data/@eaDir"]).filenames == ["data/@eaDir/a.jpg/thumb.jpg"]  # as the only source, it is meant
 
 
 @pytest.mark.parametrize(
@@ -154,12 +154,12 @@ def test_clutter_that_a_glob_brings_along_is_passed_over_and_said(here):
         ("a.txt", "not an image's extension"),
     ],
 )
-def test_pictures_and_data_that_are_not_packed_are_called_what_they_are(here, name, reason):
+def test_unsupported_formats_are_reported_by_name(here, name, reason):
     touch(here / "data/cat/a.jpg", here / "data/cat" / name)
     assert scan(["data"]).passed_over == [(f"data/cat/{name}", reason)]
 
 
-def test_a_folder_of_pictures_that_are_not_packed_says_what_they_are(here):
+def test_the_error_names_the_format_when_all_images_are_unsupported(here):
     touch(here / "data/cat/notes.txt", here / "data/cat/x.heic")
     with pytest.raises(PackError, match=r"no images in data: .*passed over: 2, such as data/cat/x\.heic \(HEIC: not"):
         scan(["data"])
@@ -177,14 +177,14 @@ def test_links_are_followed_once_and_loops_end(here):
 
 
 @pytest.mark.parametrize("sources", [("data", "data/cat"), ("data/cat", "data"), ("data", "data"), ("data", "link")])
-def test_overlapping_sources_would_count_images_twice(here, sources):
+def test_overlapping_sources_are_refused(here, sources):
     touch(here / "data/cat/a.jpg", here / "data-b/cat/b.jpg")
     os.symlink("data/cat", here / "link")
     with pytest.raises(PackError, match="would be packed twice; give one of them"):
         scan(["data-b", *sources])
 
 
-def test_names_are_any_bytes(here):
+def test_file_names_may_be_any_bytes(here):
     names = [b"a b.jpg", b"new\nline.jpg", b"\xff\xfe.jpg", "\u00fc\u4e2d.jpg".encode(), b"'quote\".jpg"]
     for name in names:
         touch(here / "data/cat" / os.fsdecode(name))
@@ -203,7 +203,7 @@ def test_names_are_any_bytes(here):
         ([], "no images in any SOURCE"),
     ],
 )
-def test_no_images_is_an_error(here, sources, message):
+def test_sources_without_images_are_an_error(here, sources, message):
     (here / "empty").mkdir()
     touch(here / "text/notes.txt")
     with pytest.raises(PackError, match=message):

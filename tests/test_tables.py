@@ -1,4 +1,4 @@
-"""Tables are read whole or not at all, and what is written is read back."""
+"""CSV tables are read completely or refused, and written tables read back unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rows(tmp_path, text, bytes_in=()):
     return read(path, ",", bytes_in)[1]
 
 
-def test_rows_come_with_the_lines_they_begin_in(tmp_path):
+def test_rows_come_with_the_number_of_their_first_line(tmp_path):
     text = 'a,b\n1,2\n\n"x\ny\r\nz",3\r\n   \n4,"5"\r6,7'
     assert rows(tmp_path, text) == [
         (2, ["1", "2"]),
@@ -34,11 +34,11 @@ def test_rows_come_with_the_lines_they_begin_in(tmp_path):
     ]
 
 
-def test_lines_are_counted_behind_a_heading_of_several(tmp_path):
+def test_line_numbers_are_right_after_a_heading_of_several_lines(tmp_path):
     assert rows(tmp_path, '\n"a\nb",c\n1,2\n') == [(4, ["1", "2"])]
 
 
-def test_a_quote_within_a_heading_swallows_nothing(tmp_path):
+def test_a_quote_inside_a_heading_field_is_an_ordinary_character(tmp_path):
     assert rows(tmp_path, 'path,size (5"),x\na,b,c\nd,e,"f"\n') == [(2, ["a", "b", "c"]), (3, ["d", "e", "f"])]
 
 
@@ -66,14 +66,14 @@ def test_a_quote_within_a_heading_swallows_nothing(tmp_path):
         ("a,b\n1,2\n".encode("utf-16-be"), "line 1: expected text, found a NUL character"),
     ],
 )
-def test_a_table_that_would_lose_rows_or_texts_is_an_error_with_its_line(tmp_path, text, message):
+def test_a_malformed_table_is_an_error_that_names_the_line(tmp_path, text, message):
     with pytest.raises(TableError, match=rf"^{tmp_path}/table\.csv[,:] {message}"):
         rows(tmp_path, text)
 
 
 @pytest.mark.parametrize("cut", range(11, 26))
-def test_no_cut_loses_a_row_without_an_error(tmp_path, cut):
-    """Where a cut cannot be seen, a row may end early, but none is missing that the text still begins."""
+def test_a_truncated_table_never_loses_a_row_silently(tmp_path, cut):
+    """A cut may shorten the last row unnoticed, but every row that begins before the cut is read."""
     text = "name,label\na.png,cat\nb.png,dog\n"[:cut]
     begun = [line for line in text.split("\n")[1:] if line]
     if all("," in line for line in begun):
@@ -83,27 +83,27 @@ def test_no_cut_loses_a_row_without_an_error(tmp_path, cut):
             rows(tmp_path, text)
 
 
-def test_empty_fields_at_the_end_may_be_too_many_or_missing_under_no_name(tmp_path):
+def test_extra_or_missing_empty_fields_at_the_end_of_a_row_are_accepted(tmp_path):
     assert rows(tmp_path, "a,b\n1,2,,\n") == [(2, ["1", "2"])]
     assert rows(tmp_path, "a,b,,\n1,2\n3,4,5,\n") == [(2, ["1", "2", "", ""]), (3, ["3", "4", "5", ""])]
 
 
-def test_a_quote_inside_a_field_that_has_none_before_it_is_a_character(tmp_path):
+def test_a_quote_inside_an_unquoted_field_is_an_ordinary_character(tmp_path):
     assert rows(tmp_path, 'a,b\n1,a 5" dog\n') == [(2, ["1", 'a 5" dog'])]
 
 
-def test_names_of_files_may_be_bytes(tmp_path):
+def test_columns_of_file_names_may_hold_any_bytes(tmp_path):
     assert rows(tmp_path, b"a,b\n\xe9,2\n", {0}) == [(2, ["\udce9", "2"])]
     assert rows(tmp_path, b"\xe9,b\n1,\xe9\n", None) == [(2, ["1", "\udce9"])]
 
 
-def test_fields_may_be_of_any_length(tmp_path):
+def test_fields_may_have_any_length(tmp_path):
     long = "1 2 " * 400_000
     assert rows(tmp_path, f'a,b\n1,"{long}"\n2,{long}\n') == [(2, ["1", long]), (3, ["2", long])]
 
 
-def test_what_is_wrong_is_found_far_behind_the_beginning(tmp_path):
-    """Text is looked at in pieces of a megabyte."""
+def test_errors_are_found_beyond_the_first_megabyte(tmp_path):
+    """Text is checked in pieces of one megabyte."""
     line = "x" * 99
     good = f"a,b\n{f'{line},{line}' + chr(10)}" + f"{line},{line}\n" * 20_000
     assert len(rows(tmp_path, good)) == 20_001
@@ -113,7 +113,7 @@ def test_what_is_wrong_is_found_far_behind_the_beginning(tmp_path):
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_pieces_end_where_lines_do(tmp_path, end):
+def test_a_long_table_is_read_in_pieces_of_whole_lines(tmp_path, end):
     generator = random.Random(0)
     lines = [[str(number), "x" * generator.randrange(200)] for number in range(30_000)]
     found = rows(tmp_path, end.join(map(",".join, [["a", "b"], *lines])))
@@ -124,7 +124,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=6).map(lambda text: text.r
 
 
 @given(table=st.integers(1, 4).flatmap(lambda width: st.lists(st.tuples(*[TEXT] * width), min_size=1, max_size=8)))
-def test_what_is_written_is_read_back(tmp_path_factory, table):
+def test_a_written_table_reads_back_unchanged(tmp_path_factory, table):
     path = tmp_path_factory.getbasetemp() / "written.csv"
     with open(path, "w", encoding="utf-8", newline="") as file:
         write_table(file, [f"c{at}" for at in range(len(table[0]))], table)
@@ -132,7 +132,7 @@ def test_what_is_written_is_read_back(tmp_path_factory, table):
 
 
 @given(text=st.text(st.sampled_from('a",\n\r '), max_size=30))
-def test_every_row_that_the_csv_module_knows_is_read_or_refused(tmp_path_factory, text):
+def test_any_text_is_read_as_the_csv_module_reads_it_or_refused(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(b"h,i\n" + text.encode())
     with open(path, newline="") as file:

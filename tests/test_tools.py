@@ -1,4 +1,4 @@
-"""The scripts in tools/, as a user calls them."""
+"""The scripts in tools/, called from the command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(*arguments, **options):
     return subprocess.run(arguments, capture_output=True, text=True, **options)
 
 
-def test_made_images_are_the_same_every_time_and_scattered_over_roots(tmp_path):
+def test_make_images_is_deterministic_and_spreads_images_over_roots(tmp_path):
     sums = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         done = run(sys.executable, TOOLS / "make_images.py", folder, "--count", "60", "--roots", "3")
@@ -34,7 +34,7 @@ def test_made_images_are_the_same_every_time_and_scattered_over_roots(tmp_path):
     )
 
 
-def test_training_learns_and_leaves_curves_confusion_and_mistakes(tmp_path):
+def test_train_eurosat_learns_and_writes_curves_confusion_and_mistakes(tmp_path):
     pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'pack-images[tensorflow]'")
     run(sys.executable, TOOLS / "make_images.py", tmp_path / "data", "--count", "1000", check=True)
     sources = sorted((tmp_path / "data").iterdir())
@@ -56,7 +56,7 @@ def test_training_learns_and_leaves_curves_confusion_and_mistakes(tmp_path):
         assert filename.split("/")[-2] == label != predicted
 
 
-def test_speeds_are_printed_as_ratios_to_limits(tmp_path):
+def test_the_speed_tools_print_their_measurements(tmp_path):
     run(sys.executable, TOOLS / "make_images.py", tmp_path / "data", "--count", "200", check=True)
     done = run(sys.executable, TOOLS / "packing.py", tmp_path / "data", "--repeats", "1")
     assert done.returncode == 0, done.stderr
@@ -83,7 +83,7 @@ def test_speeds_are_printed_as_ratios_to_limits(tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision, for its networks")
-def test_training_from_a_pack_is_printed_beside_training_on_a_batch_that_is_there(tmp_path):
+def test_accelerator_compares_a_pack_with_a_resident_batch_and_image_folder(tmp_path):
     run(sys.executable, TOOLS / "make_images.py", tmp_path / "data", "--count", "60", "--roots", "1", check=True)
     folder = tmp_path / "data" / "root-1"
     run(sys.executable, "-m", "pack_images.cli", folder, "-o", tmp_path / "made.h5", "--size", "32", check=True)
@@ -97,17 +97,17 @@ def test_training_from_a_pack_is_printed_beside_training_on_a_batch_that_is_ther
     ]
 
 
-def test_the_limits_of_a_pack_of_many_rows_are_printed(tmp_path):
+def test_loading_large_describes_a_pack_of_many_rows(tmp_path):
     done = run(sys.executable, TOOLS / "loading.py", "large", "--rows", "1200000", "--folder", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1,200,000 rows, 15 GB, most of it a hole" in done.stdout
 
 
-def test_an_install_that_fails_says_so_and_ends_there(tmp_path):
+def test_the_scripts_stop_with_a_message_when_pip_cannot_install(tmp_path):
     project = tmp_path / "project"
     (project / "tools").mkdir(parents=True)
     (project / "pyproject.toml").write_text("this is no project")
-    scripts = ("test.sh", "quickstart.sh", "faults.sh")  # the first makes .venv, the others find one
+    scripts = ("test.sh", "quickstart.sh", "faults.sh")  # the first script creates .venv, the others find it
     for name in (*scripts, "environment.sh"):
         (project / "tools" / name).write_text((TOOLS / name).read_text())
     for script in scripts:

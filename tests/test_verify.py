@@ -1,4 +1,4 @@
-"""Damage is found, wherever it is, and sources that are not what they were."""
+"""verify() finds damage anywhere in a pack; verify_sources() finds changed source files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TABLES = [
 
 @pytest.fixture(scope="session")
 def intact(tmp_path_factory):
-    """A pack of 299 images, each table of it filled."""
+    """A pack of 299 images in which no table is empty."""
     folder = tmp_path_factory.mktemp("verify")
     root = write_classes(folder / "data", {"cat": 200, "dog": 99})
     (root / "dog" / "broken.png").write_bytes(b"broken")
@@ -49,7 +49,7 @@ def copy(intact, tmp_path):
 
 @pytest.fixture
 def sources(tmp_path, packing, monkeypatch):
-    """A pack of relative names, and its sources beside it."""
+    """A pack with relative file names, its source folder beside it."""
     monkeypatch.chdir(tmp_path)
     write_classes(tmp_path / "data", {"cat": 3, "dog": 70})
     packing("data", output="out.h5")
@@ -65,13 +65,13 @@ def flip(path, byte, bit):
 
 
 def states(images, **options):
-    """File name -> state of each source that is not the same."""
+    """Map the file name of each source whose state is not "same" to its state."""
     found = verify_sources(images, **options)
     return {name: state for name, state in zip(images.filenames, found, strict=True) if state != "same"}
 
 
-def survives(code, *arguments):
-    """What a process prints that may crash; it must not."""
+def output_of(code, *arguments):
+    """Run code in a new process, assert that it does not crash, and return its stdout."""
     code = f"import os, sys\nfrom h5split import FormatError, PackedImages\npath, size = sys.argv[1:]\n{code}"
     done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, (done.returncode, done.stderr)
@@ -81,7 +81,7 @@ def survives(code, *arguments):
 # --- the pack --------------------------------------------------------------------------------------------------------
 
 
-def test_an_intact_pack_is_intact(intact):
+def test_verify_accepts_an_intact_pack(intact):
     found = verify(PackedImages(intact))
     assert found.bad_rows.tolist() == []
     assert found.tables is True
@@ -89,7 +89,7 @@ def test_an_intact_pack_is_intact(intact):
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_a_flipped_bit_of_a_pixel_is_found_in_its_row(copy, seed):
+def test_a_flipped_pixel_bit_is_found_in_its_row(copy, seed):
     images = PackedImages(copy)
     rng = np.random.default_rng(seed)
     row, byte, bit = (int(rng.integers(high)) for high in (len(images), images.stride, 8))
@@ -100,7 +100,7 @@ def test_a_flipped_bit_of_a_pixel_is_found_in_its_row(copy, seed):
     assert not found.intact
 
 
-def test_many_damaged_rows_are_found_in_order_over_every_read(tmp_path):
+def test_damaged_rows_are_found_in_order_across_reads(tmp_path):
     path = write_pack(tmp_path / "a.h5", [f"x/cat/{row}" for row in range(40)], shape=(512, 1024, 1))  # 20 MB
     images = PackedImages(path)
     rows = [0, 1, 15, 16, 17, 31, 32, 39]
@@ -112,7 +112,7 @@ def test_many_damaged_rows_are_found_in_order_over_every_read(tmp_path):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("table", TABLES)
-def test_a_flipped_bit_of_a_table_is_found(copy, table, seed):
+def test_a_flipped_table_bit_is_found(copy, table, seed):
     images = PackedImages(copy)
     assert list(images.header.tables) == TABLES
     block = images.header.tables[table]
@@ -128,7 +128,7 @@ def test_a_flipped_bit_of_a_table_is_found(copy, table, seed):
     assert found.bad_rows.tolist() == ([byte // 8] if table == "checksums" else [])
 
 
-def test_the_first_and_last_byte_of_every_block_count(intact, tmp_path):
+def test_damage_in_the_first_or_last_byte_of_any_block_is_found(intact, tmp_path):
     images, raw = PackedImages(intact), bytearray(intact.read_bytes())
     spans = [images.header.images, *images.header.tables.values()]
     for block in spans:
@@ -138,7 +138,7 @@ def test_the_first_and_last_byte_of_every_block_count(intact, tmp_path):
                 assert not verify(PackedImages(tmp_path / "a.h5")).intact
 
 
-def test_a_pack_that_has_no_checksum_of_its_tables_is_not_said_to_have_it(copy):
+def test_tables_is_none_for_a_pack_without_a_tables_checksum(copy):
     with h5py.File(copy, "r+") as file:
         del file.attrs["tables_checksum"]
     found = verify(PackedImages(copy))
@@ -149,7 +149,7 @@ def test_a_pack_that_has_no_checksum_of_its_tables_is_not_said_to_have_it(copy):
     assert not verify(images).intact
 
 
-def test_progress_ends_with_every_byte(intact):
+def test_progress_ends_at_the_total_number_of_bytes(intact):
     seen = []
     images = PackedImages(intact)
     verify(images, progress=lambda done, total: seen.append((done, total)))
@@ -157,7 +157,7 @@ def test_progress_ends_with_every_byte(intact):
 
 
 @pytest.mark.parametrize("part", [0, 0.001, 0.3, 0.6, 0.9, 0.999])
-def test_a_file_that_is_cut_short_is_refused(intact, tmp_path, part):
+def test_a_truncated_file_is_refused(intact, tmp_path, part):
     raw = intact.read_bytes()
     (tmp_path / "cut.h5").write_bytes(raw[: int(len(raw) * part)])
     with pytest.raises(FormatError, match=r"cut\.h5: "):
@@ -165,17 +165,17 @@ def test_a_file_that_is_cut_short_is_refused(intact, tmp_path, part):
 
 
 @pytest.mark.parametrize("size", [0, 5000, 100_000])
-def test_a_file_that_is_cut_short_while_it_is_verified_is_an_error_and_no_crash(copy, size):
+def test_truncation_during_verification_is_an_error_and_not_a_crash(copy, size):
     code = """from h5split.commands.verify import verify
 try:
     verify(PackedImages(path), progress=lambda *_: os.truncate(path, int(size)))
 except FormatError as error:
     print(error)"""
-    assert "the file was cut short while it was read" in survives(code, copy, size)
+    assert "the file was cut short while it was read" in output_of(code, copy, size)
 
 
 @pytest.mark.parametrize("size", [0, 5000, 100_000])
-def test_a_file_that_is_cut_short_after_it_was_opened_is_an_error_and_no_crash(copy, size):
+def test_truncation_after_opening_is_an_error_and_not_a_crash(copy, size):
     code = """from h5split.commands.verify import verify
 images = PackedImages(path)
 os.truncate(path, int(size))
@@ -183,19 +183,19 @@ try:
     verify(images)
 except (FormatError, OSError) as error:
     print(error)"""
-    assert "cut short" in survives(code, copy, size)
+    assert "cut short" in output_of(code, copy, size)
 
 
-def test_a_file_that_is_cut_short_while_sources_are_compared_is_an_error_and_no_crash(copy):
+def test_truncation_while_comparing_sources_is_an_error_and_not_a_crash(copy):
     code = """from h5split.commands.verify import verify_sources
 try:
     verify_sources(PackedImages(path), workers=1, progress=lambda *_: os.truncate(path, int(size)))
 except (FormatError, OSError) as error:
     print(error)"""
-    assert "cut short" in survives(code, copy, 0)
+    assert "cut short" in output_of(code, copy, 0)
 
 
-def test_the_file_that_is_open_is_verified_whatever_is_at_its_path_by_now(copy, tmp_path, monkeypatch):
+def test_verify_reads_the_open_file_after_its_path_was_removed_or_replaced(copy, tmp_path, monkeypatch):
     flip(copy, PackedImages(copy).header.images.offset, 0)
     monkeypatch.chdir(tmp_path)
     images = PackedImages("copy.h5")
@@ -207,24 +207,24 @@ def test_the_file_that_is_open_is_verified_whatever_is_at_its_path_by_now(copy, 
     assert set(verify_sources(images)) == {"same"}
 
 
-def test_workers_take_memory_for_the_work_there_is(intact):
+def test_more_workers_than_work_use_little_memory(intact):
     code = """import resource
 from h5split.commands.verify import verify
 verify(PackedImages(path), workers=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 verify(PackedImages(path), workers=int(size))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"""
-    assert int(survives(code, intact, 64)) < 100_000  # kB
+    assert int(output_of(code, intact, 64)) < 100_000  # kB
 
 
 # --- sources ---------------------------------------------------------------------------------------------------------
 
 
-def test_sources_that_did_not_change_are_the_same(sources):
+def test_unchanged_sources_are_reported_as_same(sources):
     assert verify_sources(sources) == ["same"] * 73
 
 
-def test_sources_are_told_apart_by_what_became_of_them(sources):
+def test_changed_missing_and_unreadable_sources_are_distinguished(sources):
     flip("data/cat/data-cat-0.png", 40, 3)
     os.truncate("data/dog/data-dog-3.png", 10)
     os.unlink("data/dog/data-dog-5.png")
@@ -239,7 +239,7 @@ def test_sources_are_told_apart_by_what_became_of_them(sources):
     }
 
 
-def test_a_pipe_or_a_folder_in_place_of_a_source_is_no_such_file(sources):
+def test_a_pipe_or_folder_in_place_of_a_source_counts_as_missing(sources):
     for name in ("data/dog/data-dog-1.png", "data/dog/data-dog-2.png"):
         os.unlink(name)
     os.mkfifo("data/dog/data-dog-1.png")
@@ -247,7 +247,7 @@ def test_a_pipe_or_a_folder_in_place_of_a_source_is_no_such_file(sources):
     assert states(sources) == {"data/dog/data-dog-1.png": "missing", "data/dog/data-dog-2.png": "missing"}
 
 
-def test_relative_names_start_from_root(sources, tmp_path, monkeypatch):
+def test_relative_names_are_resolved_against_root(sources, tmp_path, monkeypatch):
     shutil.move("data", tmp_path / "moved" / "data")
     assert set(verify_sources(sources)) == {"missing"}
     assert set(verify_sources(sources, root="moved")) == {"same"}
@@ -256,13 +256,13 @@ def test_relative_names_start_from_root(sources, tmp_path, monkeypatch):
     assert set(verify_sources(PackedImages("../out.h5"))) == {"same"}
 
 
-def test_names_that_no_file_can_have_are_missing_or_unreadable(tmp_path):
+def test_impossible_file_names_are_reported_as_missing_or_unreadable(tmp_path):
     names = ["", ".", "..", "a\0b", "x" * 4000, "/", "\udcff", "a/" * 3000]
     path = write_pack(tmp_path / "a.h5", names, classes=["cat"] * len(names))
     assert set(verify_sources(PackedImages(path), root=tmp_path)) == {"missing", "unreadable"}
 
 
-def test_a_source_of_any_name_is_found(tmp_path):
+def test_sources_with_unusual_names_are_found(tmp_path):
     names = ["\udcff\udce9", "new\nline", " spaces ", "ü", "q'uo\"te", "back\\slash"]
     path = write_pack(tmp_path / "a.h5", names, classes=["cat"] * len(names))
     images = PackedImages(path)
@@ -272,7 +272,7 @@ def test_a_source_of_any_name_is_found(tmp_path):
     assert verify_sources(images, root=tmp_path) == ["same"] * len(names)
 
 
-def test_progress_of_sources_ends_with_every_file(sources):
+def test_progress_of_sources_ends_at_the_total_number_of_files(sources):
     seen = []
     verify_sources(sources, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(64, 73), (73, 73)]

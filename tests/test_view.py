@@ -1,4 +1,4 @@
-"""The page of `h5split view`: what it says of real packs, and how it behaves in a real browser."""
+"""The page of `h5split view`: its content for real packs, and its behaviour in a real browser."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from h5split.view import report
 pytest.importorskip("jinja2")
 webdriver = pytest.importorskip("selenium.webdriver")
 
-from selenium.webdriver.chrome.service import Service  # noqa: E402  # after it is known to be there
+from selenium.webdriver.chrome.service import Service  # noqa: E402  # imported only if selenium is installed
 from selenium.webdriver.common.actions.action_builder import ActionBuilder  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
@@ -63,7 +63,7 @@ SHOWN_AS = {
 }
 
 
-# --- what a page says, without a browser
+# --- content of the page, without a browser
 
 
 class Tile(NamedTuple):
@@ -80,20 +80,20 @@ class Tile(NamedTuple):
 
 
 def write_rows(path, pixels, filenames, classes, columns=None, skipped=()):
-    """A pack of any pixels, names, classes and files left out."""
+    """Write a pack with the given pixels, names, classes and left-out files."""
     columns = {"source": ["source"] * len(filenames), **(columns or {})}
     return write_pack(path, filenames, columns, classes=classes, pixels=pixels, skipped=skipped)
 
 
-def made(sequence, predictions=None, path=None, **options):
-    """The page as text."""
+def page_of(sequence, predictions=None, path=None, **options):
+    """Write the page of a sequence and return its text."""
     path = path or Path(sequence.packs.packs[0].path).with_suffix(".html")
     report(sequence, predictions, path, **options)
     return path.read_text("utf-8")
 
 
 def section(page, name):
-    """The HTML of a section."""
+    """Return the HTML of a section of the page."""
     return re.search(rf'<section id="{name}".*?</section>', page, re.DOTALL)[0]
 
 
@@ -106,7 +106,7 @@ def text_of(html):
 
 
 def tiles(html):
-    """The tiles in some HTML, their pictures decoded."""
+    """Return the tiles in some HTML, with their images decoded."""
     pattern = r'<li data-name="(.*?)" data-label="(.*?)" data-predicted="(.*?)">(.*?)</li>'
     found = []
     for name, label, predicted, inside in re.findall(pattern, html, re.DOTALL):
@@ -121,7 +121,7 @@ def names(found):
     return [tile.name for tile in found]
 
 
-def assert_tiles_are_who_they_say(found):
+def assert_tiles_show_the_images_they_name(found):
     assert found
     for tile in found:
         assert np.array_equal(tile.pixels, pixels_of(tile.name, tile.pixels.shape)), tile.name
@@ -129,19 +129,19 @@ def assert_tiles_are_who_they_say(found):
 
 
 def matrix_of(page):
-    """(label, predicted) -> count, as the confusion matrix says."""
+    """Return the confusion matrix of the page as a map of (label, predicted) to count."""
     found = re.findall(r"<title>([\d,]+) (\w+) taken for (\w+)</title>", page)
     return {(label, predicted): int(number.replace(",", "")) for number, label, predicted in found}
 
 
 def table(html):
-    """The cells of a table's lines."""
+    """Return the rows of a table as lists of cell texts."""
     lines = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
     return [[text_of(cell) for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", line, re.DOTALL)] for line in lines]
 
 
 def some_predictions(labels, classes, wrong=0.4):
-    """Shares for each class, about so many of them wrong, every confidence another."""
+    """Return class probabilities; about the share `wrong` is misclassified, and all confidences differ."""
     rng = np.random.default_rng(0)
     chosen = np.where(rng.random(len(labels)) < wrong, rng.integers(0, classes, len(labels)), labels)
     confidence = rng.permutation(np.linspace(0.55, 0.95, len(labels)))
@@ -151,7 +151,7 @@ def some_predictions(labels, classes, wrong=0.4):
 
 
 def flat(*levels, side=8):
-    """Images of one grey level each."""
+    """Return one image of uniform grey for each level."""
     return np.stack([np.full((side, side, 3), level, np.uint8) for level in levels])
 
 
@@ -165,81 +165,81 @@ def two_class(tmp_path):
     return write_pack(tmp_path / "two.h5", names_in("data", {"cat": 6, "dog": 9}))
 
 
-def test_every_tile_of_the_contact_sheets_is_the_row_it_names(small):
-    found = tiles(section(made(SplitSequence(small)), "sheets"))
+def test_every_contact_sheet_tile_shows_the_image_it_names(small):
+    found = tiles(section(page_of(SplitSequence(small)), "sheets"))
     assert sorted(names(found)) == sorted(PackedImages(small).filenames)
-    assert_tiles_are_who_they_say(found)
+    assert_tiles_show_the_images_they_name(found)
 
 
-def test_a_tile_says_its_row(small):
+def test_a_tile_shows_its_row_number(small):
     pack = PackedImages(small)
-    for tile in tiles(section(made(SplitSequence(small)), "sheets")):
+    for tile in tiles(section(page_of(SplitSequence(small)), "sheets")):
         assert pack.filenames[int(re.search(r"row (\d+)$", tile.text)[1])] == tile.name
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_contact_sheets_show_sixty_of_a_class_chosen_by_seed(tmp_path, seed):
+def test_contact_sheets_show_sixty_images_of_a_class_chosen_by_seed(tmp_path, seed):
     pack = write_pack(tmp_path / "p.h5", names_in("data", {"cat": 100, "dog": 70}))
-    found = tiles(section(made(SplitSequence(pack), seed=seed), "sheets"))
+    found = tiles(section(page_of(SplitSequence(pack), seed=seed), "sheets"))
     assert len(found) == len(set(names(found))) == 120
-    assert_tiles_are_who_they_say(found)
-    assert names(found) != names(tiles(section(made(SplitSequence(pack), seed=seed + 1), "sheets")))
+    assert_tiles_show_the_images_they_name(found)
+    assert names(found) != names(tiles(section(page_of(SplitSequence(pack), seed=seed + 1), "sheets")))
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4], ids=["grayscale", "rgb", "rgba"])
-def test_every_number_of_channels_is_shown_as_it_is(tmp_path, channels):
+def test_images_are_shown_with_their_number_of_channels(tmp_path, channels):
     pack = write_pack(tmp_path / "p.h5", names_in("data", CLASSES), shape=(8, 8, channels))
-    page = made(SplitSequence(pack))
-    assert_tiles_are_who_they_say(tiles(page))
+    page = page_of(SplitSequence(pack))
+    assert_tiles_show_the_images_they_name(tiles(page))
     assert {tile.pixels.shape for tile in tiles(page)} == {(8, 8, channels)}
 
 
-def test_large_images_are_shown_small_and_in_proportion(tmp_path):
+def test_large_images_are_scaled_down_in_proportion(tmp_path):
     shades = [np.full((224, 112, 3), level, np.uint8) for level in (30, 120, 210)]
     pack = write_rows(tmp_path / "p.h5", shades, ["d/a/0.png", "d/a/1.png", "d/b/2.png"], ["a", "a", "b"])
-    for tile in tiles(section(made(SplitSequence(pack)), "sheets")):
+    for tile in tiles(section(page_of(SplitSequence(pack)), "sheets")):
         assert tile.pixels.shape == (204, 102, 3)  # fewer tiles are larger
         assert abs(tile.pixels.mean() - shades[int(tile.name[4])].mean()) < 2
 
 
-def test_a_child_of_a_split_is_shown_alone(small):
+def test_the_page_of_a_part_shows_only_its_images(small):
     _, part = SplitSequence(small).split(0.5)
-    page = made(part)
+    page = page_of(part)
     assert sorted(names(tiles(section(page, "sheets")))) == sorted(part.filenames)
-    assert_tiles_are_who_they_say(tiles(page))
+    assert_tiles_show_the_images_they_name(tiles(page))
     assert f"{len(part.filenames)} images of 19 in the file" in text_of(page)
 
 
-def test_two_packs_of_different_sizes_are_one_page(tmp_path):
+def test_two_packs_of_different_lengths_share_one_page(tmp_path):
     first = write_pack(tmp_path / "one.h5", names_in("one", {"dog": 5, "emu": 3}))
     second = write_pack(tmp_path / "two.h5", names_in("two", {"cat": 20, "dog": 4}))
     sequence = SplitSequence(first, second)
-    found = tiles(section(made(sequence), "sheets"))
+    found = tiles(section(page_of(sequence), "sheets"))
     assert sorted(names(found)) == sorted(sequence.filenames)
-    assert_tiles_are_who_they_say(found)
+    assert_tiles_show_the_images_they_name(found)
 
 
-def test_a_pack_of_one_row_has_a_page(tmp_path):
-    page = made(SplitSequence(write_pack(tmp_path / "p.h5", ["data/cat/only.png"])))
+def test_a_pack_of_one_row_gives_a_page(tmp_path):
+    page = page_of(SplitSequence(write_pack(tmp_path / "p.h5", ["data/cat/only.png"])))
     assert names(tiles(section(page, "sheets"))) == ["data/cat/only.png"]
 
 
-def test_one_of_a_thing_is_counted_as_one(tmp_path):
-    page = made(SplitSequence(write_pack(tmp_path / "p.h5", ["data/cat/only.png"])))
+def test_counts_of_one_use_the_singular(tmp_path):
+    page = page_of(SplitSequence(write_pack(tmp_path / "p.h5", ["data/cat/only.png"])))
     assert "1 image," in text_of(between(page, "<header>", "</header>"))
     assert "in 1 class;" in text_of(between(page, "<header>", "</header>"))
 
 
-def test_one_class_alone_has_a_page_with_predictions(tmp_path):
+def test_a_pack_of_one_class_gives_a_page_with_predictions(tmp_path):
     pack = write_pack(tmp_path / "p.h5", names_in("data", {"cat": 5}))
-    assert "100.0%" in text_of(section(made(SplitSequence(pack), np.ones((5, 1))), "predictions"))
+    assert "100.0%" in text_of(section(page_of(SplitSequence(pack), np.ones((5, 1))), "predictions"))
 
 
 def test_a_thousand_classes_take_less_than_five_megabytes(tmp_path, record_property):
     pack = write_pack(tmp_path / "p.h5", names_in("data", {f"class-{number:04}": 2 for number in range(1000)}))
     predictions = some_predictions(SplitSequence(pack).classes, 1000)
     started = time.perf_counter()
-    page = made(SplitSequence(pack), predictions)
+    page = page_of(SplitSequence(pack), predictions)
     record_property("seconds", time.perf_counter() - started)
     record_property("bytes", len(page))
     assert len(page) < 5e6
@@ -248,13 +248,13 @@ def test_a_thousand_classes_take_less_than_five_megabytes(tmp_path, record_prope
     assert "class-0999" in section(page, "classes")
 
 
-# --- what there may be any number of
+# --- large numbers of classes, parts and files
 
 
-def test_of_many_classes_the_largest_and_the_smallest_are_shown(tmp_path):
+def test_only_the_largest_and_smallest_of_many_classes_are_shown(tmp_path):
     counts = {f"class-{number:04}": 1 for number in range(1200)} | {"class-0650": 3, "class-0700": 2}
     pack = write_pack(tmp_path / "p.h5", names_in("data", counts))
-    page = made(SplitSequence(pack), parts={"all": SplitSequence(pack)})
+    page = page_of(SplitSequence(pack), parts={"all": SplitSequence(pack)})
     assert "in 1,200 classes;" in text_of(between(page, "<header>", "</header>"))
     pixels = [line[1] for line in table(section(page, "classes"))[1:]]
     split = [line[0] for line in table(section(page, "split"))[1:-1]]
@@ -265,11 +265,11 @@ def test_of_many_classes_the_largest_and_the_smallest_are_shown(tmp_path):
     assert table(section(page, "split"))[-1] == ["all", "1,203"]
 
 
-def test_scores_of_many_classes_are_those_of_the_lowest_recall(tmp_path):
+def test_only_the_lowest_recalls_of_many_classes_are_shown(tmp_path):
     pack = write_pack(tmp_path / "p.h5", names_in("data", {f"class-{number:04}": 1 for number in range(1200)}))
     labels = SplitSequence(pack).classes
     scores = np.eye(1200, dtype=np.float32)[np.where(labels >= 1100, labels - 1, labels)]
-    page = section(made(SplitSequence(pack), scores), "predictions")
+    page = section(page_of(SplitSequence(pack), scores), "predictions")
     caption, *lines = between(page, "By class", "</table>").split("</thead>")
     assert "the 1,000 of 1,200 with the lowest recall" in caption
     shown = [line[0] for line in table(lines[0])]
@@ -279,27 +279,27 @@ def test_scores_of_many_classes_are_those_of_the_lowest_recall(tmp_path):
     assert {tile.label for tile in tiles(page)} | {tile.predicted for tile in tiles(page)} == set(options)
 
 
-def test_memory_does_not_grow_with_classes(tmp_path):
-    """A mean image of floats for each of them would be 59 MB."""
+def test_memory_does_not_grow_with_the_number_of_classes(tmp_path):
+    """A mean image of floats for each class would take 59 MB."""
     names = [f"data/class-{number:03}/{number}.png" for number in range(150)]
     pack = write_pack(tmp_path / "p.h5", names, shape=(128, 128, 3), pixels=list(flat(*range(150), side=128)))
     sequence = SplitSequence(pack)
-    made(sequence.select([0]))  # what is loaded once
+    page_of(sequence.select([0]))  # load lazily imported modules first
     tracemalloc.start()
     try:
-        made(sequence)
+        page_of(sequence)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 30e6
 
 
-def test_of_many_parts_the_largest_are_shown_and_the_others_added_up(tmp_path):
+def test_the_largest_of_many_parts_are_shown_and_the_others_summed(tmp_path):
     files = [f"d/{'cat' if at % 2 else 'dog'}/{at}.png" for at in range(70)]
-    fold = [f"fold-{min(at // 2, 29):02}" for at in range(70)]  # two each, one of each class; the last has 12
+    fold = [f"fold-{min(at // 2, 29):02}" for at in range(70)]  # two rows each, one of each class; the last has 12
     fold[0] = "fold-29"
     pack = write_pack(tmp_path / "p.h5", files, {"fold": fold})
-    page = made(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
+    page = page_of(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
     found = split_table(page)
     assert found["Class"] == [*(f"fold-{at:02}" for at in range(1, 20)), "fold-29", "10 more parts"]
     assert found["cat"] == [*["1"] * 19, "6", "10"]
@@ -307,23 +307,23 @@ def test_of_many_parts_the_largest_are_shown_and_the_others_added_up(tmp_path):
     assert found["all"] == [*["2"] * 19, "13", "19"]
 
 
-def test_of_many_parts_that_lack_classes_the_first_are_named(tmp_path):
+def test_the_first_of_many_parts_that_lack_a_class_are_named(tmp_path):
     files = [f"d/{'cat' if at % 2 else 'dog'}/{at}.png" for at in range(60)]
     pack = write_pack(tmp_path / "p.h5", files, {"fold": [f"fold-{at:02}" for at in range(60)]})
-    page = made(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
+    page = page_of(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
     bad = re.findall(r'<li class="bad"><a href="#split">(.*?)</a>', page)
     expected = [f"No image of {'dog' if at % 2 else 'cat'} in fold-{at:02}" for at in range(10)]
     assert bad == [*expected, "Classes without an image in 50 more parts"]
 
 
-def test_of_many_copies_in_several_parts_ten_are_named(tmp_path):
+def test_ten_of_many_copies_in_several_parts_are_named(tmp_path):
     files = [f"{at}/cat/same.png" for at in range(40)]
     pack = write_pack(tmp_path / "p.h5", files, {"fold": ["train" if at < 20 else "val" for at in range(40)]})
-    page = made(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
+    page = page_of(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
     assert f"<li>{' = '.join(files[:10])} and 30 more</li>" in section(page, "split")
 
 
-def test_the_middle_of_very_long_names_is_left_out(tmp_path):
+def test_very_long_names_are_shortened_in_the_middle(tmp_path):
     long = "<&" * 2000
     files = [f"d/{long}/a{long}{at}.png" for at in range(30)]
     skipped = [(f"{long}{at}", f"{long}{at}") for at in range(700)]
@@ -332,14 +332,14 @@ def test_the_middle_of_very_long_names_is_left_out(tmp_path):
         tmp_path / "p.h5", flat(*range(30)), files, [f"{long}{at % 4}" for at in range(30)], columns, skipped
     )
     sequence = SplitSequence(pack)
-    page = made(sequence, some_predictions(sequence.classes, 4), parts=sequence.split_by("fold"))
+    page = page_of(sequence, some_predictions(sequence.classes, 4), parts=sequence.split_by("fold"))
     assert len(page) < 5e6
     assert f"{long[:200]} [3,701 more characters] {f'{long}3'[-100:]}" in text_of(section(page, "split"))
     assert "the first 500 of 700" in section(page, "skipped")
 
 
 @given(st.lists(st.integers(0, 5), max_size=30), st.integers(2, 9))
-def test_extremes_are_the_largest_and_the_smallest(numbers, most):
+def test_extremes_are_the_largest_and_smallest_numbers(numbers, most):
     chosen = extremes(np.array(numbers, np.int64), most).tolist()
     assert chosen == sorted(set(chosen))
     assert len(chosen) == min(len(numbers), most)
@@ -348,7 +348,7 @@ def test_extremes_are_the_largest_and_the_smallest(numbers, most):
     assert found == ascending[:small] + ascending[len(ascending) - (len(chosen) - small) :]
 
 
-def test_the_page_is_the_same_bytes_when_made_again(small, tmp_path):
+def test_the_page_is_deterministic(small, tmp_path):
     for name in ("first.html", "second.html"):
         code = "import sys; from h5split.cli import main; sys.exit(main(sys.argv[1:]))"
         run = [sys.executable, "-c", code, "view", small, "-o", tmp_path / name, "--quiet"]
@@ -356,23 +356,23 @@ def test_the_page_is_the_same_bytes_when_made_again(small, tmp_path):
     assert (tmp_path / "first.html").read_bytes() == (tmp_path / "second.html").read_bytes()
 
 
-def test_the_page_asks_for_nothing_from_outside(small):
-    page = made(SplitSequence(small), some_predictions(SplitSequence(small).classes, 3))
+def test_the_page_refers_to_no_external_resource(small):
+    page = page_of(SplitSequence(small), some_predictions(SplitSequence(small).classes, 3))
     page = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     for value in re.findall(r"""(?:src|href|srcset|action|data|poster)\s*=\s*["']?([^"'\s>]+)""", page):
         assert value.startswith(("data:", "#")), value
     assert not re.search(r"https?:|=\s*[\"']?//|url\(|@import", page)
 
 
-def test_classes_are_counted(small):
-    found = section(made(SplitSequence(small)), "classes")
+def test_images_per_class_are_counted(small):
+    found = section(page_of(SplitSequence(small)), "classes")
     counts = re.findall(r"<title>(\w+)</title></text>\s*<rect.*?</rect>\s*<text.*?>(\d+)</text>", found)
     assert {name: int(number) for name, number in counts} == CLASSES
 
 
-def test_mean_and_deviation_are_those_of_the_pixels(small):
+def test_mean_and_standard_deviation_are_computed_from_the_pixels(small):
     sequence = SplitSequence(small)
-    for line in table(section(made(sequence), "classes"))[1:]:
+    for line in table(section(page_of(sequence), "classes"))[1:]:
         pixels = sequence.packs.pixels(sequence.rows[sequence.classes == sequence.classnames.index(line[1])])
         assert line[2] == " ".join(f"{value:.0f}" for value in pixels.mean(axis=(0, 1, 2)))
         assert line[3] == " ".join(f"{value:.0f}" for value in pixels.std(axis=(0, 1, 2)))
@@ -381,12 +381,12 @@ def test_mean_and_deviation_are_those_of_the_pixels(small):
 # --- outliers and identical files
 
 
-def test_blank_and_nearly_blank_images_are_found_flattest_first(tmp_path):
+def test_blank_and_nearly_blank_images_are_listed_flattest_first(tmp_path):
     pixels = np.concatenate([flat(0, 90, 255), np.stack([pixels_of(f"{at}.png") for at in range(5)]), flat(7, 60)])
     pixels[8, 0, 0, 0] = 12  # one channel varies a little, by 0.6
     pixels[9, :4, :, 1] = 58  # by 1
     files = [f"d/a/{at}.png" for at in range(10)]
-    found = section(made(SplitSequence(write_rows(tmp_path / "p.h5", pixels, files, ["a"] * 10))), "outliers")
+    found = section(page_of(SplitSequence(write_rows(tmp_path / "p.h5", pixels, files, ["a"] * 10))), "outliers")
     blank, nearly = between(found, "<h3>Blank", "<h3>Nearly"), between(found, "<h3>Nearly", "<h3>Darkest")
     assert sorted(names(tiles(blank))) == ["d/a/0.png", "d/a/1.png", "d/a/2.png"]
     assert names(tiles(nearly)) == ["d/a/8.png", "d/a/9.png"]
@@ -394,12 +394,12 @@ def test_blank_and_nearly_blank_images_are_found_flattest_first(tmp_path):
         assert np.array_equal(tile.pixels, pixels[int(tile.name[4:-4])])
 
 
-def test_darkest_and_brightest_come_in_order(tmp_path):
+def test_darkest_and_brightest_images_are_listed_in_order(tmp_path):
     levels = np.random.default_rng(0).permutation(np.arange(0, 240, 4))
     pixels = flat(*levels)
     pixels[:, 0, 0] += 10
     files = [f"d/a/{level}.png" for level in levels]
-    found = section(made(SplitSequence(write_rows(tmp_path / "p.h5", pixels, files, ["a"] * 60))), "outliers")
+    found = section(page_of(SplitSequence(write_rows(tmp_path / "p.h5", pixels, files, ["a"] * 60))), "outliers")
     dark, bright = found.split("<h3>Brightest")
     assert names(tiles(between(dark + "|", "<h3>Darkest", "|"))) == [f"d/a/{level}.png" for level in range(0, 96, 4)]
     assert names(tiles(bright)) == [f"d/a/{level}.png" for level in range(236, 140, -4)]
@@ -411,14 +411,14 @@ def test_blank_images_of_any_size_are_found(tmp_path, side):
     files = [f"d/level-{level}/{at}.png" for level in levels for at in range(2)]
     pixels = np.repeat(flat(*levels, side=side), 2, axis=0)
     pack = write_rows(tmp_path / "p.h5", pixels, files, [name.split("/")[1] for name in files])
-    found = section(made(SplitSequence(pack)), "outliers")
+    found = section(page_of(SplitSequence(pack)), "outliers")
     assert sorted(names(tiles(between(found, "<h3>Blank", "<h3>Nearly")))) == sorted(files)
 
 
 @pytest.mark.parametrize("side", [8, 100, 300, 1000])
-def test_a_class_of_white_images_has_a_distribution(tmp_path, side):
+def test_a_class_of_white_images_has_a_mean_and_deviation(tmp_path, side):
     pixels = flat(255, 255, side=side)
-    page = made(SplitSequence(write_rows(tmp_path / "p.h5", pixels, ["d/a/0.png", "d/b/1.png"], ["a", "b"])))
+    page = page_of(SplitSequence(write_rows(tmp_path / "p.h5", pixels, ["d/a/0.png", "d/b/1.png"], ["a", "b"])))
     assert '"nan"' not in page
     line = table(section(page, "classes"))[1]
     assert line[2:4] == ["255 255 255", "0 0 0"]
@@ -426,21 +426,21 @@ def test_a_class_of_white_images_has_a_distribution(tmp_path, side):
 
 def test_identical_files_with_different_labels_come_first(tmp_path):
     files = ["d/a/one.png", "e/a/one.png", "d/b/two.png", "d/a/two.png", "f/b/two.png", "d/a/three.png"]
-    page = made(SplitSequence(write_pack(tmp_path / "p.h5", files)))
+    page = page_of(SplitSequence(write_pack(tmp_path / "p.h5", files)))
     first, second = re.findall(r'<div class="group (\w*)"><p>(.*?)</p>\s*(<ul.*?</ul>)', page, re.DOTALL)
     assert first[:2] == ("bad", "3 identical files, with different labels")
     assert sorted(names(tiles(first[2]))) == ["d/a/two.png", "d/b/two.png", "f/b/two.png"]
     assert second[:2] == ("", "2 identical files")
     assert sorted(names(tiles(second[2]))) == ["d/a/one.png", "e/a/one.png"]
-    assert_tiles_are_who_they_say(tiles(page))
+    assert_tiles_show_the_images_they_name(tiles(page))
     finding = re.search(r'<li class="bad"><a href="#identical">(.*?)</a>', page)[1]
     assert "different labels" in finding
 
 
-def test_files_left_out_are_listed_with_their_reason(tmp_path):
+def test_left_out_files_are_listed_with_their_reason(tmp_path):
     skipped = [("d/a/x.png", "cut off"), ("d/a/y.png", "cut off"), ("d/b/z.png", "too large")]
     pack = write_rows(tmp_path / "p.h5", flat(1, 2), ["d/a/0.png", "d/b/1.png"], ["a", "b"], skipped=skipped)
-    page = made(SplitSequence(pack))
+    page = page_of(SplitSequence(pack))
     assert table(section(page, "skipped")) == [["Reason", "Files"], ["cut off", "2"], ["too large", "1"]]
     for name, reason in skipped:
         assert f"<li>{name}: {reason}</li>" in page
@@ -453,7 +453,7 @@ def split_table(page):
     return {line[0]: line[1:] for line in table(section(page, "split"))}
 
 
-def test_the_split_table_counts_the_parts_of_a_csv(small, tmp_path, capsys):
+def test_the_split_table_counts_the_parts_of_a_csv_file(small, tmp_path, capsys):
     sequence = SplitSequence(small)
     train, val = sequence.split(0.7)
     write_split(tmp_path / "s.csv", {"train": train, "val": val})
@@ -466,7 +466,7 @@ def test_the_split_table_counts_the_parts_of_a_csv(small, tmp_path, capsys):
         assert found[name] == [str((part.classes == label).sum()) for part in (train, val)]
 
 
-def test_a_column_is_a_split(tmp_path):
+def test_a_column_can_be_the_split(tmp_path):
     files = names_in("data", CLASSES)
     fold = ["even" if int(name[-5]) % 2 == 0 else "odd" for name in files]
     pack = write_pack(tmp_path / "p.h5", files, {"fold": fold})
@@ -481,7 +481,7 @@ def test_a_column_is_a_split(tmp_path):
     }
 
 
-def test_a_part_alone_is_looked_at_with_its_predictions(tmp_path):
+def test_a_single_part_can_be_viewed_with_its_predictions(tmp_path):
     files = names_in("data", CLASSES)
     fold = ["even" if int(name[-5]) % 2 == 0 else "odd" for name in files]
     pack = write_pack(tmp_path / "p.h5", files, {"fold": fold})
@@ -496,10 +496,10 @@ def test_a_part_alone_is_looked_at_with_its_predictions(tmp_path):
     assert names(tiles(section(page, "predictions"))) == [mistake.filename for mistake in expected]
 
 
-def test_what_leaks_and_what_a_part_lacks_is_named(tmp_path):
+def test_leaks_between_parts_and_missing_classes_are_named(tmp_path):
     files = ["d/cat/same.png", "e/cat/same.png", "d/dog/x.png", "d/cat/y.png"]
     pack = write_pack(tmp_path / "p.h5", files, {"fold": ["train", "val", "train", "in both"]})
-    page = made(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
+    page = page_of(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
     assert "<li>d/cat/same.png = e/cat/same.png</li>" in section(page, "split")
     bad = re.findall(r'<li class="bad"><a href="#split">(.*?)</a>', page)
     assert "No image of dog in val" in bad
@@ -508,7 +508,7 @@ def test_what_leaks_and_what_a_part_lacks_is_named(tmp_path):
 
 def test_rows_in_no_part_are_counted(small):
     sequence = SplitSequence(small)
-    page = made(sequence, parts={"some": sequence.select([0, 1, 2])})
+    page = page_of(sequence, parts={"some": sequence.select([0, 1, 2])})
     assert "16 images in no part" in text_of(section(page, "split"))
 
 
@@ -516,17 +516,17 @@ def test_rows_in_no_part_are_counted(small):
 
 
 def assert_predictions_are_shown(page, filenames, predictions, class_names):
-    """Matrix, scores and mistakes are those of these files in this order."""
+    """Assert that matrix and mistakes match the predictions for these files in this order."""
     labels = np.array([class_names.index(name.split("/")[-2]) for name in filenames])
     predicted = predictions.argmax(axis=1)
-    for label, of in enumerate(class_names):
-        for other, taken in enumerate(class_names):
-            assert matrix_of(page)[of, taken] == ((labels == label) & (predicted == other)).sum()
+    for label, name in enumerate(class_names):
+        for other, predicted_name in enumerate(class_names):
+            assert matrix_of(page)[name, predicted_name] == ((labels == label) & (predicted == other)).sum()
     confidence = predictions.max(axis=1)
     wrong = [at for at in np.argsort(-confidence, kind="stable") if labels[at] != predicted[at]]
     found = tiles(section(page, "predictions"))
     assert names(found) == [filenames[at] for at in wrong]
-    assert_tiles_are_who_they_say(found)
+    assert_tiles_show_the_images_they_name(found)
     for tile, at in zip(found, wrong, strict=True):
         assert tile.predicted == class_names[predicted[at]]
         assert f"taken for {tile.predicted}, {confidence[at]:.1%}" in tile.text
@@ -545,19 +545,19 @@ def assert_predictions_are_shown(page, filenames, predictions, class_names):
     ids=str,
 )
 @pytest.mark.parametrize("sequence_class", ["SplitSequence", pytest.param("H5SplitSequence", marks=needs_keras)])
-def test_predictions_are_of_the_epoch_that_was_delivered(small, settings, sequence_class):
+def test_predictions_are_matched_to_the_rows_of_the_delivered_epoch(small, settings, sequence_class):
     sequence = getattr(h5split, sequence_class)(small, batch_size=4, label_mode="int", **settings)
     for _ in range(3):
         labels = np.concatenate([sequence[at][1] for at in range(len(sequence))])
         predictions = some_predictions(labels, 3)
         filenames = sequence.get_filenames(range(len(labels)))
-        assert_predictions_are_shown(made(sequence, predictions), filenames, predictions, sequence.classnames)
+        assert_predictions_are_shown(page_of(sequence, predictions), filenames, predictions, sequence.classnames)
 
 
-def test_scores_of_classes_and_confusions_are_right(small):
+def test_class_scores_and_confusions_are_correct(small):
     sequence = SplitSequence(small)
     predictions = some_predictions(sequence.classes, 3)
-    page = section(made(sequence, predictions), "predictions")
+    page = section(page_of(sequence, predictions), "predictions")
     predicted = predictions.argmax(axis=1)
     wrong = int((predicted != sequence.classes).sum())
     assert f"{1 - wrong / 19:.1%} of 19 are right; {wrong} are wrong" in text_of(page)
@@ -574,39 +574,39 @@ def test_scores_of_classes_and_confusions_are_right(small):
 
 def test_the_confidence_chart_counts_every_prediction(small):
     sequence = SplitSequence(small)
-    page = made(sequence, some_predictions(sequence.classes, 3))
+    page = page_of(sequence, some_predictions(sequence.classes, 3))
     counts = re.findall(r"%: (\d+) right, (\d+) wrong", page)
     wrong = len(tiles(section(page, "predictions")))
     assert [sum(map(int, column)) for column in zip(*counts, strict=True)] == [19 - wrong, wrong]
 
 
 @pytest.mark.parametrize("shape", [(15, 1), (15,)], ids=str)
-def test_one_number_of_two_classes_is_the_share_of_the_second(two_class, shape):
+def test_a_single_score_is_the_probability_of_the_second_class(two_class, shape):
     sequence = SplitSequence(two_class, label_mode="binary")
     positive = np.random.default_rng(1).random(15).reshape(shape)
     both = np.stack([1 - positive.reshape(15), positive.reshape(15)], axis=1)
-    assert_predictions_are_shown(made(sequence, positive), list(sequence.filenames), both, ["cat", "dog"])
+    assert_predictions_are_shown(page_of(sequence, positive), list(sequence.filenames), both, ["cat", "dog"])
 
 
 def test_perfect_predictions_have_no_mistakes(small):
     sequence = SplitSequence(small)
-    page = section(made(sequence, np.eye(3)[sequence.classes]), "predictions")
+    page = section(page_of(sequence, np.eye(3)[sequence.classes]), "predictions")
     assert "100.0% of 19 are right; 0 are wrong" in text_of(page)
     assert not tiles(page)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int8])
-def test_numbers_of_any_kind_are_predictions(small, dtype):
+def test_predictions_may_have_any_numeric_type(small, dtype):
     sequence = SplitSequence(small)
-    assert "100.0% of 19" in text_of(made(sequence, np.eye(3, dtype=dtype)[sequence.classes]))
+    assert "100.0% of 19" in text_of(page_of(sequence, np.eye(3, dtype=dtype)[sequence.classes]))
 
 
-def test_scores_that_are_no_shares_are_not_called_percent(small):
+def test_scores_that_are_not_probabilities_are_not_shown_as_percentages(small):
     logits = np.random.default_rng(0).normal(size=(19, 3)) * 30
     try:
-        page = made(SplitSequence(small), logits)
+        page = page_of(SplitSequence(small), logits)
     except ValueError:
-        return  # to refuse them is as good
+        return  # refusing them is also correct
     shares = re.findall(r"taken for \w+, (-?[\d.]+)%", page)
     assert all(0 <= float(share) <= 100 for share in shares), shares
 
@@ -618,22 +618,22 @@ def write_text(path):
     path.write_text("hello")
 
 
-NO_PREDICTIONS = {
+INVALID_PREDICTIONS = {
     "another shape": lambda path: np.save(path, np.zeros((15, 3))),
     "a scalar": lambda path: np.save(path, np.float64(1)),
     "NaN": lambda path: np.save(path, np.full((15, 2), np.nan)),
     "infinity": lambda path: np.save(path, np.full((15, 1), np.inf)),
     "complex": lambda path: np.save(path, np.zeros((15, 2), complex)),
     "text": lambda path: np.save(path, np.full((15, 2), "x")),
-    "one text a row": lambda path: np.save(path, np.full(15, "x")),
+    "one text per row": lambda path: np.save(path, np.full(15, "x")),
     "dates": lambda path: np.save(path, np.zeros(15, "M8[s]")),
     "records": lambda path: np.save(path, np.zeros(15, [("share", "f4")])),
     "objects": lambda path: np.save(path, np.array([{}] * 15, object), allow_pickle=True),
-    "no array": write_text,
-    "nothing": Path.touch,
+    "a text file": write_text,
+    "an empty file": Path.touch,
     "a folder": Path.mkdir,
     "a broken archive": lambda path: path.write_bytes(b"PK\x03\x04 broken"),
-    "no file": lambda path: None,
+    "a missing file": lambda path: None,
 }
 
 
@@ -645,15 +645,15 @@ def assert_one_line_of_error(capsys, arguments, about):
     assert re.search(about, err)
 
 
-@pytest.mark.parametrize("kind", NO_PREDICTIONS)
-def test_what_are_no_predictions_is_an_error_in_one_line(two_class, tmp_path, capsys, kind):
-    NO_PREDICTIONS[kind](tmp_path / "bad.npy")
+@pytest.mark.parametrize("kind", INVALID_PREDICTIONS)
+def test_invalid_predictions_give_a_one_line_error(two_class, tmp_path, capsys, kind):
+    INVALID_PREDICTIONS[kind](tmp_path / "bad.npy")
     arguments = [two_class, "-o", tmp_path / "r.html", "--predictions", tmp_path / "bad.npy"]
     assert_one_line_of_error(capsys, arguments, r"bad\.npy|predictions")
     assert not (tmp_path / "r.html").exists()
 
 
-def test_an_output_in_no_folder_is_an_error_that_names_it(small, tmp_path, capsys):
+def test_an_output_in_a_missing_folder_is_an_error_that_names_it(small, tmp_path, capsys):
     assert_one_line_of_error(capsys, [small, "-o", tmp_path / "nowhere" / "r.html"], r"nowhere/r\.html")
 
 
@@ -663,14 +663,14 @@ def test_an_output_that_is_a_folder_is_an_error(small, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "small.h5"]
 
 
-def test_the_pack_itself_is_no_output(small, capsys):
+def test_the_output_must_not_be_the_pack(small, capsys):
     before = small.read_bytes()
     status = main(["view", str(small), "-o", str(small), "--quiet"])
     assert small.read_bytes() == before
     assert status == 1
 
 
-def test_the_predictions_are_no_output(small, tmp_path, capsys):
+def test_the_output_must_not_be_the_predictions_file(small, tmp_path, capsys):
     np.save(tmp_path / "p.npy", np.eye(3)[SplitSequence(small).classes])
     before = (tmp_path / "p.npy").read_bytes()
     arguments = [str(small), "-o", str(tmp_path / "p.npy"), "--predictions", str(tmp_path / "p.npy"), "--quiet"]
@@ -689,7 +689,7 @@ def test_the_predictions_are_no_output(small, tmp_path, capsys):
         "filename,split\n",
     ],
 )
-def test_a_page_of_somebody_else_is_not_replaced_and_nothing_is_looked_at_for_it(small, tmp_path, there):
+def test_a_foreign_file_at_the_output_is_refused_before_any_work(small, tmp_path, there):
     (tmp_path / "r.html").write_text(there)
 
     def fail(*_):
@@ -703,44 +703,44 @@ def test_a_page_of_somebody_else_is_not_replaced_and_nothing_is_looked_at_for_it
     assert (tmp_path / "r.html").read_text() == there
 
 
-def test_an_earlier_page_is_replaced_and_files_beside_it_stay(small, tmp_path):
-    before = made(SplitSequence(small), path=tmp_path / "r.html")
+def test_an_earlier_page_is_replaced_and_other_files_are_kept(small, tmp_path):
+    before = page_of(SplitSequence(small), path=tmp_path / "r.html")
     (tmp_path / "r.html.partial").write_text("mine")
     (tmp_path / "link.html").symlink_to("r.html")
     part = SplitSequence(small).select([3])
-    after = made(part, path=tmp_path / "link.html")
+    after = page_of(part, path=tmp_path / "link.html")
     assert (tmp_path / "r.html").read_text() == after != before
     assert (tmp_path / "r.html.partial").read_text() == "mine"
     assert sorted(os.listdir(tmp_path)) == ["link.html", "r.html", "r.html.partial", "small.h5"]
 
 
-def test_a_page_that_another_run_writes_meanwhile_is_replaced(small, tmp_path):
+def test_a_page_written_by_a_concurrent_run_is_replaced(small, tmp_path):
     def again(done, total):
-        made(SplitSequence(small).select([3]), path=tmp_path / "r.html")
+        page_of(SplitSequence(small).select([3]), path=tmp_path / "r.html")
 
-    page = made(SplitSequence(small), path=tmp_path / "r.html", progress=again)
+    page = page_of(SplitSequence(small), path=tmp_path / "r.html", progress=again)
     assert "19 images" in text_of(between(page, "<header>", "</header>"))
     assert sorted(os.listdir(tmp_path)) == ["r.html", "small.h5"]
 
 
-def test_a_page_can_go_to_stdout(small, tmp_path):
+def test_a_page_can_be_written_to_stdout(small, tmp_path):
     code = "import sys; from h5split.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, "view", small, "-o", "/dev/stdout"], capture_output=True, check=True
     )
-    assert done.stdout.decode() == made(SplitSequence(small))
+    assert done.stdout.decode() == page_of(SplitSequence(small))
 
 
-def test_an_output_that_is_no_file_is_not_replaced(small, tmp_path):
-    """As /dev/null and /dev/stdout are not, which root could replace."""
+def test_a_pipe_as_output_is_not_replaced(small, tmp_path):
+    """A pipe stands for /dev/null and /dev/stdout here, which root could replace by accident."""
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     try:
         code = "import sys; from h5split.cli import main; main(sys.argv[1:])"
         arguments = ["view", small, "-o", tmp_path / "pipe", "--quiet"]
         done = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)
-        until = time.monotonic() + PATIENCE
-        while done.poll() is None and time.monotonic() < until:  # who writes into a pipe waits for a reader
+        deadline = time.monotonic() + PATIENCE
+        while done.poll() is None and time.monotonic() < deadline:  # drain the pipe, as a writer blocks when it is full
             try:
                 os.read(reader, 1 << 20)
             except BlockingIOError:
@@ -752,7 +752,7 @@ def test_an_output_that_is_no_file_is_not_replaced(small, tmp_path):
     assert (tmp_path / "pipe").is_fifo()
 
 
-def test_a_table_without_parts_is_an_error_that_says_so(small, tmp_path, capsys):
+def test_a_split_table_without_parts_is_an_error_that_names_it(small, tmp_path, capsys):
     (tmp_path / "s.csv").write_text("filename,split\n")
     assert_one_line_of_error(capsys, [small, "-o", tmp_path / "r.html", "--split", tmp_path / "s.csv"], r"s\.csv")
 
@@ -766,7 +766,7 @@ def test_a_table_without_parts_is_an_error_that_says_so(small, tmp_path, capsys)
     ],
     ids=["no split", "no such part", "no such split"],
 )
-def test_a_part_that_is_not_there_is_an_error_that_helps(small, tmp_path, capsys, options, about):
+def test_an_unknown_part_or_split_is_an_error_that_lists_the_choices(small, tmp_path, capsys, options, about):
     assert_one_line_of_error(capsys, [small, "-o", tmp_path / "r.html", *options], about)
 
 
@@ -777,7 +777,7 @@ def test_an_empty_sequence_is_an_error(small, tmp_path, rows):
         report(sequence, None, tmp_path / "r.html")
 
 
-def test_without_jinja_the_error_says_what_to_install(small, tmp_path):
+def test_the_error_says_what_to_install_when_jinja_is_missing(small, tmp_path):
     code = "import sys; sys.modules['jinja2'] = None; from h5split.cli import main; sys.exit(main(sys.argv[1:]))"
     run = [sys.executable, "-c", code, "view", small, "-o", tmp_path / "r.html", "--quiet"]
     done = subprocess.run(run, capture_output=True, text=True, timeout=PATIENCE)
@@ -806,7 +806,7 @@ def chromium(tmp_path_factory):
 
 @pytest.fixture
 def browser(chromium):
-    """The browser as it began: a wide window, light, with scripts."""
+    """The browser with its default state: wide window, light colour scheme, scripts on."""
     chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     color_scheme(chromium, "light")
@@ -827,12 +827,12 @@ def phone(browser):
 
 @pytest.fixture
 def full(tmp_path):
-    """A page with all that a page can have: path, sequence, predictions."""
+    """A page that has every section, as (path, sequence, predictions)."""
     files = [*names_in("data", CLASSES), "other/cat/same.png", "other/dog/same.png", "again/dog/data-dog-1.png"]
     fold = ["train" if at % 3 else "val" for at in range(len(files))]
     sequence = SplitSequence(write_pack(tmp_path / "full.h5", files, {"fold": fold}))
     predictions = some_predictions(sequence.classes, 3)
-    made(sequence, predictions, tmp_path / "full.html", parts=sequence.split_by("fold"))
+    page_of(sequence, predictions, tmp_path / "full.html", parts=sequence.split_by("fold"))
     return tmp_path / "full.html", sequence, predictions
 
 
@@ -849,18 +849,18 @@ def press(browser, *keys):
 
 
 def visible(browser, within):
-    """The names of the tiles one can see."""
+    """Return the names of the visible tiles."""
     script = "return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility())"
     return browser.execute_script(f"{script}.map(e => e.dataset.name)", f"{within} li[data-name]")
 
 
 def focused(browser):
-    """The name of the tile that has the focus."""
+    """Return the name of the tile that has the focus."""
     return browser.execute_script("return document.activeElement.closest('li')?.dataset.name")
 
 
 def viewed(browser):
-    """Name and pixels in the viewer, or None."""
+    """Return name and pixels of the image in the viewer, or None if it is closed."""
     viewer = one(browser, "#viewer")
     if not viewer.is_displayed():
         return None
@@ -876,7 +876,7 @@ def assert_views(browser, name):
     assert np.array_equal(pixels, pixels_of(name))
 
 
-def complaints(browser):
+def console_warnings(browser):
     return [line for line in browser.get_log("browser") if line["level"] in {"WARNING", "SEVERE"}]
 
 
@@ -886,7 +886,7 @@ def click(browser, element):
 
 
 def choose(field, index):
-    """Choose by the keyboard: of a click on an option, chromedriver says less than a browser does."""
+    """Choose an option by keyboard: chromedriver sends fewer events than a browser for a click on an option."""
     field.send_keys(Keys.HOME, *[Keys.ARROW_DOWN] * index)
     assert Select(field).options[index].is_selected()
 
@@ -901,7 +901,7 @@ def filter_sheets(browser, label=None, text=None):
         field.send_keys(Keys.CONTROL, "a", Keys.NULL, Keys.BACKSPACE, text)
 
 
-def test_nothing_is_complained_of_or_asked_for_whatever_is_used(browser, full):
+def test_using_the_page_causes_no_console_messages_and_no_requests(browser, full):
     browser.get(full[0].as_uri())
     filter_sheets(browser, "dog", "data")
     filter_sheets(browser, "all", " ")
@@ -915,12 +915,12 @@ def test_nothing_is_complained_of_or_asked_for_whatever_is_used(browser, full):
     one(browser, "#viewer [value='1']").click()
     one(browser, "#viewer [value='close']").click()
     browser.execute_script("scrollTo(0, document.body.scrollHeight)")
-    assert complaints(browser) == []
+    assert console_warnings(browser) == []
     asked = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in asked if not name.startswith("data:")] == []
 
 
-def test_every_picture_is_shown_without_scripts(browser, full):
+def test_every_image_is_shown_without_scripts(browser, full):
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     browser.get(full[0].as_uri())
     assert not any(form.is_displayed() for form in all_of(browser, ".filter"))
@@ -942,9 +942,9 @@ def test_every_picture_is_shown_without_scripts(browser, full):
         (None, "[", lambda name: False),
         ("all", "", lambda name: True),
     ],
-    ids=["class", "text in capitals", "both", "neither", "stars", "a dot", "a bracket", "nothing"],
+    ids=["class", "upper-case text", "class and text", "no match", "star", "dot", "bracket", "no filter"],
 )
-def test_a_filter_leaves_exactly_what_agrees(browser, full, label, text, expected):
+def test_a_filter_shows_exactly_the_matching_tiles(browser, full, label, text, expected):
     browser.get(full[0].as_uri())
     every = visible(browser, "#sheet-tiles")
     assert len(every) == 22
@@ -958,17 +958,17 @@ def test_a_filter_leaves_exactly_what_agrees(browser, full, label, text, expecte
 
 
 @pytest.mark.parametrize("label", ["big  cat", " cat", "all", "a&b", 'say "cat"'])
-def test_any_class_can_be_chosen(browser, tmp_path, label):
+def test_classes_with_unusual_names_can_be_chosen(browser, tmp_path, label):
     files = [f"d/x/{at}.png" for at in range(4)]
     pack = write_rows(tmp_path / "p.h5", flat(1, 2, 3, 4), files, [label, "dog", label, "dog"])
-    made(SplitSequence(pack))
+    page_of(SplitSequence(pack))
     browser.get((tmp_path / "p.html").as_uri())
     field = one(browser, "[data-filters=sheet-tiles] [name=label]")
     choose(field, 1 + sorted([label, "dog"]).index(label))
     assert sorted(visible(browser, "#sheet-tiles")) == [files[0], files[2]]
 
 
-def test_the_filter_says_what_is_shown_after_the_page_is_loaded_again(browser, full):
+def test_the_filter_field_matches_the_shown_tiles_after_a_reload(browser, full):
     browser.get(full[0].as_uri())
     filter_sheets(browser, "dog")
     browser.refresh()
@@ -976,7 +976,7 @@ def test_the_filter_says_what_is_shown_after_the_page_is_loaded_again(browser, f
     assert len(visible(browser, "#sheet-tiles")) == (12 if chosen == "dog" else 22)
 
 
-def test_pointing_at_a_tile_shows_its_name_and_no_other(browser, full):
+def test_hovering_over_a_tile_shows_only_its_own_name(browser, full):
     browser.get(full[0].as_uri())
     for tile in all_of(browser, "#sheet-tiles .tile")[3:6]:
         webdriver.ActionChains(browser).move_to_element(tile).perform()
@@ -1008,8 +1008,8 @@ def test_tab_reaches_each_gallery_once_and_arrows_move_within(browser, full):
     assert focused(browser) == every[0][1]
 
 
-def test_arrows_up_and_down_move_by_lines(browser, tmp_path):
-    made(SplitSequence(write_pack(tmp_path / "p.h5", names_in("data", {"cat": 50}))))
+def test_arrows_up_and_down_move_by_one_row_of_tiles(browser, tmp_path):
+    page_of(SplitSequence(write_pack(tmp_path / "p.h5", names_in("data", {"cat": 50}))))
     browser.get((tmp_path / "p.html").as_uri())
     one(browser, "[data-filters=sheet-tiles] [name=text]").click()
     press(browser, Keys.TAB)
@@ -1022,7 +1022,7 @@ def test_arrows_up_and_down_move_by_lines(browser, tmp_path):
     assert browser.switch_to.active_element.rect == before
 
 
-def test_arrows_pass_over_what_is_filtered_out(browser, full):
+def test_arrows_skip_tiles_hidden_by_the_filter(browser, full):
     browser.get(full[0].as_uri())
     filter_sheets(browser, "dog", "1")
     left = visible(browser, "#sheet-tiles")
@@ -1036,7 +1036,7 @@ def test_arrows_pass_over_what_is_filtered_out(browser, full):
     assert_views(browser, left[0])
 
 
-def test_enter_opens_the_viewer_arrows_go_on_and_escape_leads_back(browser, full):
+def test_enter_opens_the_viewer_arrows_move_on_and_escape_closes_it(browser, full):
     browser.get(full[0].as_uri())
     every = [tile.get_attribute("data-name") for tile in all_of(browser, ".sheet:nth-of-type(1) li")]
     one(browser, "[data-filters=sheet-tiles] [name=text]").click()
@@ -1056,7 +1056,7 @@ def test_enter_opens_the_viewer_arrows_go_on_and_escape_leads_back(browser, full
     assert focused(browser) == every[1]
 
 
-def test_a_gallery_stays_one_stop_for_tab_after_the_viewer(browser, full):
+def test_a_gallery_remains_a_single_tab_stop_after_the_viewer_closes(browser, full):
     browser.get(full[0].as_uri())
     click(browser, all_of(browser, ".sheet:nth-of-type(2) .tile")[3])
     press(browser, Keys.ESCAPE)
@@ -1065,7 +1065,7 @@ def test_a_gallery_stays_one_stop_for_tab_after_the_viewer(browser, full):
     assert focused(browser).split("/")[-2] != inside.split("/")[-2]
 
 
-def test_the_viewer_closes_by_its_button_and_by_a_click_beside_it_alone(browser, full):
+def test_the_viewer_closes_only_by_its_button_or_a_click_outside(browser, full):
     browser.get(full[0].as_uri())
     tile = one(browser, "#sheet-tiles .tile")
     tile.click()
@@ -1076,14 +1076,14 @@ def test_the_viewer_closes_by_its_button_and_by_a_click_beside_it_alone(browser,
     actions = ActionBuilder(browser)
     actions.pointer_action.move_to_location(int(rect["x"] + rect["width"] / 2), int(rect["y"] + 6)).click()
     actions.perform()
-    assert viewed(browser) is not None, "a click on the edge inside"
+    assert viewed(browser) is not None, "a click inside, near the edge"
     actions = ActionBuilder(browser)
     actions.pointer_action.move_to_location(5, 5).click()
     actions.perform()
     assert viewed(browser) is None
 
 
-def test_keys_with_alt_are_the_browsers(browser, full):
+def test_alt_arrow_keys_are_left_to_the_browser(browser, full):
     browser.get(full[0].as_uri())
     script = """
       const tile = document.querySelectorAll("#sheet-tiles .tile")[2];
@@ -1093,7 +1093,7 @@ def test_keys_with_alt_are_the_browsers(browser, full):
     assert not browser.execute_script(script)
 
 
-def test_a_cell_of_the_matrix_shows_its_mistakes(browser, full):
+def test_clicking_a_matrix_cell_shows_its_mistakes(browser, full):
     path, sequence, predictions = full
     browser.get(path.as_uri())
     mistakes = sequence.mistakes(predictions)
@@ -1105,7 +1105,7 @@ def test_a_cell_of_the_matrix_shows_its_mistakes(browser, full):
         assert one(browser, "[data-filters=mistake-tiles] output").text.startswith(f"{len(expected)} of ")
 
 
-def test_a_line_of_the_confusions_shows_its_mistakes(browser, full):
+def test_clicking_a_confusion_shows_its_mistakes(browser, full):
     path, sequence, predictions = full
     browser.get(path.as_uri())
     mistakes = sequence.mistakes(predictions)
@@ -1119,7 +1119,7 @@ def test_a_line_of_the_confusions_shows_its_mistakes(browser, full):
         assert len(expected) == int(link.text)
 
 
-def test_a_line_of_the_confusions_shows_its_mistakes_after_a_name_was_looked_for(browser, full):
+def test_clicking_a_confusion_clears_an_earlier_name_filter(browser, full):
     browser.get(full[0].as_uri())
     one(browser, "[data-filters=mistake-tiles] [name=text]").send_keys("no such name")
     link = one(browser, "#predictions td a")
@@ -1127,10 +1127,10 @@ def test_a_line_of_the_confusions_shows_its_mistakes_after_a_name_was_looked_for
     assert len(visible(browser, "#mistake-tiles")) == int(link.text)
 
 
-def test_rare_confusions_have_mistakes_to_show_beside_frequent_ones(browser, tmp_path):
+def test_mistakes_of_rare_confusions_are_shown_beside_frequent_ones(browser, tmp_path):
     sequence = SplitSequence(write_pack(tmp_path / "p.h5", names_in("data", {"cat": 150, "dog": 3})))
     predictions = np.where(sequence.classes[:, None] == 0, [[0.1, 0.9]], [[0.6, 0.4]])
-    made(sequence, predictions)
+    page_of(sequence, predictions)
     browser.get((tmp_path / "p.html").as_uri())
     click(browser, one(browser, "#predictions td a[data-pick-label=dog]"))
     assert len(visible(browser, "#mistake-tiles")) == 3
@@ -1141,7 +1141,7 @@ def test_rare_confusions_have_mistakes_to_show_beside_frequent_ones(browser, tmp
 
 @pytest.fixture
 def hostile(tmp_path):
-    """Names that are code, in every place for one."""
+    """A page with code as name in every place that shows a name."""
     raw = list(SHOWN_AS)
     pixels = np.stack([pixels_of(f"{at // 2}.png") for at in range(2 * len(raw))])
     files = [f"{at % 2}/{name}" for name in raw for at in range(2)]
@@ -1157,11 +1157,11 @@ def hostile(tmp_path):
     )
     sequence = SplitSequence(pack)
     predictions = some_predictions(sequence.classes, len(sequence.classnames), wrong=0.9)
-    made(sequence, predictions, tmp_path / "hostile.html", parts=sequence.split_by("fold"))
+    page_of(sequence, predictions, tmp_path / "hostile.html", parts=sequence.split_by("fold"))
     return tmp_path / "hostile.html"
 
 
-def test_nothing_in_a_name_is_executed(browser, hostile):
+def test_code_in_names_is_not_executed(browser, hostile):
     browser.get(hostile.as_uri())
     for tile in all_of(browser, "#sheet-tiles .tile")[::5]:
         click(browser, tile)
@@ -1169,12 +1169,12 @@ def test_nothing_in_a_name_is_executed(browser, hostile):
     for cell in all_of(browser, ".matrix [data-pick-label]")[:5]:
         click(browser, cell)
     assert browser.execute_script("return window.canary") is None
-    assert complaints(browser) == []
+    assert console_warnings(browser) == []
     assert len(all_of(browser, "script")) == len(all_of(browser, "style")) == 1
     assert all_of(browser, "[onerror], [onload], main b b, img:not([src^='data:']):not(#viewer img)") == []
 
 
-def test_names_are_shown_as_text_wherever_they_stand(browser, hostile):
+def test_names_are_shown_as_text_everywhere(browser, hostile):
     browser.get(hostile.as_uri())
 
     def texts(selector):
@@ -1211,7 +1211,7 @@ def test_the_page_works_with_any_name(browser, hostile):
     assert viewed(browser)[0] == tile.find_element(By.XPATH, "..").get_attribute("data-name")
 
 
-# --- how it looks
+# --- appearance
 
 CONTRASTS = """
 const parse = (text) => [...text.match(/[\\d.]+/g).map(Number), 1].slice(0, 4);
@@ -1245,7 +1245,7 @@ return found"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_stands_out_from_its_ground(browser, full, scheme):
+def test_all_text_has_sufficient_contrast(browser, full, scheme):
     color_scheme(browser, scheme)
     browser.get(full[0].as_uri())
     one(browser, "#sheet-tiles .tile").click()
@@ -1254,27 +1254,27 @@ def test_all_text_stands_out_from_its_ground(browser, full, scheme):
     assert {name: round(value, 2) for name, value in found.items() if value < 4.5} == {}
 
 
-def test_numbers_in_the_matrix_can_be_read_where_all_are_right(browser, tmp_path):
+def test_matrix_numbers_are_readable_when_all_predictions_are_right(browser, tmp_path):
     sequence = SplitSequence(write_pack(tmp_path / "p.h5", names_in("data", CLASSES)))
-    made(sequence, np.eye(3)[sequence.classes])
+    page_of(sequence, np.eye(3)[sequence.classes])
     for scheme in ("light", "dark"):
         color_scheme(browser, scheme)
         browser.get((tmp_path / "p.html").as_uri())
         assert browser.execute_script(CONTRASTS)[".matrix .cell text"] >= 4.5, scheme
 
 
-def test_the_ground_is_dark_where_the_reader_wants_that(browser, full):
+def test_the_background_is_dark_in_dark_mode(browser, full):
     color_scheme(browser, "dark")
     browser.get(full[0].as_uri())
     color = one(browser, "body").value_of_css_property("background-color")
     assert max(int(part) for part in re.findall(r"\d+", color)[:3]) < 60
 
 
-def test_a_phone_scrolls_down_only(browser, tmp_path):
+def test_the_page_does_not_scroll_sideways_on_a_phone(browser, tmp_path):
     label = "a-rather-long-name-of-a-class-without-any-place-to-break-it"
     files = [*names_in("data", CLASSES), f"x/{label}/{label * 3}.png", f"y/{label}/{label * 3}.png"]
     sequence = SplitSequence(write_pack(tmp_path / "p.h5", files))
-    made(sequence, some_predictions(sequence.classes, 4), parts={"a": sequence, label: sequence.select([0, 19])})
+    page_of(sequence, some_predictions(sequence.classes, 4), parts={"a": sequence, label: sequence.select([0, 19])})
     phone(browser)
     browser.get((tmp_path / "p.html").as_uri())
     too_wide = """
@@ -1286,8 +1286,8 @@ def test_a_phone_scrolls_down_only(browser, tmp_path):
     assert browser.execute_script("return document.documentElement.scrollWidth") == 390
 
 
-def test_names_of_classes_are_whole_on_a_phone(browser, tmp_path):
-    made(SplitSequence(write_pack(tmp_path / "p.h5", names_in("data", {"cat": 3, "HerbaceousVegetation": 2}))))
+def test_class_names_are_not_cut_off_on_a_phone(browser, tmp_path):
+    page_of(SplitSequence(write_pack(tmp_path / "p.h5", names_in("data", {"cat": 3, "HerbaceousVegetation": 2}))))
     phone(browser)
     browser.get((tmp_path / "p.html").as_uri())
     for name in all_of(browser, ".bars .name"):

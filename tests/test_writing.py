@@ -1,4 +1,4 @@
-"""Files are replaced by their own kind alone, whole or not at all, whoever else writes."""
+"""Files are replaced atomically, and only files of the same kind, even with concurrent writers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from h5split.writing.replace import check_replaceable, exclusive, is_stream, target, written
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away, or mount a disk")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of files and mount a disk")
 KIND = "a list"
 OTHER = {
     "another file": lambda path: path.write_bytes(b"mine"),
@@ -33,28 +33,28 @@ def bound(path):
         server.bind(str(path))
 
 
-def proves(file):
-    """Whether a file begins as lists do."""
+def is_list(file):
+    """Whether a file begins like a list."""
     return file.read(5) == b"list:"
 
 
 def write(path, text, meanwhile=lambda: None):
-    with written(path, KIND, proves) as file:
+    with written(path, KIND, is_list) as file:
         file.write(text)
         meanwhile()
 
 
 def facts(folder):
-    """Everything in a folder: name -> inode, mode, size, time of change."""
+    """Map the name of everything in a folder to its inode, mode, size and mtime."""
     found = {entry.name: entry.stat(follow_symlinks=False) for entry in os.scandir(folder)}
     return {name: (status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns) for name, status in found.items()}
 
 
-# --- what is replaced ------------------------------------------------------------------------------------------------
+# --- files that may be replaced --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("there", [None, b"", b"list: old"], ids=["nothing", "an empty file", "one of its kind"])
-def test_nothing_an_empty_file_and_one_of_its_kind_are_replaced(tmp_path, there):
+@pytest.mark.parametrize("there", [None, b"", b"list: old"], ids=["nothing", "an empty file", "a list"])
+def test_an_empty_file_or_a_file_of_the_same_kind_is_replaced(tmp_path, there):
     path = tmp_path / "a"
     if there is not None:
         path.write_bytes(there)
@@ -64,19 +64,19 @@ def test_nothing_an_empty_file_and_one_of_its_kind_are_replaced(tmp_path, there)
 
 
 @pytest.mark.parametrize("kind", OTHER)
-def test_anything_else_is_refused_by_name_and_left_alone(tmp_path, kind):
+def test_any_other_file_is_refused_and_left_unchanged(tmp_path, kind):
     path = tmp_path / "a"
     OTHER[kind](path)
     before = facts(tmp_path)
     found = kind if kind.startswith("a ") else "another file"
     message = f"{path}: expected nothing there, or a list to replace, found {found}; remove it, or name another"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        check_replaceable(str(path), KIND, proves)
+        check_replaceable(str(path), KIND, is_list)
     assert facts(tmp_path) == before
 
 
 @pytest.mark.parametrize("error", [ValueError("row 3\nis cut"), OSError(errno.EIO, "Input/output error")], ids=repr)
-def test_what_cannot_be_proven_is_refused_with_the_reason(tmp_path, error):
+def test_a_file_whose_kind_cannot_be_checked_is_refused_with_the_reason(tmp_path, error):
     def fail(file):
         raise error
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_proven_is_refused_with_the_reason(tmp_path, error):
     assert (tmp_path / "a").read_text() == "list: mine"
 
 
-def test_what_may_not_be_read_is_refused(tmp_path):
+def test_an_unreadable_file_is_refused(tmp_path):
     (tmp_path / "a").write_text("list: mine")
     (tmp_path / "a").chmod(0o200)
     code = (
@@ -107,7 +107,7 @@ def test_what_may_not_be_read_is_refused(tmp_path):
     )
 
 
-def test_what_came_while_it_was_written_is_not_replaced(tmp_path):
+def test_a_file_created_during_the_write_is_not_replaced(tmp_path):
     with pytest.raises(
         ValueError, match=r"a: expected nothing there, or a list to replace, found another file; remove"
     ):
@@ -117,25 +117,25 @@ def test_what_came_while_it_was_written_is_not_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nowhere/a", "file/a", "a" * 300])
-def test_where_no_file_can_be_is_an_error_before_the_work(tmp_path, name):
+def test_an_impossible_path_is_an_error_before_writing_starts(tmp_path, name):
     (tmp_path / "file").write_text("mine")
     path = tmp_path / name
     with (
         pytest.raises(OSError, match=r"No such file|Not a directory|name too long") as caught,
-        written(path, KIND, proves),
+        written(path, KIND, is_list),
     ):
         raise AssertionError("it must fail first")
     assert caught.value.filename == str(path)
     assert os.listdir(tmp_path) == ["file"]
 
 
-# --- whole or not at all ---------------------------------------------------------------------------------------------
+# --- atomic writes ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt("enough"), RuntimeError("enough"), OSError(errno.EIO, "enough", "other")], ids=repr
 )
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+def test_a_failed_write_leaves_only_the_old_file(tmp_path, error):
     def fail():
         raise error
 
@@ -162,15 +162,15 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_several_writers_of_one_path_all_succeed_and_the_last_to_end_wins(tmp_path):
-    with written(tmp_path / "a", KIND, proves) as one, written(tmp_path / "a", KIND, proves) as two:
+def test_concurrent_writers_all_succeed_and_the_last_one_wins(tmp_path):
+    with written(tmp_path / "a", KIND, is_list) as one, written(tmp_path / "a", KIND, is_list) as two:
         one.write("list: one")
         two.write("list: two")
     assert (tmp_path / "a").read_text() == "list: one"
     together = threading.Barrier(8)
 
     def write_number(number):
-        with written(tmp_path / "a", KIND, proves) as file:
+        with written(tmp_path / "a", KIND, is_list) as file:
             file.write(f"list: {str(number) * 100_000}")
             together.wait()
 
@@ -186,13 +186,13 @@ def test_several_writers_of_one_path_all_succeed_and_the_last_to_end_wins(tmp_pa
 @pytest.mark.parametrize(
     "name", ["a" * 255, "ü" * 127, "🐈" * 63, "\udcff" * 255], ids=["a", "2 bytes", "4 bytes", "bytes"]
 )
-def test_names_as_long_as_a_file_system_takes_are_written(tmp_path, name):
+def test_the_longest_allowed_file_names_are_written(tmp_path, name):
     for text in ("list: one", "list: two"):
         write(tmp_path / name, text)
         assert (tmp_path / name).read_text() == text
 
 
-def test_the_mode_is_that_of_any_new_file(tmp_path):
+def test_a_written_file_has_the_default_mode(tmp_path):
     (tmp_path / "plain").touch()
     write(tmp_path / "a", "list: x")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -201,19 +201,19 @@ def test_the_mode_is_that_of_any_new_file(tmp_path):
 # --- links and streams -----------------------------------------------------------------------------------------------
 
 
-def test_links_of_ones_own_are_followed_and_stay(tmp_path):
+def test_links_of_the_same_user_are_followed_and_kept(tmp_path):
     (tmp_path / "far").mkdir()
     (tmp_path / "one").symlink_to("far/two")
     (tmp_path / "far" / "two").symlink_to("../three")
-    for text in ("list: new", "list: newer"):  # to nothing yet, and to a file
+    for text in ("list: new", "list: newer"):  # first the link leads nowhere, then to a file
         write(tmp_path / "one", text)
         assert (tmp_path / "three").read_text() == text
     assert (tmp_path / "one").is_symlink()
     assert target(tmp_path / "three") == str(tmp_path / "three")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root, to be others")
-def test_a_file_that_only_its_owner_may_replace_is_refused():
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as other users")
+def test_a_file_of_another_user_in_a_sticky_folder_is_refused():
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         path = os.path.join(folder, "file")
         with open(path, "w") as file:
@@ -230,14 +230,14 @@ def test_a_file_that_only_its_owner_may_replace_is_refused():
                 os.seteuid(0)
 
 
-def test_links_in_a_circle_are_refused(tmp_path):
+def test_circular_links_are_refused(tmp_path):
     (tmp_path / "one").symlink_to("two")
     (tmp_path / "two").symlink_to("one")
     with pytest.raises(ValueError, match="one: expected a file, or nothing there, found links that lead in a circle"):
         write(tmp_path / "one", "list: x")
 
 
-def test_what_a_link_leads_to_must_be_of_its_kind_too(tmp_path):
+def test_the_target_of_a_link_must_be_of_the_same_kind(tmp_path):
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "a").symlink_to("precious")
     with pytest.raises(ValueError, match="precious: expected nothing there, or a list to replace, found another file"):
@@ -262,7 +262,7 @@ def test_links_of_another_user_are_refused(tmp_path, there):
     assert facts(tmp_path) == before
 
 
-def test_a_pipe_and_a_device_are_written_to(tmp_path):
+def test_pipes_and_devices_are_written_directly(tmp_path):
     write("/dev/null", "x" * 100_000)
     code = (
         "from h5split.writing.replace import written\n"
@@ -276,7 +276,7 @@ def test_a_pipe_and_a_device_are_written_to(tmp_path):
     assert not is_stream(str(tmp_path))
 
 
-def test_stdout_that_is_a_file_is_replaced_only_by_its_kind(tmp_path):
+def test_stdout_redirected_to_an_empty_file_is_written(tmp_path):
     code = (
         "from h5split.writing.replace import written\nwith written('/dev/stdout', 'x', bool) as file: file.write('new')"
     )
@@ -285,11 +285,11 @@ def test_stdout_that_is_a_file_is_replaced_only_by_its_kind(tmp_path):
     assert (tmp_path / "empty").read_text() == "new"
 
 
-# --- files that must be new ------------------------------------------------------------------------------------------
+# --- exclusive creation ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", OTHER)
-def test_a_file_that_must_be_new_takes_the_place_of_nothing(tmp_path, kind):
+def test_exclusive_creation_replaces_nothing(tmp_path, kind):
     OTHER[kind](tmp_path / "a")
     before = facts(tmp_path)
     folder = os.open(tmp_path, os.O_RDONLY)

@@ -1,7 +1,7 @@
-"""Campaigns: many faults, each in a folder of its own, and one line of JSON in the end.
+"""Campaigns: run many faults, each in its own folder, and print one line of JSON at the end.
 
-A fault is a function of a random number generator that makes something go wrong and asserts what must hold
-nevertheless; its kind is what it is called in the counts. Fault N of a seed is the same fault every time:
+A fault is a function that uses a random number generator to make something go wrong, and asserts what must still
+hold. Its kind is its name in the counts. The seed and the number N determine a fault completely:
 ``--seed S --first N --faults 1`` repeats it.
 """
 
@@ -28,15 +28,15 @@ from pathlib import Path
 from conftest import PATIENCE, processes_of
 
 ROOT = Path(__file__).parents[2]
-TRACKER = "resource_tracker"  # of multiprocessing; it cleans up after the others, so it is never killed
+TRACKER = "resource_tracker"  # a process of multiprocessing that cleans up after the others; never killed
 
 
 class UnavailableError(Exception):
-    """This machine lacks what a fault needs."""
+    """This machine lacks something that the fault needs."""
 
 
 class MissedError(Exception):
-    """The fault came too late to do anything."""
+    """The fault came too late to have an effect."""
 
 
 Fault = Callable[[Path, random.Random], None]
@@ -44,15 +44,15 @@ Fault = Callable[[Path, random.Random], None]
 
 @dataclass
 class Result:
-    """What became of a campaign.
+    """Result of a campaign.
 
     Attributes:
-        campaign: Its name.
-        faults: Kind -> how many happened and were borne.
-        failures: Kind -> what was found, and how to repeat it.
-        missed: Kind -> how many came too late.
-        skipped: Kind -> what this machine lacks.
-        noted: What else there is to tell, counted.
+        campaign: Name of the campaign.
+        faults: Kind -> number of faults that happened and were survived.
+        failures: Kind -> failures, with the options that repeat them.
+        missed: Kind -> number of faults that came too late.
+        skipped: Kind -> what this machine lacks for the fault.
+        noted: Other observations -> count.
     """
 
     campaign: str
@@ -63,7 +63,7 @@ class Result:
     noted: Counter[str] = field(default_factory=Counter)
 
     def as_json(self) -> str:
-        """One line."""
+        """The result as one line of JSON."""
         return json.dumps(
             {name: value for name, value in vars(self).items() if value or name in ("faults", "failures")}
         )
@@ -80,20 +80,20 @@ def run(
     jobs: int = 1,
     only: Collection[str] = (),
 ) -> Result:
-    """Have faults happen, of every kind in turn.
+    """Run faults, cycling through the kinds.
 
     Args:
-        result: Where they are counted.
-        kinds: What there is.
-        folder: Each fault gets a folder in it, which is removed when all is well.
-        faults: How many.
-        seed: Of them all.
-        first: The number of the first.
-        jobs: How many at a time.
-        only: The kinds to try; all when there are none.
+        result: Where faults are counted.
+        kinds: Kind -> fault.
+        folder: Each fault gets a folder in it, which is removed unless the fault fails.
+        faults: Number of faults.
+        seed: Seed of the campaign.
+        first: Number of the first fault.
+        jobs: Number of faults at a time.
+        only: Kinds to run; all if empty.
 
     Raises:
-        SystemExit: There is no such kind.
+        SystemExit: A kind in `only` does not exist.
     """
     for name in only:
         if name not in kinds:
@@ -129,7 +129,7 @@ def run(
 
 
 def parser(text: str, faults: int) -> argparse.ArgumentParser:
-    """The options that campaigns have in common."""
+    """Return an argument parser with the options that all campaigns share."""
     made = argparse.ArgumentParser(description=text)
     made.add_argument("--faults", type=int, default=faults, help="how many (%(default)s)")
     made.add_argument("--seed", type=int, default=0, help="of them (%(default)s)")
@@ -140,13 +140,13 @@ def parser(text: str, faults: int) -> argparse.ArgumentParser:
 
 
 def report(result: Result) -> int:
-    """Print the line; the exit status."""
+    """Print the result as one line and return the exit status."""
     print(result.as_json(), flush=True)
     return 1 if result.failures else 0
 
 
 class open_folder:  # noqa: N801
-    """A folder with a short name: sockets lie in it."""
+    """A temporary folder with a short path, as paths of sockets are limited in length."""
 
     def __enter__(self) -> Path:
         self._folder = tempfile.mkdtemp(prefix="faults-")
@@ -157,18 +157,18 @@ class open_folder:  # noqa: N801
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What child processes get: these sources, whatever is installed."""
+    """Environment of child processes: they import these sources, not an installed version."""
     paths = [str(ROOT / name) for name in ("packer", "loader", "tests", "tests/faults")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
 class Command:
-    """A command in a process group of its own, its output in files.
+    """A command in its own process group, with its output in files.
 
     Args:
-        argv: What to run.
-        folder: For its output and its temporary files.
-        env: On top of `environment`.
+        argv: Command line.
+        folder: Where its output and temporary files go.
+        env: Variables added to `environment`.
     """
 
     def __init__(self, argv: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> None:
@@ -194,16 +194,16 @@ class Command:
 
     @property
     def out(self) -> str:
-        """What it wrote to stdout."""
+        """The stdout of the command so far."""
         return (self._folder / "stdout").read_text(errors="replace")
 
     @property
     def err(self) -> str:
-        """What it wrote to stderr."""
+        """The stderr of the command so far."""
         return (self._folder / "stderr").read_text(errors="replace")
 
     def send(self, number: int, everyone: bool = False) -> None:
-        """A signal to the command, or to all of its processes but the one that cleans up."""
+        """Send a signal to the command, or to all its processes except the resource tracker."""
         victims = [pid for pid, name in self.processes() if TRACKER not in name] if everyone else [self.pid]
         for victim in victims:
             try:
@@ -212,7 +212,7 @@ class Command:
                 continue
 
     def processes(self) -> list[tuple[int, str]]:
-        """(id, command line) of all its processes."""
+        """The (id, command line) of each process in the group."""
         found = []
         for pid in processes_of(self.pid):
             try:
@@ -223,7 +223,7 @@ class Command:
         return found
 
     def wait(self) -> int:
-        """Its exit status, when all of its processes have ended."""
+        """Wait until all processes of the command have ended, and return its exit status."""
         deadline = time.monotonic() + PATIENCE
         try:
             status = self._process.wait(PATIENCE)
@@ -237,7 +237,7 @@ class Command:
         return status
 
     def end(self) -> None:
-        """Kill what is left of it."""
+        """Kill the processes that still run."""
         if self._process.poll() is None or processes_of(self.pid):
             self.send(signal.SIGKILL, everyone=True)
             self._process.wait()

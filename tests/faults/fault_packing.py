@@ -1,12 +1,12 @@
-"""Faults while packing: after each there is the old pack or the new one, whole, and the same command goes on.
+"""Faults while packing: each leaves the complete old pack or the complete new one, and the same command resumes.
 
     python tests/faults/fault_packing.py --faults 500
     python tests/faults/fault_packing.py --faults 100 --data ../shared/data/eurosat --size 64
 
-Commands are killed, run out of disk, are refused by the system at any call, lose workers, and read files that vanish,
-grow or change under them. Whatever happens: at the output is what was there before or a whole pack, each row of which
-has the pixels, the label and the SHA-256 of its file; what is said is one line; no process stays; and then the same
-command, undisturbed, makes the file that it would have made in the first place, byte for byte, and leaves nothing else.
+Commands are killed, run out of disk space, fail at any system call, lose workers, and read files that vanish, grow or
+change meanwhile. After each fault, the output is the file from before or a complete pack, in which each row has the
+pixels, the label and the SHA-256 of its file. The error message is one line, and no process is left. The same command,
+run again without faults, then makes the same bytes as an undisturbed run and leaves no other file.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ from pack_images.journal import HEADING, RECORD
 NOBODY = 65534
 COUNTS = {"cat": 90, "dog": 150, "emu": 40}
 BROKEN = 3
-Version = tuple[str, bytes]  # SHA-256 of a file, and the pixels it has
+Version = tuple[str, bytes]  # SHA-256 of a file, and its pixels
 
-# Calls that packing makes, with the text in the path of the file, and about how many there are.
+# System calls of packing: call, text in the path of the file, and approximate number of calls.
 OF_OUTPUT = {
     ("open", "out.h5.partial"): 50,
     ("open", "out.h5.journal"): 50,
@@ -76,11 +76,11 @@ OF_SOURCES = {("open", "/data/"): 280, ("read", "/data/"): 280}
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOMEM, errno.EMFILE, errno.ESTALE)
 
 
-# --- images that say who they are -------------------------------------------------------------------------------------
+# --- images determined by their names ---------------------------------------------------------------------------------
 
 
 def write_version(path: Path, text: str = "") -> Version:
-    """Write the image of a name and a text: lossless. A BMP is not compressed either: one that is torn decodes."""
+    """Write a lossless image determined by its name and a text. A half-written BMP decodes: it is uncompressed."""
     pixels = pixels_of(path.name + text)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
@@ -88,7 +88,7 @@ def write_version(path: Path, text: str = "") -> Version:
 
 
 def write_data(root: Path) -> dict[str, list[Version]]:
-    """Folders of images, some of which are broken; file name -> what it is a version of."""
+    """Write folders of images, some of them broken; return a map of file name to versions."""
     versions = {}
     for label, count in COUNTS.items():
         for index in range(count):
@@ -102,7 +102,7 @@ def write_data(root: Path) -> dict[str, list[Version]]:
 
 
 def prove(path: Path, versions: Mapping[str, Sequence[Version]], *, complete: bool = True) -> None:
-    """A pack is whole; each row is a version of its file, under its label; every file is a row or named as left out."""
+    """Assert that each row is a version of its file, and that every file is a row or listed as left out."""
     packed = PackedImages(path)
     assert verify(packed).intact, f"{path} is damaged"
     for filename, label, digest, pixels in zip(
@@ -118,7 +118,7 @@ def prove(path: Path, versions: Mapping[str, Sequence[Version]], *, complete: bo
 
 
 def sha256(path: Path) -> str | None:
-    """Of a file; None where there is none."""
+    """SHA-256 of a file in hexadecimal; None if there is no file."""
     if not path.exists():
         return None
     with open(path, "rb") as file:
@@ -126,23 +126,23 @@ def sha256(path: Path) -> str | None:
 
 
 def done_in(journal: Path) -> int:
-    """How many rows a journal says are done."""
+    """Number of rows that are done according to a journal."""
     if not journal.exists():
         return 0
     raw = journal.read_bytes()[HEADING:]
     return int(np.frombuffer(raw[: len(raw) // RECORD.itemsize * RECORD.itemsize], RECORD)["done"].sum())
 
 
-# --- what faults happen to --------------------------------------------------------------------------------------------
+# --- targets of faults ------------------------------------------------------------------------------------------------
 
 
 class Ground:
-    """Sources that no fault changes, and what an undisturbed run makes of them.
+    """Sources that no fault changes, and the packs that undisturbed runs make of them.
 
     Args:
-        folder: For all of it.
-        data: A folder of class folders; images that say who they are when None.
-        options: Of every command.
+        folder: Where sources and packs are written.
+        data: A folder of class folders. None: make images determined by their names.
+        options: Options of every command.
     """
 
     def __init__(self, folder: Path, data: Path | None = None, options: Sequence[str] = ()) -> None:
@@ -164,22 +164,22 @@ class Ground:
             self.older["other settings"] = folder / "grey.h5"
 
     def argv(self, output: Path, *more: str, data: Path | None = None, workers: int = 2) -> list[str]:
-        """The command."""
+        """The command line that packs the data to `output`."""
         fixed = [sys.executable, "-m", "pack_images.cli", str(data or self.data), "-o", str(output)]
         return [*fixed, "--workers", str(workers), *self.options, *more]
 
     @cached_property
     def library(self) -> Path:
-        """What makes system calls fail.
+        """The library that makes system calls fail, compiled on first use.
 
         Raises:
-            UnavailableError: It cannot be made here.
+            UnavailableError: It cannot be compiled here.
         """
         return compiled(self._folder)
 
 
 def pack(argv: Sequence[str], folder: Path) -> str:
-    """Run a command undisturbed; what it says."""
+    """Run a command without faults and return its output."""
     command = Command(argv, folder)
     status = command.wait()
     assert status == 0, f"status {status}: {command.err}"
@@ -188,13 +188,13 @@ def pack(argv: Sequence[str], folder: Path) -> str:
 
 @dataclass
 class Site:
-    """One output, and what was there before.
+    """One output, and the file that was there before.
 
     Attributes:
-        ground: Where the sources are.
-        folder: Of this fault.
-        before: SHA-256 of what was at the output; None for nothing.
-        workers: Of the command.
+        ground: The sources.
+        folder: Folder of this fault.
+        before: SHA-256 of the file at the output before the fault; None if there was none.
+        workers: Number of workers of the command.
     """
 
     ground: Ground
@@ -204,7 +204,7 @@ class Site:
 
     @classmethod
     def drawn(cls, ground: Ground, folder: Path, rng: random.Random) -> Site:
-        """A site with something or nothing at the output."""
+        """Return a site with a random choice of old file, or none, at the output."""
         site = cls(ground, folder, None, rng.choice([1, 2, 3]))
         site.output.parent.mkdir()
         older = ground.older[rng.choice(list(ground.older))]
@@ -215,25 +215,25 @@ class Site:
 
     @property
     def output(self) -> Path:
-        """Alone in a folder."""
+        """Path of the output, in a folder with no other files."""
         return self.folder / "place" / "out.h5"
 
     @property
     def journal(self) -> Path:
-        """Of a run that is not through."""
+        """Path of the journal of an unfinished run."""
         return self.output.with_name("out.h5.journal")
 
     def start(self, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> Command:
-        """The command that something is about to happen to."""
+        """Start the command that the fault will hit."""
         argv = self.ground.argv(self.output, "--quiet", workers=self.workers)
         return Command([*prefix, *argv], self.folder, env)
 
     def trap(self, call: str, text: str, action: str, value: int = 0, *, first: int = 1, times: int = 1) -> Trap:
-        """A fault at a system call."""
+        """Set up a fault at a system call."""
         return Trap(self.ground.library, self.folder, call, text, action, value, first=first, times=times)
 
     def look(self, *, left_out: bool = False) -> None:
-        """See what is at the output: as before, or new; or, with `left_out`, new without some rows."""
+        """Assert that the output is the old or the new file; with `left_out`, rows may be missing from the new one."""
         found = sha256(self.output)
         if found in (self.before, self.ground.expected):
             return
@@ -242,7 +242,7 @@ class Site:
         prove(self.output, self.ground.versions)
 
     def again(self) -> str:
-        """The same command, undisturbed: the same bytes, and nothing else is left; what it says."""
+        """Run the command again, assert that it makes the expected bytes and no other file; return its output."""
         said = pack(self.ground.argv(self.output, workers=self.workers), self.folder)
         assert sha256(self.output) == self.ground.expected, "the same command afterwards made other bytes"
         assert os.listdir(self.output.parent) == ["out.h5"], f"left: {os.listdir(self.output.parent)}"
@@ -250,25 +250,26 @@ class Site:
 
 
 def assert_one_line(command: Command, status: int) -> None:
-    """A command that was not killed has said what is wrong in one line; or made its file, and said what it left out."""
-    if status in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):  # the last two before it began, or at its end
+    """Assert that a command that was not killed printed one line: its error, or the images it left out."""
+    # SIGTERM and SIGINT end it silently before its start-up is over and during its exit.
+    if status in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):
         return
     lines = command.err.splitlines()
     early = lines and lines[-1].startswith("KeyboardInterrupt") and "pack-images" not in command.err
-    if early and status in (1, 130):  # while Python itself started
+    if early and status in (1, 130):  # interrupted while Python itself started
         return
     expected = 1 if status else sum(line.startswith("pack-images: left out: ") for line in lines)
     assert len(lines) == expected <= 1, f"status {status}: {command.err}"
     assert status in (0, 1, 130), f"status {status}: {command.err}"
 
 
-# --- ends of processes ------------------------------------------------------------------------------------------------
+# --- killed and interrupted processes ---------------------------------------------------------------------------------
 
 
 def interrupted(ground: Ground, folder: Path, rng: random.Random, *, number: int, powerless: bool = False) -> None:
-    """A signal at any moment, to the command or to all its processes, once or several times, in one run or in several.
+    """Send signals at random moments to the command or all its processes, once or several times, in one or more runs.
 
-    Nothing that was done is done again: as the journal says, but for rows that were being moved into gaps.
+    Rows that the journal lists as done are not decoded again, except rows that were being moved into gaps.
     """
     site = Site.drawn(ground, folder, rng)
     missed = True
@@ -294,7 +295,7 @@ def interrupted(ground: Ground, folder: Path, rng: random.Random, *, number: int
 
 
 def lose_pages(site: Site, rng: random.Random) -> None:
-    """Have pages that were not written to disk yet be zeros, and ends be missing, as after a power cut.
+    """Simulate a power cut: zero pages that were not yet written to disk, and cut off file ends.
 
     The first page of both files is on disk before anything else is written.
     """
@@ -313,7 +314,7 @@ def lose_pages(site: Site, rng: random.Random) -> None:
 
 
 def killed_helper(ground: Ground, folder: Path, rng: random.Random, *, server: bool) -> None:
-    """A worker, or the server they are forked from, is killed, as for want of memory: nothing is lost."""
+    """Kill a worker, or the server that forks them, as the kernel does when memory runs out: no row is lost."""
     site = Site.drawn(ground, folder, rng)
     command = site.start()
     victims = _helpers(command, server)
@@ -333,7 +334,7 @@ def killed_helper(ground: Ground, folder: Path, rng: random.Random, *, server: b
 
 
 def _helpers(command: Command, server: bool) -> list[int]:
-    """The server, or the workers, which carry its command line and are started after it."""
+    """Return the server, or the workers: they have the same command line and start after the server."""
     found = sorted(pid for pid, name in command.processes() if pid != command.pid and "forkserver" in name)
     return found[:1] if server else found[1:]
 
@@ -342,7 +343,7 @@ def _helpers(command: Command, server: bool) -> list[int]:
 
 
 def at_call(ground: Ground, folder: Path, rng: random.Random, *, action: str, values: Sequence[int]) -> None:
-    """Any call fails, does half of what it should, or is where the command is killed."""
+    """A random system call fails, transfers only a part, or is the moment at which the command is killed."""
     site = Site.drawn(ground, folder, rng)
     calls = OF_OUTPUT if rng.random() < 0.7 or action in ("torn", "short") else OF_OUTPUT | OF_SOURCES
     chosen = [key for key in calls if action not in ("torn", "short") or key[0] in ("read", "write")]
@@ -367,7 +368,7 @@ def at_call(ground: Ground, folder: Path, rng: random.Random, *, action: str, va
 
 
 def unreadable_source(ground: Ground, folder: Path, rng: random.Random) -> None:
-    """A file that the disk does not give is left out and named; the next run, on a mended disk, takes it in."""
+    """A file with a read error is left out and named; the next run, without the error, packs it."""
     assert ground.versions is not None
     site = Site.drawn(ground, folder, rng)
     name = rng.choice([name for name, versions in ground.versions.items() if versions])
@@ -388,7 +389,7 @@ def unreadable_source(ground: Ground, folder: Path, rng: random.Random) -> None:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[None]:
-    """A file system of `size` bytes, mounted on a folder."""
+    """Mount a file system of `size` bytes on a folder."""
     options = ["-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(folder)]
     done = subprocess.run(["mount", *options], capture_output=True, text=True)
     if done.returncode:
@@ -400,7 +401,7 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
 
 
 def full_disk(ground: Ground, folder: Path, rng: random.Random) -> None:
-    """A disk that is too small, or that others fill meanwhile."""
+    """The disk is too small, or other programs fill it during the run."""
     place = folder / "place"
     place.mkdir()
     with small_disk(place, 64 << 20):
@@ -424,7 +425,7 @@ def full_disk(ground: Ground, folder: Path, rng: random.Random) -> None:
 
 
 def _on_disk(ground: Ground, folder: Path, rng: random.Random) -> Site:
-    """As `Site.drawn`, in a folder that is there."""
+    """Like `Site.drawn`, in an existing folder."""
     other = folder / "other"
     other.mkdir()
     drawn = Site.drawn(ground, other, rng)
@@ -434,16 +435,16 @@ def _on_disk(ground: Ground, folder: Path, rng: random.Random) -> Site:
 
 
 def _fill_up(descriptor: int, place: Path, left: int) -> None:
-    """Take all but some bytes of a disk."""
+    """Fill a disk except for the last `left` bytes."""
     system = os.statvfs(place)
     with contextlib.suppress(OSError):
         os.posix_fallocate(descriptor, 0, max(1, system.f_bavail * system.f_frsize - left))
 
 
 def small_files(ground: Ground, folder: Path, rng: random.Random) -> None:
-    """No file may be larger than so much: as a full disk, for whoever may not mount one."""
+    """Limit the size of files. This simulates a full disk without the permission to mount one."""
     site = Site.drawn(ground, folder, rng)
-    blocks = rng.randint(1, 250)  # of 512 bytes
+    blocks = rng.randint(1, 250)  # blocks of 512 bytes
     command = site.start(prefix=["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh"])
     status = command.wait()
     assert_one_line(command, status)
@@ -454,7 +455,7 @@ def small_files(ground: Ground, folder: Path, rng: random.Random) -> None:
 
 
 def folder_without_permission(ground: Ground, folder: Path, rng: random.Random) -> None:
-    """A folder that the user may not write to, may write to and not look into, or where another user's run ended."""
+    """The output folder is read-only, or write-only, or holds the unfinished run of another user."""
     site = Site.drawn(ground, folder, rng)
     place = site.output.parent
     what = rng.choice(["read-only", "not listed", "another's run"] if os.getuid() == 0 else ["read-only", "not listed"])
@@ -477,7 +478,7 @@ def folder_without_permission(ground: Ground, folder: Path, rng: random.Random) 
 
 
 def _obeying_permissions() -> list[str]:
-    """What makes a command heed the permissions of files: nothing, or, for root, giving up the right not to."""
+    """Return a command prefix that enforces file permissions: for root, it drops the capabilities that bypass them."""
     if os.getuid():
         return []
     prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"]
@@ -515,7 +516,7 @@ def change(path: Path) -> list[Version]:
 
 
 def change_half(path: Path) -> list[Version]:
-    """In place, from the middle on, with the time set back: an uncompressed picture is another one then."""
+    """Overwrite the second half in place and restore the mtime. An uncompressed image decodes to other pixels."""
     before, size = path.stat(), path.stat().st_size
     with open(path, "r+b") as file:
         file.seek(size // 2)
@@ -544,9 +545,9 @@ MUTATIONS = (vanish, vanish_with_folder, grow, shrink, change, change_half, repl
 def changed_source(
     ground: Ground, folder: Path, rng: random.Random, *, mutate: Callable[[Path], list[Version]]
 ) -> None:
-    """A file changes after it was found: before it is opened, or between opening and reading it.
+    """A file changes after the scan: before it is opened, or between opening and reading it.
 
-    Its row is of one of its versions, or it is left out; the next run has what is there then.
+    Its row is one of its versions, or it is left out. The next run packs the version that is then there.
     """
     data = folder / "data"
     versions = write_data(data)
@@ -593,7 +594,7 @@ def remove_pack(path: Path, other: Path) -> None:
 
 
 def changed_pack(ground: Ground, folder: Path, rng: random.Random, *, mutate: Callable[[Path, Path], None]) -> None:
-    """A pack that rows are copied from, as SOURCE or as the output there is, becomes another one, or less."""
+    """A pack that rows are copied from, a SOURCE or the old output, is replaced, overwritten, cut short or removed."""
     assert ground.versions is not None
     site = Site.drawn(ground, folder, rng)
     whole, older = (folder.parent / name for name in ("whole.h5", "older.h5"))
@@ -625,7 +626,7 @@ def changed_pack(ground: Ground, folder: Path, rng: random.Random, *, mutate: Ca
 
 
 def swapped_folders(ground: Ground, folder: Path, rng: random.Random) -> None:
-    """Two folders of files of one size, and maybe one time, change their names after a run was killed."""
+    """Two folders whose files have equal sizes, and perhaps equal mtimes, swap names after a run was killed."""
     one, other, aside = (folder / "data" / name for name in ("cat", "dog", ".aside"))
     versions = {
         str(at / f"{index}.bmp"): [write_version(at / f"{index}.bmp", at.name)]
@@ -651,7 +652,7 @@ def swapped_folders(ground: Ground, folder: Path, rng: random.Random) -> None:
 def kill_once(
     ground: Ground, argv: Sequence[str], folder: Path, rng: random.Random, env: Mapping[str, str] | None = None
 ) -> None:
-    """Start a command and kill it, and all its processes, at any moment."""
+    """Start a command and kill all its processes at a random moment."""
     command = Command([*argv, "--quiet"], folder, env)
     time.sleep(rng.uniform(0, ground.seconds))
     command.send(signal.SIGKILL, everyone=True)
@@ -659,18 +660,18 @@ def kill_once(
 
 
 def assert_as_afresh(site: Site, folder: Path) -> None:
-    """The output is what a command that was never disturbed makes of the same data, and nothing else is left."""
+    """Assert that the output equals that of an undisturbed run on the same data, and that no other file is left."""
     whole = folder / "whole.h5"
     pack(site.ground.argv(whole, data=folder / "data", workers=1), folder)
     assert sha256(site.output) == sha256(whole), "other bytes than those of a run that was not disturbed"
     assert os.listdir(site.output.parent) == ["out.h5"], f"left: {os.listdir(site.output.parent)}"
 
 
-# --- files of others --------------------------------------------------------------------------------------------------
+# --- foreign files ----------------------------------------------------------------------------------------------------
 
 
 def foreign_file(ground: Ground, folder: Path, rng: random.Random, *, name: str) -> None:
-    """A file or a link of somebody else's is where the command writes, or comes there meanwhile: it stays as it is."""
+    """A foreign file or link at a path that the command writes, or created there during the run, is unchanged."""
     site = Site.drawn(ground, folder, rng)
     path, precious = site.output.with_name(name), folder / "precious"
     precious.write_bytes(
@@ -702,12 +703,12 @@ def foreign_file(ground: Ground, folder: Path, rng: random.Random, *, name: str)
 
 
 def jumping_clock(ground: Ground, folder: Path, rng: random.Random) -> None:
-    """The clock jumps by up to a century with every look at it, and files are of any time, in a run that is killed."""
+    """Every reading of the clock jumps by up to a century, and files have random mtimes, in a run that is killed."""
     data = folder / "data"
     write_data(data)
     for path in data.rglob("*.*"):
         moment = rng.choice([0, -1, 1, 10**18, 5 * 10**18, -(10**18), 10**19])
-        with contextlib.suppress(OSError):  # of a file system that knows no such time
+        with contextlib.suppress(OSError):  # the file system cannot store this time
             os.utime(path, ns=(moment, moment))
     site = Site.drawn(ground, folder, rng)
     clock = {"LD_PRELOAD": str(ground.library), "FAULT_CLOCK": str(rng.choice([-1, 1]) * rng.randrange(10**9 * 3))}
@@ -719,7 +720,7 @@ def jumping_clock(ground: Ground, folder: Path, rng: random.Random) -> None:
 
 
 def coarse_clock(ground: Ground, folder: Path, rng: random.Random) -> None:
-    """Times of files are those of FAT, and files are written again within a tick, with their size and time kept."""
+    """File times have the resolution of FAT, and files are rewritten within one tick, with size and mtime kept."""
     data = folder / "data"
     versions = write_data(data)
     site = Site.drawn(ground, folder, rng)
@@ -741,7 +742,7 @@ def coarse_clock(ground: Ground, folder: Path, rng: random.Random) -> None:
 
 
 def simultaneous(ground: Ground, folder: Path, rng: random.Random, *, count: int) -> None:
-    """Many runs of two plans at one output, some of which are killed: each makes a whole file or is refused."""
+    """Many runs of two plans write to one output, and some are killed: each makes a complete file or is refused."""
     site = Site.drawn(ground, folder, rng)
     orders = [], ["--seed", "7"]
     commands = []
@@ -764,7 +765,7 @@ def simultaneous(ground: Ground, folder: Path, rng: random.Random, *, count: int
 
 
 def kinds_of(ground: Ground, runs: int) -> dict[str, Fault]:
-    """All there are, or those that real images can stand."""
+    """Return all kinds of faults, or those that work with real images."""
     of_any_data: dict[str, Callable[..., None]] = {
         "SIGKILL": partial(interrupted, number=signal.SIGKILL),
         "SIGTERM": partial(interrupted, number=signal.SIGTERM),
@@ -815,7 +816,7 @@ def campaign(
     options: Sequence[str] = (),
     runs: int = 12,
 ) -> Result:
-    """Have faults happen in a folder."""
+    """Run a campaign of faults in a folder."""
     ground = Ground(folder, data, options)
     kinds = kinds_of(ground, runs)
     return run(Result("packing"), kinds, folder, faults=faults, seed=seed, first=first, only=only, jobs=jobs)

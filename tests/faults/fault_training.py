@@ -1,13 +1,13 @@
-"""Faults while training: rows of the pack that was opened, or an error of one line.
+"""Faults while training: readers get the rows of the pack they opened, or a one-line error.
 
     python tests/faults/fault_training.py --faults 200
 
-Processes read a pack pass after pass, in every way there is (reading.py), while it is replaced, removed, packed anew,
-written over or cut short, by many at once, with little memory, interrupted, forked. Every pixel, label and name is
-compared with what the pack held when it was opened.
+Processes read a pack pass after pass, in every way of reading.py. Meanwhile it is replaced, removed, packed again,
+overwritten or cut short. Other faults are many readers at once, little memory, interrupts and forks. Every pixel, label
+and name is compared with the content of the pack when it was opened.
 
-What cannot be prevented is counted under `noted`: a file that is cut short between the look at its size and the reading
-of its map ends the process (SIGBUS), and what is written over it shows in the pass that is under way; the next says so.
+Two effects cannot be prevented and are counted under `noted`. Truncation between the check of the file size and the
+access to the map ends the process (SIGBUS). Overwritten bytes show in the current pass, and the next pass reports them.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ from pack_images import pack
 
 COUNTS = {"cat": 60, "dog": 100, "emu": 40}
 LARGE_ROWS, LARGE_SIDE = 6000, 64  # 74 MB
-LITTLE_MEMORY = 72 << 20  # bytes: what a reader itself takes, and a part of that file
+LITTLE_MEMORY = 72 << 20  # bytes: enough for a reader and a part of that file
 OF_ONE_THREAD = ("views", "shuffled", "blocks", "capped", "items")
 
 
 class Packs:
-    """Packs that faults are tried on copies of.
+    """Original packs; faults are tried on copies of them.
 
     Args:
-        folder: For them.
+        folder: Where the packs are written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,7 +78,7 @@ class Packs:
 
     @property
     def large(self) -> Path:
-        """A pack that is larger than some memories."""
+        """A pack larger than the memory limit of `little_memory`."""
         with self._lock:
             if self._large is None:
                 rng, shape = np.random.default_rng(0), (LARGE_SIDE, LARGE_SIDE, 3)
@@ -92,10 +92,10 @@ class Reader:
     """A process that reads a pack.
 
     Args:
-        way: How; see reading.py.
+        way: Name of a way to read; see reading.py.
         path: The pack.
-        folder: For what it says.
-        prefix: Of its command.
+        folder: Where its output goes.
+        prefix: Put before its command line.
     """
 
     def __init__(self, way: str, path: Path, folder: Path, prefix: tuple[str, ...] = ()) -> None:
@@ -111,14 +111,14 @@ class Reader:
         self.command.end()
 
     def await_ready(self) -> None:
-        """Wait until it has gone over the pack once."""
+        """Wait until it has finished its first pass."""
         deadline = time.monotonic() + PATIENCE
         while "ready" not in self.command.out and self.command.running:
             assert time.monotonic() < deadline, f"it did not begin in {PATIENCE:.0f} s: {self.command.err}"
             time.sleep(0.002)
 
     def end(self) -> int:
-        """Have it go over the pack twice more and end; its status."""
+        """Let it make two more passes and end; return its exit status."""
         self._stop.touch()
         return self.command.wait()
 
@@ -127,7 +127,7 @@ def own(packs: Packs, folder: Path) -> Path:
     return Path(shutil.copy(packs.one, folder / "own.h5"))
 
 
-# --- a pack whose name is of another file -----------------------------------------------------------------------------
+# --- replaced and removed packs ---------------------------------------------------------------------------------------
 
 
 def replace(path: Path, packs: Packs) -> None:
@@ -146,7 +146,7 @@ def pack_over(path: Path, packs: Packs) -> None:
 
 
 def renamed(packs: Packs, folder: Path, rng: random.Random, *, act: Callable[[Path, Packs], None]) -> None:
-    """Readers go on with the rows that they opened."""
+    """A pack is replaced or removed: readers continue with the rows of the file they opened."""
     path = own(packs, folder)
     way = rng.choice(sorted(WAYS))
     with Reader(way, path, folder / "reader") as reader:
@@ -158,7 +158,7 @@ def renamed(packs: Packs, folder: Path, rng: random.Random, *, act: Callable[[Pa
     assert status == 0, f"{way}: status {status}: {reader.command.err}"
 
 
-# --- a pack that somebody writes to -----------------------------------------------------------------------------------
+# --- packs modified in place ------------------------------------------------------------------------------------------
 
 
 def cut(path: Path, packs: Packs, rng: random.Random) -> None:
@@ -166,25 +166,25 @@ def cut(path: Path, packs: Packs, rng: random.Random) -> None:
 
 
 def copy_over(path: Path, packs: Packs, rng: random.Random) -> None:
-    """As `cp` and `scp` do."""
+    """Overwrite the pack in the way of `cp` and `scp`."""
     shutil.copyfile(packs.same_size, path)
 
 
 def write_over(path: Path, packs: Packs, rng: random.Random) -> None:
-    """As `rsync --inplace` does: the file is never shorter."""
+    """Overwrite the pack in the way of `rsync --inplace`: the file is never shorter."""
     with open(path, "r+b") as file:
         file.write(packs.same_size.read_bytes())
 
 
 def write_over_with_the_old_time(path: Path, packs: Packs, rng: random.Random) -> None:
-    """As `cp -p` does, of files of one date."""
+    """Overwrite the pack in the way of `cp -p`, from a file with the same mtime."""
     status = path.stat()
     write_over(path, packs, rng)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def assert_refused(path: Path) -> None:
-    """A file that was cut short is no pack."""
+    """Assert that a truncated file is refused as a pack."""
     try:
         PackedImages(path)
     except FormatError:
@@ -200,7 +200,7 @@ def written(
     act: Callable[[Path, Packs, random.Random], None],
     noted: Counter[str],
 ) -> None:
-    """Readers are told, at the next batch or the next pass."""
+    """A pack is modified in place: readers raise an error at the next batch or the next pass."""
     path = own(packs, folder)
     way = rng.choice(OF_ONE_THREAD)
     with Reader(way, path, folder / "reader") as reader:
@@ -220,7 +220,7 @@ def written(
 
 
 def at_once(packs: Packs, folder: Path, rng: random.Random) -> None:
-    """Many processes read one pack, each in a way of its own."""
+    """Many processes read one pack, each in another way."""
     with contextlib.ExitStack() as stack:
         readers = [
             stack.enter_context(Reader(rng.choice(sorted(WAYS)), packs.one, folder / str(number)))
@@ -234,7 +234,7 @@ def at_once(packs: Packs, folder: Path, rng: random.Random) -> None:
 
 
 def in_one_way(packs: Packs, folder: Path, rng: random.Random, *, way: str, large: bool = False) -> None:
-    """A reader in a difficult way."""
+    """One process reads a pack in a difficult way, such as threads, forks or interrupts."""
     with Reader(way, packs.large if large else packs.one, folder / "reader") as reader:
         reader.await_ready()
         time.sleep(rng.uniform(0, 0.3))
@@ -244,7 +244,7 @@ def in_one_way(packs: Packs, folder: Path, rng: random.Random, *, way: str, larg
 
 @contextlib.contextmanager
 def memory_group(limit: int) -> Iterator[Path]:
-    """A control group whose processes have so much memory, their part of the page cache included."""
+    """Make a control group with a memory limit, which includes the page cache."""
     with open("/proc/self/cgroup", encoding="ascii") as file:
         lines = [line.rstrip("\n").split(":", 2) for line in file]
     of_memory = next((path for _, kinds, path in lines if "memory" in kinds.split(",")), None)
@@ -267,7 +267,7 @@ def memory_group(limit: int) -> Iterator[Path]:
 
 
 def little_memory(packs: Packs, folder: Path, rng: random.Random) -> None:
-    """The page cache has room for a part of the pack."""
+    """The page cache is too small for the whole pack."""
     way = rng.choice(["shuffled", "large batches", "views", "blocks"])
     path = Path(shutil.copy(packs.large, folder / "large.h5"))
     with open(path, "rb") as file:
@@ -285,7 +285,7 @@ WRITES = (cut, copy_over, write_over, write_over_with_the_old_time)
 
 
 def kinds_of(packs: Packs, noted: Counter[str]) -> dict[str, Fault]:
-    """All there are."""
+    """Return all kinds of faults."""
     kinds: dict[str, Callable[..., None]] = {
         **{f"pack: {act.__name__}": partial(renamed, act=act) for act in (replace, remove, pack_over)},
         f"{READERS} processes": at_once,
@@ -303,7 +303,7 @@ def kinds_of(packs: Packs, noted: Counter[str]) -> dict[str, Fault]:
 def campaign(
     folder: Path, *, faults: int, seed: int = 0, first: int = 0, only: Collection[str] = (), jobs: int = 1
 ) -> Result:
-    """Have faults happen in a folder."""
+    """Run a campaign of faults in a folder."""
     result = Result("training")
     kinds = kinds_of(Packs(folder), result.noted)
     return run(result, kinds, folder, faults=faults, seed=seed, first=first, only=only, jobs=jobs)

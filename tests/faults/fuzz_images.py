@@ -1,12 +1,12 @@
-"""Hostile pictures by the hundred thousand: every one is pixels or a DecodeError, in little time and memory.
+"""Decode hundreds of thousands of hostile images: each gives pixels or a DecodeError, in bounded time and memory.
 
     python tests/faults/fuzz_images.py --inputs 200000 --seed 0 --workers 2 --seeds FOLDER...
 
-Valid pictures (`image_seeds`, and those of the folders) are changed (`image_mutations`) and decoded with changing
-settings, in child processes made as packing makes its workers. A failure is: an exception that is no DecodeError, a
-message of more than one line, a row written in part or not the same twice, anything printed, the end of the process,
-ten seconds without an answer, or more memory than `allowed_bytes`. Input number n is a function of the seed, n and the
-pictures begun with: ``--first n --inputs 1`` makes it again. Every input that fails is kept as a file.
+Valid images (`image_seeds`, and those of the folders) are mutated (`image_mutations`) and decoded with random settings,
+in child processes started like the workers of packing. These are failures: an exception other than DecodeError, a
+message of several lines, a row that is incomplete or differs between two runs, any output, the death of the process,
+ten seconds without an answer, or more memory than `allowed_bytes`. The seed, n and the valid images determine input n:
+``--first n --inputs 1`` repeats it. Every failing input is kept as a file.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ from pack_images.settings import FITS, INTERPOLATIONS, Pixels
 DECODED = "decoded"
 REFUSED = "refused"
 
-_PATIENCE = 10  # seconds for one picture
-_PER_PIXEL = 64  # bytes: sixteen times a picture of four bytes a pixel, which decoders and conversions hold for a while
-_FIXED = 96 << 20  # bytes: libraries, Pillow's 64 MiB for the texts of a PNG, what malloc keeps
-_HIDDEN_FRAME = 2 << 30  # bytes: an AVIF may hold a frame larger than it says; its decoder allows 16384 x 16384 pixels
-_ADDRESSES = 4 << 30  # bytes a child may ask for beyond what it has: a runaway must not take the machine along
-_RENEWED = 5_000  # inputs after which a child is replaced
+_PATIENCE = 10  # seconds for one image
+_PER_PIXEL = 64  # bytes: 16 temporary copies of an image with 4 bytes a pixel, for decoders and conversions
+_FIXED = 96 << 20  # bytes: libraries, Pillow's limit of 64 MiB for texts of a PNG, memory that malloc keeps
+_HIDDEN_FRAME = 2 << 30  # bytes: an AVIF may hold a frame larger than declared; its decoder allows 16384 x 16384 pixels
+_ADDRESSES = 4 << 30  # bytes of address space a child may add, so that a runaway does not exhaust the machine
+_RENEWED = 5_000  # number of inputs after which a child is replaced
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a picture.
+    """Result of decoding an image.
 
     Attributes:
-        kind: DECODED, REFUSED, or what was wrong.
-        detail: The message of a refusal, or more about what was wrong.
-        seconds: It took, to be decoded twice.
-        grown: Bytes that the process had at most, beyond what it had when it began.
+        kind: DECODED, REFUSED, or the kind of failure.
+        detail: The message of a refusal, or details of a failure.
+        seconds: Time to decode it twice.
+        grown: Peak memory of the process beyond its memory at the start, in bytes.
     """
 
     kind: str
@@ -71,14 +71,14 @@ class Verdict:
 
 
 def allowed_bytes(data: bytes, how: Pixels) -> int:
-    """What decoding may add to a process: in proportion to the limit, the file and the row."""
+    """Bytes that decoding may add to a process: proportional to the pixel limit, the file and the row."""
     width, height = how.size or (0, 0)
     hidden = _HIDDEN_FRAME if data[4:8] == b"ftyp" else 0
     return _FIXED + hidden + _PER_PIXEL * how.max_pixels + 8 * len(data) + 4 * 4 * width * height
 
 
 class Judge:
-    """Decodes pictures in a child process, and says what became of them."""
+    """Decodes images in a child process and returns a verdict on each."""
 
     def __init__(self) -> None:
         self._process: multiprocessing.process.BaseProcess | None = None
@@ -92,7 +92,7 @@ class Judge:
         self._stop()
 
     def verdict(self, data: bytes, how: Pixels) -> Verdict:
-        """Decode a file, as packing would."""
+        """Decode a file as packing does."""
         if self._process is None or self._judged >= _RENEWED:
             self._stop()
             self._start()
@@ -111,8 +111,8 @@ class Judge:
             return Verdict("crash", signal.Signals(-code).name if code < 0 else f"exit status {code}")
         if answer.is_failure:
             others = self._judged - 1
-            self._stop()  # whatever it left behind must not blame the next
-            if answer.kind == "memory" and others:  # nor what others did it
+            self._stop()  # so that its leftovers are not blamed on the next input
+            if answer.kind == "memory" and others:  # earlier inputs may have used the memory: try again in a new child
                 return self.verdict(data, how)
         return answer
 
@@ -134,16 +134,16 @@ class Judge:
 
 
 def _serve(pipe: Connection) -> None:
-    """In the child: answer until nobody asks."""
+    """Run in the child: answer requests until the pipe is closed."""
     from PIL import Image
 
-    Image.init()  # its plugins are no file's fault
+    Image.init()  # load all plugins first, so that their memory is not blamed on a file
     addresses = _status("VmSize") + _ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
     warnings.simplefilter("always")
     with tempfile.TemporaryFile("w+") as printed, open(os.devnull, "w") as nowhere:
         os.dup2(printed.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)  # what C libraries say is lost, as in packing's workers
+        os.dup2(nowhere.fileno(), 2)  # discard output of C libraries, as the workers of packing do
         sys.stderr = printed
         before = _status("VmRSS")
         while True:
@@ -156,7 +156,7 @@ def _serve(pipe: Connection) -> None:
 
 def _measured(data: bytes, how: Pixels, before: int, printed: int) -> Verdict:
     with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the peak begins here
+        file.write("5")  # reset the peak memory
     start = time.monotonic()
     kind, detail = _decoded(data, how)
     seconds = time.monotonic() - start
@@ -171,7 +171,7 @@ def _measured(data: bytes, how: Pixels, before: int, printed: int) -> Verdict:
 
 
 def _decoded(data: bytes, how: Pixels) -> tuple[str, str]:
-    """Decode a file over two backgrounds: a row that is written whole is the same both times."""
+    """Decode a file into two buffers of different content: a completely written row is the same both times."""
     try:
         shape = shape_of(data, how)
         if how.size is None and shape[0] * shape[1] > how.max_pixels:
@@ -187,13 +187,13 @@ def _decoded(data: bytes, how: Pixels) -> tuple[str, str]:
 
 
 def _status(field: str) -> int:
-    """Bytes, of a field of this process' status."""
+    """A field of /proc/self/status, in bytes."""
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith(field))
 
 
 def settings(rng: random.Random) -> Pixels:
-    """How to decode, of all the ways there are."""
+    """Return random settings for decoding."""
     return Pixels(
         size=rng.choice((None, (8, 8), (20, 13), (64, 64), (3, 40), (200, 7))),
         fit=rng.choice(FITS),  # type: ignore[arg-type]
@@ -205,14 +205,14 @@ def settings(rng: random.Random) -> Pixels:
 
 
 def made(corpus: Corpus, seed: int, number: int) -> tuple[str, bytes, Pixels]:
-    """Input `number`: format, file and settings."""
+    """Return format, file and settings of input `number`."""
     rng = random.Random(f"{seed}/{number}")
     kind, data = mutated(corpus, rng)
     return kind, data, settings(rng)
 
 
 def campaign(numbers: range, seed: int, workers: int, folders: Sequence[Path], keep: Path) -> dict[str, object]:
-    """Judge the inputs of these numbers; the report, as it is printed."""
+    """Judge the inputs with these numbers and return the report to print."""
     corpus = corpus_of(seeds(folders))
     with ThreadPoolExecutor(workers) as pool:
         shares = [numbers[index::workers] for index in range(workers)]

@@ -1,11 +1,11 @@
-"""A campaign of hostile packs: whatever the bytes, they are read correctly or refused with FormatError.
+"""A campaign of hostile packs: each is read correctly or refused with FormatError.
 
     python tests/faults/fuzz_packs.py --inputs 100000 --seed 0 --workers 2
     python tests/faults/fuzz_packs.py --only 4711
 
-Each input is decided by its seed alone, which is that of the one before and 1. It is opened and read in full, through
-everything that reads packs, in a child process that has 5 seconds and 1 GB of memory for it. What fails is kept, and
-named on stderr. The last line is JSON; status 1 tells of failures.
+The seed alone determines an input, and consecutive inputs have consecutive seeds. A child process opens each input and
+reads it completely with every function that reads packs. It has 5 seconds and 1 GB of memory for an input. Failing
+inputs are kept and named on stderr. The last line is JSON; the exit status is 1 if there were failures.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from h5split.commands.verify import verify
 
 SECONDS = 5
 MEMORY = 1 << 30  # bytes
-A_LIFE = 2000  # inputs of a child, so that what HDF5 leaks is not taken for the fault of one
+A_LIFE = 2000  # inputs per child, so that leaks of HDF5 are not blamed on one input
 
 
 Look = Callable[[str, str], str]  # (path, where) -> outcome
 
 
-class Wrong(Exception):  # noqa: N818  # what it is called in the report
-    """A pack was read, and not correctly."""
+class Wrong(Exception):  # noqa: N818  # its name appears in the report
+    """A pack was accepted but read incorrectly."""
 
 
 # --- one input -------------------------------------------------------------------------------------------------------
 
 
 def examine(path: str, where: str = "metadata") -> str:
-    """`opened`, `refused`, or what went wrong.
+    """Read a file that may be a pack; return `opened`, `refused`, or the kind of failure.
 
     Args:
-        path: A pack, perhaps.
-        where: What was damaged, as in `Damaged`.
+        path: The file.
+        where: The damaged part, as in `Damaged`.
     """
     try:
         read_everything(path, where)
@@ -70,11 +70,11 @@ def examine(path: str, where: str = "metadata") -> str:
 
 
 def read_everything(path: str, where: str = "metadata") -> None:
-    """Look at everything in a pack in every way there is.
+    """Read everything in a pack with every function that reads packs.
 
     Raises:
-        FormatError: It is refused.
-        Wrong: There is less in it than it says, or damage that is not found.
+        FormatError: The file is refused.
+        Wrong: It holds less than it declares, or `verify` misses damage.
     """
     pack = PackedImages(path)
     rows = len(pack)
@@ -100,9 +100,9 @@ def read_everything(path: str, where: str = "metadata") -> None:
 
 
 def _serve(connection: Connection, files: dict[str, Base], folder: str, look: Look) -> None:
-    """Examine inputs whose seeds come in, until there are no more."""
+    """Run in the child: examine inputs whose seeds come through the connection, until it is closed."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (16 * MEMORY, 16 * MEMORY))  # the machine is not to suffer
+    resource.setrlimit(resource.RLIMIT_AS, (16 * MEMORY, 16 * MEMORY))  # protects the machine
     limit = _most_memory() + MEMORY
     path = os.path.join(folder, f"{os.getpid()}.h5")
     with suppress(EOFError):
@@ -114,16 +114,16 @@ def _serve(connection: Connection, files: dict[str, Base], folder: str, look: Lo
 
 
 def _most_memory() -> int:
-    """That this process ever had, in bytes."""
+    """Peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Child:
-    """A process that examines inputs one by one, and the next one when it has died of one.
+    """A process that examines inputs one by one; it is restarted if an input kills it.
 
     Args:
-        arguments: files, folder and look, as of `_serve`.
-        seconds: For an input.
+        arguments: The arguments files, folder and look of `_serve`.
+        seconds: Time limit of an input.
     """
 
     def __init__(self, arguments: tuple[dict[str, Base], str, Look], seconds: float) -> None:
@@ -133,7 +133,7 @@ class Child:
         self._start()
 
     def examine(self, seed: int) -> None:
-        """Begin with an input."""
+        """Start to examine an input."""
         if self._done == A_LIFE:
             self._restart()
         self._done += 1
@@ -142,7 +142,7 @@ class Child:
         self.connection.send(seed)
 
     def answer(self) -> str | None:
-        """What became of it; None as long as nothing has."""
+        """Return the outcome of the input, or None if it is not finished."""
         if self.connection.poll():
             try:
                 outcome: str = self.connection.recv()
@@ -182,7 +182,7 @@ def _name_of(code: int | None) -> str:
 def outcomes(
     seeds: range, workers: int, files: dict[str, Base], look: Look = examine, seconds: float = SECONDS
 ) -> Iterator[tuple[int, str]]:
-    """What becomes of each input, as it does: (seed, outcome)."""
+    """Yield (seed, outcome) of each input as it finishes."""
     ahead = iter(seeds)
     with tempfile.TemporaryDirectory() as folder:
         children = [Child((files, folder, look), seconds) for _ in range(min(workers, len(seeds)))]
@@ -208,14 +208,14 @@ def outcomes(
 def campaign(
     seeds: range, workers: int, keep: str, look: Look = examine, seconds: float = SECONDS
 ) -> dict[str, object]:
-    """Examine inputs and sum up: campaign, tried, opened, refused, and failures by their kind.
+    """Examine inputs and return a summary: campaign, tried, opened, refused, and failures by kind.
 
     Args:
-        seeds: Of the inputs.
-        workers: Children at a time.
-        keep: A folder for the inputs that fail.
-        look: What examines one.
-        seconds: It has for that.
+        seeds: Seeds of the inputs.
+        workers: Number of children.
+        keep: A folder for failing inputs.
+        look: Function that examines an input.
+        seconds: Time limit of an input.
     """
     files = bases()
     counts: Counter[str] = Counter()
@@ -239,7 +239,7 @@ def _kept(case: Damaged, seed: int, folder: str) -> str:
 
 
 def main() -> int:
-    """Run the campaign that argv asks for; the exit status."""
+    """Run the campaign with the options of argv and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=100_000, help="how many (default 100000)")
     parser.add_argument("--seed", type=int, default=0, help="of the first; the next has the next (default 0)")
@@ -256,7 +256,7 @@ def main() -> int:
 
 def _only(seed: int, keep: str) -> int:
     case = damaged(bases(), seed)
-    print(_kept(case, seed, keep), flush=True)  # before what may be a crash
+    print(_kept(case, seed, keep), flush=True)  # printed first, as examining it may crash
     try:
         read_everything(os.path.join(keep, f"{seed}.h5"), case.where)
     except FormatError as error:

@@ -1,5 +1,7 @@
-"""Changes to picture files that keep to their structure: whole chunks, segments and entries come, go and change, and
-lengths and checksums are made right again, so that decoders get to see what lies behind them.
+"""Mutations of image files that respect their structure.
+
+Whole chunks, segments and entries are added, removed and changed. Lengths and checksums are then corrected, so that
+decoders read on instead of stopping at them.
 """
 
 from __future__ import annotations
@@ -29,20 +31,20 @@ _WEIGHTS = {
     "ICO": 2,
     "ICNS": 2,
 }
-_LARGEST = 1 << 20  # bytes of a mutated file
+_LARGEST = 1 << 20  # largest mutated file, in bytes
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 _CODESTREAM = b"\xff\x4f\xff\x51"
-_ALONE = frozenset((0x01, 0x4F, 0x93, *range(0xD0, 0xDA)))  # markers without a length: of JPEG and of JPEG 2000
+_ALONE = frozenset((0x01, 0x4F, 0x93, *range(0xD0, 0xDA)))  # markers without a length, of JPEG and JPEG 2000
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """A file in parts.
+    """A file split into parts.
 
     Attributes:
-        parts: What mutations move and change.
-        join: Makes a file of parts again.
+        parts: The parts that mutations move and change.
+        join: Joins parts into a file.
     """
 
     parts: Parts
@@ -53,7 +55,7 @@ Corpus = dict[str, list[Parsed]]
 
 
 def corpus_of(seeds: Sequence[Seed]) -> Corpus:
-    """The files in parts, by their format."""
+    """Return the files split into parts, by format."""
     corpus: Corpus = {}
     for kind, data in seeds:
         corpus.setdefault(kind, []).append(_parsed(data))
@@ -61,7 +63,7 @@ def corpus_of(seeds: Sequence[Seed]) -> Corpus:
 
 
 def _parsed(data: bytes) -> Parsed:
-    """Take a file apart; what has no structure known here falls into a few pieces."""
+    """Split a file into parts; a file of unknown structure is cut into a few pieces."""
     try:
         if data.startswith(_PNG):
             return Parsed(list(_png_parts(data)), _png_of)
@@ -75,14 +77,14 @@ def _parsed(data: bytes) -> Parsed:
             return _tiff(data)
         if data[4:8] in (b"ftyp", b"jP  "):
             return Parsed(list(_box_parts(data)), _boxes_of)
-    except (struct.error, IndexError):  # a seed that is broken itself
+    except (struct.error, IndexError):  # the seed itself is broken
         pass
     step = max(1, -(-len(data) // 6))
     return Parsed([data[at : at + step] for at in range(0, len(data), step)], b"".join)
 
 
 def mutated(corpus: Corpus, rng: random.Random) -> Seed:
-    """One file of the corpus, changed: its format and its bytes."""
+    """Return a mutated file of the corpus: its format and its bytes."""
     kinds = list(corpus)
     kind = rng.choices(kinds, [_WEIGHTS.get(kind, 1) for kind in kinds])[0]
     source = rng.choice(corpus[kind])
@@ -126,7 +128,7 @@ def _change(parts: Parts, donor: Parts, rng: random.Random) -> None:
 
 
 def _edited_within(part: bytes, rng: random.Random) -> bytes:
-    """A part changed; what is compressed in it, at times, behind the compression."""
+    """Return a changed part. Compressed data is sometimes decompressed, changed and compressed again."""
     if part[:4] in (b"IDAT", b"zTXt", b"iCCP", b"fdAT") and rng.random() < 0.5:
         head = 4 if part[4:5] == b"\x78" else part.find(b"\0\0\x78") + 2
         try:
@@ -138,7 +140,7 @@ def _edited_within(part: bytes, rng: random.Random) -> bytes:
 
 
 def _edited(data: bytes, rng: random.Random) -> bytes:
-    """Bytes with one place changed, most often near the beginning, where headers are."""
+    """Return the bytes with one place changed, most often near the start, where headers are."""
     file = bytearray(data)
     at = int(len(file) * rng.random() ** rng.choice((1, 3)))
     match rng.randrange(8):
@@ -170,7 +172,7 @@ def _png_of(parts: Parts) -> bytes:
 
 
 def _marker_parts(data: bytes) -> Iterator[bytes]:
-    """Segments without their lengths, and what is coded between them."""
+    """Return segments without their lengths, and the coded data between them."""
     at = 0
     while at < len(data):
         if data[at] != 0xFF or data[at + 1] == 0:
@@ -204,7 +206,7 @@ def _markers_of(parts: Parts) -> bytes:
 
 
 def _gif_parts(data: bytes) -> Iterator[bytes]:
-    """The screen, and after it extensions, frames' headers and frames' pixels."""
+    """Return the screen descriptor, then extensions, frame headers and frame pixels."""
     at = 13 + _color_table(data[10])
     yield data[:at]
     while at < len(data) and data[at] != 0x3B:
@@ -254,7 +256,7 @@ def _boxes_of(parts: Parts) -> bytes:
 
 
 def _tiff(data: bytes) -> Parsed:
-    """The entries of the first directory; it is written again behind everything else, where there is room."""
+    """Split off the entries of the first directory. Joining writes the directory at the end, where there is room."""
     order = "<" if data[:1] == b"I" else ">"
     start = struct.unpack_from(order + "L", data, 4)[0]
     count = struct.unpack_from(order + "H", data, start)[0]

@@ -1,4 +1,4 @@
-"""Valid pictures of every format that packing opens, in the modes and options each can have."""
+"""Valid images of every format that packing opens, in the modes and with the options of each."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-Seed = tuple[str, bytes]  # format, file
+Seed = tuple[str, bytes]  # (format, file)
 
 _FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".jp2": "JPEG2000"}
 _FORMATS |= {f".{kind.lower()}": kind for kind in ("PNG", "GIF", "BMP", "WEBP", "AVIF", "ICO", "PPM", "TGA", "PSD")}
-_LARGEST = 1 << 20  # bytes of a file that is taken from a folder
+_LARGEST = 1 << 20  # largest file taken from a folder, in bytes
 
 
 def seeds(folders: Sequence[Path] = ()) -> list[Seed]:
-    """The files made here, and those of folders; always in the same order."""
+    """Return the files made here and those of the folders, always in the same order."""
     return [*_made(), *bombs().values(), *(seed for folder in folders for seed in _found(folder))]
 
 
 def bombs() -> dict[str, Seed]:
-    """Small files whose decoders would take much memory or time, each by a way of its own."""
+    """Return small files that would each make a decoder use much memory or time in a different way."""
     tiled = {256: 8, 257: 8, 258: 8, 259: 8, 262: 1, 277: 1, 322: 16384, 323: 16384}
     one = saved(noise(64, 64), "JPEG2000", no_jp2=True, num_resolutions=1)
     geometry = struct.pack(">8L", 255, 255, 0, 0, 1, 1, 0, 0)
@@ -47,7 +47,7 @@ def bombs() -> dict[str, Seed]:
 
 
 def many_scans(count: int, side: int = 200) -> bytes:
-    """A progressive JPEG whose first scan of high frequencies is there so many times."""
+    """Return a progressive JPEG that repeats its first scan of high frequencies `count` times."""
     file = saved(noise(side, side, "L"), "JPEG", progressive=True, quality=5)
     _, second, third = [at for at in range(len(file)) if file[at : at + 2] == b"\xff\xda"][:3]
     return file[:second] + file[second:third] * count + file[third:]
@@ -58,7 +58,7 @@ def _zeros(width: int, height: int, lines: int | None = None) -> bytes:
 
 
 def overlapping_tags(count: int, size: int, order: str = "<") -> bytes:
-    """A TIFF of many tags that all have the same bytes behind the directory for their value."""
+    """Return a TIFF of many tags whose values all are the same bytes behind the directory."""
     at = 8 + 2 + 12 * (count + 8) + 4
     tags = [(256, 8), (257, 8), (258, 8), (259, 1), (262, 1), (273, at), (277, 1), (279, 64)]
     entries = [struct.pack(order + "HHLL", tag, 4, 1, value) for tag, value in tags]
@@ -68,14 +68,14 @@ def overlapping_tags(count: int, size: int, order: str = "<") -> bytes:
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    """A file of Pillow's."""
+    """Return the image as a file written by Pillow."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
 def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """A picture of any mode that no shortcut leaves as it is."""
+    """Return an image of random pixels in any mode, so that no conversion is trivial."""
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 4), dtype=np.uint8)
     image = Image.fromarray(pixels)
     if mode == "I;16":
@@ -88,19 +88,19 @@ def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:
-    """A chunk with its length and checksum."""
+    """Return a PNG chunk with its length and checksum."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def png_of(width: int, height: int, depth: int, color: int, stream: bytes, interlaced: bool = False) -> bytes:
-    """A PNG of a compressed stream."""
+    """Return a PNG with the given compressed stream."""
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlaced)
     chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", stream) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 def tiff_of(tags: dict[int, int], body: bytes) -> bytes:
-    """A little-endian TIFF of one-number tags, with `body` as its only strip or tile."""
+    """Return a little-endian TIFF with tags of one number each, and `body` as its only strip or tile."""
     at = 8 + 2 + 12 * (len(tags) + 2) + 4
     place, size = (324, 325) if 322 in tags else (273, 279)
     entries = sorted({**tags, place: at, size: len(body)}.items())
@@ -109,12 +109,12 @@ def tiff_of(tags: dict[int, int], body: bytes) -> bytes:
 
 
 def ico_of(picture: bytes, side: int = 16, kind: int = 1) -> bytes:
-    """An icon (or, of kind 2, a cursor) around a PNG or a BMP without its file header."""
+    """Return an icon (or a cursor, if kind is 2) that holds a PNG, or a BMP without file header."""
     return struct.pack("<HHHBBBBHHII", 0, kind, 1, side, side, 0, 0, 1, 32, len(picture), 22) + picture
 
 
 def icns_of(kind: bytes, picture: bytes) -> bytes:
-    """An Apple icon of one picture."""
+    """Return an Apple icon that holds one image."""
     return b"icns" + struct.pack(">I", 16 + len(picture)) + kind + struct.pack(">I", 8 + len(picture)) + picture
 
 
@@ -173,7 +173,7 @@ def _pngs() -> Iterator[bytes]:
 
 
 def _interlaced(depth: int, color: int, pixel_bytes: int) -> bytes:
-    """8 x 8 pixels in Adam7's seven passes."""
+    """Return 8 x 8 pixels in the seven passes of Adam7."""
     passes = ((1, 1), (1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4))
     lines = b"".join((b"\0" + b"\x5a" * width * pixel_bytes) * height for width, height in passes)
     return png_of(8, 8, depth, color, zlib.compress(lines), interlaced=True)
@@ -211,7 +211,7 @@ def _tiffs() -> Iterator[bytes]:
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I", "F"):
         yield saved(noise(20, 13, mode), "TIFF")
     for compression in ("packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "jpeg", "zstd", "lzma"):
-        with contextlib.suppress(OSError):  # Zstandard is missing from Pillow before 12
+        with contextlib.suppress(OSError):  # Pillow before 12 lacks Zstandard
             yield saved(noise(20, 13), "TIFF", compression=compression)
     for compression in ("group3", "group4", "tiff_ccitt"):
         yield saved(noise(20, 13, "1"), "TIFF", compression=compression)
@@ -229,7 +229,7 @@ def _tiffs() -> Iterator[bytes]:
 
 def _avifs() -> Iterator[bytes]:
     Image.init()
-    if "AVIF" not in Image.SAVE:  # before 11.3
+    if "AVIF" not in Image.SAVE:  # Pillow before 11.3
         return
     for mode in ("L", "RGB", "RGBA"):
         yield saved(noise(20, 13, mode), "AVIF")
@@ -277,7 +277,7 @@ def _rare() -> Iterator[Seed]:
         yield "DDS", saved(noise(20, 12, mode), "DDS", pixel_format=pixel_format)
     yield "MSP", saved(noise(20, 13, "1"), "MSP")
     yield "XBM", saved(noise(20, 13, "1"), "XBM")
-    with warnings.catch_warnings(action="ignore"):  # Pillow is about to forget this format
+    with warnings.catch_warnings(action="ignore"):  # Pillow has deprecated this format
         ims = [saved(noise(20, 13, mode), "IM") for mode in ("1", "L", "P", "RGB", "F")]
     yield from (("IM", im) for im in ims)
     pcx = saved(noise(20, 13, "P"), "PCX")
@@ -294,7 +294,7 @@ def _rare() -> Iterator[Seed]:
     yield "FTEX", b"FTEX" + struct.pack("<8i", 1, 2, 2, 1, 1, 1, 32, 12) + bytes(12)
     flic = struct.pack("<IHHHHHHI", 160, 0xAF11, 1, 4, 2, 8, 3, 5).ljust(128, b"\0")
     yield "FLI", flic + struct.pack("<IHH8xIH", 30, 0xF1FA, 1, 14, 16) + bytes(8)
-    # Formats that Pillow knows and packing leaves alone.
+    # Formats that Pillow opens and packing does not.
     yield "other", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
     yield "other", saved(noise(20, 13, "F"), "SPIDER")
     yield "other", saved(noise(20, 13, "P"), "BLP")

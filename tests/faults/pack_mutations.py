@@ -1,7 +1,7 @@
-"""Packs with damage in them: what `fuzz_packs.py` opens.
+"""Damaged packs, the inputs of `fuzz_packs.py`.
 
-HDF5 seals each piece of its metadata with a checksum, where blind damage ends. So most damage here is sealed again: the
-checksum of every piece that was changed is made right, and the library goes on to what it says.
+HDF5 stores a checksum with each piece of its metadata, so random damage gets no further than the checksum test. Most
+damage here is therefore sealed: the checksum of every changed piece is corrected, and the library reads its content.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from h5split.file.losses import LOSSES
 from h5split.file.sealing import Tables, images_offset, seal
 
 _SIGNATURE = re.compile(rb"\x89HDF\r\n\x1a\n|OHDR|OCHK|FRHP|FHDB|FHIB|BTHD|BTLF|BTIN|SMTB|SMLI|FSHD|FSSE")
-_LONGEST = 1200  # bytes of a piece whose end is found by trying
+_LONGEST = 1200  # largest piece whose end is searched for, in bytes
 _NUMBERS = [0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**63]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Metadata from `start` to `stop` with a checksum, behind them or among them, where it counts as 0."""
+    """Metadata from `start` to `stop` and its checksum: behind it, or inside it, where it counts as 0."""
 
     start: int
     stop: int
     checksum_at: int
 
     def checksum(self, content: bytes | bytearray) -> bytes:
-        """The one that these bytes should have."""
+        """Return the correct checksum of these bytes."""
         data = bytearray(content[self.start : self.stop])
         if self.checksum_at < self.stop:
             at = self.checksum_at - self.start
@@ -57,11 +57,11 @@ class Base:
     """A file to damage.
 
     Attributes:
-        content: Its bytes.
-        pieces: Its sealed metadata.
-        pixels: Where `images` is; nowhere in a file that is refused.
-        tables: Where the other data sets are.
-        metadata: Every other position that holds something.
+        content: The bytes of the file.
+        pieces: Metadata with checksums.
+        pixels: Positions of `images`; empty for a file that is refused.
+        tables: Positions of the other data sets.
+        metadata: All other positions that hold something.
     """
 
     content: bytes
@@ -76,9 +76,9 @@ class Damaged:
     """A damaged file.
 
     Attributes:
-        content: Its bytes.
-        how: What was done to which base, for people.
-        where: `pixels`, `tables`: nothing else was changed, and not back to what it was; so `verify` has to find it.
+        content: The bytes of the file.
+        how: Description of the damage and its base, for people.
+        where: The damaged part. If it is `pixels` or `tables`, only that part differs, and `verify` must find it.
     """
 
     content: bytes
@@ -86,11 +86,11 @@ class Damaged:
     where: str
 
 
-# --- what is damaged -------------------------------------------------------------------------------------------------
+# --- base files ------------------------------------------------------------------------------------------------------
 
 
 def bases() -> dict[str, Base]:
-    """Small packs of several kinds, and files that are refused for what HDF5 has besides plain data sets."""
+    """Return small packs of several kinds, and files that are refused for HDF5 features other than plain data sets."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, make in _MAKERS.items():
@@ -101,7 +101,7 @@ def bases() -> dict[str, Base]:
 
 
 def base_of(path: Path) -> Base:
-    """A file, and what is where in it."""
+    """Read a file and find the positions of its parts."""
     content = path.read_bytes()
     pixels, tables = range(0), ()
     with suppress(FormatError):
@@ -116,8 +116,8 @@ def base_of(path: Path) -> Base:
 def write_small(
     path: Path, classes: int = 1, rows: int = 3, columns: int = 0, skipped: int = 0, note: str = "", losses: int = 0
 ) -> Path:
-    """A pack of a few kilobytes whose checksums are right."""
-    shape = rows, 64, 64, 1  # a page each: HDF5 does not align what is smaller, and the file stays small
+    """Write a pack of a few kilobytes with correct checksums."""
+    shape = rows, 64, 64, 1  # a page per image: the file stays small, and HDF5 does not align smaller data
     pixels = np.frombuffer(hashlib.shake_256(b"pixels").digest(rows * 4096), np.uint8).reshape(shape)
     tables = Tables(
         labels=np.arange(rows, dtype=np.int32) % classes,
@@ -139,7 +139,7 @@ def write_small(
 
 
 def write_copy(path: Path, libver: str | tuple[str, str], **options: object) -> None:
-    """The same arrays in a file that h5py makes with these options."""
+    """Write the arrays of a small pack to a file that h5py makes with this libver."""
     source = write_small(path.with_suffix(".source"), 2)
     with h5py.File(source, "r") as source, h5py.File(path, "w", libver=libver, **options) as copy:
         for name in ("columns", "skipped"):
@@ -153,7 +153,7 @@ def write_copy(path: Path, libver: str | tuple[str, str], **options: object) -> 
 def changed(
     change: Callable[[h5py.File], object], libver: str | tuple[str, str] = ("v108", "v110")
 ) -> Callable[[Path], None]:
-    """A pack in which something was changed through HDF5."""
+    """Return a function that writes a pack and changes it through HDF5."""
 
     def make(path: Path) -> None:
         with h5py.File(write_small(path, 2, columns=1, skipped=1), "r+", libver=libver) as file:
@@ -163,7 +163,7 @@ def changed(
 
 
 def replaced(name: str, **options: object) -> Callable[[Path], None]:
-    """A pack in which a data set was made again."""
+    """Return a function that writes a pack in which a data set is created again with these options."""
 
     def change(file: h5py.File) -> None:
         del file[name]
@@ -238,11 +238,11 @@ _MAKERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-# --- its structure ---------------------------------------------------------------------------------------------------
+# --- structure of the metadata ---------------------------------------------------------------------------------------
 
 
 def _pieces(content: bytes) -> Iterator[Piece]:
-    """Every piece whose checksum is right, wherever its kind has it: found by trying."""
+    """Find all pieces with a correct checksum by trying every place where their kind stores it."""
     for found in _SIGNATURE.finditer(content):
         piece = next((piece for piece in _guesses(content, found.start()) if piece.is_sealed(content)), None)
         if piece is not None:
@@ -262,7 +262,7 @@ def _guesses(content: bytes | bytearray, start: int) -> Iterator[Piece]:
 
 
 def _object_header(content: bytes | bytearray, start: int) -> Iterator[Piece]:
-    """The first piece of an object header, which is as long as it says."""
+    """Return the first piece of an object header, which states its own length."""
     flags = content[start + 5]
     at = start + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
     width = 1 << (flags & 3)
@@ -272,7 +272,7 @@ def _object_header(content: bytes | bytearray, start: int) -> Iterator[Piece]:
 
 
 def sealed_again(content: bytearray, pieces: tuple[Piece, ...], spans: list[tuple[int, int]]) -> None:
-    """Make the checksums of all pieces right in which there are changes."""
+    """Correct the checksums of all pieces that overlap the changed spans."""
     for piece in pieces:
         if not any(piece.touches(*span) for span in spans):
             continue
@@ -286,7 +286,7 @@ def sealed_again(content: bytearray, pieces: tuple[Piece, ...], spans: list[tupl
 
 
 def damaged(files: dict[str, Base], seed: int) -> Damaged:
-    """A damaged file, decided by `seed` alone."""
+    """Return a damaged file determined by `seed` alone."""
     random_ = random.Random(seed)
     name = random_.choice(list(files))
     base = files[name]
@@ -315,7 +315,7 @@ def damaged(files: dict[str, Base], seed: int) -> Damaged:
 
 
 def _write_number(content: bytearray, base: Base, random_: random.Random) -> tuple[int, int]:
-    """Write over a few bytes of metadata; where."""
+    """Overwrite a few bytes of metadata and return their span."""
     if base.pieces and random_.random() < 0.9:
         piece = random_.choice(base.pieces)
         at = random_.randrange(piece.start, piece.stop)
@@ -331,7 +331,7 @@ def _write_number(content: bytearray, base: Base, random_: random.Random) -> tup
             random_.choice(_NUMBERS),
             random_.choice([piece.start for piece in base.pieces] or base.metadata),
             len(content) + random_.choice([-8, -1, 0, 1, 8]),
-            random_.randrange(0x20),  # as many kinds of messages as there are
+            random_.randrange(0x20),  # below the number of message types
         ]
     )
     content[at : at + width] = (value % (1 << 8 * width)).to_bytes(width, "little")
@@ -339,7 +339,7 @@ def _write_number(content: bytearray, base: Base, random_: random.Random) -> tup
 
 
 def _splice(content: bytearray, base: Base, other: Base, random_: random.Random) -> tuple[int, int]:
-    """Copy bytes of metadata over others, of another kind perhaps; where."""
+    """Copy bytes of metadata over others, perhaps of another kind, and return their span."""
     starts = [piece.start for piece in other.pieces]
     source = random_.choice(starts if starts and random_.random() < 0.3 else other.metadata)
     starts = [piece.start for piece in base.pieces]
@@ -351,7 +351,7 @@ def _splice(content: bytearray, base: Base, other: Base, random_: random.Random)
 
 
 def _cut(content: bytearray, random_: random.Random) -> None:
-    """Shorten the file at its end or within."""
+    """Remove bytes at the end of the file or within it."""
     at = random_.randrange(len(content))
     stop = random_.choice([len(content), at + random_.randint(1, 64)])
     if random_.random() < 0.5:

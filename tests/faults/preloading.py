@@ -1,4 +1,4 @@
-"""Faults at a chosen system call: the library made of preload.c, and what is said to it."""
+"""Faults at a chosen system call: compiles the library preload.c and controls it through shared memory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 
 from fault_campaign import PATIENCE, MissedError, UnavailableError
 
-_STATE = struct.Struct("<qqqq")  # calls, first process, faults, release
-EVERY = 1 << 40  # times
+_STATE = struct.Struct("<qqqq")  # number of calls, first process, number of faults, release
+EVERY = 1 << 40  # value of `times` that no command reaches
 
 
 def compiled(folder: Path) -> Path:
-    """The library, made in a folder.
+    """Compile the library in a folder and return its path.
 
     Raises:
-        UnavailableError: There is no compiler, or another system than Linux.
+        UnavailableError: There is no compiler, or the system is not Linux.
     """
     compiler, library = shutil.which("cc"), folder / "preload.so"
     if compiler is None:
@@ -35,17 +35,17 @@ def compiled(folder: Path) -> Path:
 
 
 class Trap:
-    """A fault that waits for its system call.
+    """A fault that happens at a system call.
 
     Args:
         library: From `compiled`.
-        folder: For what the processes share.
-        call: Such as `read`; see preload.c.
-        text: In the path of the file.
-        action: What happens.
-        value: Of the action.
-        first: Which of the calls.
-        times: How many of them.
+        folder: Where the file shared by the processes goes.
+        call: Name of the call, such as `read`; see preload.c.
+        text: Text in the path of the file.
+        action: The fault; see preload.c.
+        value: Argument of the action.
+        first: Number of the first call that fails.
+        times: Number of calls that fail.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Trap:
 
     @property
     def calls(self) -> int:
-        """How many there were."""
+        """Number of matching calls so far."""
         return int(_STATE.unpack_from(self._state)[0])
 
     @property
@@ -82,10 +82,10 @@ class Trap:
         return bool(_STATE.unpack_from(self._state)[2])
 
     def await_call(self, running: Callable[[], bool]) -> None:
-        """Wait until a process waits for `release`.
+        """Wait until a process has reached the call and waits for `release`.
 
         Raises:
-            MissedError: The command ended without.
+            MissedError: The command ended without the call.
         """
         deadline = time.monotonic() + PATIENCE
         while not self.sprung:
@@ -94,5 +94,5 @@ class Trap:
             time.sleep(0.001)
 
     def release(self) -> None:
-        """Have the call made, and all that follow."""
+        """Let the call proceed, and all later ones."""
         struct.pack_into("<q", self._state, 24, 1)

@@ -1,11 +1,14 @@
-"""Read a pack pass after pass, in one way of several, and prove every row; what fault_training.py has things happen to.
+"""Read a pack pass after pass in one of several ways and check every row; the process that fault_training.py disturbs.
 
     python tests/faults/reading.py shuffled PACK STOP
 
-It says `ready` when it has gone over the pack once, goes on until there is a file STOP, goes over it twice more, and
-says how often it did. Pixels, labels and names are compared with sums taken when the pack was opened, so what is read
-is of that file. Exit status: 0 all was as it should be; 3 a FormatError said that it is not the file it was; 4 so it
-did, after one pass with rows of another file; 1 rows of another file and no word of it.
+It prints `ready` after the first pass, continues until a file STOP exists, makes two more passes, and prints the number
+of passes. Pixels, labels and names are compared with checksums taken when the pack was opened. Exit status:
+
+0   every row was correct
+1   rows of another file were read without an error
+3   a FormatError reported that the file changed
+4   a FormatError reported it, after one pass with rows of another file
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ Way = Callable[["Proof", "Until"], None]
 
 
 class Proof:
-    """What a pack held when it was opened.
+    """The content of a pack when it was opened.
 
     Args:
         path: The pack.
@@ -44,7 +47,7 @@ class Proof:
         self._sums = pack.checksums.tolist()
 
     def of_a_pass(self, sequence: SplitSequence, batches: Iterator[Any]) -> None:
-        """Each row comes once, with its own pixels, its label and its name."""
+        """Assert that each row comes once in a pass, with its own pixels, label and name."""
         rows = 0
         found: list[tuple[int, str]] = []
         for images, labels in batches:
@@ -58,7 +61,7 @@ class Proof:
         self.of_rows(names, found)
 
     def of_rows(self, names: list[str], found: list[tuple[int, str]]) -> None:
-        """Names, and the sum of the pixels and the label of each."""
+        """Assert that each name has the right checksum of pixels and the right label."""
         assert sorted(names) == sorted(self.names), "another set of names"
         for name, (checksum, label) in zip(names, found, strict=True):
             row = self._row_of[name]
@@ -67,7 +70,7 @@ class Proof:
 
 
 class Until:
-    """Passes until there is a file, and two more.
+    """Iterate over passes until a file exists, then over two more.
 
     Args:
         path: The file.
@@ -88,7 +91,7 @@ class Until:
 
 
 def sequences(**settings: Any) -> Way:
-    """Pass after pass of one sequence."""
+    """Return a way to read pass after pass of one sequence."""
 
     def way(proof: Proof, until: Until) -> None:
         sequence = SplitSequence(proof.path, **settings)
@@ -96,14 +99,14 @@ def sequences(**settings: Any) -> Way:
             try:
                 proof.of_a_pass(sequence, iter(sequence))
             except AssertionError:
-                next(iter(sequence))  # says what the pass before could not know
+                next(iter(sequence))  # raises if the file changed during the last pass
                 raise
 
     return way
 
 
 def items(proof: Proof, until: Until) -> None:
-    """As torch and Grain read: rows of a batch, from the pack itself."""
+    """Read rows of a batch from the pack itself, as torch and Grain do."""
     pack = PackedImages(proof.path)
     for _ in until:
         order = np.random.default_rng(until.passes).permutation(len(pack))
@@ -115,19 +118,19 @@ def items(proof: Proof, until: Until) -> None:
         try:
             proof.of_rows([pack.filenames[row] for row in order.tolist()], labels)
         except AssertionError:
-            pack[0]  # says what the rows before could not know
+            pack[0]  # raises if the file changed during the last rows
             raise
 
 
 def interrupted(proof: Proof, until: Until) -> None:
-    """Ctrl-C in the middle of passes; the next one is whole."""
+    """Interrupt passes by SIGINT; the next pass is complete."""
     sequence = SplitSequence(proof.path, auto_shuffle=True, batch_size=8)
     rng = random.Random(0)
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     for _ in until:
         try:
             signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 2e-3))
-            for _ in range(100):  # Python drops an interrupt that comes while a weak reference is called back
+            for _ in range(100):  # retry, as Python drops an interrupt during the callback of a weak reference
                 for _ in sequence:
                     pass
         except KeyboardInterrupt:
@@ -135,7 +138,7 @@ def interrupted(proof: Proof, until: Until) -> None:
 
 
 def without_descriptors(proof: Proof, until: Until) -> None:
-    """The process has no descriptor left: an open pack needs none."""
+    """Read with no free descriptor: an open pack needs none."""
     import resource
 
     sequence = SplitSequence(proof.path, auto_shuffle=True)
@@ -146,7 +149,7 @@ def without_descriptors(proof: Proof, until: Until) -> None:
 
 
 def threads(proof: Proof, until: Until) -> None:
-    """Threads, each with a part of one sequence in orders of its own."""
+    """Read in threads, each with its own part of one sequence, in its own orders."""
     whole = SplitSequence(proof.path, auto_shuffle=True, batch_size=8)
     parts = [whole.split()[0].set(seed=number) for number in range(READERS)]
     for _ in until:
@@ -168,7 +171,7 @@ def _all(workers: list[threading.Thread]) -> None:
 
 
 def forks(proof: Proof, until: Until) -> None:
-    """Processes forked with the sequence, while a thread goes over it."""
+    """Read in forked processes, while a thread of the parent iterates over the sequence."""
     sequence = SplitSequence(proof.path, auto_shuffle=True, batch_size=8)
     threading.Thread(target=_for_ever, args=(sequence,), daemon=True).start()
     for _ in until:

@@ -1,13 +1,13 @@
-"""Train, evaluate and predict for a long time: nothing grows, and no row is lost.
+"""Train, evaluate and predict for a long time: memory does not grow, and no row is lost.
 
     python tests/faults/soak.py --minutes 30
 
-A real Keras model goes over splits of a pack again and again, through the sequence and through tf.data, in every
-order; the same pack is read without Keras in between. Pixels say who they are: each row's first three bytes are its
-number, the fourth its label, and a weighted sum of all is known. The model hands these three through to a metric, so
-that what is counted is what arrived in it: each row of an epoch once, with its own pixels and label, and after predict
-the name of each. Memory (resident and anonymous), descriptors and threads are taken after every round, and the slope of
-the memory is that of a straight line through all rounds after the first part.
+A real Keras model trains on splits of a pack again and again, through the sequence and through tf.data, in every order;
+in between, the same pack is read without Keras. Pixels identify their row: the first three bytes are its number, the
+fourth its label, and a weighted sum of all is known. The model passes these three on to a metric, which counts the rows
+that arrive: each row of an epoch once, with its own pixels and label. After predict, the names are compared too.
+Anonymous memory, descriptors and threads are measured after every round. The growth of memory is the slope of a
+straight line through all rounds after the warm-up.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from conftest import write_pack
 from h5split import SplitSequence
 
 ROWS, SIDE, CLASSES = 3000, 16, 5
-WARM_UP = 0.4  # of the time: what TensorFlow keeps for later is there then
+WARM_UP = 0.4  # share of the time: TensorFlow has then allocated its caches
 LEAST_SAMPLES = 10
 MOST_GROWTH = 0.5  # MB a minute
 ORDERS: tuple[bool | str, ...] = (False, True, "block")
@@ -42,7 +42,7 @@ ORDERS: tuple[bool | str, ...] = (False, True, "block")
 
 @dataclass
 class Sample:
-    """What the process has."""
+    """Resources of the process."""
 
     minutes: float
     megabytes: float
@@ -52,13 +52,13 @@ class Sample:
 
 @dataclass
 class Soak:
-    """What was seen.
+    """Observations of a soak.
 
     Attributes:
-        rounds: How many.
-        rows: That arrived where they should.
-        samples: One for each round.
-        failures: What was wrong.
+        rounds: Number of rounds.
+        rows: Number of rows that arrived correctly.
+        samples: One sample per round.
+        failures: Descriptions of failures.
     """
 
     rounds: int = 0
@@ -68,10 +68,10 @@ class Soak:
 
 
 class Rows:
-    """A pack whose pixels say who they are.
+    """A pack whose pixels identify their row.
 
     Args:
-        folder: Where it is made.
+        folder: Where the pack is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,13 +81,13 @@ class Rows:
         numbers = np.arange(ROWS)
         pixels[:, 0, 0] = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=1)
         pixels[:, 0, 1, 0] = self.labels
-        self.weights = rng.integers(0, 80, pixels[0].size)  # so that sums are below 2 ** 24, exact in float32
+        self.weights = rng.integers(0, 80, pixels[0].size)  # keeps sums below 2 ** 24, where float32 is exact
         self.sums = pixels.reshape(ROWS, -1).astype(np.int64) @ self.weights
         names = [f"soak/class-{label}/{number}.png" for number, label in enumerate(self.labels.tolist())]
         self.path = write_pack(folder / "soak.h5", names, shape=(SIDE, SIDE, 3), pixels=list(pixels))
 
     def check(self, names: list[str], numbers: NDArray[Any], labels: NDArray[Any], sums: NDArray[Any]) -> int:
-        """Compare what arrived of some rows with what they are; how many they are."""
+        """Compare the data that arrived for some rows with the expected data; return the number of rows."""
         expected = np.array([int(name.split("/")[-1].split(".")[0]) for name in names])
         assert np.array_equal(numbers, expected), "names and rows differ"
         assert np.array_equal(labels, self.labels[expected]), "labels and rows differ"
@@ -96,7 +96,7 @@ class Rows:
 
 
 def by_numpy(rows: Rows) -> Iterator[int]:
-    """Go over parts of new sequences without Keras; how many rows each pass had."""
+    """Read parts of new sequences without Keras; yield the number of rows of each pass."""
     seed = 0
     while True:
         seed += 1
@@ -114,7 +114,7 @@ def by_numpy(rows: Rows) -> Iterator[int]:
 
 
 def by_keras(rows: Rows) -> Iterator[int]:
-    """Fit, evaluate and predict parts of a pack, through the sequence and tf.data in turn; how many rows went by."""
+    """Fit, evaluate and predict parts of a pack, through sequence and tf.data in turn; yield the number of rows."""
     from soak_keras import rounds
 
     yield from rounds(rows.path, rows.labels, rows.sums, rows.weights, rows.check)
@@ -124,7 +124,7 @@ DOORS: dict[str, Callable[[Rows], Iterator[int]]] = {"numpy": by_numpy, "keras":
 
 
 def sample(start: float) -> Sample:
-    """Now."""
+    """Measure the resources of the process now."""
     gc.collect()
     with open("/proc/self/status", encoding="ascii") as file:
         status = dict(line.split(":", 1) for line in file)
@@ -137,7 +137,7 @@ def sample(start: float) -> Sample:
 
 
 def soak(rows: Rows, doors: list[str], minutes: float) -> Soak:
-    """Go on for so long, and until there are enough samples to judge, or to the first failure."""
+    """Run for `minutes` and until there are enough samples to judge, or until the first failure."""
     seen, start = Soak(), time.monotonic()
     going = [DOORS[door](rows) for door in doors]
     while time.monotonic() - start < minutes * 60 or len(_later(seen, minutes)) < LEAST_SAMPLES:
@@ -153,12 +153,12 @@ def soak(rows: Rows, doors: list[str], minutes: float) -> Soak:
 
 
 def _later(seen: Soak, minutes: float) -> list[Sample]:
-    """The samples that are judged."""
+    """Return the samples after the warm-up."""
     return [one for one in seen.samples if one.minutes > WARM_UP * minutes]
 
 
 def judged(seen: Soak, minutes: float) -> dict[str, Any]:
-    """What to say of it, failures among it."""
+    """Return the report, which includes failures."""
     later = _later(seen, minutes)
     failures = list(seen.failures)
     report: dict[str, Any] = {"campaign": "soak", "rounds": seen.rounds, "rows": seen.rows}

@@ -1,4 +1,4 @@
-"""A Keras model that tells which rows arrive in it; the part of soak.py that imports Keras."""
+"""A Keras model that counts the rows that arrive in it; the part of soak.py that imports Keras."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Check = Callable[[list[str], NDArray[Any], NDArray[Any], NDArray[Any]], int]
 
 
 class Arrivals(keras.metrics.Metric):
-    """How often each row arrived, and how many had pixels or a label that are not theirs.
+    """Metric: how often each row arrived, and how many rows had wrong pixels or a wrong label.
 
     Args:
-        labels: int (N,), of every row.
-        sums: int (N,), of every row's pixels.
-        classes: How many.
+        labels: int (N,), label of every row.
+        sums: int (N,), weighted sum of the pixels of every row.
+        classes: Number of classes.
     """
 
     def __init__(self, labels: NDArray[Any], sums: NDArray[Any], classes: int) -> None:
@@ -47,7 +47,7 @@ class Arrivals(keras.metrics.Metric):
 
 
 class Look(keras.callbacks.Callback):
-    """Compares, after each pass, what arrived with the rows that a part has.
+    """Callback: compares the rows that arrived in each pass with the rows of its part.
 
     Args:
         arrivals: The metric.
@@ -60,7 +60,7 @@ class Look(keras.callbacks.Callback):
         self.testing: H5SplitSequence | None = None
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self._compare(self.training)  # validation begins, and starts the metrics anew
+        self._compare(self.training)  # validation starts now and resets the metrics
         self.training = None
 
     def on_test_end(self, logs: Any = None) -> None:
@@ -76,14 +76,14 @@ class Look(keras.callbacks.Callback):
 
 
 def rounds(path: Path, labels: NDArray[Any], sums: NDArray[Any], weights: NDArray[Any], check: Check) -> Iterator[int]:
-    """Fit, evaluate and predict, with one order and one door in turn; how many rows each went by.
+    """Fit, evaluate and predict with each order and each door in turn; yield the number of rows each time.
 
     Args:
         path: The pack.
-        labels: int (N,), of every row.
-        sums: int (N,), of every row: its pixels times `weights`.
-        weights: int (M,), of the pixels of an image.
-        check: Compares names with the number, the label and the sum that arrived for each.
+        labels: int (N,), label of every row.
+        sums: int (N,), sum of the pixels times `weights` of every row.
+        weights: int (M,), weights of the pixels of an image.
+        check: Compares names with the row number, label and sum that arrived for each.
     """
     orders = [False, True, "block"]
     parts = [H5SplitSequence(path, batch_size=64, auto_shuffle=order).split(0.2, 0.4) for order in orders]
@@ -105,7 +105,7 @@ def rounds(path: Path, labels: NDArray[Any], sums: NDArray[Any], weights: NDArra
 
 
 def _model(part: H5SplitSequence, weights: NDArray[Any], arrivals: Arrivals) -> keras.Model:
-    """A small network; behind the probabilities it hands through the number, the label and the sum of each image."""
+    """Build a small network whose output is the probabilities, followed by row number, label and sum of each image."""
     classes, size = part.num_classes, int(np.prod(part.shape))
     coder = np.zeros((size, 3), np.float32)
     coder[:3, 0], coder[3, 1], coder[:, 2] = (1 << 16, 1 << 8, 1), 1, weights
@@ -115,7 +115,7 @@ def _model(part: H5SplitSequence, weights: NDArray[Any], arrivals: Arrivals) -> 
     said = keras.layers.Dense(3, use_bias=False, trainable=False, name="said")
     both = keras.layers.Concatenate()([probabilities, said(keras.layers.Flatten()(image))])
     model = keras.Model(image, both)
-    said.set_weights([coder])  # whole numbers below 2 ** 24, which float32 holds and adds exactly
+    said.set_weights([coder])  # integers below 2 ** 24 are exact in float32, and so are their sums
 
     def loss(y_true: Any, y_pred: Any) -> Any:
         return keras.losses.categorical_crossentropy(y_true, y_pred[:, :classes])

@@ -1,4 +1,4 @@
-"""What the program does not do, whatever a file says: run other programs, use the network, run what files contain."""
+"""No file can make the packages run other programs, use the network or execute the content of files."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ FORBIDDEN_MODULES = frozenset(
     ]
 )
 ALLOWED = {
-    ("cluster.py", "asyncio"),  # Dask's coroutines: --dask asks whoever is at the address that a user gives
-    ("console.py", "exec"),  # of nothing, which has Python forget an interrupt
+    ("cluster.py", "asyncio"),  # coroutines of Dask: --dask connects to the address that the user gives
+    ("console.py", "exec"),  # executes an empty program, which makes Python drop a pending interrupt
 }
 FORBIDDEN_CALLS = frozenset(
     [
@@ -69,7 +69,7 @@ FORBIDDEN_CALLS = frozenset(
 
 
 def offences(source: str) -> Iterator[tuple[int, str]]:
-    """(line, what) of each thing in a program that files could be run by."""
+    """Yield (line, name) of each construct in a program that could execute the content of files."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -122,7 +122,7 @@ def test_a_line_that_could_is_found(line: str) -> None:
     assert [line_number for line_number, _ in offences(f"import numpy as np\n{line}\n")] == [2]
 
 
-# --- what a run really does: every process of it tells of every event that Python's audit hooks know
+# --- audit: every process of a run records the events that Python's audit hooks report
 
 HOOK = """
 import os, sys
@@ -157,7 +157,7 @@ pickle.loads(pickle.dumps(print))
 
 
 def events_of(script: str, folder: Path) -> list[tuple[str, list[str]]]:
-    """What a script, and every process that it starts, did."""
+    """Run a script and return the audit events of all its processes."""
     (folder / "hook").mkdir(exist_ok=True)
     (folder / "hook" / "sitecustomize.py").write_text(HOOK)
     (folder / "script.py").write_text(script)
@@ -170,7 +170,7 @@ def events_of(script: str, folder: Path) -> list[tuple[str, list[str]]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where PACK has run: images, odd ones too, and what it did."""
+    """A folder in which PACK has run, with images, an EPS file and the recorded events."""
     folder = tmp_path_factory.mktemp("audit")
     write_classes(folder / "data", {"cat": 20, "dog": 20})
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
@@ -180,7 +180,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def is_of_h5py(event: tuple[str, list[str]]) -> bool:
-    """Importing h5py may ask the system for the name of its processor."""
+    """Whether the event comes from importing h5py, which may run `uname -p`."""
     return event[0] == "subprocess.Popen" and event[1][:2] == ["uname", "['uname', '-p']"]
 
 
@@ -191,7 +191,7 @@ def test_packing_starts_no_program_and_reaches_no_network(folder: Path) -> None:
 
 
 def test_processes_of_packing_talk_through_unix_sockets_alone(folder: Path) -> None:
-    """Worker processes are multiprocessing's: their server listens on a socket in a folder of its own."""
+    """Worker processes come from multiprocessing, whose fork server listens on a socket in its own folder."""
     events = json.loads((folder / "packed.json").read_text())
     addresses = [arguments[1] for event, arguments in events if event in ("socket.bind", "socket.connect")]
     assert addresses

@@ -1,4 +1,4 @@
-"""Pictures made to do harm are pixels or a DecodeError: a short campaign, and the ways that were found."""
+"""Malicious images give pixels or a DecodeError: a short campaign, and attacks that were found before."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def halves(data: bytes) -> list[bytes]:
 
 
 def jpeg_of(exif: list[bytes], between: bytes) -> bytes:
-    """A JPEG whose EXIF is in these pieces."""
+    """Return a JPEG with its EXIF data in these pieces."""
     segments = (b"\xff\xe1" + struct.pack(">H", 8 + len(piece)) + b"Exif\0\0" + piece + between for piece in exif)
     plain = saved(noise(16, 16), "JPEG")
     return plain[:2] + b"".join(segments) + plain[2:]
 
 
 def missing() -> set[str]:
-    """Formats that this Pillow lacks: AVIF, before 11.3."""
+    """Return the formats that this Pillow lacks: AVIF before 11.3."""
     Image.init()
     return {"AVIF"} - set(Image.OPEN)
 
@@ -161,7 +161,7 @@ def test_exif_in_pieces_is_decoded(judge: Judge) -> None:
 
 @pytest.mark.parametrize("key", [b"key", b"Raw profile type exif", b"XML:com.adobe.xmp"])
 def test_texts_beside_the_pixels_take_little(judge: Judge, key: bytes) -> None:
-    """Also those that may say which way is up, which are kept."""
+    """Texts that may hold the orientation are kept, and take little memory too."""
     text = png_chunk(b"zTXt", key + b"\0\0" + zlib.compress(bytes((1 << 20) - 1), 9))
     plain = saved(noise(9, 9), "PNG")
     verdict = judge.verdict(plain[:33] + text * 100 + plain[33:], HOW)

@@ -1,4 +1,4 @@
-"""Packs that somebody made to harm, by hand and by chance: each is read correctly, or refused with one line."""
+"""Malicious packs, handmade and random: each is read correctly or refused with a one-line error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Make = Callable[[Path], object]
 
 
 def assert_refused(path: Path, reason: str) -> None:
-    """One line that can be printed: the path, and a reason."""
+    """Assert that a pack is refused with one printable line: its path and the reason."""
     with pytest.raises(FormatError, match=rf"\A{re.escape(str(path))}: .*(?:{reason}).*\Z") as refusal:
         PackedImages(path)
     assert str(refusal.value).isprintable()
@@ -31,7 +31,7 @@ def assert_refused(path: Path, reason: str) -> None:
 
 
 def filtered(name: str, number: int) -> Make:
-    """A data set behind a filter that no HDF5 may have."""
+    """Return a function that writes a pack with a data set behind a filter that no HDF5 library has."""
 
     def change(file: h5py.File) -> None:
         del file[name]
@@ -59,7 +59,7 @@ def linked(name: str, link: object) -> Make:
 
 
 def nested(depth: int) -> h5py.h5t.TypeID:
-    """Lists of lists of ... of numbers."""
+    """Return the type of variable-length lists nested `depth` deep."""
     found = h5py.h5t.STD_I32LE
     for _ in range(depth):
         found = h5py.h5t.vlen_create(found)
@@ -177,7 +177,7 @@ def test_what_a_pack_cannot_have_is_refused(tmp_path, make, reason):
 
 
 def written(find: Callable[[Base], int], new: int) -> Callable[[Path], None]:
-    """A pack in which one number is another one, and the checksum around it is right again."""
+    """Return a function that writes a pack, changes one number and corrects the checksum of its piece."""
 
     def make(path: Path) -> None:
         base = base_of(write_small(path, columns=1))
@@ -191,7 +191,7 @@ def written(find: Callable[[Base], int], new: int) -> Callable[[Path], None]:
 
 
 def place_of(number: int, *next_: int) -> Callable[[Base], int]:
-    """Where numbers of 8 bytes follow each other in the metadata."""
+    """Return a function that finds consecutive 8-byte numbers in the metadata."""
     sought = b"".join(each.to_bytes(8, "little") for each in (number, *next_))
     return lambda base: next(at for at in base.metadata if base.content.startswith(sought, at))
 
@@ -230,7 +230,7 @@ def test_what_hdf5_would_not_write_is_refused(tmp_path, make, reason):
     assert_refused(path, reason)
 
 
-# --- by chance --------------------------------------------------------------------------------------------------------
+# --- random damage ----------------------------------------------------------------------------------------------------
 
 
 def test_packs_with_damage_are_read_correctly_or_refused(tmp_path):
