@@ -1,10 +1,11 @@
-"""Train on many hosts with TensorFlow: MultiWorkerMirroredStrategy, each worker on its part of every global batch.
+"""Train on many hosts with TensorFlow's MultiWorkerMirroredStrategy. Each worker reads its part of every global batch.
 
     export TF_CONFIG='{"cluster": {"worker": ["one:2222", "two:2222"]}, "task": {"type": "worker", "index": 0}}'
-    python examples/tensorflow_multiworker.py eurosat.h5    # on host one; and on host two with index 1
+    python examples/tensorflow_multiworker.py eurosat.h5    # on host one; on host two use index 1
 
-The loop is written out, because `fit` of Keras 3 fails with this strategy. Every batch is full: it is cut evenly over
-any number of devices. The rows that fill none are others in every epoch.
+The training loop is written out, because `fit` of Keras 3 fails with this strategy. Every batch is full, so it divides
+evenly over the devices. The rows left over at the end of an epoch are not trained on. They are different ones in every
+epoch.
 """
 
 import argparse
@@ -17,26 +18,27 @@ from h5split import SplitSequence
 
 parser = argparse.ArgumentParser(description="Train a small network on many hosts with TensorFlow.")
 parser.add_argument("pack", help="a file made by pack-images")
-parser.add_argument("--batch-size", type=int, default=256, help="of all workers together (%(default)s)")
+parser.add_argument("--batch-size", type=int, default=256, help="global batch size (%(default)s)")
 parser.add_argument(
-    "--history", metavar="FILE", help="add losses and this worker's images to FILE.RANK, a line an epoch"
+    "--history", metavar="FILE", help="append losses and this worker's images to FILE.RANK, one line per epoch"
 )
 arguments = parser.parse_args()
 
-strategy = tf.distribute.MultiWorkerMirroredStrategy()  # reads TF_CONFIG, and waits for the others
+strategy = tf.distribute.MultiWorkerMirroredStrategy()  # reads TF_CONFIG and waits for the other workers
 data = SplitSequence(arguments.pack, label_mode="int", auto_shuffle=True, drop_remainder=True)
 _, whole = data.split(0.2)  # the first fifth is for validation
 
 
-def batches_of(context):
-    """The batches of this worker, cut into those of its devices."""
+def worker_batches(context):
+    """Return the batches of this worker, cut into batches for its devices."""
     global rank, count, train
     rank, count = context.input_pipeline_id, context.num_input_pipelines
     train = whole.set(batch_size=arguments.batch_size // count).shard(rank, count)
     return train.as_tf_dataset().rebatch(context.get_per_replica_batch_size(arguments.batch_size))
 
 
-batches = strategy.distribute_datasets_from_function(batches_of)  # a data set given as it is would be sharded once more
+# experimental_distribute_dataset() would shard the data set a second time.
+batches = strategy.distribute_datasets_from_function(worker_batches)
 
 keras.utils.set_random_seed(0)
 with strategy.scope():
@@ -45,7 +47,7 @@ with strategy.scope():
     optimizer = keras.optimizers.SGD(0.05)
 
 
-def step_of_replica(images, labels):
+def replica_step(images, labels):
     with tf.GradientTape() as tape:
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(images, training=True))
         loss = tf.nn.compute_average_loss(losses)  # over the global batch
@@ -55,7 +57,7 @@ def step_of_replica(images, labels):
 
 @tf.function
 def step(images, labels):
-    return strategy.reduce("SUM", strategy.run(step_of_replica, (images, labels)), axis=None)
+    return strategy.reduce("SUM", strategy.run(replica_step, (images, labels)), axis=None)
 
 
 for epoch in range(2):

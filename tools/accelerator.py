@@ -1,10 +1,10 @@
-"""Whether an accelerator is kept waiting: training from a pack beside the same steps on a batch that it holds already.
+"""Measure whether an accelerator waits for data: compare training from a pack with training on one batch in its memory.
 
     python tools/accelerator.py photos.h5 --network resnet50 --folder data/photos
 
-The same network of torchvision is trained, in turns, on one batch in the accelerator's memory (the limit), on shuffled
-batches of the pack, and, with --folder, on torchvision's ImageFolder of the images that were packed, decoded by
-`--workers` processes. Medians and their ratios to the limit are printed. Needs torch and torchvision.
+The same torchvision network is trained in turns on one batch in the accelerator's memory (the limit) and on shuffled
+batches of the pack. With --folder it is also trained on torchvision's ImageFolder of the packed images, which
+`--workers` processes decode. Prints medians and their ratios to the limit. Needs torch and torchvision.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 def from_pack(path: str, batch: int) -> tuple[Batches, int]:
-    """Shuffled epochs one after the other; and the number of classes."""
+    """Return an endless iterator over shuffled epochs of the pack, and the number of classes."""
     data = SplitSequence(path, batch_size=batch, label_mode="int", auto_shuffle=True, drop_remainder=True)
     return endless(data.as_torch_loader(pin_memory=torch.cuda.is_available())), data.num_classes
 
 
 def from_folder(path: str, size: int, batch: int, workers: int) -> Batches:
-    """The same of the images themselves."""
-    change = torchvision.transforms.Compose(
+    """Return an endless iterator over shuffled epochs of the image files."""
+    transform = torchvision.transforms.Compose(
         [torchvision.transforms.Resize((size, size)), torchvision.transforms.PILToTensor()]
     )
     loader = torch.utils.data.DataLoader(
-        torchvision.datasets.ImageFolder(path, change),
+        torchvision.datasets.ImageFolder(path, transform),
         batch,
         shuffle=True,
         drop_last=True,
@@ -54,7 +54,7 @@ def endless(loader: Iterable[tuple[Tensor, Tensor]]) -> Batches:
 
 
 def trainer(network: str, classes: int, device: torch.device) -> Callable[[Tensor, Tensor], None]:
-    """A step of stochastic gradient descent in bfloat16, channels last."""
+    """Return a function that does one step of stochastic gradient descent, in bfloat16 and channels last."""
     model = torchvision.models.get_model(network, num_classes=classes).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
@@ -70,33 +70,35 @@ def trainer(network: str, classes: int, device: torch.device) -> Callable[[Tenso
 
 
 def rate(step: Callable[[Tensor, Tensor], None], batches: Batches, seconds: float, device: torch.device) -> float:
-    """Images a second, once it is warm."""
+    """Return images per second, after some steps to warm up."""
     for images, labels in itertools.islice(batches, WARM_STEPS):
         step(images, labels)
-    finish(device)
+    synchronize(device)
     count, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds:
         images, labels = next(batches)
         step(images, labels)
         count += len(images)
-    finish(device)
+    synchronize(device)
     return count / (time.perf_counter() - begin)
 
 
-def finish(device: torch.device) -> None:
-    """Wait for all that was asked of an accelerator."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the accelerator has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train from a pack, and from what the accelerator holds already.")
+    parser = argparse.ArgumentParser(
+        description="Compare training from a pack with training on one batch in the accelerator's memory."
+    )
     parser.add_argument("pack", help="a file made by pack-images")
-    parser.add_argument("--folder", help="the class folders it was made of, to train from these too")
-    parser.add_argument("--network", default="resnet50", help="one of torchvision's (%(default)s)")
+    parser.add_argument("--folder", help="the class folders the pack was made from, to train from these too")
+    parser.add_argument("--network", default="resnet50", help="name of a torchvision network (%(default)s)")
     parser.add_argument("--batch", type=int, default=256, help="(%(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes for --folder (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=5, help="of each run (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=5, help="length of each run (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="(%(default)s)")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

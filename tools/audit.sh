@@ -1,6 +1,6 @@
 #!/bin/sh
-# Known vulnerabilities of every package that the tests run on, by pip-audit, which asks the package index for them.
-# Status 1 if there are any, or if the index does not tell.
+# List known vulnerabilities of every package that the tests run on. pip-audit asks the package index for them.
+# Exits with status 1 if there are any, or if the index gives no answer.
 set -eu
 cd "$(dirname "$0")/.."
 . tools/environment.sh

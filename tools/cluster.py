@@ -1,8 +1,8 @@
-"""What a Dask cluster costs beside worker processes of this machine: the same images, in turns; medians.
+"""Compare packing on a local Dask cluster with packing in worker processes: the same images, in turns; medians.
 
     python tools/cluster.py data/eurosat --size 64
 
-Starting the cluster is not counted, starting the processes is.
+The times include the start of the worker processes, but not the start of the cluster.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def digest_of(path: str) -> str:
 
 
 def seconds(sources: list[str], output: str, options: dict[str, Any]) -> tuple[float, str]:
-    """Of one run to a new file; and the file's SHA-256."""
+    """Pack to a new file. Return the seconds taken, and the file's SHA-256."""
     if os.path.exists(output):
         os.unlink(output)
     started = time.perf_counter()
@@ -35,9 +35,11 @@ def seconds(sources: list[str], output: str, options: dict[str, Any]) -> tuple[f
 
 
 def compare(arguments: argparse.Namespace, executor: Executor, output: str) -> dict[str, list[tuple[float, str]]]:
-    """(seconds, digest) of every run of both."""
+    """Return (seconds, digest) of every run of both ways."""
     ways: dict[str, dict[str, Any]] = {"processes": {"workers": arguments.workers}, "Dask": {"executor": executor}}
-    seconds(arguments.data, output, {**ways["Dask"], "size": arguments.size})  # its workers load what they need
+    seconds(
+        arguments.data, output, {**ways["Dask"], "size": arguments.size}
+    )  # warm up: Dask's workers import their modules
     found: dict[str, list[tuple[float, str]]] = {name: [] for name in ways}
     for _ in range(arguments.repeats):
         for name, options in ways.items():

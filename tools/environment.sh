@@ -1,5 +1,5 @@
-# Sourced by the scripts beside it, in the project's folder: makes .venv, or takes the one there is, and installs the
-# project into it with the extras named. Sets $python.
+# The other scripts source this file, in the project's folder. use_environment makes .venv unless it exists, installs the
+# project into it with the given extras, and sets $python.
 
 fail() {
     echo "$1" >&2

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Every campaign of faults, in its long version: about two hours. Their results, a line of JSON each, are kept in
-# faults.jsonl, or the file that is given.
+# Run the long version of every fault campaign. This takes about two hours. The results, one line of JSON per campaign,
+# are written to faults.jsonl, or to the file given as an argument.
 set -eu
 cd "$(dirname "$0")/.."
 . tools/environment.sh

@@ -1,13 +1,13 @@
-"""How near reading comes to its limits, each measured beside its limit in one run.
+"""Compare reading from a pack with its limits, measured in the same run.
 
     python tools/loading.py epochs eurosat.h5          shuffled and consecutive batches against take() in memory
     python tools/loading.py fit eurosat.h5             Keras' fit on TensorFlow against tf.data on an array in memory
     python tools/loading.py cold eurosat.h5            a first epoch from disk against reading the file front to back
-    python tools/loading.py memory photos.h5           what an epoch adds to the memory of the process
+    python tools/loading.py memory photos.h5           memory that an epoch adds to the process
     python tools/loading.py large --rows 10000000      a pack of many rows and no pixels: open, split, shuffle, a name
 
-Runs are interleaved; medians, and their ratios, are printed. A file that has just been written lies in small pieces in
-the page cache, and is read up to 15 % slower than after a restart; so all but `large` begin by reading it from disk.
+Runs are interleaved. Prints medians and their ratios. The page cache holds a newly written file in small pieces, and
+reads it up to 15 % slower than after a restart. So all commands but `large` first read the pack from disk.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from h5split import PackedImages, SplitSequence
 from h5split.file.sealing import Tables, images_offset, seal
 
 
-def drop(path: str) -> None:
-    """Have the system forget what it holds of a file."""
+def drop_from_cache(path: str) -> None:
+    """Drop a file from the page cache."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def front_to_back(path: str) -> None:
+def read_file(path: str) -> None:
     buffer = bytearray(8 << 20)
     with open(path, "rb", buffering=0) as file:
         while file.readinto(buffer):
@@ -46,14 +46,14 @@ def epoch(sequence: SplitSequence) -> None:
         pass
 
 
-def items_of(images: NDArray[np.uint8]) -> NDArray[np.void]:
+def rows_as_items(images: NDArray[np.uint8]) -> NDArray[np.void]:
     return images.reshape(len(images), -1).view(f"V{images[0].nbytes}")[:, 0]
 
 
 def compare_epochs(arguments: argparse.Namespace) -> None:
-    drop(arguments.pack)
-    front_to_back(arguments.pack)
-    mapped = items_of(PackedImages(arguments.pack).images)
+    drop_from_cache(arguments.pack)
+    read_file(arguments.pack)
+    mapped = rows_as_items(PackedImages(arguments.pack).images)
     items = mapped.copy()
     order = np.random.default_rng(0).permutation(len(items))
     for batch in arguments.batch:
@@ -95,15 +95,15 @@ def compare_fit(arguments: argparse.Namespace) -> None:
 
     from h5split import H5SplitSequence
 
-    drop(arguments.pack)
-    front_to_back(arguments.pack)
+    drop_from_cache(arguments.pack)
+    read_file(arguments.pack)
     pack = PackedImages(arguments.pack)
     height, width, _ = pack.shape
     pixels = np.array(pack.images)
     labels = np.eye(len(pack.class_names), dtype=np.float32)[pack.labels]
 
-    def tiny() -> keras.Model:
-        """A model that looks at 8x8 pixels: what is timed is how they come to it."""
+    def tiny_model() -> keras.Model:
+        """Return a model that looks at 8x8 pixels, so that `fit` times the delivery of batches, not training."""
         model = keras.Sequential(
             [
                 keras.Input(pack.shape, dtype="uint8"),
@@ -130,10 +130,10 @@ def compare_fit(arguments: argparse.Namespace) -> None:
             ).as_tf_dataset(),
         }
         print(f"fit, {arguments.epochs} epochs of {len(pixels)} rows, batch {batch}:")
-        models = {name: tiny() for name in data}
+        models = {name: tiny_model() for name in data}
 
         def fit(name: str, data: dict[str, object] = data, models: dict[str, keras.Model] = models) -> float:
-            shuffle = name.startswith("sequence")  # Keras' default, of which it warns where it does nothing
+            shuffle = name.startswith("sequence")  # the default, but Keras warns if it has no effect
             return timed(lambda: models[name].fit(data[name], epochs=arguments.epochs, shuffle=shuffle, verbose=0))
 
         found = medians({name: lambda name=name: fit(name) for name in data}, arguments.repeats)
@@ -146,20 +146,20 @@ def compare_fit(arguments: argparse.Namespace) -> None:
 def compare_cold(arguments: argparse.Namespace) -> None:
     size = os.path.getsize(arguments.pack)
 
-    def opened() -> SplitSequence:
-        """Opened for each run: the system does not forget what is mapped."""
+    def open_pack() -> SplitSequence:
+        """Open the pack anew for each run: the system keeps mapped pages in its cache."""
         return SplitSequence(arguments.pack, auto_shuffle=True, label_mode="int", batch_size=arguments.batch[0])
 
     def from_disk(run: Callable[[], object]) -> float:
-        drop(arguments.pack)
+        drop_from_cache(arguments.pack)
         return timed(run)
 
     print(f"{size / 1e6:,.0f} MB, from disk, batch {arguments.batch[0]}:")
     found = medians(
         {
-            "file, front to back": lambda: from_disk(lambda: front_to_back(arguments.pack)),
-            "first epoch, shuffled": lambda: from_disk(lambda: epoch(opened())),
-            "the same, preload() before": lambda: from_disk(lambda: epoch(opened().preload())),
+            "file, front to back": lambda: from_disk(lambda: read_file(arguments.pack)),
+            "first epoch, shuffled": lambda: from_disk(lambda: epoch(open_pack())),
+            "the same, preload() before": lambda: from_disk(lambda: epoch(open_pack().preload())),
         },
         arguments.repeats,
     )
@@ -170,7 +170,7 @@ def compare_cold(arguments: argparse.Namespace) -> None:
 
 
 def memory(kind: str = "RssAnon") -> int:
-    """Bytes of this process in memory: RssAnon, its own, or VmRSS, pages of files counted too."""
+    """Return the resident bytes of this process: RssAnon (without pages of files) or VmRSS (with them)."""
     with open("/proc/self/status", encoding="ascii") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(kind))
 
@@ -197,7 +197,7 @@ def measure_memory(arguments: argparse.Namespace) -> None:
 
 
 def make_large(path: str, rows: int) -> None:
-    """A pack of 64x64 images whose pixels are all a hole in the file."""
+    """Make a pack of 64x64 images whose pixels are a hole in a sparse file."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     numbers = np.arange(rows)
     os.ftruncate(descriptor, images_offset(64 * 64 * 3) + rows * 64 * 64 * 3)
@@ -216,7 +216,7 @@ def make_large(path: str, rows: int) -> None:
 
 
 def measure_large(arguments: argparse.Namespace) -> None:
-    """In a process of its own, as the making of the file leaves memory behind."""
+    """Measure a pack of many rows. A child process makes the file, so that its memory is not counted."""
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = os.path.join(folder, "large.h5")
         child = os.fork()
@@ -253,18 +253,18 @@ def main() -> None:
         ("epochs", compare_epochs, "epochs against take() in memory"),
         ("fit", compare_fit, "Keras' fit on TensorFlow against tf.data on an array in memory"),
         ("cold", compare_cold, "a first epoch from disk against reading the file"),
-        ("memory", measure_memory, "what an epoch adds to memory"),
+        ("memory", measure_memory, "memory that an epoch adds"),
     ):
         command = commands.add_parser(name, help=about)
         command.add_argument("pack", help="a file made by pack-images")
         command.add_argument("--batch", type=int, nargs="+", default=[32, 128, 256])
         command.add_argument("--repeats", type=int, default=5)
-        command.add_argument("--epochs", type=int, default=3, help="of each fit")
-        command.add_argument("--label-mode", default="int", help="of epochs")
+        command.add_argument("--epochs", type=int, default=3, help="epochs in each fit")
+        command.add_argument("--label-mode", default="int", help="label mode, for the command epochs")
         command.set_defaults(run=run)
     large = commands.add_parser("large", help="many rows and no pixels")
     large.add_argument("--rows", type=int, default=10_000_000)
-    large.add_argument("--folder", default=None, help="where the file is made (the folder for temporary files)")
+    large.add_argument("--folder", default=None, help="folder for the file (the folder for temporary files)")
     large.add_argument("--small", default=None, help="a pack to open first, so that imports are not counted")
     large.set_defaults(run=measure_large)
     arguments = parser.parse_args()

@@ -1,10 +1,10 @@
 #!/bin/sh
-# The tests on the lowest versions that pyproject.toml allows of whatever it asks for by name.
+# Run the tests on the lowest version that pyproject.toml allows of each package it names.
 #
 #   sh tools/lowest.sh dev                     without a backend
-#   sh tools/lowest.sh dev,tensorflow,jax      with some
+#   sh tools/lowest.sh dev,tensorflow,jax      with two backends
 #
-# What comes after the extras goes to pytest. The environment is made in build/, anew each time.
+# Arguments after the extras go to pytest. The environment is made in build/, anew each time.
 set -eu
 cd "$(dirname "$0")/.."
 extras=${1:-dev}

@@ -1,10 +1,9 @@
-"""Make class images that a small network can tell apart, scattered over several roots.
+"""Make images of several classes that a small network can tell apart, scattered over several root folders.
 
     python tools/make_images.py quickstart/images --count 2000
 
-Each root holds a folder for each class: discs, squares, triangles, crosses, stripes. Colours, places, sizes and noise
-are random, from a seed:
-the same arguments make the same files.
+Each root has a folder for each class: discs, squares, triangles, crosses, stripes. Colours, positions, sizes and noise
+are random, from a seed. The same arguments make the same files.
 """
 
 from __future__ import annotations
@@ -53,10 +52,10 @@ CLASSES: dict[str, Draw] = {
 
 
 def picture(draw: Draw, rng: np.random.Generator, size: int) -> Image.Image:
-    """A shape on a plain ground, with noise; the two colours differ in brightness."""
+    """Draw a shape on a plain background, with noise. The two colours differ in brightness."""
     dark, light = rng.integers(0, 100, 3), rng.integers(140, 256, 3)
-    ground, fill = (dark, light) if rng.random() < 0.5 else (light, dark)
-    image = Image.new("RGB", (size, size), tuple(ground.tolist()))
+    background, fill = (dark, light) if rng.random() < 0.5 else (light, dark)
+    image = Image.new("RGB", (size, size), tuple(background.tolist()))
     radius = rng.uniform(0.2, 0.35) * size
     x, y = rng.uniform(radius, size - radius, 2)
     draw(ImageDraw.Draw(image), x, y, radius, tuple(fill.tolist()))
@@ -73,8 +72,8 @@ def make(number: int, folder: str, roots: int, size: int, seed: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make class images, scattered over several roots.")
-    parser.add_argument("folder", help="where the roots go")
+    parser = argparse.ArgumentParser(description="Make images of several classes, scattered over several root folders.")
+    parser.add_argument("folder", help="the folder for the roots")
     parser.add_argument("--count", type=int, default=2000, help="images (%(default)s)")
     parser.add_argument("--roots", type=int, default=3, help="folders that each hold every class (%(default)s)")
     parser.add_argument("--size", type=int, default=64, help="side in pixels (%(default)s)")
@@ -83,9 +82,9 @@ def main() -> None:
     for root in range(1, arguments.roots + 1):
         for name in CLASSES:
             os.makedirs(f"{arguments.folder}/root-{root}/{name}", exist_ok=True)
-    one = partial(make, folder=arguments.folder, roots=arguments.roots, size=arguments.size, seed=arguments.seed)
+    make_one = partial(make, folder=arguments.folder, roots=arguments.roots, size=arguments.size, seed=arguments.seed)
     with ProcessPoolExecutor() as executor:
-        for _ in executor.map(one, range(arguments.count), chunksize=100):
+        for _ in executor.map(make_one, range(arguments.count), chunksize=100):
             pass
     print(f"{arguments.folder}: {arguments.count} images of {len(CLASSES)} classes in {arguments.roots} roots")
 

@@ -1,11 +1,11 @@
-"""How near packing comes to its limit, measured beside it in one run.
+"""Compare the speed of packing with its limit, measured in the same run.
 
     python tools/packing.py ../shared/data/eurosat --size 64
     python tools/packing.py ../shared/data/photos --size 224 --copies 19
 
-The whole command (start, scan, digests, checksums, sync to disk and all) is timed against as many processes that do
-nothing but read and decode the same files, and against a plain Pillow loop. Runs are interleaved; medians, and their
-ratios, are printed. `loading.py` does the same for reading packs.
+The whole command (start, scan, digests, checksums, sync to disk and all) is compared with the same number of processes
+that only read and decode the files, and with a plain Pillow loop. Runs are interleaved. Prints medians and their
+ratios. `loading.py` does the same for reading packs.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from pack_images.find.scan import scan
 
 
 def bare(paths: list[str], size: int) -> None:
-    """Read and decode into one buffer; scale what has another size."""
+    """Read each file and decode it into one buffer. Scale images of another size."""
     memory = np.empty(size * size * 3 + 32, np.uint8)
-    begin = (16 - memory.ctypes.data) % 32  # at a multiple of 32 libjpeg-turbo is slower
+    begin = (16 - memory.ctypes.data) % 32  # libjpeg-turbo is slower if the address is a multiple of 32
     buffer = memory[begin : begin + size * size * 3].reshape(size, size, 3)
     for path in paths:
         with open(path, "rb", buffering=0) as file:
@@ -50,7 +50,7 @@ def bare(paths: list[str], size: int) -> None:
 
 
 def pillow(paths: list[str], size: int) -> None:
-    """What one writes first: open, convert, resize, to an array."""
+    """The simplest loop with Pillow: open, convert, resize, make an array."""
     for path in paths:
         image = Image.open(path).convert("RGB")
         if image.size != (size, size):
@@ -59,7 +59,7 @@ def pillow(paths: list[str], size: int) -> None:
 
 
 def medians(runs: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """The median seconds of each, taken in turns after one round to warm up; all are printed."""
+    """Take turns, after one round to warm up. Print and return the median seconds of each run."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats + 1):
         for name, run in runs.items():
@@ -84,13 +84,13 @@ def compare_packing(arguments: argparse.Namespace, data: str) -> None:
     command = [sys.executable, "-m", "pack_images.cli", data, "--size", str(arguments.size), "--quiet"]
 
     def pack(*options: str) -> float:
-        """A run into an empty folder: no old output to replace."""
+        """Time a run into an empty folder, so that no old output is reused."""
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             output = ["-o", f"{folder}/out.h5", "--workers", str(arguments.workers)]
             return timed(lambda: subprocess.run([*command, *output, *options], check=True))
 
-    def started(function: Callable[[list[str], int], None]) -> float:
-        """The same as a command: processes and imports counted."""
+    def timed_with_start(function: Callable[[list[str], int], None]) -> float:
+        """Time the function in new processes, including their start and imports."""
         code = "import io, sys\nimport numpy as np\nimport simplejpeg\nfrom PIL import Image\n"
         code += inspect.getsource(function)
         code += f"{function.__name__}(sys.stdin.read().split('\\0'), {arguments.size})"
@@ -112,8 +112,8 @@ def compare_packing(arguments: argparse.Namespace, data: str) -> None:
         found = medians(
             {
                 "bare read + decode (+ resize)": lambda: timed(lambda: list(executor.map(bare, shares, sizes))),
-                "bare, process start and imports counted": lambda: started(bare),
-                "Pillow loop, process start and imports counted": lambda: started(pillow),
+                "bare, process start and imports counted": lambda: timed_with_start(bare),
+                "Pillow loop, process start and imports counted": lambda: timed_with_start(pillow),
                 "Pillow loop": lambda: timed(lambda: list(executor.map(pillow, shares, sizes))),
                 "pack-images, the whole command": pack,
                 "pack-images --exact": lambda: pack("--exact"),
@@ -131,10 +131,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time pack-images against bare decoding.")
     parser.add_argument("data", help="a folder of class folders")
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--copies", type=int, default=1, help="each file under so many names")
+    parser.add_argument("--copies", type=int, default=1, help="number of names for each file")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--folder", default=None, help="where packs are made (the folder for temporary files)")
+    parser.add_argument("--folder", default=None, help="folder for the packs (the folder for temporary files)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         many = arguments.data if arguments.copies == 1 else multiplied(arguments.data, folder, arguments.copies)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Pack image folders and train a small network on the pack: on pictures made here, or on folders of your own.
+# Pack image folders, and train a small network on the pack. The images are made by this script, or are your own.
 #
 #   sh tools/quickstart.sh            makes pictures in quickstart/images
 #   sh tools/quickstart.sh DIR...     folders of class folders, or class folders

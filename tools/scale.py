@@ -1,9 +1,10 @@
-"""Pack a great many files and watch the parent: its memory, and the time until the first row.
+"""Pack many files, and measure the memory of the main process and the time until the first row.
 
     python tools/scale.py --count 1000000
 
-The files are hard links to a few small images (a directory of inodes costs more than the images do), 10,000 to a
-folder. Two runs are made, of a tenth and of the whole, to show that cost per file stays the same.
+The files are hard links to a few small images, because a million inodes would take more space than the images. Each
+folder has 10,000. There are two runs, with a tenth of the files and with all, to show that the cost per file stays the
+same.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from h5split import PackedImages
 from pack_images import pack
 
 _PER_FOLDER = 10_000
-_LINKS = 20_000  # to one file: ext4 allows 65,000
+_LINKS_PER_FILE = 20_000  # ext4 allows 65,000
 
 
 def make(folder: str, count: int, side: int) -> None:
     rng = np.random.default_rng(0)
     for index in range(count):
         if index % _PER_FOLDER == 0:
-            below = f"{folder}/class-{index // _PER_FOLDER:04}"
-            os.makedirs(below)
-        if index % _LINKS == 0:
-            original = f"{below}/{index:08}.jpg"
+            class_folder = f"{folder}/class-{index // _PER_FOLDER:04}"
+            os.makedirs(class_folder)
+        if index % _LINKS_PER_FILE == 0:
+            original = f"{class_folder}/{index:08}.jpg"
             Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(original)
         else:
-            os.link(original, f"{below}/{index:08}.jpg")
+            os.link(original, f"{class_folder}/{index:08}.jpg")
 
 
 def run(folder: str, count: int, side: int, workers: int) -> None:
@@ -58,13 +59,13 @@ def run(folder: str, count: int, side: int, workers: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Pack a great many files and watch the parent.")
+    parser = argparse.ArgumentParser(description="Pack many files, and measure the memory of the main process.")
     parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("--side", type=int, default=8, help="of an image, in pixels (%(default)s)")
+    parser.add_argument("--side", type=int, default=8, help="side of an image, in pixels (%(default)s)")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     for count in (arguments.count // 10, arguments.count):
-        child = os.fork()  # a process of its own for each, so that each has a peak of its own
+        child = os.fork()  # one process per run, so that each has its own peak of memory
         if child == 0:
             with tempfile.TemporaryDirectory() as folder:
                 run(folder, count, arguments.side, arguments.workers)

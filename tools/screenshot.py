@@ -1,4 +1,4 @@
-"""The picture of a report in README: a desktop's window in light mode, a phone's in dark mode.
+"""Make the picture of a report for README: a desktop window in light mode, and a phone's in dark mode.
 
     python tools/screenshot.py report.html docs/report.png
 
@@ -24,7 +24,7 @@ GAP = 40
 
 
 def picture(browser: webdriver.Chrome, page: Path, width: int, scheme: str, section: str) -> Image.Image:
-    """What a window of this width shows of the page, from a section on."""
+    """Take a picture of the page in a window of this width, scrolled to a section."""
     size = {"width": width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     scheme_feature = {"name": "prefers-color-scheme", "value": scheme}

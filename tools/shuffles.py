@@ -1,9 +1,9 @@
-"""Whether batches of consecutive rows train as well as fully shuffled ones: accuracy by epoch of both, several seeds.
+"""Compare training with block shuffling and with full shuffling: accuracy by epoch, with several seeds.
 
     python tools/shuffles.py eurosat.h5 --output docs/shuffles.png
 
-The same network starts from the same weights for each seed, and is trained on the same rows: with `auto_shuffle=True`,
-every row anywhere, and with `auto_shuffle="block"`, whole batches of rows as they lie in the file.
+For each seed the same network starts from the same weights, and is trained on the same rows. With `auto_shuffle=True`
+all rows are shuffled. With `auto_shuffle="block"` whole batches of rows are shuffled, and each is a piece of the file.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare full with block shuffling.")
     parser.add_argument("pack", help="a file made by pack-images, in the stratified row order")
     parser.add_argument("--epochs", type=int, default=10, help="(%(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="how many (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (%(default)s)")
     parser.add_argument("--output", default="shuffles.png", help="the picture (%(default)s)")
     arguments = parser.parse_args()
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Every check a change must pass: format, lint, types, tests.
 #
-#   sh tools/test.sh                          all tests, in a process for each core, of which there are at most 8
-#   sh tools/test.sh tests/test_rows.py -n 0  what comes after the name goes to pytest; -n 0 is one process
+#   sh tools/test.sh                          all tests, in one process per core, but at most 8
+#   sh tools/test.sh tests/test_rows.py -n 0  arguments go to pytest; -n 0 means one process
 set -eu
 cd "$(dirname "$0")/.."
 . tools/environment.sh
-unset PYTHONDONTWRITEBYTECODE # tests start Python hundreds of times: compiling every module each time takes 50 ms
+unset PYTHONDONTWRITEBYTECODE # tests start Python hundreds of times, and compiling all modules takes 50 ms each time
 
 use_environment dev,backends
 "$python" -m ruff format --check .

@@ -1,10 +1,10 @@
-"""Train a small network on a pack, and list the images it gets wrong.
+"""Train a small network on a pack, and list the images that it classifies wrongly.
 
     python tools/train_eurosat.py eurosat.h5 --epochs 10
 
 The network, the split (20 % test, 20 % validation, 60 % training) and the optimizer are those of the blog post this
-project grew from. Beside the pack's path it needs nothing to know: classes, shape and file names are in the file.
-It leaves curves.png, confusion.png and mistakes.csv in --output.
+project grew from. The pack's path is enough: classes, shape and file names are in the file. The script writes
+curves.png, confusion.png and mistakes.csv to --output.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 
 
 def network(shape: tuple[int, int, int], classes: int, learning_rate: float) -> keras.Model:
-    """The network of the post: not an optimized model, just a simple example."""
+    """Return the network of the post: a simple example, not an optimized model."""
     model = keras.Sequential(
         [
             keras.Input(shape),
@@ -62,7 +62,7 @@ def draw_curves(history: keras.callbacks.History, path: str) -> None:
 
 
 def draw_confusion(counts: NDArray[np.int64], names: list[str], path: str) -> None:
-    """Rows are labels, columns predictions."""
+    """Draw the confusion matrix. Its rows are labels, and its columns are predictions."""
     side = 3 + 0.5 * len(names)
     figure, axis = plt.subplots(figsize=(side, side), layout="constrained")
     axis.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10, help="(%(default)s)")
     parser.add_argument("--batch-size", type=int, default=32, help="(%(default)s)")
     parser.add_argument("--learning-rate", type=float, default=0.0001, help="(%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the network's first weights (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the network's initial weights (%(default)s)")
     parser.add_argument("--output", default=".", help="folder for the pictures and the list (%(default)s)")
     arguments = parser.parse_args()
     os.makedirs(arguments.output, exist_ok=True)

@@ -1,1 +1,1 @@
-"""The parts of tools/bench.py: environments, child processes and what they use, tables and plots."""
+"""The parts of tools/bench.py: environments, child processes, their memory and files, tables and plots."""

@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: how long it took, and the memory of it and its children."""
+"""Run one measurement in a child process: measure its time, and the memory of it and its descendants."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Memory = dict[str, int]
 
 @dataclass
 class Outcome:
-    """What came of it.
+    """The result of one measurement.
 
     Attributes:
-        result: What the child reports.
-        failed: Why it reports nothing.
-        wall: Seconds from start to exit, imports and all.
-        seen: What the watched run before it delivered.
-        memory: Phase -> the bytes there were when most were used: Pss is all; Pss_Anon and Pss_Shmem are memory that is
-            taken, Pss_File pages of files (of libraries and of mapped data, which the system takes back at will).
+        result: The report of the child; empty if it failed.
+        failed: The reason for a failure, or "".
+        wall: Seconds from start to exit, imports included.
+        seen: The report of the watched run that came before.
+        memory: Phase -> bytes at the moment of its largest Pss. Pss is the total. Pss_Anon and Pss_Shmem are memory
+            taken. Pss_File is pages of files (libraries and mapped data), which the system can take back at any time.
     """
 
     result: dict[str, object] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Outcome:
 
     @property
     def peak(self) -> Memory:
-        """The largest of all phases."""
+        """The memory of the phase with the largest Pss."""
         return max(self.memory.values(), key=lambda memory: memory["Pss"], default=dict.fromkeys(KINDS, 0))
 
 
@@ -57,26 +57,26 @@ def measure(
     *,
     watched: bool,
 ) -> Outcome:
-    """Run one peer; whatever it leaves running is ended, and it ends within `limit` seconds.
+    """Run one peer for at most `limit` seconds, and kill all processes that it leaves running.
 
     Args:
-        python: The peer's.
+        python: The interpreter of the peer.
         command: pack, load or fit.
-        peer: Whom to measure.
-        job: What it is asked to do.
-        limit: Seconds.
-        watched: Look at its memory, and have it compare the pixels of an epoch, which takes time from it; else it is
-            timed and left alone.
+        peer: The peer to measure.
+        job: The fields of its Job.
+        limit: Seconds after which it is killed.
+        watched: Measure memory, and let the peer compare the pixels of an epoch. Both slow it down, so its times do not
+            count. If False, the run is timed and not disturbed.
     """
     paths = os.pathsep.join(os.path.join(ROOT, name) for name in ("packer", "loader"))
     environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPYCACHEPREFIX"] = os.path.join(os.path.dirname(str(job["folder"])), "bytecode")
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # whoever installs a program has it compiled once
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled only once
     started = time.monotonic()
     line = [python, os.path.join(PEERS, "run.py"), command, peer.module, json.dumps(job), "--started", str(started)]
-    own = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)  # some leave files there behind
-    environment["TMPDIR"] = own.name
-    with own, tempfile.TemporaryFile() as errors:
+    temporary = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)  # some peers leave files there
+    environment["TMPDIR"] = temporary.name
+    with temporary, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             line + ["--watched"] * watched,
             stdin=subprocess.DEVNULL,
@@ -98,7 +98,7 @@ def measure(
 
 
 def watch(process: subprocess.Popen[bytes], started: float, limit: float, watched: bool) -> Outcome:
-    """Read what the child says, look at its memory where that is wanted, until its time is over."""
+    """Read the output of the child, and sample its memory if `watched`, until it ends or its time is up."""
     outcome = Outcome()
     phase = ["start"]
     listener = threading.Thread(target=listen, args=(process, phase, outcome), daemon=True)
@@ -122,7 +122,7 @@ def watch(process: subprocess.Popen[bytes], started: float, limit: float, watche
 
 
 def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Until it ends, so that its time is known well, or so long."""
+    """Wait until the process ends, but at most `seconds`. Its end is noticed at once, so its time is exact."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
 
@@ -139,23 +139,23 @@ def listen(process: subprocess.Popen[bytes], phase: list[str], outcome: Outcome)
 
 
 def sample(root: int, phase: str, peaks: dict[str, Memory]) -> None:
-    """Add up the memory of a process and all below it; keep it if it is the most of this phase."""
+    """Add up the memory of a process and its descendants. Keep the sum if it is the largest of this phase."""
     total = dict.fromkeys(KINDS, 0)
-    for pid in family(root):
+    for pid in process_tree(root):
         try:
             with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
                 for line in file:
                     name, _, rest = line.partition(":")
                     if name in total:
                         total[name] += int(rest.split()[0]) * 1024
-        except (OSError, ValueError):  # it has ended
+        except (OSError, ValueError):  # the process has ended
             continue
     if total["Pss"] > peaks.get(phase, {"Pss": 0})["Pss"]:
         peaks[phase] = total
 
 
-def family(root: int) -> list[int]:
-    """A process and all below it."""
+def process_tree(root: int) -> list[int]:
+    """Return the ids of a process and its descendants."""
     found, waiting = [], [root]
     while waiting:
         pid = waiting.pop()
@@ -170,7 +170,7 @@ def family(root: int) -> list[int]:
 
 
 def last_line(text: bytes) -> str:
-    """The last line of an error message that says something."""
+    """Return the last line that names an error, or else the last line that is not empty."""
     lines = [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if "Error" in line or "error" in line]
     return (errors or lines or [""])[-1][:200]

@@ -1,4 +1,4 @@
-"""Peers and their virtual environments, as tools/peers/versions.toml has them; made when first asked for."""
+"""Peers and their virtual environments, from tools/peers/versions.toml. An environment is made when first needed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ INSTALL_SECONDS = 1800
 
 
 class NotInstalledError(Exception):
-    """An environment that could not be made; the message is the reason."""
+    """An environment could not be made. The message is the reason."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What is installed for one or more peers.
+    """A virtual environment for one or more peers.
 
     Attributes:
-        name: Of its folder.
-        packages: Exact versions, installed with what they need.
-        no_deps: Exact versions, installed after them, without what they ask for.
-        apt: Debian packages that must be there; only named, in the error.
+        name: Name of its folder.
+        packages: Exact versions, installed with their dependencies.
+        no_deps: Exact versions, installed after `packages` and without dependencies.
+        apt: Debian packages that must be installed. They are only named in the error message.
     """
 
     name: str
@@ -41,16 +41,16 @@ class Peer:
     """A row of the tables.
 
     Attributes:
-        name: As given to `--peers`.
-        title: As printed.
-        module: The file in tools/peers that measures it.
-        environment: The name of what it runs in.
-        commands: Those of pack, load and fit that it takes part in.
-        variant: Which of the ways the module knows.
-        pack_of: The peer whose packed files it reads.
-        order: How rows are shuffled.
-        limit: No peer but a bound.
-        hidden: Measured only when it is named.
+        name: The name given to `--peers`.
+        title: The name printed in tables.
+        module: The module in tools/peers that measures it.
+        environment: The name of its environment.
+        commands: The commands it supports, of pack, load and fit.
+        variant: The variant of the module, if it has several.
+        pack_of: The peer whose packed files it reads; "" is its own.
+        order: A description of its shuffle.
+        limit: It is a bound for comparison, not a peer.
+        hidden: It is measured only when it is named.
     """
 
     name: str
@@ -66,12 +66,12 @@ class Peer:
 
     @property
     def packed(self) -> str:
-        """The peer whose pack() makes what this one reads."""
+        """The name of the peer whose pack() makes the files that this one reads."""
         return self.pack_of or self.name
 
 
 def read_versions() -> tuple[dict[str, Peer], dict[str, Environment]]:
-    """Peers and environments by name, in the order of the file."""
+    """Return peers and environments by name, in the order of the file."""
     with open(os.path.join(PEERS, "versions.toml"), "rb") as file:
         found = tomllib.load(file)
 
@@ -84,12 +84,12 @@ def read_versions() -> tuple[dict[str, Peer], dict[str, Environment]]:
 
 
 def python_of(environment: Environment, folder: str) -> str:
-    """The interpreter of an environment, made if it is not there or its pins have changed.
+    """Return the interpreter of an environment. Make the environment if it is missing or its versions have changed.
 
     Raises:
-        NotInstalledError: With the last line of pip's complaint, which is remembered until the pins change.
+        NotInstalledError: pip failed. The message is the last line of its error, and is kept until the versions change.
     """
-    place = os.path.join(folder, environment.name)
+    path = os.path.join(folder, environment.name)
     stamp = os.path.join(folder, f"{environment.name}.json")
     wanted = hashlib.sha256(repr((environment, sys.version)).encode()).hexdigest()
     try:
@@ -98,16 +98,16 @@ def python_of(environment: Environment, folder: str) -> str:
     except FileNotFoundError:
         known = {}
     if known.get("pins") != wanted:
-        known = {"pins": wanted, **install(environment, place)}
+        known = {"pins": wanted, **install(environment, path)}
         with open(stamp, "w", encoding="utf-8") as file:
             json.dump(known, file, indent=1)
     if known["failed"]:
         raise NotInstalledError(f"{known['failed']} (forget this: delete {os.path.relpath(stamp)})")
-    return os.path.join(place, "bin", "python")
+    return os.path.join(path, "bin", "python")
 
 
 def frozen_versions(folder: str) -> dict[str, list[str]]:
-    """Every version in every environment there is."""
+    """Return the versions of all packages in each existing environment."""
     found = {}
     for entry in sorted(os.listdir(folder)):
         name, end = os.path.splitext(entry)
@@ -117,17 +117,17 @@ def frozen_versions(folder: str) -> dict[str, list[str]]:
     return found
 
 
-def install(environment: Environment, place: str) -> dict[str, object]:
-    """Make it; `failed` is why not, or nothing; `frozen` every version there is."""
+def install(environment: Environment, path: str) -> dict[str, object]:
+    """Make an environment. Return `failed`, the reason for a failure or "", and `frozen`, all installed versions."""
     print(f"installing {environment.name}: {', '.join(environment.packages + environment.no_deps)}", flush=True)
-    venv.create(place, clear=True, with_pip=True)
-    python = os.path.join(place, "bin", "python")
+    venv.create(path, clear=True, with_pip=True)
+    python = os.path.join(path, "bin", "python")
     pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     steps = [[*pip, "install", *environment.packages]] if environment.packages else []
     if environment.no_deps:
         steps.append([*pip, "install", "--no-deps", "--no-build-isolation", *environment.no_deps])
     for step in steps:
-        failed = complaint(step)
+        failed = run_pip(step)
         if failed and environment.apt:
             failed += f" (needs the Debian packages {' '.join(environment.apt)})"
         if failed:
@@ -136,8 +136,8 @@ def install(environment: Environment, place: str) -> dict[str, object]:
     return {"failed": "", "frozen": frozen}
 
 
-def complaint(command: list[str]) -> str:
-    """Run it; nothing when it went well, else the line that says most."""
+def run_pip(command: list[str]) -> str:
+    """Run a command. Return "" if it succeeded, or else the most informative line of its error output."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS)
     except subprocess.TimeoutExpired:

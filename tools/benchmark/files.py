@@ -1,4 +1,4 @@
-"""The files that are measured: how many, of which classes, on disk, in the page cache and out of it."""
+"""The image files of a measurement: their classes and pixels, their copies, and the page cache."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from peers.job import listing, read_pixels
 
 
 class RefusedError(Exception):
-    """What cannot be measured; the message says what to change."""
+    """The request cannot be measured. The message says what to change."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """What every epoch must deliver.
+    """A folder of images, and the rows that every epoch must deliver.
 
     Attributes:
         path: The folder.
-        name: Of it.
-        rows: Files.
-        labels: How many of each class; classes are folders in sorted order.
-        multiplicities: How many different pictures there are once, twice and so on, of the size wanted.
-        state: A digest of the names, sizes and times of all files.
+        name: The last part of its path.
+        rows: The number of files.
+        labels: Class number -> number of files. Classes are folders in sorted order.
+        multiplicities: n -> number of different pictures that occur n times, compared after scaling.
+        state: A digest of the names, sizes and modification times of all files.
     """
 
     path: str
@@ -40,20 +40,20 @@ class Data:
 
     @property
     def key(self) -> str:
-        """A name that no other folder has."""
-        return f"{self.name}-{short(self.path)}"
+        """A name that is unique to this folder."""
+        return f"{self.name}-{path_digest(self.path)}"
 
 
-def short(path: str) -> str:
-    """Some letters for a path."""
+def path_digest(path: str) -> str:
+    """Return eight hexadecimal digits that identify a path."""
     return hashlib.sha256(os.path.abspath(path).encode()).hexdigest()[:8]
 
 
 def look_at(path: str, size: int) -> Data:
-    """Decode every file, which also brings it into the page cache.
+    """Decode every file and describe the folder. This also reads the files into the page cache.
 
     Raises:
-        RefusedError: If it is no folder of class folders that hold images and nothing else.
+        RefusedError: The path is not a folder of class folders, or these contain anything but images.
     """
     found = images(path)
     state = hashlib.sha256()
@@ -75,7 +75,7 @@ def look_at(path: str, size: int) -> Data:
 
 
 def images(path: str) -> list[tuple[str, int]]:
-    """Every file with the number of its class folder, where there is nothing else."""
+    """Return every file with the number of its class folder. Refuse a folder that contains anything else."""
     if not os.path.isdir(path):
         raise RefusedError(f"{path}: expected a folder of class folders, found none there")
     for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
@@ -93,9 +93,9 @@ def images(path: str) -> list[tuple[str, int]]:
 
 
 def digests(distinct: dict[tuple[int, int], str], size: int) -> dict[tuple[int, int], bytes]:
-    """Of the pixels of files, each of which may have more names."""
+    """Return digests of pixels by inode. `distinct` has one path for each inode."""
     tasks = [(path, size) for path in distinct.values()]
-    ignored = (signal.SIGINT, signal.SIG_IGN)  # this process ends them
+    ignored = (signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C this process ends the workers
     with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0)), signal.signal, ignored) as pool:
         return dict(zip(distinct, pool.imap(digest, tasks, chunksize=64), strict=True))
 
@@ -104,27 +104,27 @@ def digest(task: tuple[str, int]) -> bytes:
     path, size = task
     try:
         return hashlib.blake2b(read_pixels(path, size).tobytes(), digest_size=16).digest()
-    except Exception as error:  # Pillow raises many
+    except Exception as error:  # Pillow raises many types
         raise RefusedError(f"{path}: no image, or a damaged one ({error}); move it away") from None
 
 
-def below(path: str) -> Iterator[str]:
+def files_below(path: str) -> Iterator[str]:
     for folder, _, names in os.walk(path):
         for name in names:
             yield os.path.join(folder, name)
 
 
 def multiplied(path: str, folder: str, times: int) -> str:
-    """A new folder below `folder` that has every file of `path` under so many names."""
-    many = os.path.join(folder, f"{times}-times-{short(path)}", os.path.basename(os.path.abspath(path)))
+    """Make a folder below `folder` with `times` names for every file of `path`, and return its path."""
+    many = os.path.join(folder, f"{times}-times-{path_digest(path)}", os.path.basename(os.path.abspath(path)))
     shutil.rmtree(many, ignore_errors=True)
-    link_many(path, many, times * sum(1 for _ in below(path)))
+    link_many(path, many, times * sum(1 for _ in files_below(path)))
     return many
 
 
 def link_many(single: str, many: str, count: int) -> None:
-    """So many hard links to the files of a folder, in turns: a million names take the room of some thousands."""
-    names = [os.path.relpath(path, single) for path in sorted(below(single))]
+    """Make `count` hard links to the files of a folder, in turns. Links take no space for images."""
+    names = [os.path.relpath(path, single) for path in sorted(files_below(single))]
     for folder in {os.path.dirname(name) for name in names}:
         os.makedirs(os.path.join(many, folder), exist_ok=True)
     for number in range(count):
@@ -135,7 +135,7 @@ def link_many(single: str, many: str, count: int) -> None:
 
 
 def link(source: str, target: str) -> None:
-    """A hard link, or a symbolic one from another file system."""
+    """Make a hard link, or a symbolic link if the source is on another file system."""
     try:
         os.link(source, target)
     except OSError:
@@ -143,39 +143,39 @@ def link(source: str, target: str) -> None:
 
 
 def bytes_below(path: str) -> int:
-    """On disk; holes are not counted, and what has several names is counted once."""
-    found = [os.stat(file) for file in below(path)]
+    """Return the bytes that files take on disk. Holes do not count, and a file with several names counts once."""
+    found = [os.stat(file) for file in files_below(path)]
     return sum({(one.st_dev, one.st_ino): one.st_blocks * 512 for one in found}.values())
 
 
 def warm(path: str) -> None:
-    """Into the page cache."""
+    """Read all files into the page cache."""
     buffer = bytearray(8 << 20)
-    for name in below(path):
+    for name in files_below(path):
         with open(name, "rb", buffering=0) as file:
             while file.readinto(buffer):
                 pass
 
 
 def flush(path: str) -> None:
-    """On to the disk."""
-    for name in below(path):
+    """Flush all files to disk."""
+    for name in files_below(path):
         descriptor = os.open(name, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
 
 
 def drop(path: str) -> None:
-    """Out of the page cache, after they are on the disk."""
+    """Flush all files to disk, and drop them from the page cache."""
     flush(path)
-    for name in below(path):
+    for name in files_below(path):
         descriptor = os.open(name, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
 
 
 def faults(results: list[dict[str, object]], data: Data, batch: int) -> str:
-    """What is wrong with the rows that a peer's epochs delivered; nothing when each came exactly once."""
+    """Return the first error in the rows that a peer's epochs delivered, or "" if each came exactly once."""
     for result in results:
         for rows, labels in zip(result["rows"], result["labels"], strict=True):
             if rows == data.rows - data.rows % batch and rows != data.rows:

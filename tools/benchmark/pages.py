@@ -1,4 +1,4 @@
-"""Files of results: JSON, Markdown and PNG of each run, and all runs as one page."""
+"""Write results: JSON, Markdown and PNG for each run, and one page for all runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmark.report import COLUMNS, Row, section
 
 
 def write(results: Row, folder: str) -> str:
-    """JSON, Markdown and PNG of a run, under one name; returns the Markdown."""
+    """Write JSON, Markdown and PNG of a run, under one name. Return the Markdown."""
     from benchmark.plots import draw
 
     os.makedirs(folder, exist_ok=True)
@@ -26,10 +26,10 @@ def write(results: Row, folder: str) -> str:
 
 
 def runs(folder: str) -> list[Row]:
-    """The results of all runs that were written to a folder.
+    """Return the results of all runs in a folder.
 
     Raises:
-        RefusedError: There are none.
+        RefusedError: The folder has no results.
     """
     found = []
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*.json"))):
@@ -43,7 +43,7 @@ def runs(folder: str) -> list[Row]:
 
 
 def page(folder: str, output: str) -> None:
-    """All runs of a folder as one page behind introduction.md, with the pictures beside it."""
+    """Write one page: introduction.md, then all runs of a folder. The pictures go beside the page."""
     from benchmark.plots import draw
 
     found = sorted(runs(folder), key=lambda results: (list(COLUMNS).index(results["kind"]), results["name"]))

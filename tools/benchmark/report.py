@@ -11,7 +11,7 @@ Column = tuple[str, Callable[[Row], str]]
 
 
 def spread(values: Sequence[float], digits: int = 0, factor: float = 1) -> str:
-    """Median (smallest to largest)."""
+    """Return "median (smallest to largest)"."""
     scaled = [value * factor for value in values]
     middle = f"{statistics.median(scaled):,.{digits}f}"
     if len(scaled) < 2:
@@ -19,8 +19,8 @@ def spread(values: Sequence[float], digits: int = 0, factor: float = 1) -> str:
     return f"{middle} ({min(scaled):,.{digits}f} to {max(scaled):,.{digits}f})"
 
 
-def of(name: str, digits: int = 0, factor: float = 1) -> Callable[[Row], str]:
-    """A column of what was measured under a name."""
+def values_of(name: str, digits: int = 0, factor: float = 1) -> Callable[[Row], str]:
+    """Return a function that prints the measured values of one name, for a column."""
 
     def cell(row: Row) -> str:
         values = row["values"].get(name)
@@ -29,8 +29,8 @@ def of(name: str, digits: int = 0, factor: float = 1) -> Callable[[Row], str]:
     return cell
 
 
-def taken(row: Row) -> list[float]:
-    """Memory that the system cannot take back at will: all but pages of files."""
+def memory_taken(row: Row) -> list[float]:
+    """Return memory without pages of files, which the system can take back at any time."""
     values = row["values"]
     return [memory - pages for memory, pages in zip(values["memory"], values["memory_files"], strict=True)]
 
@@ -39,27 +39,27 @@ NAME: Column = ("", lambda row: f"*{row['title']}*" if row["limit"] else str(row
 ROWS: Column = ("rows", lambda row: str(row["faults"] or ("each once" if "corner" in row else "")))
 ORDER: Column = ("shuffle", lambda row: str(row.get("order", "")))
 MEMORY: list[Column] = [
-    ("memory taken, MB", lambda row: spread(taken(row), 0, 1 / MB)),
-    ("pages of files beside it, MB", of("memory_files", 0, 1 / MB)),
+    ("memory taken, MB", lambda row: spread(memory_taken(row), 0, 1 / MB)),
+    ("mapped file pages, MB", values_of("memory_files", 0, 1 / MB)),
 ]
 COLUMNS: dict[str, list[Column]] = {
     "pack": [
         NAME,
-        ("images/s, the whole command", of("rate")),
-        ("seconds", of("seconds", 2)),
-        ("until it is on the disk", of("on_disk", 2)),
-        ("images/s without start and imports", of("rate_inside")),
+        ("images/s, the whole command", values_of("rate")),
+        ("seconds", values_of("seconds", 2)),
+        ("seconds until it is on the disk", values_of("on_disk", 2)),
+        ("images/s without start and imports", values_of("rate_inside")),
         *MEMORY,
-        ("MB on disk", of("disk", 0, 1 / MB)),
+        ("MB on disk", values_of("disk", 0, 1 / MB)),
         ROWS,
     ],
     "load": [
         NAME,
-        ("images/s, warm epochs", of("rate")),
-        ("images/s, every pixel read", of("rate_read")),
-        ("ms to the first batch", of("first_batch", 0, 1e3)),
-        ("with start and imports, s", of("first_batch_with_imports", 2)),
-        ("open and first epoch, s", of("first_epoch", 2)),
+        ("images/s, warm epochs", values_of("rate")),
+        ("images/s, every pixel read", values_of("rate_read")),
+        ("ms to the first batch", values_of("first_batch", 0, 1e3)),
+        ("with start and imports, s", values_of("first_batch_with_imports", 2)),
+        ("open and first epoch, s", values_of("first_epoch", 2)),
         *MEMORY,
         ("batches are", lambda row: str(row.get("kind", ""))),
         ORDER,
@@ -67,18 +67,18 @@ COLUMNS: dict[str, list[Column]] = {
     ],
     "cold": [
         NAME,
-        ("images/s, open and first epoch", of("rate_first")),
-        ("ms to the first batch", of("first_batch", 0, 1e3)),
-        ("with start and imports, s", of("first_batch_with_imports", 2)),
-        ("MB on disk", of("disk", 0, 1 / MB)),
+        ("images/s, open and first epoch", values_of("rate_first")),
+        ("ms to the first batch", values_of("first_batch", 0, 1e3)),
+        ("with start and imports, s", values_of("first_batch_with_imports", 2)),
+        ("MB on disk", values_of("disk", 0, 1 / MB)),
         ORDER,
         ROWS,
     ],
     "fit": [
         NAME,
-        ("images/s, epochs after the first", of("rate")),
-        ("ms a step", of("step", 2, 1e3)),
-        ("open and first epoch, s", of("first_epoch", 2)),
+        ("images/s, epochs after the first", values_of("rate")),
+        ("ms a step", values_of("step", 2, 1e3)),
+        ("open and first epoch, s", values_of("first_epoch", 2)),
         *MEMORY,
         ORDER,
         ("batches", lambda row: str(row["faults"] or "all")),
@@ -88,8 +88,8 @@ COLUMNS: dict[str, list[Column]] = {
         ("images", lambda row: f"{row['images']:,}"),
         ("workers", lambda row: str(row["workers"])),
         ("batch", lambda row: str(row["batch"] or "")),
-        ("us an image", of("cost", 2, 1e6)),
-        ("ms to the first batch", of("first_batch", 0, 1e3)),
+        ("us per image", values_of("cost", 2, 1e6)),
+        ("ms to the first batch", values_of("first_batch", 0, 1e3)),
         *MEMORY,
         ("rows", lambda row: str(row["faults"] or "each once")),
     ],
@@ -97,7 +97,7 @@ COLUMNS: dict[str, list[Column]] = {
 
 
 def table(command: str, rows: Sequence[Row]) -> str:
-    """Markdown; peers that failed stand at the end, with the reason."""
+    """Return a Markdown table. Peers that failed come last, with the reason."""
     columns = COLUMNS[command]
     lines = ["| " + " | ".join(header for header, _ in columns) + " |", "|---" * len(columns) + "|"]
     for row in ordered(rows, command):
@@ -108,12 +108,12 @@ def table(command: str, rows: Sequence[Row]) -> str:
 
 
 def ordered(rows: Sequence[Row], kind: str) -> list[Row]:
-    """The fastest first, those that failed last; a scaling run as it was measured."""
+    """Sort rows: the fastest first, failures last. Rows of a scaling run keep their order."""
     return sorted(rows, key=lambda row: (bool(row["failed"]), -median(row, rate_of(kind))))
 
 
 def rate_of(kind: str) -> str:
-    """What a run is about."""
+    """Return the name of the main figure of a kind of run."""
     return "rate_first" if kind == "cold" else "rate"
 
 
@@ -123,7 +123,7 @@ def median(row: Row, name: str) -> float:
 
 
 def section(results: Row) -> str:
-    """A run as a part of a page: what, on what, the table, the picture, the command."""
+    """Return one run as a section of the page: heading, command, table, picture and machine."""
     return (
         f"## {results['heading']}\n\n`{results['line']}`\n\n{table(str(results['kind']), results['rows'])}\n\n"
         f"![{results['heading']}]({results['name']}.png)\n\n{results['machine']}\n"

@@ -1,4 +1,4 @@
-"""Rounds: every peer once, then every peer again; what each delivered is checked."""
+"""Measure in rounds: every peer once, then every peer again. The delivered rows are checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmark.report import Row
 
 @dataclass(frozen=True)
 class Setup:
-    """How to measure: the options of tools/bench.py."""
+    """The options of tools/bench.py that affect a measurement."""
 
     environments: str
     here: bool
@@ -34,13 +34,13 @@ class Setup:
 
 
 def run_rounds(kind: str, peers: Sequence[Peer], data: Data, setup: Setup) -> list[Row]:
-    """All peers in turns; a peer that fails is not tried again.
+    """Measure all peers in turns. A peer that fails is not tried again.
 
     Args:
         kind: pack, load, cold or fit.
-        peers: Whom to measure.
-        data: On what.
-        setup: How.
+        peers: The peers to measure.
+        data: The images to measure with.
+        setup: The options.
     """
     outcomes: dict[str, list[Outcome]] = {peer.name: [] for peer in peers}
     for repeat in range(setup.repeats):
@@ -57,7 +57,7 @@ def run_rounds(kind: str, peers: Sequence[Peer], data: Data, setup: Setup) -> li
 def attempt(kind: str, peer: Peer, data: Data, setup: Setup, first: bool) -> Outcome:
     """Make the environment and the packed files if they are missing, then measure once.
 
-    The first time there is a run before, for memory and rows alone: looking at them takes time.
+    The first time, a separate run comes before, which only measures memory and checks rows, because both take time.
     """
     try:
         if kind != "pack":
@@ -81,17 +81,17 @@ def run_once(kind: str, peer: Peer, data: Data, setup: Setup, watched: bool) -> 
 
 
 class NotPackedError(Exception):
-    """What a peer reads could not be packed."""
+    """The files that a peer reads could not be packed."""
 
 
 def pack(peer: Peer, data: Data, setup: Setup, watched: bool = False) -> Outcome:
-    """Into a new folder, which stays for `load`; `watched`: an epoch of it is looked at too."""
+    """Pack into a new folder, and keep it for `load`. If `watched`, also check an epoch read from it."""
     job, folder = job_of(peer, data, setup), folder_of(peer, data, setup)
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
         os.remove(f"{folder}.json")
     os.makedirs(folder)
-    os.sync()  # what the one before wrote is not written while this one is timed
+    os.sync()  # flush files of the previous peer before this one is timed
     outcome = measure(interpreter(peer, setup), "pack", peer, job, setup.limit, watched=watched)
     begin = time.monotonic()
     files.flush(folder)
@@ -106,12 +106,12 @@ def pack(peer: Peer, data: Data, setup: Setup, watched: bool = False) -> Outcome
         return outcome
     outcome.result["disk"] = files.bytes_below(folder)
     with open(f"{folder}.json", "w", encoding="utf-8") as file:
-        file.write(made_of(peer, data, setup))
+        file.write(pack_inputs(peer, data, setup))
     return outcome
 
 
-def made_of(peer: Peer, data: Data, setup: Setup) -> str:
-    """What decides packed files; where it is another, they are packed again."""
+def pack_inputs(peer: Peer, data: Data, setup: Setup) -> str:
+    """Return a description of everything that affects packed files. If it changes, they are packed again."""
     names = [os.path.join(PEERS, f"{name}.py") for name in (peer.module, "job")]
     if peer.module == "ours":
         names += sorted(glob.glob(os.path.join(ROOT, "packer", "pack_images", "*.py")))
@@ -124,14 +124,14 @@ def made_of(peer: Peer, data: Data, setup: Setup) -> str:
 
 
 def prepare(peer: Peer, data: Data, setup: Setup) -> None:
-    """Pack what the peer reads, unless it is there already."""
+    """Pack the files that the peer reads, unless they exist and are up to date."""
     packer = read_versions()[0][peer.packed]
     if "pack" not in packer.commands:
         return
     folder = folder_of(packer, data, setup)
     try:
         with open(f"{folder}.json", encoding="utf-8") as file:
-            if file.read() == made_of(packer, data, setup):
+            if file.read() == pack_inputs(packer, data, setup):
                 return
     except FileNotFoundError:
         pass
@@ -141,12 +141,12 @@ def prepare(peer: Peer, data: Data, setup: Setup) -> None:
 
 
 def folder_of(peer: Peer, data: Data, setup: Setup) -> str:
-    """For what it packs, which is other files for other workers."""
+    """Return the folder for a peer's packed files. They depend on the number of workers."""
     return os.path.join(setup.environments, "packed", f"{data.key}-{setup.size}-w{setup.workers}", peer.packed)
 
 
 def read_by(peer: Peer, data: Data, setup: Setup) -> str:
-    """The folder that epochs of a peer read: what was packed, or the images."""
+    """Return the folder that epochs of a peer read: the packed files, or the images."""
     folder = folder_of(peer, data, setup)
     return folder if os.path.isdir(folder) else data.path
 
@@ -170,7 +170,7 @@ def interpreter(peer: Peer, setup: Setup) -> str:
 
 
 def row_of(kind: str, peer: Peer, outcomes: Sequence[Outcome], data: Data, setup: Setup) -> Row:
-    """One line of a table, from all repeats of a peer."""
+    """Return one row of a table, from all repeats of a peer."""
     failed = next((outcome.failed for outcome in outcomes if outcome.failed), "")
     row: Row = {"name": peer.name, "title": peer.title, "limit": peer.limit, "ours": peer.module == "ours"}
     row |= {"order": peer.order, "failed": failed, "faults": "", "values": {}}
@@ -192,7 +192,7 @@ def row_of(kind: str, peer: Peer, outcomes: Sequence[Outcome], data: Data, setup
 
 
 def values_of(kind: str, outcomes: Sequence[Outcome], rows: int) -> dict[str, list[float]]:
-    """Numbers of every repeat; of load and fit, of every epoch."""
+    """Return the measured values by name: one per repeat, or one per epoch for load and fit."""
     results = [outcome.result for outcome in outcomes]
     memories = [outcome.memory.get("memory", outcome.peak) for outcome in outcomes if outcome.memory]
     values = {
@@ -208,21 +208,21 @@ def values_of(kind: str, outcomes: Sequence[Outcome], rows: int) -> dict[str, li
         values["disk"] = [result["disk"] for result in results]
         return values
     epochs = [seconds for result in results for seconds in result["epochs"]]
-    values["rate"] = [rows / seconds for seconds in epochs]  # none when cold
+    values["rate"] = [rows / seconds for seconds in epochs]  # empty if cold
     values["rate_read"] = [rows / seconds for result in results for seconds in result.get("read_epochs", [])]
-    values |= {name: [result[name] for result in results] for name in firsts(results)}
+    values |= {name: [result[name] for result in results] for name in first_times(results)}
     values["rate_first"] = [rows / result["first_epoch"] for result in results]
     if kind == "fit":
         values["step"] = [seconds / result["steps"] for result in results for seconds in result["epochs"]]
     return values
 
 
-def firsts(results: Sequence[Mapping[str, object]]) -> list[str]:
+def first_times(results: Sequence[Mapping[str, object]]) -> list[str]:
     return [name for name in ("first_batch", "first_batch_with_imports", "first_epoch") if name in results[0]]
 
 
 def mark_odd_pixels(rows: Sequence[Row], tolerance: float = 4.0) -> None:
-    """Say so where the first bytes of all images are others, on average, than with most peers."""
+    """Report a fault if the mean first byte of a peer's images differs from that of most peers."""
     corners = sorted(row["corner"] for row in rows if "corner" in row)
     for row in rows:
         if "corner" in row and abs(row["corner"] - corners[len(corners) // 2]) > tolerance and not row["faults"]:

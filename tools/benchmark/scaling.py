@@ -1,4 +1,4 @@
-"""Does the cost of an image stay what it is, from a thousand of them to a million?"""
+"""Measure whether the cost per image stays the same from a thousand images to a million."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from benchmark.environments import PEERS, read_versions
 from benchmark.report import Row
 from benchmark.rounds import Setup, attempt
 
-DISTINCT = 5000
+DISTINCT_FILES = 5000
 
 
 def run_scale(setup: Setup, counts: Sequence[int], batches: Sequence[int]) -> list[Row]:
-    """With 1 and 2 workers, pack, then load in each batch size; for every number of images."""
+    """For every number of images, with 1 and 2 workers: pack, then load with each batch size."""
     peer = read_versions()[0]["ours"]
     rows: list[Row] = []
     for count in counts:
@@ -35,14 +35,14 @@ def run_scale(setup: Setup, counts: Sequence[int], batches: Sequence[int]) -> li
 
 
 def make_many(setup: Setup, count: int) -> str:
-    """So many images; beyond some thousands, further names of the same files."""
-    base = os.path.join(setup.environments, "images", f"made-{setup.size}-{min(count, DISTINCT)}")
+    """Make `count` images. Beyond DISTINCT_FILES, more names are linked to the same files."""
+    base = os.path.join(setup.environments, "images", f"made-{setup.size}-{min(count, DISTINCT_FILES)}")
     if not os.path.isdir(base):
         script = os.path.join(os.path.dirname(PEERS), "make_images.py")
-        line = [sys.executable, script, base, "--count", str(min(count, DISTINCT)), "--roots", "1"]
+        line = [sys.executable, script, base, "--count", str(min(count, DISTINCT_FILES)), "--roots", "1"]
         subprocess.run([*line, "--size", str(setup.size)], check=True, stdout=subprocess.DEVNULL)
     single = os.path.join(base, "root-1")
-    if count <= DISTINCT:
+    if count <= DISTINCT_FILES:
         return single
     many = os.path.join(setup.environments, "images", f"made-{setup.size}-{count}")
     if not os.path.isdir(many):

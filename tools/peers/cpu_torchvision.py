@@ -1,7 +1,7 @@
 """Import this before torchvision.
 
-torchvision comes built for graphics processors; beside a torch without them its compiled part does not load, and two
-operators that nothing here uses have to be declared for the rest to be imported.
+torchvision is built for GPUs. Its compiled part does not load with a CPU build of torch. Its Python part can still be
+imported if two operators are declared, which the benchmarks do not use.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""FFCV: pixels stored raw, mapped by the system's cache, batches put together by compiled code in worker threads.
+"""FFCV: raw pixels, read through the page cache (`os_cache`). Compiled code in worker threads assembles batches.
 
-Its writer waits for ever when a file cannot be decoded; bench.py ends it after its time limit.
+The writer waits for ever if a file cannot be decoded. bench.py kills it after the time limit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from job import Job, listing, read_pixels
 
 
 class Files:
-    """An indexed data set, which the writer's processes read."""
+    """The indexed data set that the writer's processes read."""
 
     def __init__(self, job: Job) -> None:
         self.files, self.size = listing(job.data), job.size

@@ -1,4 +1,4 @@
-"""Keras' fit with a model that looks at 8x8 pixels: what is timed is how they come to it."""
+"""Keras' fit with a model that looks at 8x8 pixels, so that it times the delivery of batches, not training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from job import Job, listing
 
 
 class Clock(keras.callbacks.Callback):
-    """When epochs end and how many batches the last one had."""
+    """Record when epochs end, and the number of batches in the last one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,21 +19,21 @@ class Clock(keras.callbacks.Callback):
         self.steps = 0
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
-        """Count from nothing."""
+        """Reset the number of batches."""
         self.steps = 0
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
-        """Count, and note when the first was done."""
+        """Count a batch, and record the time of the first."""
         self.first = self.first or time.monotonic()
         self.steps += 1
 
     def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-        """Note when."""
+        """Record the time."""
         self.ends.append(time.monotonic())
 
 
 def model_for(size: int, classes: int, dtype: str) -> keras.Model:
-    """It takes pixels as they come, so that none but the 8x8 are cast."""
+    """Return the model. Its input has the type of the data, so only the 8x8 pixels are cast."""
     edge = (size - 8) // 2
     model = keras.Sequential(
         [
@@ -49,7 +49,7 @@ def model_for(size: int, classes: int, dtype: str) -> keras.Model:
 
 
 def fit(data: object, options: dict[str, object], job: Job, watched: Callable[[], None] | None) -> dict[str, object]:
-    """A first epoch, then timed ones; or, once `watched` has said so, one whose memory is looked at."""
+    """Run a first epoch, then timed ones. If `watched` is given, call it and run one epoch for memory instead."""
     dtype = data.element_spec[0].dtype.name if hasattr(data, "element_spec") else "uint8"
     model = model_for(job.size, max(label for _, label in listing(job.data)) + 1, dtype)
     clock, opening = Clock(), time.monotonic()

@@ -1,7 +1,8 @@
-"""Grain reading ArrayRecord files: raw pixels with the label before them, shuffled globally, read in threads.
+"""Grain with ArrayRecord files: each record is a label and raw pixels. Shuffled globally, read in threads.
 
-Numbers of rows are shuffled and put in batches, then each batch is read as a whole: one by one it takes 3 times longer.
-Workers are threads, as records need no decoding: with as many processes (mp_prefetch, or DataLoader) it is slower.
+Row numbers are shuffled and grouped in batches, and each batch is read in one call. Reading row by row takes 3 times
+longer. Workers are threads, because records need no decoding. The same number of processes (mp_prefetch, or
+DataLoader) is slower.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Hugging Face datasets: Arrow files of raw pixels as bytes, mapped, shuffled by indices; one process reads.
+"""Hugging Face datasets: mapped Arrow files with raw pixels as bytes, shuffled by indices. One process reads.
 
-Bytes are read 6 times faster than its Array3D feature, and packed 10 times faster than a list of uint8. Batches are
-taken as Arrow tables, whose buffer of bytes is the batch: as Python objects it takes 3 times as long. Its ArrowWriter
-writes once; Dataset.from_generator and save_to_disk write twice.
+Bytes are read 6 times faster than an Array3D feature, and packed 10 times faster than a list of uint8. Batches are
+Arrow tables, and the buffer of their bytes is used as the batch. With Python objects it takes 3 times as long.
+ArrowWriter writes the data once, but Dataset.from_generator and save_to_disk write it twice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""torchvision's ImageFolder and torch's DataLoader: nothing is packed, worker processes decode files each time."""
+"""torchvision's ImageFolder with torch's DataLoader. Nothing is packed: worker processes decode files in each epoch."""
 
 from __future__ import annotations
 

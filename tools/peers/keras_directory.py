@@ -1,7 +1,7 @@
-"""Keras' image_dataset_from_directory, with and without .cache(): nothing is packed, pixels are float32, 0 to 255.
+"""Keras' image_dataset_from_directory, with and without .cache(). Nothing is packed. Pixels are float32, 0 to 255.
 
-`cache-uint8` casts them before they are cached, to a quarter of the bytes. tf.data chooses its threads by itself. With
-a cache, batches keep their members and the order of them is shuffled.
+The variant `cache-uint8` casts pixels to uint8 before they are cached, a quarter of the bytes. tf.data chooses the
+number of threads. With a cache the members of a batch are fixed, and only the order of batches is shuffled.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""No peers but what none of them can beat on this machine, by variant.
+"""Bounds to compare peers with. There is one bound for each variant.
 
-decode: as many processes that read, decode and scale, and keep nothing.
+decode: the same number of processes, which read, decode and scale, and store nothing.
 take:   take(out=) of shuffled rows from an array in memory, into one buffer.
-read:   the file of pixels, front to back into one buffer; the rows are not shuffled.
+read:   read the file of pixels front to back into one buffer. Rows are not shuffled.
 ram:    for fit: tf.data on an array in memory.
+pixels: pack the files that the other variants read.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from PIL import Image
 
 
 def pack(job: Job) -> None:
-    """Decode, and for the other variants keep a file of pixels and one of labels."""
+    """Decode all files. The variant `pixels` also writes a file of pixels and a file of labels."""
     pixels = None if job.variant == "decode" else os.path.join(job.folder, "images.npy")
     files = listing(job.data)
     if pixels:
@@ -31,11 +32,11 @@ def pack(job: Job) -> None:
 
 
 def decode(task: tuple[list[tuple[str, int]], int, str | None, int, int]) -> None:
-    """A share of the files; its rows are start, start + step and so on."""
+    """Decode a share of the files. Its rows are start, start + step and so on."""
     files, size, output, start, step = task
     rows = np.load(output, mmap_mode="r+")[start::step] if output else None
     memory = np.empty(size * size * 3 + 32, np.uint8)
-    begin = (16 - memory.ctypes.data) % 32  # at a multiple of 32 libjpeg-turbo is slower
+    begin = (16 - memory.ctypes.data) % 32  # libjpeg-turbo is slower if the address is a multiple of 32
     buffer = memory[begin : begin + size * size * 3].reshape(size, size, 3)
     for index, (path, _) in enumerate(files):
         with open(path, "rb", buffering=0) as file:
@@ -54,7 +55,7 @@ def decode_into(data: bytes, size: int, buffer: NDArray[np.uint8]) -> None:
             simplejpeg.decode_jpeg(data, buffer=buffer)
             return
         image = Image.fromarray(simplejpeg.decode_jpeg(data, min_height=3 * size, min_width=3 * size))
-    except ValueError:  # no JPEG, or one that Pillow has to look at
+    except ValueError:  # not a JPEG, or one that only Pillow decodes
         image = Image.open(io.BytesIO(data)).convert("RGB")
     buffer[...] = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 

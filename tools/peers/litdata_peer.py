@@ -1,9 +1,10 @@
-"""LitData: optimized chunks of raw pixels, read by processes that stay; chunks are shuffled, and all rows within each.
+"""LitData: chunks of raw pixels, read by persistent workers. Chunks are shuffled, then the rows within each chunk.
 
-Rows are decoded one by one (batch_decode=0) and shuffled in the whole chunk: in windows of 256 rows, as it chooses by
-itself, it takes 4 times as long here. Without persistent_workers it takes twice as long again.
+Rows are decoded one by one (batch_decode=0) and shuffled over the whole chunk. With LitData's default, windows of 256
+rows, an epoch takes 4 times as long here. Without persistent_workers it takes twice as long again.
 
-Its cache folders are set to ones inside the job's folder: the default one is deleted wholesale.
+The cache folders are set to folders inside the job's folder, because LitData deletes the default one with everything
+in it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy as np
 from job import Job, listing, read_pixels
 
 
-def own_caches(folder: str) -> None:
-    """Before LitData is imported."""
+def set_cache_folders(folder: str) -> None:
+    """Set LitData's cache folders. This must happen before LitData is imported."""
     for name in ("DATA_OPTIMIZER_CACHE_FOLDER", "DATA_OPTIMIZER_DATA_CACHE_FOLDER"):
         os.environ[name] = os.path.join(folder, name.lower())
 
@@ -28,7 +29,7 @@ def read(file: tuple[str, int], size: int) -> dict[str, object]:
 
 
 def pack(job: Job) -> None:
-    own_caches(job.folder)
+    set_cache_folders(job.folder)
     import litdata
 
     litdata.optimize(
@@ -38,12 +39,12 @@ def pack(job: Job) -> None:
         num_workers=job.workers,
         chunk_bytes="64MB",
         start_method="fork",
-        keep_data_ordered=True,  # each worker has its share; else they take files from one queue
+        keep_data_ordered=True,  # each worker gets a fixed share; otherwise they take files from one queue
     )
 
 
 def load(job: Job) -> Callable[[int], Iterable[object]]:
-    own_caches(job.folder)
+    set_cache_folders(job.folder)
     import litdata
 
     data = litdata.StreamingDataset(

@@ -1,4 +1,4 @@
-"""For the tests: every epoch repeats a row and leaves another out, and the last batch is dropped."""
+"""A faulty peer, for the tests: every epoch repeats one row, omits another, and drops the last batch if not full."""
 
 from __future__ import annotations
 

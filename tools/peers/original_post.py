@@ -1,7 +1,7 @@
 """The method of the blog post this project grew from: decode once, keep float32 arrays in a dictionary by file name.
 
-The post loads images with Keras' load_img, which is Pillow; here Pillow is called itself. It packs nothing, and has
-one process. Pixels are float32, times 1/255 in the post; here they keep their range, so that they can be compared.
+The post loads images with Keras' load_img, which uses Pillow. This module calls Pillow directly. It packs nothing and
+has one process. The post scales its float32 pixels by 1/255. Here they stay 0 to 255, to be compared with other peers.
 """
 
 from __future__ import annotations

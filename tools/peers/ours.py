@@ -1,4 +1,4 @@
-"""pack-images: one memory-mapped HDF5 file, uint8 batches gathered by the training process itself."""
+"""pack-images: one memory-mapped HDF5 file. The training process itself gathers uint8 batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from job import Job
 
 
 def pack(job: Job) -> None:
-    """The command itself."""
+    """Run the command pack-images."""
     from pack_images.cli import main
 
     options = ["--size", str(job.size), "--workers", str(job.workers), "--quiet"]
@@ -18,7 +18,7 @@ def pack(job: Job) -> None:
 
 
 def load(job: Job) -> Callable[[int], Iterable[object]]:
-    """It has no workers but threads that gather, one for each core it may run on."""
+    """Load with one gathering thread per worker. h5split uses one per core, so the process is limited to that many."""
     from h5split import SplitSequence
 
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.workers])

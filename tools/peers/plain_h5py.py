@@ -1,4 +1,4 @@
-"""What one writes first with h5py: a dataset filled row by row, batches by fancy indexing; no worker reads."""
+"""The simplest code with h5py: a dataset filled row by row, and batches by fancy indexing. The main process reads."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def batches(file: h5py.File, batch: int, epoch: int) -> Iterator[tuple[NDArray[n
     images, labels = file["images"], file["labels"][:]
     order = np.random.default_rng(epoch).permutation(len(labels))
     for start in range(0, len(order), batch):
-        rows = np.sort(order[start : start + batch])  # h5py wants them in order
+        rows = np.sort(order[start : start + batch])  # h5py requires ascending row numbers
         yield images[rows], labels[rows]

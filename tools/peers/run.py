@@ -1,8 +1,8 @@
-"""One measurement of one peer, run by the peer's own Python; tools/bench.py starts it.
+"""Run one measurement of one peer. tools/bench.py starts this script with the Python of the peer.
 
-Lines on standard output are for bench.py: `phase NAME` where another part begins, and `result JSON` at the end. A run
-is either timed or `--watched`: then bench.py looks at the memory of this process, which takes time from it, and the
-pixels of an epoch are compared.
+The script prints lines for bench.py: `phase NAME` at the start of each phase, and `result JSON` at the end. A run is
+either timed or `--watched`. In a watched run bench.py measures the memory of this process, and the pixels of an epoch
+are compared. Both slow it down.
 """
 
 from __future__ import annotations
@@ -25,27 +25,28 @@ if TYPE_CHECKING:
 
 TIMED_SECONDS = 1.0
 MEMORY_SECONDS = 1.0
-MOST_EPOCHS = 50
+MAX_EPOCHS = 50
 OUTPUT = os.dup(1)
 
 Load = Callable[[int], Iterable[tuple[object, object]]]
 
 
-def tell(*words: str) -> None:
-    """To bench.py, whatever libraries do with standard output."""
+def send(*words: str) -> None:
+    """Send a line to bench.py. This uses a copy of standard output, because libraries may print."""
     os.write(OUTPUT, (" ".join(words) + "\n").encode())
 
 
 @dataclass
 class Tally:
-    """What an epoch delivered.
+    """A summary of the rows that an epoch delivered.
 
     Attributes:
-        rows: Images.
-        labels: How often each class came.
-        corner: The sum of the first byte of every image: proof that pixels are there.
-        first: When the first batch was there, by time.monotonic().
-        shape, dtype: Of the first batch.
+        rows: Number of images.
+        labels: Number of images of each class.
+        corner: Sum of the first byte of every image. It shows that pixels were delivered.
+        first: Time of the first batch, by time.monotonic().
+        shape: Shape of the first batch.
+        dtype: Type of the first batch.
     """
 
     rows: int = 0
@@ -56,7 +57,7 @@ class Tally:
     dtype: str = ""
 
     def add(self, images: np.ndarray, labels: np.ndarray, whole: bool = False) -> None:
-        """Look at a batch, a little; or at all its pixels."""
+        """Count a batch. Read the first byte of each image, or all pixels if `whole`."""
         import numpy as np
 
         if whole:
@@ -78,8 +79,8 @@ def run_epoch(load: Load, number: int, whole: bool = False) -> Tally:
     return tally
 
 
-def distinct(load: Load, number: int) -> dict[str, int]:
-    """How many images came once, twice and so on: their pixels are compared, by digest."""
+def count_multiplicities(load: Load, number: int) -> dict[str, int]:
+    """Return how many images came once, twice and so on. Images are compared by digests of their pixels."""
     import hashlib
 
     import numpy as np
@@ -92,9 +93,12 @@ def distinct(load: Load, number: int) -> dict[str, int]:
 
 
 def measure_load(module: ModuleType, job: Job, started: float, watched: bool) -> dict[str, object]:
-    """Open and a first epoch; then timed epochs, or those whose memory is watched and one whose pixels are compared."""
-    importlib.import_module("numpy")  # batches are looked at with it: its loading is not part of anybody's first one
-    tell("phase open")
+    """Open, and run a first epoch. Then run timed epochs.
+
+    If `watched`, run epochs for bench.py to measure memory instead, and one whose pixels are compared.
+    """
+    importlib.import_module("numpy")  # needed to check batches; its import must not count for the first batch
+    send("phase open")
     opening = time.monotonic()
     load: Load = module.load(job)
     first = run_epoch(load, 0)
@@ -107,7 +111,7 @@ def measure_load(module: ModuleType, job: Job, started: float, watched: bool) ->
     elif job.epochs:
         seconds = timed_epochs(load, job.epochs, tallies, whole=False)
         read_seconds = timed_epochs(load, 1, tallies, whole=True)
-    tell("phase check")
+    send("phase check")
     return {
         "imports": opening - started,
         "first_batch": first.first - opening,
@@ -120,13 +124,13 @@ def measure_load(module: ModuleType, job: Job, started: float, watched: bool) ->
         "corner": first.corner / max(first.rows, 1),
         "shape": first.shape,
         "dtype": first.dtype,
-        "multiplicities": distinct(load, len(tallies)) if watched else None,
+        "multiplicities": count_multiplicities(load, len(tallies)) if watched else None,
     }
 
 
 def watched_epochs(load: Load, tallies: list[Tally]) -> None:
-    """Long enough for bench.py to look at the memory some times."""
-    tell("phase memory")
+    """Run epochs for long enough that bench.py can sample the memory several times."""
+    send("phase memory")
     begin = time.monotonic()
     before = len(tallies)
     while len(tallies) == before or time.monotonic() - begin < MEMORY_SECONDS:
@@ -135,7 +139,7 @@ def watched_epochs(load: Load, tallies: list[Tally]) -> None:
 
 def timed_epochs(load: Load, least: int, tallies: list[Tally], whole: bool) -> list[float]:
     seconds: list[float] = []
-    while len(seconds) < least or (sum(seconds) < TIMED_SECONDS and len(seconds) < MOST_EPOCHS):
+    while len(seconds) < least or (sum(seconds) < TIMED_SECONDS and len(seconds) < MAX_EPOCHS):
         begin = time.perf_counter()
         tallies.append(run_epoch(load, len(tallies), whole))
         seconds.append(time.perf_counter() - begin)
@@ -143,7 +147,7 @@ def timed_epochs(load: Load, least: int, tallies: list[Tally], whole: bool) -> l
 
 
 def measure_pack(module: ModuleType, job: Job, started: float) -> dict[str, object]:
-    tell("phase pack")
+    send("phase pack")
     begin = time.monotonic()
     module.pack(job)
     return {"imports": begin - started, "seconds": time.monotonic() - begin}
@@ -152,10 +156,10 @@ def measure_pack(module: ModuleType, job: Job, started: float) -> dict[str, obje
 def measure_fit(module: ModuleType, job: Job, started: float, watched: bool) -> dict[str, object]:
     from fitting import fit
 
-    tell("phase open")
+    send("phase open")
     begin = time.monotonic()
     data, options = module.fit_data(job)
-    return {"imports": begin - started, **fit(data, options, job, (lambda: tell("phase memory")) if watched else None)}
+    return {"imports": begin - started, **fit(data, options, job, (lambda: send("phase memory")) if watched else None)}
 
 
 def main() -> None:
@@ -164,18 +168,18 @@ def main() -> None:
     parser.add_argument("module")
     parser.add_argument("job", help="the fields of a Job as JSON")
     parser.add_argument("--started", type=float, required=True, help="time.monotonic() when this process was started")
-    parser.add_argument("--watched", action="store_true", help="nothing is timed: memory and pixels are looked at")
+    parser.add_argument("--watched", action="store_true", help="measure memory and compare pixels instead of timing")
     arguments = parser.parse_args()
-    os.dup2(2, 1)  # what libraries print is not for bench.py
+    os.dup2(2, 1)  # send output of libraries to standard error
     job = Job(**json.loads(arguments.job))
     module = importlib.import_module(arguments.module)
     if arguments.command == "pack":
-        found = measure_pack(module, job, arguments.started)
+        measured = measure_pack(module, job, arguments.started)
     elif arguments.command == "load":
-        found = measure_load(module, job, arguments.started, arguments.watched)
+        measured = measure_load(module, job, arguments.started, arguments.watched)
     else:
-        found = measure_fit(module, job, arguments.started, arguments.watched)
-    tell("result", json.dumps(found))
+        measured = measure_fit(module, job, arguments.started, arguments.watched)
+    send("result", json.dumps(measured))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""MosaicML Streaming: MDS shards of raw pixels, a group for each worker, read by torch's worker processes."""
+"""MosaicML Streaming: MDS shards of raw pixels, one group per packing worker. torch's worker processes read them."""
 
 from __future__ import annotations
 

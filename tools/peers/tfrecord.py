@@ -1,6 +1,7 @@
-"""TFRecord files read by tf.data: raw pixels and label in a tf.train.Example, a file for each worker.
+"""TFRecord files read by tf.data: raw pixels and the label in a tf.train.Example, one file per worker.
 
-Shuffled as its guide says: files interleaved, then a buffer, here of all rows so that it is a full shuffle.
+Rows are shuffled as TensorFlow's guide shows: files are interleaved, then rows go through a shuffle buffer. Here the
+buffer holds all rows, so this is a full shuffle.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""WebDataset: tar files of raw pixels, some for each worker, read by processes; order by shards and a shuffle buffer.
+"""WebDataset: tar files (shards) of raw pixels, several per worker, shuffled by shard and in a shuffle buffer.
 
-Pixels are bytes, and those of a batch are joined: as .npy files, which its decoder knows, it takes 1.5 times as long.
-Every shard goes to one worker, so that an epoch is each row once; the shuffle is not a full one. Batches are made in
-the workers: the last of each may be a short one.
+Pixels are stored as bytes, and the bytes of a batch are joined. With .npy files, which WebDataset can decode, it takes
+1.5 times as long. Each shard goes to one worker process, so an epoch has each row once. The shuffle is not a full one.
+Workers make the batches, so the last batch of each worker may be short.
 """
 
 from __future__ import annotations
