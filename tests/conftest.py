@@ -1,4 +1,4 @@
-"""Images whose pixels say who they are, and packs of them."""
+"""Helpers and fixtures: images whose pixels are derived from their file name, and packs of such images."""
 
 from __future__ import annotations
 
@@ -27,20 +27,18 @@ from h5split import PackedImages, SplitSequence
 from h5split.file.sealing import Tables, seal
 from pack_images import Summary, pack
 
-# What is started here must not have signals ignored: a shell has SIGINT ignored by what runs in the background, and
-# nohup has SIGHUP. A handler, unlike that, is not inherited.
+# Processes started by the tests must not ignore signals. Shells start background jobs with SIGINT ignored, and nohup
+# ignores SIGHUP. Child processes inherit an ignored signal, but not a handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 too_slow = [hypothesis.HealthCheck.too_slow]
-hypothesis.settings.register_profile(
-    "here", deadline=None, suppress_health_check=too_slow
-)  # a slow machine is no failure
+hypothesis.settings.register_profile("here", deadline=None, suppress_health_check=too_slow)  # slowness is not a failure
 hypothesis.settings.load_profile("here")
 
 SIDE = 8
-PATIENCE = 300.0  # seconds in which anything must have ended, however busy the machine is
+PATIENCE = 300.0  # timeout of every wait in seconds, long enough for a busy machine
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 needs_keras = pytest.mark.skipif(
@@ -50,21 +48,21 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real im
 
 
 def pixels_of(filename: str, shape: tuple[int, ...] = (SIDE, SIDE, 3)) -> NDArray[np.uint8]:
-    """The pixels that the image of this name has, and no other."""
+    """Return pixels derived from the base name of a file. Different names give different pixels."""
     name = os.path.basename(filename)
     count = int(np.prod(shape))
     return np.frombuffer(hashlib.shake_256(os.fsencode(name)).digest(count), np.uint8).reshape(shape)
 
 
 def write_image(path: Path, shape: tuple[int, ...] = (SIDE, SIDE, 3)) -> Path:
-    """A lossless image that says who it is."""
+    """Write a PNG whose pixels are derived from its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels_of(path.name, shape)).save(path, format="PNG")
     return path
 
 
 def write_classes(root: Path, counts: dict[str, int]) -> Path:
-    """A folder of class folders; `root/cat/cat-0.png` and so on."""
+    """Write a folder of class folders: `root/cat/root-cat-0.png` and so on."""
     for name, count in counts.items():
         for index in range(count):
             write_image(root / name / f"{root.name}-{name}-{index}.png")
@@ -72,7 +70,7 @@ def write_classes(root: Path, counts: dict[str, int]) -> Path:
 
 
 def write_hole(path: Path, rows: int, shape: tuple[int, int, int]) -> Path:
-    """A pack of any size whose pixels are a hole in the file: all 0, and no bytes on disk."""
+    """Write a pack of any size whose pixels are a hole in the file: all are 0 and take no space on disk."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     tables = Tables(
         labels=np.zeros(rows, np.int32),
@@ -98,9 +96,9 @@ def write_pack(
     pixels: Sequence[NDArray[np.uint8]] | None = None,
     skipped: Sequence[tuple[str, str]] = (),
 ) -> Path:
-    """A pack of images with any names, made in no time; the digest is that of the pixels.
+    """Write a pack with any file names, without image files. The digests are those of the pixels.
 
-    Unless told otherwise, the class is the folder, and the pixels are those of the name.
+    By default, the class is the parent folder, and the pixels are derived from the name.
     """
     pixels = np.stack([pixels_of(name, shape) for name in filenames] if pixels is None else pixels)
     classes = [name.split("/")[-2] for name in filenames] if classes is None else classes
@@ -126,7 +124,7 @@ def write_pack(
 
 
 def names_in(source: str, counts: dict[str, int]) -> list[str]:
-    """File names in the order of a pack: every image of each class, mixed."""
+    """Return the file names of all images of all classes, in random order as in a pack."""
     names = [
         f"{source}/{label}/{source}-{label}-{index}.png" for label, count in counts.items() for index in range(count)
     ]
@@ -134,13 +132,13 @@ def names_in(source: str, counts: dict[str, int]) -> list[str]:
 
 
 def make(sources: Any, output: str = "out.h5", **options: Any) -> Summary:
-    """Pack with one worker, unless options say otherwise."""
+    """Pack, by default with one worker."""
     options.setdefault("workers", 1)
     return pack(sources, output, **options)
 
 
 def assert_whole(path: str | Path, count: int) -> PackedImages:
-    """A pack has so many rows, each under its own name and label, and no name twice."""
+    """Check that a pack has `count` rows with distinct names, and that each has the pixels and label of its name."""
     packed = PackedImages(path)
     assert len(packed) == len(set(packed.filenames)) == count
     assert_rows_are_who_they_say(
@@ -150,14 +148,14 @@ def assert_whole(path: str | Path, count: int) -> PackedImages:
 
 
 def one_pass(sequence: SplitSequence) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
-    """(images, labels, filenames) of a pass, rows in the order delivered."""
+    """Return (images, labels, filenames) of one pass, in the order of delivery."""
     images, labels = zip(*sequence, strict=True)
     images, labels = np.concatenate(images), np.concatenate(labels)
     return images, labels, sequence.get_filenames(range(len(images)))
 
 
 def names_of(sequence: SplitSequence) -> list[str]:
-    """The file names of a pass, after checking the pixels and label of every row."""
+    """Return the file names of one pass, after checking the pixels and label of every row."""
     images, labels, filenames = one_pass(sequence)
     numbers = labels if labels.ndim == 1 else labels.argmax(axis=1)
     assert_rows_are_who_they_say(images, [sequence.classnames[number] for number in numbers], filenames)
@@ -167,14 +165,14 @@ def names_of(sequence: SplitSequence) -> list[str]:
 def assert_rows_are_who_they_say(
     images: Iterable[NDArray[np.uint8]], labels: Iterable[str], filenames: Iterable[str]
 ) -> None:
-    """Every row has the pixels of its file name, and the label of its folder."""
+    """Check that every row has the pixels of its file name and the label of its folder."""
     for image, label, filename in zip(images, labels, filenames, strict=True):
         assert np.array_equal(image, pixels_of(filename, image.shape)), filename
         assert label == filename.split("/")[-2]
 
 
 def processes_of(group: int) -> list[int]:
-    """The processes of a group that still run."""
+    """Return the IDs of the processes of a group that still run."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -185,7 +183,7 @@ def processes_of(group: int) -> list[int]:
 
 
 def start(line: Sequence[str], folder: Path) -> subprocess.Popen[str]:
-    """Start a command in a folder, as the leader of a process group of its own; its stderr can be read."""
+    """Start a command in a folder, as the leader of a new process group. Its stderr is a pipe."""
     return subprocess.Popen(
         line,
         cwd=folder,
@@ -197,7 +195,7 @@ def start(line: Sequence[str], folder: Path) -> subprocess.Popen[str]:
 
 
 def wait_until(true: Callable[[], object], process: subprocess.Popen[Any]) -> bool:
-    """Wait until something is true that a process brings about; False if the process ended without it."""
+    """Wait until a condition holds. Return False if the process ended before that."""
     while not true():
         if process.poll() is not None:
             return bool(true())
@@ -206,7 +204,7 @@ def wait_until(true: Callable[[], object], process: subprocess.Popen[Any]) -> bo
 
 
 def rows_are_made(process: subprocess.Popen[str], folder: Path) -> bool:
-    """Whether a command that packs into out.h5 has begun to fill it."""
+    """Return whether a command that packs into out.h5 has created its partial file."""
     return (folder / "out.h5.partial").exists()
 
 
@@ -218,12 +216,12 @@ def interrupted(
     moment: Callable[[subprocess.Popen[str], Path], object] = rows_are_made,
     everyone: bool = True,
 ) -> tuple[int, str]:
-    """Run a command that packs into out.h5, and send a signal to it, or to all its processes, at a moment of it.
+    """Run a command that packs into out.h5. At `moment`, send a signal to it or to its whole process group.
 
-    It is run again when it was through before the signal came, as happens on a machine that is busy.
+    On a busy machine, the command may end before the signal arrives. It is then run again, up to ten times.
 
     Returns:
-        Its status, and what it wrote to stderr.
+        Exit status and stderr.
     """
     for _ in range(10):
         process = start(line, folder)
@@ -239,14 +237,14 @@ def interrupted(
 
 @pytest.fixture(autouse=True)
 def own_search_path() -> Iterator[None]:
-    """The command pack-images sets PYTHONSAFEPATH for its workers, also where a test calls it in this process."""
+    """Unset PYTHONSAFEPATH after each test: pack-images sets it for its workers, even if called in this process."""
     yield
     os.environ.pop("PYTHONSAFEPATH", None)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Three classes of uneven size."""
+    """A folder with three classes of uneven size."""
     return write_classes(tmp_path / "data", {"cat": 10, "dog": 25, "emu": 5})
 
 
@@ -266,14 +264,14 @@ def images(packed: Path) -> PackedImages:
 
 @pytest.fixture(scope="session")
 def without_torch() -> Iterator[Callable[..., Any]]:
-    """Call a function of a module, with arguments, in a process that has not loaded torch: there batches are views."""
+    """Call a function in a process that has not loaded torch. Batches are views there."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
         yield lambda function, *given: executor.submit(function, *given).result()
 
 
 @pytest.fixture
 def packing(tmp_path: Path) -> Callable[..., Summary]:
-    """Pack with one worker, into tmp_path/out.h5 unless told otherwise."""
+    """Pack, by default with one worker and into tmp_path/out.h5."""
 
     def run(*sources: Path, **options: object) -> Summary:
         options.setdefault("workers", 1)

@@ -1,4 +1,4 @@
-"""The tests of H5SplitSequence under Keras' other backends, each in a process of its own: a process has one backend."""
+"""Tests of H5SplitSequence with Keras' other backends, one process per backend: a process can load only one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_the_sequence_passes_its_tests_on(backend):
+def test_the_sequence_tests_pass_with_backend(backend):
     for package in ("keras", backend):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"needs {package}: pip install 'pack-images[{backend}]'")

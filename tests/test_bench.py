@@ -1,4 +1,4 @@
-"""tools/bench.py measures peers with this interpreter, prints tables, and says which peer loses rows."""
+"""Tests of tools/bench.py: it measures peers with this interpreter, prints tables and reports lost rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(command: str, data: Path, folder: Path, *options: str) -> subprocess.Com
 def bench(
     command: str, data: Path, folder: Path, *options: str, name: str = ""
 ) -> tuple[str, dict[str, dict[str, object]]]:
-    """What is printed, and the rows of the results by the name of the peer."""
+    """Run bench.py. Return its output, and the rows of its results by name of the peer."""
     done = run(command, data, folder, *options)
     assert done.returncode == 0, done.stderr
     stem = folder / "results" / (name or f"{command}-{data.name}-16")
@@ -47,7 +47,7 @@ def copy_of(images: Path, folder: Path) -> Path:
     return Path(shutil.copytree(images, folder / "copy"))
 
 
-def test_packing_is_measured_beside_its_limit(images: Path, tmp_path: Path) -> None:
+def test_pack_table_lists_peers_and_the_decoding_limit(images: Path, tmp_path: Path) -> None:
     printed, rows = bench("pack", images, tmp_path, "--peers", "ours,plain-h5py,limit-decode")
     assert "| pack-images |" in printed
     assert "| *limit: bare read and decode* |" in printed
@@ -59,7 +59,7 @@ def test_packing_is_measured_beside_its_limit(images: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("options", [(), ("--cold",)], ids=["warm", "cold"])
-def test_every_row_of_an_epoch_is_counted(images: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_every_row_of_an_epoch_is_counted_once(images: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
     names = "ours,plain-h5py,original-post,limit-take,limit-read"
     name = f"{'cold' if options else 'load'}-root-1-16-b7"
     printed, rows = bench("load", images, tmp_path, "--batch", "7", "--peers", names, *options, name=name)
@@ -68,7 +68,7 @@ def test_every_row_of_an_epoch_is_counted(images: Path, tmp_path: Path, options:
     assert all(not row["failed"] and not row["faults"] for row in rows.values())
 
 
-def test_files_are_measured_under_several_names(images: Path, tmp_path: Path) -> None:
+def test_copies_option_measures_every_file_under_several_names(images: Path, tmp_path: Path) -> None:
     printed, rows = bench(
         "load", images, tmp_path, "--batch", "7", "--peers", "ours", "--copies", "3", name="load-root-1-16-b7-x3"
     )
@@ -78,14 +78,14 @@ def test_files_are_measured_under_several_names(images: Path, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a second file system")
-def test_files_of_another_file_system_are_measured_under_several_names(images: Path, tmp_path: Path) -> None:
+def test_copies_option_works_across_file_systems(images: Path, tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         data = copy_of(images, Path(folder))
         _, rows = bench("load", data, tmp_path, "--peers", "ours", "--copies", "2", name="load-copy-16-x2")
     assert set(rows["ours"]["raw"][0]["seen"]["multiplicities"]) == {"2"}
 
 
-def test_the_cost_of_an_image_is_measured_with_one_worker_and_with_two(tmp_path: Path) -> None:
+def test_scale_measures_with_one_and_two_workers(tmp_path: Path) -> None:
     options = ["--size", "16", "--here", "--repeats", "1", "--environments", tmp_path]
     line = [sys.executable, TOOLS / "bench.py", "scale", "--counts", "70", "--batches", "8", *options]
     printed = subprocess.run(line, check=True, capture_output=True, text=True).stdout
@@ -94,25 +94,25 @@ def test_the_cost_of_an_image_is_measured_with_one_worker_and_with_two(tmp_path:
     assert printed.count("| each once |") == 4
 
 
-def test_a_peer_that_loses_rows_is_told_so(images: Path, tmp_path: Path) -> None:
+def test_faults_of_a_peer_that_loses_rows_are_reported(images: Path, tmp_path: Path) -> None:
     _, rows = bench("load", images, tmp_path, "--batch", "7", "--peers", "lossy", name="load-root-1-16-b7")
     assert rows["lossy"]["faults"] == "drops the last batch: 56 of 60"
     _, rows = bench("load", images, tmp_path, "--batch", "10", "--peers", "lossy", name="load-root-1-16-b10")
     assert rows["lossy"]["faults"] == "labels in other numbers"
 
 
-def test_a_peer_that_fails_is_a_row_with_the_reason(images: Path, tmp_path: Path) -> None:
+def test_a_failed_peer_is_listed_last_with_the_reason(images: Path, tmp_path: Path) -> None:
     printed, rows = bench("load", images, tmp_path, "--peers", "ffcv,ours")
     assert "failed: " in rows["ffcv"]["failed"] or "No module named 'ffcv'" in rows["ffcv"]["failed"]
     assert printed.index("| pack-images |") < printed.index("| FFCV, raw | failed")
 
 
-def test_a_peer_that_hangs_is_stopped(images: Path, tmp_path: Path) -> None:
+def test_a_peer_over_the_time_limit_is_stopped(images: Path, tmp_path: Path) -> None:
     done = run("load", images, tmp_path, "--peers", "ours", "--limit", "0.01")
     assert "stopped after 0 s" in done.stdout
 
 
-def test_results_stay_where_every_peer_fails(images: Path, tmp_path: Path) -> None:
+def test_earlier_results_are_kept_when_every_peer_fails(images: Path, tmp_path: Path) -> None:
     bench("load", images, tmp_path, "--peers", "original-post")
     results = tmp_path / "results" / "load-root-1-16.json"
     before = results.read_text()
@@ -121,7 +121,7 @@ def test_results_stay_where_every_peer_fails(images: Path, tmp_path: Path) -> No
     assert "every peer failed" in done.stderr
 
 
-def test_pictures_that_are_there_twice_are_expected_twice(images: Path, tmp_path: Path) -> None:
+def test_duplicate_images_are_expected_twice(images: Path, tmp_path: Path) -> None:
     data = copy_of(images, tmp_path)
     file = min(data.glob("*/*"))
     file.with_name("other" + file.suffix).write_bytes(file.read_bytes() + b"other bytes, the same pixels")
@@ -130,7 +130,7 @@ def test_pictures_that_are_there_twice_are_expected_twice(images: Path, tmp_path
     assert rows["ours"]["raw"][0]["seen"]["multiplicities"] == {"1": 59, "2": 1}
 
 
-def test_what_was_packed_and_kept_is_packed_again_when_a_file_changes(images: Path, tmp_path: Path) -> None:
+def test_a_kept_pack_is_rebuilt_when_a_source_file_changes(images: Path, tmp_path: Path) -> None:
     data = copy_of(images, tmp_path)
     first, second = sorted(data.glob("*/*"))[:2]
     bench("load", data, tmp_path, "--peers", "plain-h5py", "--keep")
@@ -155,7 +155,7 @@ def test_what_was_packed_and_kept_is_packed_again_when_a_file_changes(images: Pa
     ],
     ids=lambda value: "-".join(value).strip("-") if isinstance(value, list) else "",
 )
-def test_what_cannot_be_asked_for_is_refused_in_one_line(
+def test_invalid_options_are_refused_in_one_line(
     images: Path, tmp_path: Path, options: list[str], expected: str
 ) -> None:
     assert expected in refusal(run("load", images, tmp_path, *options))
@@ -166,7 +166,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr.strip()
 
 
-def test_folders_with_other_than_images_are_refused(images: Path, tmp_path: Path) -> None:
+def test_folders_with_anything_but_images_are_refused(images: Path, tmp_path: Path) -> None:
     data = copy_of(images, tmp_path)
     file = min(data.glob("*/*"))
     whole = file.read_bytes()
@@ -184,12 +184,12 @@ def test_folders_with_other_than_images_are_refused(images: Path, tmp_path: Path
     assert "expected a folder of class folders" in refusal(run("load", data / "none", tmp_path, "--copies", "2"))
 
 
-def test_a_page_of_no_results_is_refused(tmp_path: Path) -> None:
+def test_a_report_without_results_is_refused(tmp_path: Path) -> None:
     line = [sys.executable, TOOLS / "bench.py", "report", tmp_path / "page.md", "--environments", tmp_path]
     assert "found none" in refusal(subprocess.run(line, capture_output=True, text=True))
 
 
-def test_all_runs_become_one_page(images: Path, tmp_path: Path) -> None:
+def test_report_collects_all_runs_on_one_page(images: Path, tmp_path: Path) -> None:
     bench("load", images, tmp_path, "--peers", "ours")
     page = tmp_path / "docs.md"
     command = [sys.executable, TOOLS / "bench.py", "report", page, "--environments", tmp_path]

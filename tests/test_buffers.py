@@ -1,4 +1,4 @@
-"""Buffers come back when the last holder lets go, and not before."""
+"""Tests of BufferPool: a buffer is reused once its last reference is gone, and not before."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def lend(pool, count):
     return pool.lend(count)[0]
 
 
-def test_a_buffer_is_used_again_when_nobody_holds_it():
+def test_an_unreferenced_buffer_is_reused():
     pool = pool_of(10)
     first = address(lend(pool, 100))
     assert address(lend(pool, 100)) == first
     assert address(lend(pool, 99)) == first
 
 
-def test_views_memoryviews_and_capsules_hold_a_buffer():
+def test_views_memoryviews_and_capsules_keep_a_buffer_in_use():
     pool = pool_of(16)
     holders = [
         lend(pool, 64)[:32].reshape(2, 256)[1],
@@ -45,7 +45,7 @@ def test_views_memoryviews_and_capsules_hold_a_buffer():
     assert len({address(array) for array in lent}) == 6
 
 
-def test_held_buffers_never_overlap():
+def test_buffers_in_use_never_overlap():
     pool = pool_of(10)
     held = []
     for value in range(50):
@@ -58,7 +58,8 @@ def test_held_buffers_never_overlap():
     assert len({int(array[0]) for array in held}) == len(held)
 
 
-def test_buffers_are_aligned_for_frameworks_to_use_in_place():
+def test_buffers_are_aligned_to_64_bytes():
+    """Frameworks can then use them without a copy."""
     assert all(address(lend(pool_of(3, size), 2)) % 64 == 0 for size in (1, 100, 12_288, 1_000_001))
     assert address(lend(pool_of(5, dtype=np.float32), 3)) % 64 == 0
 
@@ -71,7 +72,7 @@ def test_a_larger_batch_gets_a_larger_buffer():
     assert lend(pool, 100).shape == (100, 4, 3)
 
 
-def test_items_are_the_same_memory_a_row_each():
+def test_items_share_memory_with_the_array_one_item_per_row():
     array, items = pool_of(4, 3, dtype=np.float32).lend(5)
     items[:] = np.arange(60, dtype=np.float32).reshape(5, 12).view("V48")[:, 0]
     assert array.tolist() == np.arange(60).reshape(5, 4, 3).tolist()

@@ -1,4 +1,4 @@
-"""Which classes there are and the number of each: those of folders, tables, packs and names that are given."""
+"""Tests of class names and class numbers: from folders, tables, packs, and given names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def found(*sources, labels="auto"):
 
 
 def numbers(path):
-    """File name -> class number."""
+    """Return file name -> class number of a pack, after checking its rows."""
     packed = PackedImages(path)
     assert_rows_are_who_they_say(packed.images, [packed.class_names[at] for at in packed.labels], packed.filenames)
     return dict(zip(packed.filenames, packed.labels.tolist(), strict=True))
@@ -51,21 +51,21 @@ def test_a_class_folder_without_images_is_a_class(here, labels):
     assert found("d", labels="parent") == ["cat", "emu"]
 
 
-def test_a_class_folder_without_images_among_class_folders_is_a_class(here):
+def test_a_source_without_images_is_a_class_when_sources_are_class_folders(here):
     write_classes(here / "d", {"cat": 1, "emu": 1})
     folders(here, "d/dog", "d/fox/young")
     assert found("d/cat", "d/dog", "d/emu", "d/fox") == ["cat", "dog", "emu", "fox"]
     assert found("d/cat", "d/dog", labels="root") == ["cat", "dog"]
 
 
-def test_a_root_without_images_among_roots_has_the_classes_of_its_folders(here):
+def test_a_root_without_images_contributes_its_class_folders(here):
     write_classes(here / "one", {"cat": 1})
     folders(here, "two/cat", "two/dog", "three")
     assert found("one", "two", "three") == ["cat", "dog"]
     assert scan(["one", "three"]).passed_over == [("three", "no images in it")]
 
 
-def test_class_numbers_agree_with_those_of_a_whole_folder(here):
+def test_class_folders_without_images_keep_class_numbers_equal_across_packs(here):
     write_classes(here / "train", {"cat": 2, "deer": 2, "dog": 2})
     write_classes(here / "val", {"cat": 1, "dog": 1})
     folders(here, "val/deer")
@@ -76,7 +76,7 @@ def test_class_numbers_agree_with_those_of_a_whole_folder(here):
     assert list(summary.warnings) == ["classes without images, which keep their numbers: deer"]
 
 
-def test_classes_without_images_are_told_also_where_the_rest_is_quiet(here, capsys):
+def test_quiet_and_dry_run_warn_of_classes_without_images(here, capsys):
     write_classes(here / "d", {"cat": 1})
     folders(here, "d/dog")
     line = "pack-images: classes without images, which keep their numbers: dog\n"
@@ -97,7 +97,7 @@ def test_a_pack_as_source_keeps_its_classes(here):
     assert numbers("two.h5") == numbers("one.h5")
 
 
-def test_a_pack_as_source_keeps_an_order_of_its_own(here):
+def test_a_pack_as_source_keeps_its_class_order_and_conflicts_are_errors(here):
     write_classes(here / "d", {"ant": 2, "bee": 1, "cow": 2})
     write_classes(here / "e", {"bee": 1})
     write_classes(here / "f", {"fox": 1})
@@ -116,7 +116,7 @@ def test_a_pack_as_source_keeps_an_order_of_its_own(here):
     assert PackedImages("five.h5").class_names == ("cow", "ant", "bee")
 
 
-def test_packs_of_one_order_are_one_sequence_in_that_order(here):
+def test_a_sequence_keeps_the_class_order_its_packs_share_and_sorts_otherwise(here):
     write_classes(here / "d", {"ant": 2, "bee": 1})
     write_classes(here / "e", {"ant": 1, "bee": 1})
     for name in "de":
@@ -126,10 +126,10 @@ def test_packs_of_one_order_are_one_sequence_in_that_order(here):
     assert SplitSequence("d.h5", "sorted.h5").classnames == ["ant", "bee"]
 
 
-# --- classes that are given ------------------------------------------------------------------------------------------
+# --- given classes ----------------------------------------------------------------------------------------------------
 
 
-def test_given_classes_have_their_order_and_images_of_others_are_passed_over(here, capsys):
+def test_given_classes_set_the_order_and_images_of_other_classes_are_skipped(here, capsys):
     write_classes(here / "d", {"ant": 2, "bee": 1, "cow": 3, "dog": 1})
     assert main(["d", "-o", "o.h5", "--classes", "cow, bee,ape", "--quiet"]) == 0
     assert capsys.readouterr().err == (
@@ -142,7 +142,7 @@ def test_given_classes_have_their_order_and_images_of_others_are_passed_over(her
     assert sorted(numbers("o.h5").values()) == [0, 0, 0, 1]
 
 
-def test_without_classes_the_settings_say_nothing_of_them(here):
+def test_settings_omit_classes_when_none_are_given(here):
     write_classes(here / "d", {"ant": 2})
     pack("d", "o.h5", workers=1)
     assert "classes" not in PackedImages("o.h5").header.settings
@@ -174,7 +174,7 @@ def test_classes_come_from_a_file_a_pack_or_a_list(here):
         (["ant", "\xe9", "\udcc3\udca9"], r"classes 'é' and '\\udcc3\\udca9' would be stored as one; give one of them"),
     ],
 )
-def test_classes_that_make_no_sense_are_errors(here, given, message):
+def test_invalid_classes_are_errors(here, given, message):
     write_classes(here / "d", {"ant": 1})
     (here / "bad.txt").write_text('cat\n"dog\n')
     (here / "empty.txt").write_text("\n")
@@ -182,7 +182,7 @@ def test_classes_that_make_no_sense_are_errors(here, given, message):
         pack("d", "o.h5", classes=given, workers=1)
 
 
-def test_classes_of_a_table_that_would_be_stored_as_one_are_refused_with_both(here):
+def test_table_classes_that_would_be_stored_as_one_are_refused_and_both_named(here):
     write_classes(here / "d", {"cat": 2})
     names = ["d/cat/d-cat-0.png", "d/cat/d-cat-1.png"]
     for other in ("cat\0", "cat\0\0"):
@@ -190,11 +190,11 @@ def test_classes_of_a_table_that_would_be_stored_as_one_are_refused_with_both(he
             pack("d", "o.h5", reader=lambda path, other=other: (names, [0, 1], ["cat", other], [0, 1]), workers=1)
 
 
-# --- there and back --------------------------------------------------------------------------------------------------
+# --- export and pack again --------------------------------------------------------------------------------------------
 
 
 def exported_and_packed(capsys, *arguments):
-    """Export with the command, run the one that it prints, and give that."""
+    """Export with h5split, run the pack-images command that it prints, and return that command."""
     assert h5split(["export", *arguments]) == 0
     command = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert main([*command[1:], "--quiet"]) == 0
@@ -220,7 +220,7 @@ def test_export_keeps_classes_of_any_name_in_any_order(here, capsys):
     assert PackedImages("AGAIN.h5").class_names == ("\ufeffdog", "cat", *odd)
 
 
-def test_export_writes_no_classes_where_the_table_tells_them(here, capsys):
+def test_export_writes_classes_txt_only_if_the_table_does_not_imply_it(here, capsys):
     write_classes(here / "d", {"ant": 2, "cow": 2})
     pack("d", "one.h5", workers=1)
     assert "--classes" not in exported_and_packed(capsys, "one.h5", "out")
@@ -229,7 +229,7 @@ def test_export_writes_no_classes_where_the_table_tells_them(here, capsys):
     assert PackedImages("AGAIN.h5").class_names == ("ant", "cow")
 
 
-def test_a_manifest_takes_classes(here):
+def test_given_classes_apply_to_a_manifest(here):
     write_classes(here / "d", {"ant": 1, "cow": 1})
     (here / "t.csv").write_text("path,label\nd/ant/d-ant-0.png,ant\nd/cow/d-cow-0.png,cow\n")
     pack([], "o.h5", manifest=Manifest("t.csv"), classes=["cow", "ant"], workers=1)

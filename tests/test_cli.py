@@ -1,4 +1,4 @@
-"""The command: what it prints, and how it ends."""
+"""Tests of the command pack-images: its output, exit status and response to signals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(*arguments):
     return subprocess.run([sys.executable, "-m", "pack_images.cli", *arguments], capture_output=True, text=True)
 
 
-def test_it_packs_and_sums_up(here):
+def test_packing_prints_a_summary(here):
     done = run("data", "-o", "out.h5", "--workers", "1")
     assert done.returncode == 0
     assert re.fullmatch(
@@ -41,12 +41,12 @@ def test_it_packs_and_sums_up(here):
     assert len(PackedImages("out.h5")) == 7
 
 
-def test_quiet_is_quiet(here):
+def test_quiet_prints_nothing(here):
     done = run("data", "-o", "out.h5", "--workers", "1", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_every_option_reaches_the_file(here):
+def test_every_option_is_stored_in_the_settings(here):
     options = "--size 6x5 --fit crop --interpolation lanczos --color grayscale --labels parent --order sorted --seed 3"
     assert main(["data", "-o", "out.h5", *options.split(), "--exact", "--max-pixels", "1000", "--quiet"]) == 0
     assert PackedImages("out.h5").header.settings == {
@@ -62,7 +62,7 @@ def test_every_option_reaches_the_file(here):
     }
 
 
-def test_what_is_left_out_is_listed(here, capsys):
+def test_the_first_ten_images_left_out_are_listed(here, capsys):
     for index in range(12):
         (here / "data" / "cat" / f"broken-{index:02}.png").write_bytes(b"broken")
     assert main(["data", "-o", "out.h5", "--workers", "1"]) == 0
@@ -73,7 +73,7 @@ def test_what_is_left_out_is_listed(here, capsys):
     assert "... and 2 more: h5split.PackedImages('out.h5').skipped lists all" in out
 
 
-def test_what_is_passed_over_is_named_in_one_warning(here, capsys):
+def test_files_passed_over_are_named_in_one_warning(here, capsys):
     (here / "README.md").write_text("about")
     (here / "data" / "cat" / "notes.txt").write_text("about")
     assert main(["data", "README.md", "-o", "out.h5", "--quiet"]) == 0
@@ -84,7 +84,7 @@ def test_what_is_passed_over_is_named_in_one_warning(here, capsys):
     assert capsys.readouterr().err == warning
 
 
-def test_pictures_that_are_not_packed_are_counted_by_kind_and_not_among_notes(here, capsys):
+def test_unsupported_images_are_counted_by_kind_apart_from_other_files(here, capsys):
     for number in range(12):
         (here / "data/cat" / f"note-{number}.txt").write_text("about")
     for number in range(5):
@@ -123,7 +123,7 @@ def test_a_dry_run_writes_nothing(here, capsys):
         (["data", "data/cat"], "SOURCE data/cat lies in SOURCE data, so its images would be packed twice"),
     ],
 )
-def test_errors_are_one_line_that_says_what_to_do(here, arguments, message):
+def test_errors_are_one_line_and_leave_an_older_output_unchanged(here, arguments, message):
     write_image(here / "data/cat/wide.png", (8, 9, 3))
     (here / "data/cat/broken.png").write_bytes(b"broken")
     (here / "empty").mkdir()
@@ -184,21 +184,21 @@ def test_ctrl_c_says_how_to_continue(tmp_path):
     assert len(PackedImages(tmp_path / "out.h5")) == 3000
 
 
-def test_an_interrupt_within_what_is_executed_is_a_status_too(here):
+def test_an_interrupt_in_exec_of_a_reader_exits_with_130(here):
     (here / "own.py").write_text("def read(path):\n    exec('raise KeyboardInterrupt')\n")
     line = [sys.executable, "-m", "pack_images.cli", "data", "-o", "out.h5", "--reader", "own:read"]
     done = subprocess.run(line, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "pack-images: interrupted\n")
 
 
-def test_too_little_memory_is_one_line(here, capsys):
+def test_too_little_memory_is_an_error_of_one_line(here, capsys):
     (here / "greedy.py").write_text("def read(path):\n    return range(1 << 60), [], [], []\n")
     assert main(["data", "-o", "out.h5", "--reader", "greedy.py:read", "--quiet"]) == 1
     error = capsys.readouterr().err
     assert error == "pack-images: too little memory; end other programs, or use a machine that has more\n"
 
 
-def test_an_interrupt_at_exit_disturbs_nothing(here):
+def test_an_interrupt_at_exit_changes_neither_status_nor_message(here):
     at_exit = "import atexit, signal\natexit.register(signal.raise_signal, signal.SIGINT)\n"
     (here / "own.py").write_text(f"{at_exit}def read(path):\n    raise ValueError('no such table')\n")
     line = [sys.executable, "-m", "pack_images.cli", "data", "-o", "out.h5", "--reader", "own:read"]
@@ -210,7 +210,7 @@ def test_an_interrupt_at_exit_disturbs_nothing(here):
 
 
 @pytest.mark.parametrize("moment", range(8))
-def test_an_interrupt_when_all_is_done_is_one_line_or_none(tmp_path, moment):
+def test_an_interrupt_after_packing_prints_at_most_one_line(tmp_path, moment):
     write_classes(tmp_path / "data", {"cat": 300})
     line = [sys.executable, "-m", "pack_images.cli", "data", "-o", "out.h5", "--workers", "2"]
     process = start(line, tmp_path)
@@ -226,13 +226,13 @@ def test_an_interrupt_when_all_is_done_is_one_line_or_none(tmp_path, moment):
 
 
 def ignoring(name):
-    """The command in a script that has a signal ignored."""
+    """Return a command line that runs pack-images with a signal ignored."""
     line = f"trap '' {name}; exec {sys.executable} -m pack_images.cli data -o out.h5 --workers 2 --quiet"
     return ["sh", "-c", line]
 
 
 @pytest.mark.parametrize("name", ["HUP", "TERM"])
-def test_a_signal_that_a_script_has_ignored_stays_so(tmp_path, name):
+def test_a_signal_ignored_by_the_calling_script_stays_ignored(tmp_path, name):
     write_classes(tmp_path / "data", {"cat": 3000})
     process = start(ignoring(name), tmp_path)
     wait_until((tmp_path / "out.h5.partial").exists, process)
@@ -242,7 +242,7 @@ def test_a_signal_that_a_script_has_ignored_stays_so(tmp_path, name):
     assert (tmp_path / "out.h5").exists()
 
 
-def test_sigterm_ends_a_command_that_has_sigint_ignored(tmp_path):
+def test_sigterm_ends_a_command_that_ignores_sigint(tmp_path):
     write_classes(tmp_path / "data", {"cat": 3000})
     status, errors = interrupted(ignoring("INT"), tmp_path, signal.SIGTERM, everyone=False)
     assert status == 130, errors
@@ -250,7 +250,7 @@ def test_sigterm_ends_a_command_that_has_sigint_ignored(tmp_path):
     assert not (tmp_path / "out.h5").exists()
 
 
-def test_modules_that_lie_here_are_left_alone_and_a_closed_stderr_is_no_reason_to_fail(here):
+def test_local_modules_are_not_imported_and_closed_streams_are_not_an_error(here):
     for name in ("random.py", "signal.py", "xxhash.py", "queue.py"):
         (here / name).write_text("raise SystemExit('not me')")
     command = f"{sys.executable} -P -m pack_images.cli data -o out.h5 --workers 2 --quiet"
@@ -259,7 +259,7 @@ def test_modules_that_lie_here_are_left_alone_and_a_closed_stderr_is_no_reason_t
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_something_else_is_not_taken_for_a_journal(here, capsys):
+def test_a_foreign_file_in_place_of_the_journal_is_an_error_and_kept(here, capsys):
     (here / "precious").write_text("precious")
     for make in (lambda: os.symlink("precious", "out.h5.journal"), lambda: os.rename("precious", "out.h5.journal")):
         if os.path.lexists("out.h5.journal"):
@@ -269,7 +269,7 @@ def test_something_else_is_not_taken_for_a_journal(here, capsys):
     assert (here / "out.h5.journal").read_text() == "precious"
 
 
-def test_names_that_are_no_text_are_shown_on_one_line(here, capsys):
+def test_undecodable_file_names_are_escaped_on_one_line(here, capsys):
     (here / "data/cat" / os.fsdecode(b"\xff\n.png")).write_bytes(b"broken")
     assert main(["data", "-o", "out.h5", "--workers", "1"]) == 0
     assert r"data/cat/\udcff\n.png: not an image" in capsys.readouterr().out

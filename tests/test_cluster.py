@@ -1,4 +1,4 @@
-"""Packing on a Dask cluster, and by executors that are not to be trusted: the same bytes, or one line that says why."""
+"""Tests of packing on Dask clusters and with faulty executors: the same bytes, or an error of one line."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def digest_of(path):
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Images of every class in tasks enough that a run can be disturbed half-way."""
+    """A folder of images for so many tasks that a test can disturb a run half-way."""
     return write_classes(tmp_path_factory.mktemp("many") / "data", {"cat": 900, "dog": 1500, "emu": 300})
 
 
 @pytest.fixture(scope="module")
 def expected(many, tmp_path_factory):
-    """The SHA-256 of what one process of this machine makes."""
+    """The SHA-256 of the pack that one local process makes."""
     output = tmp_path_factory.mktemp("expected") / "out.h5"
     pack([many], output, workers=1)
     return digest_of(output)
 
 
 class Cluster:
-    """A scheduler and workers, each a process group of its own.
+    """A scheduler and workers, each in its own process group.
 
     Args:
-        folder: For their files.
-        host: Address that the scheduler listens at.
+        folder: Folder for their files.
+        host: Address that the scheduler listens on.
     """
 
     def __init__(self, folder, host="127.0.0.1"):
@@ -70,7 +70,7 @@ class Cluster:
         self.address = json.loads(self._file.read_text())["address"]
 
     def add_worker(self, prefix=(), environment=None):
-        """A worker with one thread, watched over by a nanny, in another working directory than anybody's."""
+        """Start a worker with one thread and a nanny, in its own working directory."""
         number = len(self._processes)
         folder = self._folder / f"worker-{number}"
         folder.mkdir()
@@ -124,19 +124,19 @@ def cluster(folder, workers=2, **options):
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    """A cluster of two worker processes that no test harms."""
+    """A cluster of two worker processes, shared by tests that do not disturb it."""
     with cluster(tmp_path_factory.mktemp("cluster")) as made:
         yield made
 
 
 def command(*arguments, folder, **options):
-    """pack-images as a user runs it."""
+    """Run pack-images as a user does."""
     line = [sys.executable, "-m", "pack_images.cli", *map(str, arguments)]
     return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, **options)
 
 
 def assert_one_line(done, *parts):
-    """An error: one line that says all of this, and no traceback."""
+    """Check that a command failed with one line, which contains all parts."""
     assert done.returncode == 1, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     for part in parts:
@@ -144,20 +144,20 @@ def assert_one_line(done, *parts):
 
 
 def assert_interrupted(status, errors):
-    """It ended by the interrupt it was sent, with one line."""
+    """Check that a command ended by its interrupt, with one line."""
     assert status == 130, errors
     assert errors.startswith("pack-images: interrupted")
     assert errors.count("\n") == 1, errors
 
 
-def test_a_cluster_makes_the_same_bytes(running, many, expected, tmp_path):
+def test_a_cluster_packs_the_same_bytes_as_one_process(running, many, expected, tmp_path):
     done = command(many, "-o", tmp_path / "out.h5", "--dask", running.address, "--quiet", folder=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert digest_of(tmp_path / "out.h5") == expected
     assert os.listdir(tmp_path) == ["out.h5"]
 
 
-def test_paths_may_be_relative_though_workers_are_elsewhere(running, tmp_path):
+def test_relative_paths_work_when_workers_have_other_working_directories(running, tmp_path):
     write_classes(tmp_path / "data", {"cat": 20, "dog": 9})
     done = command("data", "-o", "out.h5", "--dask", running.address, folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -167,14 +167,14 @@ def test_paths_may_be_relative_though_workers_are_elsewhere(running, tmp_path):
     assert digest_of(tmp_path / "here.h5") == digest_of(tmp_path / "there.h5")
 
 
-def test_a_cluster_of_this_machine_is_made_and_ended(many, expected, tmp_path):
+def test_a_local_cluster_packs_the_same_bytes_and_leaves_no_files(many, expected, tmp_path):
     done = command(many, "-o", tmp_path / "out.h5", "--dask", "local:2", "--quiet", folder=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert digest_of(tmp_path / "out.h5") == expected
     assert os.listdir(tmp_path) == ["out.h5"]
 
 
-def test_workers_of_this_machine_that_do_not_start_are_one_line(many, tmp_path):
+def test_local_workers_that_do_not_start_are_an_error_of_one_line(many, tmp_path):
     environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": "no_such_module"}
     done = command(many, "-o", "out.h5", "--dask", "local:2", folder=tmp_path, env=environment)
     assert_one_line(done, "--dask local:2: expected its processes to start")
@@ -182,36 +182,36 @@ def test_workers_of_this_machine_that_do_not_start_are_one_line(many, tmp_path):
 
 
 def proc(process, name):
-    """A file about a process; nothing when it has ended."""
+    """Return the text of a file about a process in /proc; empty if the process has ended."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process.pid}", name).read_text()
     return ""
 
 
-def dask_is_imported(process, folder):
-    return "_psutil_linux" in proc(process, "maps")  # which it is among the first to import
+def has_imported_dask(process, folder):
+    return "_psutil_linux" in proc(process, "maps")  # dask imports it early
 
 
-def a_process_starts(process, folder):
+def has_child_process(process, folder):
     return bool(proc(process, f"task/{process.pid}/children"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])  # the last ends workers at once
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])  # SIGTERM ends workers at once
 @pytest.mark.parametrize(
     ("where", "moment"),
     [
-        (("--dask", "local:2"), dask_is_imported),
-        (("--dask", "local:2"), a_process_starts),
+        (("--dask", "local:2"), has_imported_dask),
+        (("--dask", "local:2"), has_child_process),
         (("--dask", "local:2"), rows_are_made),
         (("--workers", "2"), rows_are_made),
     ],
 )
-def test_an_interrupt_of_all_processes_is_one_line(many, tmp_path, where, moment, number):
+def test_an_interrupt_of_all_processes_ends_with_one_line(many, tmp_path, where, moment, number):
     line = [sys.executable, "-m", "pack_images.cli", str(many), "-o", "out.h5", *where, "--quiet"]
     assert_interrupted(*interrupted(line, tmp_path, number, moment=moment))
 
 
-def test_broken_images_are_left_out_by_a_cluster_too(running, tmp_path):
+def test_a_cluster_leaves_out_broken_images(running, tmp_path):
     root = write_classes(tmp_path / "data", {"cat": 20, "dog": 9})
     (root / "cat" / "data-cat-3.png").write_bytes(b"broken")
     command(root, "-o", tmp_path / "here.h5", folder=tmp_path)
@@ -254,26 +254,26 @@ os._exit(0)
 
 
 def disturbed(address, victim, source, output):
-    """What pack() says whose cluster loses somebody half-way."""
+    """Pack on a cluster in another process, and kill the victim half-way. Return what that process prints."""
     line = [sys.executable, "-c", SCRIPT, address, victim, str(source), str(output)]
     done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_the_executor_of_a_client_makes_the_same_bytes(running, many, expected, tmp_path):
+def test_the_executor_of_a_client_packs_the_same_bytes(running, many, expected, tmp_path):
     assert disturbed(running.address, "nobody", many, tmp_path / "out.h5") == "packed 2700 True\n"
     assert digest_of(tmp_path / "out.h5") == expected
 
 
-def test_a_worker_killed_half_way_changes_no_byte(many, expected, tmp_path):
+def test_killing_a_worker_half_way_changes_no_byte(many, expected, tmp_path):
     (tmp_path / "cluster").mkdir()
     with cluster(tmp_path / "cluster") as made:
         assert disturbed(made.address, "worker", many, tmp_path / "out.h5") == "packed 2700 True\n"
     assert digest_of(tmp_path / "out.h5") == expected
 
 
-def test_a_scheduler_that_dies_leaves_a_run_that_continues(many, expected, tmp_path):
+def test_a_run_can_be_continued_after_its_scheduler_died(many, expected, tmp_path):
     (tmp_path / "cluster").mkdir()
     with cluster(tmp_path / "cluster") as made:
         said = disturbed(made.address, "scheduler", many, tmp_path / "out.h5")
@@ -284,7 +284,7 @@ def test_a_scheduler_that_dies_leaves_a_run_that_continues(many, expected, tmp_p
     assert digest_of(tmp_path / "out.h5") == expected
 
 
-def test_a_worker_with_other_versions_is_refused_and_both_are_named(many, tmp_path):
+def test_a_worker_with_other_versions_is_refused_and_both_versions_named(many, tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "sitecustomize.py").write_text("import PIL\nPIL.__version__ = '9.0.1'\n")
     paths = os.pathsep.join([str(tmp_path / "old"), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -314,8 +314,8 @@ needs_mounts = pytest.mark.skipif(
         ("data", "and this machine can read it; expected workers that see the same files at the same paths"),
     ],
 )
-def test_a_worker_that_does_not_see_the_files_loses_no_row(tmp_path, hidden, said):
-    """It would have left out every image as unreadable."""
+def test_a_worker_that_cannot_see_the_files_is_an_error(tmp_path, hidden, said):
+    """Such a worker would leave out every image as unreadable."""
     write_classes(tmp_path / "data", {"cat": 20, "dog": 9})
     (tmp_path / "output").mkdir()
     (tmp_path / "cluster").mkdir()
@@ -330,12 +330,12 @@ def test_a_worker_that_does_not_see_the_files_loses_no_row(tmp_path, hidden, sai
 
 @pytest.fixture
 def networks():
-    """Two network namespaces, each with an address of its own, .11 and .12, of a network where this machine is .1."""
+    """Two network namespaces with the addresses .11 and .12, in a network where this machine is .1."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and iproute2")
     tag = f"pi{os.getpid() % 100000}"
     bridge, names = f"{tag}b", [f"{tag}n1", f"{tag}n2"]
-    net = f"10.213.{os.getpid() % 254}"  # other runs of these tests have others
+    net = f"10.213.{os.getpid() % 254}"  # concurrent runs of these tests use other networks
     lines = [f"link add {bridge} type bridge", f"addr add {net}.1/24 dev {bridge}", f"link set {bridge} up"]
     for number, name in enumerate(names, 1):
         lines += [
@@ -358,7 +358,7 @@ def networks():
         subprocess.run(["ip", "link", "del", bridge], capture_output=True)
 
 
-def test_workers_with_addresses_of_their_own_make_the_same_bytes(networks, many, expected, tmp_path):
+def test_workers_with_different_ip_addresses_pack_the_same_bytes(networks, many, expected, tmp_path):
     net, names = networks
     (tmp_path / "cluster").mkdir()
     with cluster(tmp_path / "cluster", workers=0, host=f"{net}.1") as made:
@@ -393,12 +393,12 @@ def test_workers_with_addresses_of_their_own_make_the_same_bytes(networks, many,
         ("local:", "--dask local:: expected local:N with a number of processes, such as local:4"),
     ],
 )
-def test_an_address_where_no_cluster_is_is_one_line(many, tmp_path, address, said):
+def test_an_address_without_a_scheduler_is_an_error_of_one_line(many, tmp_path, address, said):
     assert_one_line(command(many, "-o", "out.h5", "--dask", address, folder=tmp_path), said)
     assert os.listdir(tmp_path) == []
 
 
-def test_the_address_of_a_worker_is_told_from_a_scheduler_s(running, many, tmp_path):
+def test_the_address_of_a_worker_is_an_error_that_says_so(running, many, tmp_path):
     with distributed.Client(running.address) as client:
         client.wait_for_workers(1, timeout=PATIENCE)
         worker = next(iter(client.scheduler_info()["workers"]))
@@ -406,7 +406,7 @@ def test_the_address_of_a_worker_is_told_from_a_scheduler_s(running, many, tmp_p
     assert_one_line(done, f"--dask {worker}: expected a scheduler there, found a worker")
 
 
-def test_whoever_accepts_and_says_nothing_is_no_scheduler(many, tmp_path):
+def test_a_server_that_accepts_but_never_answers_is_an_error(many, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(PATIENCE)
         address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
@@ -421,28 +421,28 @@ def test_whoever_accepts_and_says_nothing_is_no_scheduler(many, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_without_dask_it_says_what_to_install(many, tmp_path):
+def test_missing_dask_is_an_error_that_says_what_to_install(many, tmp_path):
     script = "import sys; sys.modules['distributed'] = None; from pack_images.cli import main; sys.exit(main())"
     line = [sys.executable, "-c", script, str(many), "-o", str(tmp_path / "out.h5"), "--dask", "local:1"]
     done = subprocess.run(line, capture_output=True, text=True)
     assert_one_line(done, 'python -m pip install "pack-images[dask]"')
 
 
-def test_workers_are_counted_here_or_there_not_both(many, tmp_path):
+def test_workers_and_dask_options_exclude_each_other(many, tmp_path):
     done = command(many, "-o", "out.h5", "--dask", "local:1", "--workers", "2", folder=tmp_path)
     assert done.returncode == 2
     assert "--workers are processes of this machine: not with --dask" in done.stderr
 
 
-class Liar(ThreadPoolExecutor):
-    """Does tasks of one row, and changes a byte of one row after it is done, as a network file system might."""
+class Corrupting(ThreadPoolExecutor):
+    """Executor that changes one byte of a row after its task is done, as a network file system might."""
 
     def __init__(self, row):
         super().__init__(1)
         self._row = row
 
     def submit(self, function, task, *rest):
-        def done_and_undone():
+        def fill_and_corrupt():
             filled = function(task, *rest)
             if task.first == self._row:
                 at = task.place.offset + self._row * task.place.stride
@@ -453,13 +453,13 @@ class Liar(ThreadPoolExecutor):
                     file.write(bytes([byte ^ 1]))
             return filled
 
-        return super().submit(done_and_undone)
+        return super().submit(fill_and_corrupt)
 
 
-def test_pixels_that_are_not_as_reported_are_found_before_the_file_is_sealed(tmp_path):
+def test_pixels_changed_after_their_task_are_found_before_the_file_is_sealed(tmp_path):
     root = write_classes(tmp_path / "data", {"cat": 5})
     output = tmp_path / "out.h5"
-    with Liar(row=3) as executor, pytest.raises(UnfinishedError, match=r"1 rows are not there .*cat-\d.png"):
+    with Corrupting(row=3) as executor, pytest.raises(UnfinishedError, match=r"1 rows are not there .*cat-\d.png"):
         pack([root], output, executor=executor, **SETTINGS)
     assert not output.exists()
     summary = pack([root], output, workers=1, **SETTINGS)
@@ -468,7 +468,7 @@ def test_pixels_that_are_not_as_reported_are_found_before_the_file_is_sealed(tmp
     assert_rows_are_who_they_say(images.images, ["cat"] * 5, images.filenames)
 
 
-def test_an_executor_that_is_shut_down_leaves_a_run_that_continues(tmp_path):
+def test_an_executor_that_was_shut_down_is_an_error(tmp_path):
     root = write_classes(tmp_path / "data", {"cat": 5})
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
@@ -478,7 +478,7 @@ def test_an_executor_that_is_shut_down_leaves_a_run_that_continues(tmp_path):
 
 
 class InterruptedLock(threading._PyRLock):
-    """Ctrl-C comes in the moment when the main thread has just got it."""
+    """Lock that raises SIGINT as soon as the main thread has acquired it."""
 
     def acquire(self, *how, **named):
         got = super().acquire(*how, **named)
@@ -490,7 +490,7 @@ class InterruptedLock(threading._PyRLock):
 
 
 class Interrupted(Executor):
-    """Whose futures are looked at by Ctrl-C's main thread."""
+    """Executor whose futures use an InterruptedLock."""
 
     def __init__(self):
         self.threads = []
@@ -508,7 +508,7 @@ class Interrupted(Executor):
         return future
 
 
-def test_an_interrupt_leaves_no_future_locked_for_ever(many, tmp_path):
+def test_an_interrupt_leaves_no_future_locked(many, tmp_path):
     executor = Interrupted()
     with pytest.raises(KeyboardInterrupt):
         pack([many], tmp_path / "out.h5", executor=executor)
@@ -518,14 +518,14 @@ def test_an_interrupt_leaves_no_future_locked_for_ever(many, tmp_path):
     assert len(pack([many], tmp_path / "out.h5", workers=1).classes) == len(os.listdir(many))
 
 
-def test_processes_of_an_executor_are_started_with_signals_as_they_are(many, tmp_path):
+def test_processes_of_an_executor_start_with_no_signal_blocked(many, tmp_path):
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor:
         pack([many], tmp_path / "out.h5", executor=executor)
         assert executor.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()).result() == set()
 
 
-class Doubled(ThreadPoolExecutor):
-    """Does each task, while another worker that has begun with it stands still until the run is over."""
+class Straggling(ThreadPoolExecutor):
+    """Executor that runs each task twice. The first attempt, a straggler, pauses at its start until the run is over."""
 
     def __init__(self):
         super().__init__(1)
@@ -554,11 +554,11 @@ class Doubled(ThreadPoolExecutor):
             straggler.join()
 
 
-def test_a_worker_that_was_left_behind_writes_nothing_to_what_is_published(tmp_path):
+def test_a_straggling_worker_writes_nothing_to_the_published_file(tmp_path):
     root = write_classes(tmp_path / "data", {"cat": 6})
-    (root / "cat" / "data-cat-1.png").write_bytes(b"broken")  # rows behind it move up
+    (root / "cat" / "data-cat-1.png").write_bytes(b"broken")  # later rows move up
     output = tmp_path / "out.h5"
-    with Doubled() as executor:
+    with Straggling() as executor:
         pack([root], output, executor=executor, **SETTINGS)
         published = digest_of(output)
         executor.end()
@@ -567,13 +567,13 @@ def test_a_worker_that_was_left_behind_writes_nothing_to_what_is_published(tmp_p
     assert digest_of(output) == published
 
 
-def test_a_worker_that_is_stopped_while_it_writes_is_not_waited_for_without_end(tmp_path, monkeypatch):
+def test_waiting_for_a_worker_that_stopped_while_writing_has_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr("pack_images.partial._HOLD_SECONDS", 0.5)
     root = write_classes(tmp_path / "data", {"cat": 6})
     output = tmp_path / "out.h5"
 
     class Holding(ThreadPoolExecutor):
-        """Its worker is at the pixels for good."""
+        """Executor whose worker never unlocks the pixels."""
 
         def submit(self, function, task, *rest):
             held = open(task.place.pixels, "rb")  # noqa: SIM115
@@ -587,8 +587,8 @@ def test_a_worker_that_is_stopped_while_it_writes_is_not_waited_for_without_end(
     assert pack([root], output, workers=1, **SETTINGS).continued == 6
 
 
-def test_what_processes_that_were_forked_have_made_can_be_read_while_they_live(tmp_path):
-    """They have the descriptors of the process that they were forked from, and so its locks."""
+def test_a_pack_made_by_forked_workers_is_readable_while_they_live(tmp_path):
+    """Forked processes inherit the file descriptors of their parent, and with them its locks."""
     root = write_classes(tmp_path / "data", {"cat": 5})
     with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as executor:
         for size in (8, 16):
@@ -596,8 +596,8 @@ def test_what_processes_that_were_forked_have_made_can_be_read_while_they_live(t
             assert PackedImages(tmp_path / "out.h5").shape == (size, size, 3)
 
 
-class Wrong(ThreadPoolExecutor):
-    """Does each task, and has something else to say of it."""
+class OtherOutcome(ThreadPoolExecutor):
+    """Executor that runs each task and then reports another outcome."""
 
     def __init__(self, outcome):
         super().__init__(1)
@@ -608,24 +608,24 @@ class Wrong(ThreadPoolExecutor):
 
 
 def without_first(task, filled):
-    """As a worker with too little memory, or an old copy of the file."""
+    """Report the first row as failed, as a worker does that has too little memory or an old copy of the file."""
     return replace(filled, failures=((task.first, "MemoryError"),))
 
 
 def killed(task, filled):
-    """As Dask has it of tasks that were beside one that kills workers."""
+    """Raise KilledWorker, as Dask does for tasks that ran beside one that kills workers."""
     from distributed import KilledWorker
 
     raise KilledWorker(task.first, None, 3)
 
 
 @pytest.mark.parametrize("outcome", [without_first, killed])
-def test_what_a_worker_leaves_out_or_dies_of_is_tried_again_here(tmp_path, outcome):
+def test_images_that_a_worker_leaves_out_or_dies_of_are_retried_locally(tmp_path, outcome):
     root = write_classes(tmp_path / "data", {"cat": 5})
     (root / "cat" / "data-cat-1.png").write_bytes(b"broken")
     pack([root], tmp_path / "here.h5", workers=1)
 
-    with Wrong(outcome) as executor:
+    with OtherOutcome(outcome) as executor:
         summary = pack([root], tmp_path / "there.h5", executor=executor)
     assert (summary.rows, [name for name, _ in summary.skipped]) == (4, [f"{root}/cat/data-cat-1.png"])
     assert digest_of(tmp_path / "there.h5") == digest_of(tmp_path / "here.h5")
@@ -646,18 +646,18 @@ def raising(error):
         (raising(TimeoutError()), "found TimeoutError"),
     ],
 )
-def test_an_executor_with_something_else_to_say_is_an_error_that_names_a_file(tmp_path, outcome, said):
+def test_an_unexpected_outcome_of_a_task_is_an_error_that_names_a_file(tmp_path, outcome, said):
     root = write_classes(tmp_path / "data", {"cat": 5})
     with (
-        Wrong(outcome) as executor,
+        OtherOutcome(outcome) as executor,
         pytest.raises(UnfinishedError, match=rf"cat-\d.png .*{said}; what is done is kept"),
     ):
         pack([root], tmp_path / "out.h5", executor=executor, **SETTINGS)
     assert pack([root], tmp_path / "out.h5", **SETTINGS).rows == 5
 
 
-def test_threads_leave_out_the_same_pictures_for_the_same_reasons(tmp_path):
-    """The limits of Pillow are of a process, and set by its main thread."""
+def test_threads_leave_out_the_same_images_for_the_same_reasons(tmp_path):
+    """Pillow's limits belong to the process, and only its main thread sets them."""
     root = write_classes(tmp_path / "data", {"cat": 5})
     Image.new("RGB", (60, 50)).save(root / "cat" / "large.png")
     pack([root], tmp_path / "here.h5", workers=1, size=8, max_pixels=1000)
@@ -667,8 +667,8 @@ def test_threads_leave_out_the_same_pictures_for_the_same_reasons(tmp_path):
     assert digest_of(tmp_path / "here.h5") == digest_of(tmp_path / "there.h5")
 
 
-def test_a_picture_that_kills_every_worker_of_a_cluster_hangs_nothing_and_loses_no_row(many, expected, tmp_path):
-    """It kills them, and not this machine's process: here it is a name that they die of."""
+def test_an_image_that_kills_every_worker_of_a_cluster_is_packed_locally(many, expected, tmp_path):
+    """An audit hook kills the workers of the cluster when they open the file. Local processes have no such hook."""
     (tmp_path / "deadly").mkdir()
     (tmp_path / "deadly" / "sitecustomize.py").write_text(
         "import os, sys\n"
@@ -688,8 +688,8 @@ def test_a_picture_that_kills_every_worker_of_a_cluster_hangs_nothing_and_loses_
     assert digest_of(tmp_path / "again.h5") == expected
 
 
-def test_a_program_ends_though_results_come_when_the_client_is_closed(running):
-    """They are passed on by a thread that could wait for ever; it did after one of a hundred clients."""
+def test_a_program_ends_when_results_arrive_while_its_client_closes(running):
+    """The thread that passes on results could wait for ever, and did so for one of a hundred clients."""
     program = """
 import sys
 from pack_images.run.cluster import connect
@@ -704,7 +704,7 @@ for _ in range(60):
     subprocess.run([sys.executable, "-c", program, running.address], check=True, timeout=PATIENCE)
 
 
-def test_an_error_of_a_task_is_told_from_one_of_waiting_for_it(running):
+def test_a_timeout_error_of_a_task_is_distinct_from_a_timeout_of_waiting(running):
     with connect(running.address) as executor:
         assert (
             repr(executor.submit(exec, "raise TimeoutError('of its own')").exception(timeout=PATIENCE))

@@ -1,4 +1,4 @@
-"""Rows that come out of packs: packs as SOURCE, and the output that is there already."""
+"""Tests of rows copied from packs: from packs as SOURCE, and from an older output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def here(tmp_path, monkeypatch):
 # --- packs as SOURCE -------------------------------------------------------------------------------------------------
 
 
-def test_packs_are_merged_without_decoding_classes_by_name(here):
+def test_packs_merge_without_decoding_and_classes_merge_by_name(here):
     make(["a"], "a.h5")
     make(["b"], "b.h5")
     shutil.rmtree("a")
@@ -49,7 +49,7 @@ def test_folders_manifests_and_packs_mix_in_one_run(here):
     assert sorted(set(merged.columns["patient"])) == ["", "p1"]
 
 
-def test_merging_is_the_same_bytes_with_any_number_of_workers(here):
+def test_merging_gives_the_same_bytes_with_any_number_of_workers(here):
     make(["a"], "a.h5")
     make(["a.h5", "b"], "one.h5")
     make(["a.h5", "b"], "three.h5", workers=3)
@@ -65,7 +65,7 @@ def test_merging_is_the_same_bytes_with_any_number_of_workers(here):
         ({"exact": True}, {}, "packed with exact True, this run asks for False"),
     ],
 )
-def test_settings_that_do_not_agree_are_named(here, first, second, message):
+def test_settings_that_differ_from_those_of_a_pack_are_named(here, first, second, message):
     make(["a"], "a.h5", **first)
     with pytest.raises(PackError, match=message):
         make(["a.h5", "b"], **second)
@@ -92,7 +92,7 @@ def test_a_damaged_row_of_a_pack_is_left_out_and_reported(here):
     assert_whole("out.h5", 24)
 
 
-def test_an_hdf5_file_that_is_no_pack_is_an_error(here):
+def test_an_hdf5_file_that_is_not_a_pack_is_an_error(here):
     import h5py
 
     with h5py.File("weights.h5", "w") as file:
@@ -110,7 +110,7 @@ def test_a_pack_given_twice_is_refused(here):
 # --- reuse -----------------------------------------------------------------------------------------------------------
 
 
-def test_packing_again_decodes_only_what_changed(here):
+def test_packing_again_decodes_only_changed_files(here):
     make(["a"])
     write_image(here / "a/cat/new.png")
     (here / "a/dog/a-dog-0.png").unlink()
@@ -136,7 +136,7 @@ def test_packing_again_without_reuse_decodes_everything(here):
     "options",
     [{"size": 9}, {"color": "grayscale"}, {"size": 8, "interpolation": "lanczos"}, {"exact": True}, {"max_pixels": 64}],
 )
-def test_other_settings_reuse_nothing(here, options):
+def test_changed_settings_that_affect_pixels_reuse_no_row(here, options):
     make(["a"])
     assert make(["a"], **options).copied == 0
     make(["a"], "fresh.h5", **options)
@@ -144,7 +144,7 @@ def test_other_settings_reuse_nothing(here, options):
 
 
 @pytest.mark.parametrize("options", [{"seed": 5}, {"order": "sorted"}, {"labels": "root"}])
-def test_settings_that_leave_pixels_alone_reuse_all(here, options):
+def test_changed_settings_that_do_not_affect_pixels_reuse_all_rows(here, options):
     make(["a"])
     assert make(["a"], **options).copied == 25
     make(["a"], "fresh.h5", **options)
@@ -162,8 +162,8 @@ def test_damaged_rows_of_the_old_output_are_decoded_again(here):
     assert (here / "out.h5").read_bytes() == (here / "fresh.h5").read_bytes()
 
 
-class Meanwhile(ThreadPoolExecutor):
-    """An executor that does something before its first task."""
+class ActingFirst(ThreadPoolExecutor):
+    """Executor that calls `act` before its first task."""
 
     def __init__(self, act):
         super().__init__(1)
@@ -176,26 +176,26 @@ class Meanwhile(ThreadPoolExecutor):
 
 
 @pytest.mark.parametrize("act", [lambda: os.replace("other.h5", "out.h5"), lambda: os.unlink("out.h5")])
-def test_an_output_that_is_replaced_or_removed_meanwhile_is_not_copied_from(here, act):
+def test_an_output_replaced_or_removed_during_the_run_is_not_copied_from(here, act):
     make(["a"], "out.h5", size=5, interpolation="nearest")
     make(["a"], "other.h5", size=5, interpolation="lanczos")
     make(["a"], "fresh.h5", size=5, interpolation="nearest")
-    with Meanwhile(act) as executor:
+    with ActingFirst(act) as executor:
         assert make(["a"], executor=executor, size=5, interpolation="nearest").copied == 0
     assert (here / "out.h5").read_bytes() == (here / "fresh.h5").read_bytes()
 
 
 @pytest.mark.parametrize("act", [lambda: os.replace("other.h5", "a.h5"), lambda: os.unlink("a.h5")])
-def test_a_source_that_is_replaced_or_removed_meanwhile_gives_no_row(here, act):
+def test_a_source_pack_replaced_or_removed_before_copying_is_an_error(here, act):
     make(["a"], "a.h5")
     make(["a"], "other.h5", seed=1)
     message = r"a\.h5 has changed since this run began to copy from it; run the same again"
-    with Meanwhile(act) as executor, pytest.raises(UnfinishedError, match=message):
+    with ActingFirst(act) as executor, pytest.raises(UnfinishedError, match=message):
         make(["a.h5"], executor=executor)
     assert sorted(set(os.listdir(here)) - {"a.h5", "other.h5"}) == ["a", "b"]
 
 
-def test_a_source_that_is_replaced_while_rows_are_copied_ends_the_run_and_the_same_call_continues(here):
+def test_a_source_pack_replaced_during_copying_is_an_error_and_the_next_run_succeeds(here):
     def replace(done, total, left_out):
         if os.path.exists("other.h5"):
             os.replace("other.h5", "a.h5")
@@ -211,22 +211,22 @@ def test_a_source_that_is_replaced_while_rows_are_copied_ends_the_run_and_the_sa
 # --- the user's own reader -------------------------------------------------------------------------------------------
 
 
-def by_first_letter(path):
-    """As the original post's reader: names, a class number for each, class names, a number for each of those."""
+def by_folder(path):
+    """Reader as in the original post: file names, class number of each, class names, number of each class."""
     names = sorted(f"{below}/{name}" for below, _, files in os.walk(path) for name in files)
-    letters = sorted({name.split("/")[-2] for name in names})
-    numbers = {letter: 10 * index + 3 for index, letter in enumerate(letters)}
+    folders = sorted({name.split("/")[-2] for name in names})
+    numbers = {folder: 10 * index + 3 for index, folder in enumerate(folders)}
     return names, [numbers[name.split("/")[-2]] for name in names], list(numbers), list(numbers.values())
 
 
-def test_a_reader_names_files_and_classes_and_classes_are_merged_by_name(here):
-    summary = make(["a", "b"], reader=by_first_letter)
+def test_a_reader_lists_files_and_its_classes_merge_by_name(here):
+    summary = make(["a", "b"], reader=by_folder)
     assert summary.classes == {"cat": 10, "dog": 20, "emu": 10}
     packed = assert_whole("out.h5", 40)
     assert sorted(set(packed.columns["source"])) == ["a", "b"]
 
 
-def test_a_reader_may_be_a_module_and_a_function_on_the_command_line(here):
+def test_reader_option_takes_a_module_and_a_function(here):
     from pack_images.cli import main
 
     (here / "own_reader_.py").write_text(

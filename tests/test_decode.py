@@ -1,4 +1,4 @@
-"""What a file's bytes become, in literal pixels: every row of the table that opens decode.py."""
+"""Tests of decoding, with literal pixels: every line of the table at the top of decode/row.py."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from pack_images.settings import CHANNELS, INTERPOLATIONS, Pixels
 
 Pixel = tuple[int, ...]
 
-# --- files, made by hand where a test is about how they are stored
+# --- files, built byte by byte where a test depends on how they are stored
 
 
 def decoded(data: bytes, **how: object) -> NDArray[np.uint8]:
-    """The row of a file, which holds nothing of what was there before."""
+    """Decode a file into a row, and check that none of the earlier values in that row are left."""
     pixels = Pixels(**how)  # type: ignore[arg-type]
     rows = [np.full(shape_of(data, pixels), before, np.uint8) for before in (77, 78)]
     for out in rows:
@@ -40,14 +40,14 @@ def decoded(data: bytes, **how: object) -> NDArray[np.uint8]:
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    """A file of Pillow's."""
+    """Return a file as Pillow saves it."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
 def pillow(data: bytes, mode: str = "RGB") -> NDArray[np.uint8]:
-    """What Pillow makes of a file."""
+    """Return the pixels of a file as Pillow decodes them."""
     pixels = np.asarray(Image.open(io.BytesIO(data)).convert(mode))
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 
@@ -57,21 +57,21 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png_of(size: tuple[int, int], depth: int, kind: int, stream: bytes, **chunks: bytes) -> bytes:
-    """A PNG of the compressed stream given, with the chunks named before it."""
+    """Return a PNG of a compressed stream, with extra chunks before it."""
     header = struct.pack(">IIBBBBB", *size, depth, kind, 0, 0, 0)
     extra = b"".join(chunk(name.encode(), body) for name, body in chunks.items())
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", stream) + chunk(b"IEND", b"")
 
 
 def png(size: tuple[int, int], depth: int, kind: int, samples: bytes, **chunks: bytes) -> bytes:
-    """A PNG of the samples given, as they lie in the file."""
+    """Return a PNG of uncompressed samples, given as the bytes of its lines without filter types."""
     stride = len(samples) // size[1]
     lines = (b"\0" + samples[start : start + stride] for start in range(0, len(samples), stride))
     return png_of(size, depth, kind, zlib.compress(b"".join(lines)), **chunks)
 
 
 def tiff(width: int, bits: int, photometric: int, samples: bytes, order: str = "<", **more: int) -> bytes:
-    """A TIFF one pixel high of the samples given, perhaps with a `sample_format` or an `alpha`."""
+    """Return a TIFF of samples, one pixel high, with an optional `sample_format` and `alpha`."""
     count = len(samples) * 8 // (width * bits)
     tags = {256: (width,), 257: (1,), 258: (bits,) * count, 259: (1,), 262: (photometric,), 273: (8,), 277: (count,)}
     tags |= {278: (1,), 279: (len(samples),), 339: (more.get("sample_format", 1),) * count}
@@ -90,7 +90,7 @@ def tiff(width: int, bits: int, photometric: int, samples: bytes, order: str = "
 
 
 def frame_header(jpeg: bytes, **fields: int) -> bytes:
-    """A JPEG whose frame header says something else of `precision`, `height`, `width` or `sampling`."""
+    """Return a JPEG with another `precision`, `height`, `width` or `sampling` in its frame header."""
     places = {"precision": (4, ">B"), "height": (5, ">H"), "width": (7, ">H"), "sampling": (11, ">B")}
     file, frame = bytearray(jpeg), jpeg.index(b"\xff\xc0")
     for name, value in fields.items():
@@ -99,7 +99,7 @@ def frame_header(jpeg: bytes, **fields: int) -> bytes:
 
 
 def words(*values: int) -> bytes:
-    """16-bit samples as PNG and PGM have them."""
+    """Return 16-bit samples in the byte order of PNG and PGM."""
     return struct.pack(f">{len(values)}H", *values)
 
 
@@ -108,30 +108,30 @@ def greys(*values: int) -> list[Pixel]:
 
 
 def luma(pixels: Sequence[Pixel]) -> list[Pixel]:
-    """ITU-R 601-2."""
+    """Return the ITU-R 601-2 luma of pixels."""
     return [(round((299 * red + 587 * green + 114 * blue) / 1000),) for red, green, blue in pixels]
 
 
 def row(*pixels: Pixel) -> Image.Image:
-    """A picture one pixel high."""
+    """Return an image one pixel high."""
     return Image.fromarray(np.array([pixels], np.uint8))
 
 
 def noise(width: int, height: int, channels: int = 3) -> Image.Image:
-    """A picture that no shortcut leaves as it is."""
+    """Return an image of random pixels, which any scaling changes."""
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
     return Image.fromarray(pixels if channels > 1 else pixels[:, :, 0])
 
 
 def photo(width: int, height: int) -> Image.Image:
-    """Slow waves, as in a photograph."""
+    """Return an image of smooth waves, similar to a photograph."""
     y, x = np.mgrid[:height, :width]
     waves = [np.sin(x / 31 + y / 67), np.cos(y / 23 - x / 90), np.sin((x + y) / 41)]
     return Image.fromarray(np.stack([128 + 100 * wave for wave in waves], axis=-1).astype(np.uint8))
 
 
 def palette(*alphas: int) -> dict[str, bytes]:
-    """The chunks of a palette of three colours."""
+    """Return the chunks of a palette of three colours."""
     return {"PLTE": bytes([10, 20, 30, 200, 100, 50, 70, 80, 90])} | ({"tRNS": bytes(alphas)} if alphas else {})
 
 
@@ -192,7 +192,7 @@ FLOATS = (-5, 0.4, 0.6, 128.6, 300, float("nan"), float("inf"), float("-inf"))
         ),
     ],
 )
-def test_an_opaque_picture_is_expanded_to_the_channels_stored(data: bytes, pixels: list[Pixel]) -> None:
+def test_an_opaque_image_is_converted_to_the_stored_channels(data: bytes, pixels: list[Pixel]) -> None:
     assert decoded(data).tolist() == [[list(pixel) for pixel in pixels]]
     assert decoded(data, color="rgba").tolist() == [[[*pixel, 255] for pixel in pixels]]
     assert decoded(data, color="grayscale").tolist() == [[list(pixel) for pixel in luma(pixels)]]
@@ -309,7 +309,7 @@ def test_lab_is_converted_to_srgb() -> None:
     assert away[2].max() <= 12  # 8 bits of L, a and b are coarse
 
 
-def test_a_grey_jpeg_is_stored_in_colour_too() -> None:
+def test_a_grey_jpeg_is_converted_to_rgb_and_rgba() -> None:
     data = saved(noise(9, 7, 1), "JPEG")
     grey = pillow(data, "L")
     assert np.array_equal(decoded(data), np.repeat(grey, 3, axis=2))
@@ -317,7 +317,7 @@ def test_a_grey_jpeg_is_stored_in_colour_too() -> None:
     assert np.array_equal(decoded(data, color="rgba")[:, :, 3], np.full((7, 9), 255))
 
 
-def test_adobes_inverted_cmyk_is_known() -> None:
+def test_the_inverted_cmyk_of_adobe_jpegs_is_corrected() -> None:
     data = saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100)
     assert b"Adobe" in data
     assert np.array_equal(decoded(data), np.full((8, 8, 3), (255, 0, 0)))
@@ -325,7 +325,7 @@ def test_adobes_inverted_cmyk_is_known() -> None:
 
 @pytest.mark.parametrize("transform", [pytest.param(0, id="CMYK"), pytest.param(2, id="YCCK")])
 @pytest.mark.parametrize("color", [pytest.param("rgb", id="rgb"), pytest.param("grayscale", id="grayscale")])
-def test_a_jpeg_of_four_colours_is_what_pillow_converts_it_to(transform: int, color: str) -> None:
+def test_a_four_channel_jpeg_is_converted_as_by_pillow(transform: int, color: str) -> None:
     file = bytearray(saved(noise(16, 16, 3).convert("CMYK"), "JPEG", quality=100))
     file[file.index(b"Adobe") + 11] = transform
     rgb = Image.fromarray(pillow(bytes(file)))
@@ -352,16 +352,16 @@ def test_icc_profiles_are_ignored(kind: str) -> None:
         pytest.param("MPO", {"quality": 100, "subsampling": 0}, id="MPO"),
     ],
 )
-def test_the_first_frame_is_the_picture(kind: str, options: dict[str, object]) -> None:
+def test_only_the_first_frame_is_decoded(kind: str, options: dict[str, object]) -> None:
     first, *others = (Image.new("RGB", (8, 8), color) for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
     data = saved(first, kind, save_all=True, append_images=others, **options)
     assert np.abs(decoded(data).astype(int) - (255, 0, 0)).max() <= (1 if kind == "MPO" else 0)
 
 
-# --- which way is up
+# --- EXIF orientation
 
 
-SECOND = {"save_all": True, "append_images": [noise(16, 16)]}  # a second picture, as an MPO has
+SECOND = {"save_all": True, "append_images": [noise(16, 16)]}  # a second image, as in an MPO
 STORED = "abc def"
 UPRIGHT = {
     1: "abc def",
@@ -377,7 +377,7 @@ ORIENTATIONS = [pytest.param(number, picture, id=str(number)) for number, pictur
 
 
 def letters(picture: str) -> NDArray[np.uint8]:
-    """A picture of 8x8 squares: a is 40, b is 80 and so on to f."""
+    """Return an image of 8x8 squares: a is 40, b is 80 and so on to f."""
     lines = [[40 * (ord(letter) - ord("a") + 1) for letter in line] for line in picture.split()]
     return np.kron(np.array(lines, np.uint8), np.ones((8, 8), np.uint8))
 
@@ -420,7 +420,7 @@ def test_padding_before_a_marker_does_not_hide_the_orientation() -> None:
     assert np.array_equal(decoded(data[:2] + b"\xff" + data[2:]), pillow(data)[::-1, ::-1])
 
 
-def test_an_upright_picture_has_its_own_height_and_width() -> None:
+def test_the_shape_is_that_of_the_upright_image() -> None:
     data = saved(Image.new("RGB", (6, 4)), "JPEG", exif=orientation(6))
     assert shape_of(data, Pixels()) == (6, 4, 3)
 
@@ -440,7 +440,7 @@ def test_an_upright_picture_has_its_own_height_and_width() -> None:
         pytest.param(orientation(9).tobytes()[6:], id="orientation 9"),
     ],
 )
-def test_a_malformed_exif_block_does_not_lose_the_picture(kind: str, exif: bytes) -> None:
+def test_an_image_with_malformed_exif_is_decoded(kind: str, exif: bytes) -> None:
     image = noise(8, 6)
     assert np.array_equal(decoded(saved(image, kind, exif=b"Exif\0\0" + exif)), decoded(saved(image, kind)))
 
@@ -465,14 +465,16 @@ COLUMNS = np.kron([[10, 20, 30, 40]], np.ones((20, 10))).astype(np.uint8)  # 40x
         ),
     ],
 )
-def test_another_aspect_ratio_is_fitted(fit: str, size: int, expected: NDArray[np.uint8], turned: bool) -> None:
+def test_fit_maps_another_aspect_ratio_to_the_stored_size(
+    fit: str, size: int, expected: NDArray[np.uint8], turned: bool
+) -> None:
     data = saved(Image.fromarray(np.ascontiguousarray(COLUMNS.T) if turned else COLUMNS), "PNG")
     pixels = decoded(data, size=(size, size), fit=fit, interpolation="box")
     assert np.array_equal(pixels, np.repeat((expected.T if turned else expected)[:, :, np.newaxis], 3, axis=2))
 
 
 @pytest.mark.parametrize(("width", "height"), [(1000, 1), (1, 1000), (17, 1)])
-def test_a_picture_too_thin_to_be_scaled_is_padded_to_a_line(width: int, height: int) -> None:
+def test_padding_keeps_one_line_of_a_very_thin_image(width: int, height: int) -> None:
     white = saved(Image.new("RGB", (width, height), "white"), "PNG")
     padded = decoded(white, size=(8, 8), fit="pad")
     line = padded[4] if width > height else padded[:, 4]
@@ -482,7 +484,7 @@ def test_a_picture_too_thin_to_be_scaled_is_padded_to_a_line(width: int, height:
 
 @pytest.mark.parametrize("size", [(8, 8), (30, 7), (5, 50)])
 @pytest.mark.parametrize(("width", "height"), [(40, 30), (33, 17), (20, 80), (7, 7)])
-def test_padding_is_pillows(width: int, height: int, size: tuple[int, int]) -> None:
+def test_padding_equals_that_of_pillow(width: int, height: int, size: tuple[int, int]) -> None:
     image = noise(width, height)
     expected = ImageOps.pad(image, size, Image.Resampling.BILINEAR)
     assert np.array_equal(decoded(saved(image, "PNG"), size=size, fit="pad"), np.asarray(expected))
@@ -490,7 +492,7 @@ def test_padding_is_pillows(width: int, height: int, size: tuple[int, int]) -> N
 
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_picture_of_the_stored_size_is_left_alone(kind: str, fit: str) -> None:
+def test_an_image_of_the_stored_size_is_not_resampled(kind: str, fit: str) -> None:
     data = saved(noise(12, 9), kind)
     assert np.array_equal(decoded(data, size=(12, 9), fit=fit, interpolation="lanczos"), pillow(data))
 
@@ -498,7 +500,7 @@ def test_a_picture_of_the_stored_size_is_left_alone(kind: str, fit: str) -> None
 @pytest.mark.parametrize("name", INTERPOLATIONS)
 @pytest.mark.parametrize(("color", "mode"), [("rgb", "RGB"), ("grayscale", "L"), ("rgba", "RGBA")])
 @pytest.mark.parametrize("size", [pytest.param((12, 9), id="smaller"), pytest.param((50, 40), id="larger")])
-def test_interpolation_is_pillows(name: str, color: str, mode: str, size: tuple[int, int]) -> None:
+def test_interpolation_equals_that_of_pillow(name: str, color: str, mode: str, size: tuple[int, int]) -> None:
     image = noise(30, 20, CHANNELS[color])
     expected = np.asarray(image.resize(size, Image.Resampling[name.upper()])).reshape(size[1], size[0], -1)
     assert np.array_equal(decoded(saved(image, "PNG"), color=color, size=size, interpolation=name), expected)
@@ -509,7 +511,7 @@ def test_interpolation_is_pillows(name: str, color: str, mode: str, size: tuple[
 
 
 def reduced(data: bytes, eighths: int) -> Image.Image:
-    """A JPEG at a fraction of its size: as Pillow decodes it, or libjpeg-turbo where Pillow cannot."""
+    """Return a JPEG decoded at a fraction of its size: by Pillow, or by simplejpeg for 3/8, which Pillow cannot."""
     image: Image.Image = Image.open(io.BytesIO(data))
     width, height = (-(-side * eighths // 8) for side in image.size)
     if eighths == 3:
@@ -550,7 +552,7 @@ def reduced(data: bytes, eighths: int) -> Image.Image:
         pytest.param(1000, 59, 8, id="100 times as wide, 5.9 times as high"),
     ],
 )
-def test_a_jpeg_is_reduced_from_6_8_12_and_24_times_the_stored_size(
+def test_a_jpeg_of_6_8_12_or_24_times_the_stored_size_is_decoded_at_reduced_size(
     width: int, height: int, eighths: int, color: str, channels: int, kind: str, options: dict[str, object]
 ) -> None:
     data = saved(noise(width, height, channels), kind, quality=95, **options)
@@ -560,12 +562,12 @@ def test_a_jpeg_is_reduced_from_6_8_12_and_24_times_the_stored_size(
     assert (eighths == 8) == np.array_equal(pixels, decoded(data, size=(10, 10), color=color, exact=True))
 
 
-def test_a_jpeg_of_599_pixels_is_not_reduced_to_100() -> None:
+def test_a_jpeg_below_6_times_the_stored_size_is_decoded_at_full_size() -> None:
     data = saved(photo(599, 600), "JPEG")
     assert np.array_equal(decoded(data, size=(100, 100)), decoded(data, size=(100, 100), exact=True))
 
 
-def test_a_lying_jpeg_is_reduced_by_its_upright_size() -> None:
+def test_the_reduction_of_a_rotated_jpeg_depends_on_its_upright_size() -> None:
     data = saved(noise(120, 60), "JPEG", exif=orientation(6))  # 60x120 upright
     expected = reduced(data, 4).transpose(Image.Transpose.ROTATE_270).resize((10, 20), Image.Resampling.BILINEAR)
     assert np.array_equal(decoded(data, size=(10, 20)), np.asarray(expected))
@@ -573,7 +575,7 @@ def test_a_lying_jpeg_is_reduced_by_its_upright_size() -> None:
 
 @pytest.mark.parametrize("times", [6, 12, 24])
 @pytest.mark.parametrize("options", [{}, {"exif": orientation(1)}], ids=["simplejpeg", "Pillow"])
-def test_exact_is_the_whole_picture_resized(times: int, options: dict[str, object]) -> None:
+def test_exact_resizes_the_image_of_full_size(times: int, options: dict[str, object]) -> None:
     data = saved(noise(10 * times, 10 * times), "JPEG", **options)
     expected = Image.fromarray(pillow(data)).resize((10, 10), Image.Resampling.BICUBIC)
     pixels = decoded(data, size=(10, 10), interpolation="bicubic", exact=True)
@@ -582,7 +584,7 @@ def test_exact_is_the_whole_picture_resized(times: int, options: dict[str, objec
 
 @pytest.mark.parametrize("times", [6, 8, 12, 24])
 @pytest.mark.parametrize("name", ["bilinear", "lanczos"])
-def test_reduced_is_within_a_grey_level_of_exact(times: int, name: str) -> None:
+def test_reduced_decoding_differs_from_exact_by_less_than_a_grey_level(times: int, name: str) -> None:
     data = saved(photo(32 * times, 24 * times), "JPEG", quality=90)
     rough, exact = (decoded(data, size=(32, 24), interpolation=name, exact=exact) for exact in (False, True))
     assert 0 < np.abs(rough.astype(int) - exact).mean() < 1
@@ -608,7 +610,7 @@ def test_reduced_is_within_a_grey_level_of_exact(times: int, name: str) -> None:
 )
 @pytest.mark.parametrize(("color", "mode"), [("rgb", "RGB"), ("grayscale", "L"), ("rgba", "RGBA")])
 @pytest.mark.parametrize("size", [None, (37, 29)], ids=["as it is", "in place"])
-def test_a_jpegs_pixels_are_pillows(
+def test_jpeg_pixels_equal_those_of_pillow(
     channels: int, options: dict[str, object], color: str, mode: str, size: tuple[int, int] | None
 ) -> None:
     data = saved(noise(37, 29, channels), "JPEG", **options)
@@ -622,7 +624,9 @@ def test_a_jpegs_pixels_are_pillows(
 )
 def test_a_jpeg_of_rare_chroma_sampling_is_decoded(sampling: int, width: int, height: int, size: bool) -> None:
     whole = saved(Image.new("RGB", (16, 16), (200, 30, 60)), "JPEG", quality=100, subsampling="4:2:0")
-    data = frame_header(whole, sampling=sampling, width=width, height=height)  # as many blocks, in another order
+    data = frame_header(
+        whole, sampling=sampling, width=width, height=height
+    )  # the same number of blocks, in another order
     pixels = decoded(data, size=(width, height) if size else None)
     assert np.abs(pixels.astype(int) - (200, 30, 60)).max() <= 2
 
@@ -632,13 +636,15 @@ def test_a_jpeg_of_rare_chroma_sampling_is_decoded(sampling: int, width: int, he
     ("start", "stray"),
     [pytest.param(-2, b"abc", id="before its end"), pytest.param(None, b"abc", id="after its end")],
 )
-def test_stray_bytes_do_not_lose_a_jpeg(start: int | None, stray: bytes, size: tuple[int, int] | None) -> None:
+def test_a_jpeg_with_stray_bytes_around_its_end_is_decoded(
+    start: int | None, stray: bytes, size: tuple[int, int] | None
+) -> None:
     clean = saved(noise(20, 20), "JPEG")
     data = clean + stray if start is None else clean[:start] + stray + clean[start:]
     assert np.array_equal(decoded(data, size=size), decoded(clean, size=size))
 
 
-# --- what is refused
+# --- refused files
 
 
 JPEG = saved(noise(40, 40), "JPEG")
@@ -672,7 +678,7 @@ def test_a_broken_file_is_refused_in_one_line(data: bytes, message: str, size: t
     assert " at 0x" not in str(error.value)
 
 
-def test_the_shape_of_a_broken_file_is_refused() -> None:
+def test_the_shape_of_a_broken_file_is_an_error() -> None:
     with pytest.raises(DecodeError, match="not an image"):
         shape_of(b"", Pixels())
 
@@ -688,7 +694,7 @@ def test_the_shape_of_a_broken_file_is_refused() -> None:
         pytest.param(saved(noise(8, 8), "GIF"), id="GIF"),
     ],
 )
-def test_a_picture_of_more_than_max_pixels_is_refused(data: bytes, size: tuple[int, int] | None) -> None:
+def test_an_image_of_more_than_max_pixels_is_refused(data: bytes, size: tuple[int, int] | None) -> None:
     decoded(data, size=size, max_pixels=64)
     with pytest.raises(DecodeError, match=r"^8x8 is more than 63 pixels; --max-pixels allows more$"):
         decode(data, Pixels(size=size, max_pixels=63), np.zeros((*(size or (8, 8)), 3), np.uint8))
@@ -711,7 +717,7 @@ def in_a_thread(call: Callable[[], object]) -> object:
         return pool.submit(call).result()
 
 
-def test_the_limit_asked_for_takes_the_place_of_pillows_and_leaves_it_as_it_was(
+def test_max_pixels_overrides_pillows_limit_during_decoding_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
@@ -719,8 +725,8 @@ def test_the_limit_asked_for_takes_the_place_of_pillows_and_leaves_it_as_it_was(
     assert Image.MAX_IMAGE_PIXELS == 10
 
 
-def test_in_another_thread_pillows_limit_stays_as_it_is_for_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is refused for it there is tried again by a process: tests/test_cluster.py."""
+def test_decoding_in_another_thread_does_not_change_pillows_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images that a thread refuses because of it are retried by a process: see tests/test_cluster.py."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     data = saved(noise(8, 8), "PNG")
     for most in (1000, MAX_PIXELS + 1):
@@ -733,23 +739,23 @@ def test_in_another_thread_pillows_limit_stays_as_it_is_for_the_process(monkeypa
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_another_size_than_the_rows_is_an_error_where_none_is_asked_for(kind: str) -> None:
+def test_a_size_other_than_that_of_the_row_is_an_error_when_no_size_is_set(kind: str) -> None:
     with pytest.raises(SizeError, match=r"^4x2$"):
         decode(saved(noise(4, 2), kind), Pixels(), np.zeros((4, 2, 3), np.uint8))
 
 
 @pytest.mark.parametrize(("color", "channels"), CHANNELS.items())
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_shape_is_the_pictures_own(kind: str, color: str, channels: int) -> None:
+def test_the_shape_is_that_of_the_image_when_no_size_is_set(kind: str, color: str, channels: int) -> None:
     assert shape_of(saved(noise(5, 3), kind), Pixels(color=color)) == (3, 5, channels)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("color", "channels"), CHANNELS.items())
-def test_a_shape_asked_for_needs_no_picture(color: str, channels: int) -> None:
+def test_the_shape_needs_no_image_when_a_size_is_set(color: str, channels: int) -> None:
     assert shape_of(b"", Pixels(size=(5, 3), color=color)) == (3, 5, channels)  # type: ignore[arg-type]
 
 
-# --- any bytes at all
+# --- arbitrary and mutated bytes
 
 
 VALID = [
@@ -776,7 +782,7 @@ HOW = [
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """A valid file with up to four bytes changed, and perhaps its end cut off."""
+    """Draw a valid file with up to four bytes changed, sometimes cut short."""
     file = bytearray(draw(st.sampled_from(VALID)))
     for _ in range(draw(st.integers(1, 4))):
         file[draw(st.integers(0, len(file) - 1))] = draw(st.integers(0, 255))
@@ -784,7 +790,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 def is_row_or_refused(data: bytes, how: Pixels) -> bool:
-    """Whether the row was written whole, or the file refused."""
+    """Return whether the row was written completely, or the file refused in one line."""
     rows = [np.full(shape_of(data, how), before, np.uint8) for before in (77, 78)]
     try:
         for out in rows:
@@ -797,14 +803,14 @@ def is_row_or_refused(data: bytes, how: Pixels) -> bool:
 @pytest.mark.parametrize("how", HOW, ids=lambda how: how.color)
 @given(data=st.binary(max_size=200))
 @settings(max_examples=100, deadline=None)
-def test_any_bytes_are_a_row_or_refused(how: Pixels, data: bytes) -> None:
+def test_any_bytes_are_decoded_or_refused(how: Pixels, data: bytes) -> None:
     assert is_row_or_refused(data, how)
 
 
 @pytest.mark.parametrize("how", HOW, ids=lambda how: how.color)
 @given(data=mutated())
 @settings(max_examples=100, deadline=None)
-def test_a_mutated_file_is_a_row_or_refused(how: Pixels, data: bytes) -> None:
+def test_a_mutated_file_is_decoded_or_refused(how: Pixels, data: bytes) -> None:
     assert is_row_or_refused(data, how)
 
 
@@ -816,7 +822,7 @@ def is_known_to_pillow(data: bytes) -> bool:
         warnings.simplefilter("ignore")
         try:
             Image.open(io.BytesIO(data)).load()
-        except Exception:  # of any kind: Pillow's have no common base
+        except Exception:  # Pillow's exceptions have no common base class
             return False
     return True
 
@@ -831,7 +837,7 @@ def is_decoded(data: bytes) -> bool:
 
 @needs_shared
 @pytest.mark.parametrize("folder", ["pngsuite", "photos", "exif-orientation"])
-def test_real_files_are_decoded_where_pillow_decodes_them(folder: str) -> None:
+def test_real_files_are_decoded_if_and_only_if_pillow_decodes_them(folder: str) -> None:
     files = [path for path in sorted((SHARED / folder).rglob("*")) if path.is_file()]
     known = {path.name: is_known_to_pillow(path.read_bytes()) for path in files}
     assert {path.name: is_decoded(path.read_bytes()) for path in files} == known
@@ -840,7 +846,7 @@ def test_real_files_are_decoded_where_pillow_decodes_them(folder: str) -> None:
 
 @needs_shared
 @pytest.mark.parametrize("name", ["Landscape", "Portrait"])
-def test_one_picture_in_every_orientation_is_one_row(name: str) -> None:
+def test_a_photo_stored_in_any_orientation_decodes_to_nearly_the_same_pixels(name: str) -> None:
     files = [SHARED / "exif-orientation" / f"{name}_{number}.jpg" for number in range(9)]
     upright, *rows = (decoded(path.read_bytes(), size=(16, 16)).astype(int) for path in files)
     assert max(np.abs(pixels - upright).mean() for pixels in rows) < 2

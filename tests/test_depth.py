@@ -1,4 +1,4 @@
-"""Which pictures lose levels, pages or what is seen of them when they are decoded, and which lose nothing."""
+"""Tests of losses that decoding reports: grey levels, further pages, and content invisible on black."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPAQUE = np.full((SIDE, SIDE), 0xFFFF, np.uint16)
 
 
 def lost(data: bytes, **how: object) -> list[str]:
-    """What is said of a file's loss."""
+    """Return the losses that decoding a file reports."""
     pixels = Pixels(**how)  # type: ignore[arg-type]
     loss = decode(data, pixels, np.zeros(shape_of(data, pixels), np.uint8))
     return [] if loss is None else loss.texts
@@ -35,7 +35,7 @@ def rgb(levels: NDArray[np.uint16]) -> NDArray[np.uint16]:
 
 
 def png16(levels: NDArray[np.uint16], kind: int) -> bytes:
-    """A 16-bit PNG of grey (0), colour (2), grey (4) or colour (6) with alpha."""
+    """Return a 16-bit PNG of grey (0), colour (2), grey (4) or colour (6) with alpha."""
     samples = {0: levels, 2: rgb(levels), 4: np.dstack([levels, OPAQUE]), 6: np.dstack([rgb(levels), OPAQUE])}[kind]
     return png((SIDE, SIDE), 16, kind, samples.astype(">u2").tobytes())
 
@@ -54,7 +54,7 @@ def pgm16(levels: NDArray[np.uint16], most: int = 0xFFFF) -> bytes:
 
 
 def sgi(packed: bool = False) -> bytes:
-    """An SGI file of 16 bits: 768 levels in red, green and blue."""
+    """Return a 16-bit SGI file with 768 levels in red, green and blue."""
     head = struct.pack(">HBBHHHH", 474, packed, 2, 3, SIDE, SIDE, 3).ljust(512, b"\0")
     samples = np.arange(3 * SIDE * SIDE, dtype=">u2").reshape(-1, SIDE)
     if not packed:
@@ -81,7 +81,7 @@ def sgi(packed: bool = False) -> bytes:
         pytest.param(pgm16, id="PGM"),
     ],
 )
-def test_levels_that_become_one_are_counted(make: Callable[[NDArray[np.uint16]], bytes]) -> None:
+def test_merged_levels_are_counted(make: Callable[[NDArray[np.uint16]], bytes]) -> None:
     assert lost(make(TWELVE_BITS)) == ["16 bits cut to 8: 16 of 256 levels kept"]
     assert lost(make(TWELVE_BITS), size=(4, 4)) == ["16 bits cut to 8: 16 of 256 levels kept"]
     assert lost(make(EIGHT_BITS)) == []
@@ -96,7 +96,7 @@ def test_levels_that_become_one_are_counted(make: Callable[[NDArray[np.uint16]],
         pytest.param(lambda levels: tiff16(levels, ">", photometric=5), id="CMYK TIFF"),
     ],
 )
-def test_levels_of_alpha_and_ink_count_too(make: Callable[[NDArray[np.uint16]], bytes]) -> None:
+def test_merged_levels_of_alpha_and_cmyk_are_counted(make: Callable[[NDArray[np.uint16]], bytes]) -> None:
     assert lost(make(TWELVE_BITS)) == ["16 bits cut to 8: 17 of 257 levels kept"]
     assert lost(make(EIGHT_BITS)) == []
 
@@ -135,12 +135,12 @@ def test_levels_of_alpha_and_ink_count_too(make: Callable[[NDArray[np.uint16]], 
         pytest.param(saved(noise(8, 8), "JPEG2000"), [], id="8-bit JPEG 2000"),
     ],
 )
-def test_only_levels_that_are_lost_are_said(data: bytes, texts: list[str]) -> None:
+def test_only_lost_levels_are_reported(data: bytes, texts: list[str]) -> None:
     assert lost(data) == texts
 
 
-def test_pixels_of_16_bits_are_as_they_were() -> None:
-    """Samples are looked at beside the picture, and not in its place."""
+def test_counting_levels_does_not_change_the_pixels() -> None:
+    """Counting levels must not disturb decoding."""
     data = png16(TWELVE_BITS, 2)
     out = np.zeros((SIDE, SIDE, 3), np.uint8)
     decode(data, Pixels(), out)
@@ -156,7 +156,7 @@ FIRST = ["only the first of its pages or frames was taken"]
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_a_second_page_or_frame_is_said(kind: str) -> None:
+def test_further_pages_or_frames_are_reported(kind: str) -> None:
     Image.init()
     if kind not in Image.SAVE:
         pytest.skip("before 11.3, Pillow has no AVIF")
@@ -164,12 +164,12 @@ def test_a_second_page_or_frame_is_said(kind: str) -> None:
     assert lost(saved(FRAMES[0], kind)) == []
 
 
-def test_pages_of_a_bigtiff_are_said() -> None:
+def test_further_pages_of_a_bigtiff_are_reported() -> None:
     assert lost(saved(FRAMES[0], "TIFF", big_tiff=True, **ALL)) == FIRST
 
 
 def directory(offset: int, following: int, **tags: int) -> bytes:
-    """A directory of a TIFF of 8 x 8 grey pixels that begin at byte 8."""
+    """Return a directory of a TIFF of 8 x 8 grey pixels, which begin at byte 8."""
     numbers = {"t254": 0, "t256": 8, "t257": 8, "t258": 8, "t259": 1, "t262": 1, "t273": 8, "t277": 1, "t279": 64}
     entries = sorted((int(name[1:]), value) for name, value in (numbers | tags).items() if value is not None)
     body = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in entries)
@@ -191,26 +191,26 @@ def two_directories(second_leads_to: int = 0, **second: int) -> bytes:
         pytest.param(two_directories(t254=1), [], id="a reduced copy"),
         pytest.param(two_directories(t254=4), [], id="a mask"),
         pytest.param(two_directories(t254=1, second_leads_to=72), [], id="a reduced copy, in a ring"),
-        pytest.param(two_directories(t255=2), [], id="a reduced copy, as it was said before"),
+        pytest.param(two_directories(t255=2), [], id="a reduced copy, marked by the older tag"),
         pytest.param(two_directories(t273=None, t279=None, t513=8), [], id="a thumbnail of EXIF"),
         pytest.param(two_directories()[:-40], FIRST, id="a second page that is cut short"),
-        pytest.param(two_directories()[:190], [], id="a second page behind the end"),
+        pytest.param(two_directories()[:190], [], id="a second page beyond the end"),
     ],
 )
-def test_what_is_a_page_of_a_tiff(data: bytes, texts: list[str]) -> None:
+def test_reduced_copies_masks_and_thumbnails_are_not_pages_of_a_tiff(data: bytes, texts: list[str]) -> None:
     assert lost(data) == texts
 
 
-def test_sizes_of_an_icon_are_no_pages() -> None:
+def test_sizes_of_an_icon_are_not_pages() -> None:
     assert lost(saved(noise(32, 32), "ICO", sizes=[(16, 16), (32, 32)])) == []
 
 
 @pytest.mark.parametrize(
     "kinds", [pytest.param((0x030000, 0), id="preview"), pytest.param((0x020002,) * 2, id="stereo")]
 )
-def test_views_of_an_mpo_are_pages_and_previews_are_none(kinds: tuple[int, int]) -> None:
+def test_stereo_views_of_an_mpo_are_pages_and_previews_are_not(kinds: tuple[int, int]) -> None:
     data = bytearray(saved(FRAMES[0], "MPO", exif=orientation(1), **ALL))
-    entries = data.index(b"\x02\xb0", data.index(b"MPF\0"))  # count and place of the entries follow
+    entries = data.index(b"\x02\xb0", data.index(b"MPF\0"))  # followed by the size and offset of the entries
     at = data.index(b"MPF\0") + 4 + struct.unpack_from("<L", data, entries + 8)[0]
     for number, kind in enumerate(kinds):
         struct.pack_into("<L", data, at + 16 * number, kind)
@@ -218,7 +218,7 @@ def test_views_of_an_mpo_are_pages_and_previews_are_none(kinds: tuple[int, int])
 
 
 @pytest.mark.parametrize("cut", [1, 2, 20, 100])
-def test_a_gif_may_end_anywhere_behind_its_first_frame(cut: int) -> None:
+def test_a_gif_with_trailing_bytes_has_no_second_frame(cut: int) -> None:
     data = saved(FRAMES[0], "GIF")
     assert lost(data + b"!\xfe\x05ab"[:cut]) == []
 
@@ -226,10 +226,10 @@ def test_a_gif_may_end_anywhere_behind_its_first_frame(cut: int) -> None:
 # --- transparency
 
 
-def drawing(color: tuple[int, int, int], kind: str = "PNG", ground: int = 0) -> bytes:
-    """Strokes of a colour on a transparent ground."""
+def drawing(color: tuple[int, int, int], kind: str = "PNG", background_alpha: int = 0) -> bytes:
+    """Return an image with a stroke of one colour on a transparent background."""
     pixels = np.zeros((8, 8, 4), np.uint8)
-    pixels[..., 3] = ground
+    pixels[..., 3] = background_alpha
     pixels[2:5, 1:7] = (*color, 255)
     return saved(Image.fromarray(pixels), kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
 
@@ -238,7 +238,7 @@ HIDDEN = ["one colour is left: its transparency was laid on black"]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
-def test_black_strokes_on_a_transparent_ground_are_said_to_be_lost(kind: str) -> None:
+def test_black_strokes_on_a_transparent_background_are_reported_as_lost(kind: str) -> None:
     for color in ("rgb", "grayscale"):
         assert lost(drawing((0, 0, 0), kind), color=color) == HIDDEN
     assert lost(drawing((0, 0, 0), kind), color="rgba") == []
@@ -257,15 +257,15 @@ def test_black_strokes_on_a_transparent_ground_are_said_to_be_lost(kind: str) ->
         pytest.param(png((2, 1), 8, 3, b"\0\1", **palette(0, 128)), [], id="a palette with alpha"),
     ],
 )
-def test_a_picture_is_lost_where_nothing_is_seen_of_what_there_was(data: bytes, texts: list[str]) -> None:
+def test_an_image_that_becomes_one_colour_on_black_is_reported_as_lost(data: bytes, texts: list[str]) -> None:
     assert lost(data) == texts
 
 
-# --- notes beside the picture
+# --- PNG metadata
 
 
 def with_chunks(*chunks: bytes, behind: bool = False) -> bytes:
-    """A PNG with chunks before its picture, or behind it."""
+    """Return a PNG with chunks before or behind its pixels."""
     plain = saved(noise(8, 8), "PNG")
     at = len(plain) - 12 if behind else 33
     return plain[:at] + b"".join(chunks) + plain[at:]
@@ -292,13 +292,13 @@ TEXT = b"key\0"
         pytest.param(chunk(b"prVt", bytes(100)), id="private"),
     ],
 )
-def test_no_note_beside_a_picture_is_a_reason_to_leave_it_out(note: bytes, behind: bool) -> None:
+def test_a_png_with_oversized_or_broken_metadata_is_decoded(note: bytes, behind: bool) -> None:
     out = np.zeros((8, 8, 3), np.uint8)
     assert decode(with_chunks(note, behind=behind), Pixels(), out) is None
     assert np.array_equal(out, np.asarray(noise(8, 8)))
 
 
-def test_what_says_which_way_is_up_is_kept() -> None:
+def test_the_orientation_is_read_from_xmp_and_exif_chunks() -> None:
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><tiff:Orientation>6</tiff:Orientation></x:xmpmeta>'
     exif = orientation(6).tobytes()[6:]
     digits = b"\nexif\n%d\n" % len(exif) + exif.hex().encode()
@@ -314,7 +314,7 @@ def test_what_says_which_way_is_up_is_kept() -> None:
         assert np.array_equal(out, np.asarray(noise(8, 8).transpose(Image.Transpose.ROTATE_270)))
 
 
-def test_transparency_and_frames_are_kept_beside_notes_that_are_not() -> None:
+def test_dropping_metadata_keeps_transparency_and_frames() -> None:
     note = chunk(b"zTXt", TEXT + b"\0" + PACKED)
     animated = saved(FRAMES[0], "PNG", **ALL)
     assert lost(animated[:33] + note + animated[33:]) == FIRST
@@ -324,14 +324,14 @@ def test_transparency_and_frames_are_kept_beside_notes_that_are_not() -> None:
     assert out[0, :, 3].tolist() == [0, 128, 255]
 
 
-def test_a_chunk_that_is_needed_and_not_known_is_no_note() -> None:
+def test_a_png_with_an_unknown_critical_chunk_is_decoded() -> None:
     data = with_chunks(chunk(b"NEWC", b"new"))
     out = np.zeros((8, 8, 3), np.uint8)
     decode(data, Pixels(), out)
     assert np.array_equal(out, pillow(data))
 
 
-# --- what other files are called
+# --- files of other formats
 
 
 @pytest.mark.parametrize(
@@ -354,16 +354,16 @@ def test_a_chunk_that_is_needed_and_not_known_is_no_note() -> None:
         pytest.param(bytes(64), "^not an image that Pillow knows$", id="zeros"),
     ],
 )
-def test_a_file_of_another_format_is_called_what_it_is(data: bytes, message: str) -> None:
+def test_a_file_of_another_format_is_named_in_the_error(data: bytes, message: str) -> None:
     with pytest.raises(DecodeError, match=message):
         decode(data, Pixels(size=(8, 8)), np.zeros((8, 8, 3), np.uint8))
 
 
-# --- TIFFs that cost little
+# --- TIFFs with overlapping tags
 
 
-def test_small_tags_may_lie_over_each_other() -> None:
-    """As where a program stores equal values once."""
+def test_tags_of_a_tiff_may_share_their_values() -> None:
+    """Some programs store equal values only once."""
     entries = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 279: 64}
     shared = b"".join(struct.pack("<HHLL", 65_000 + number, 1, 300, 8) for number in range(20))
     body = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in entries.items()) + shared

@@ -1,4 +1,4 @@
-"""Every example in README and docstrings runs."""
+"""Tests of the documentation: examples in README, docstrings and help run, and links are valid."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ README = (PROJECT / "README.md").read_text()
 
 
 def blocks():
-    """What README shows as commands and code, from top to bottom: (language, text)."""
+    """Return the code blocks of README from top to bottom: (language, text)."""
     return re.findall(r"^```(sh|python)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
 def example(documented):
-    """The code in a docstring, behind the line that ends in a double colon or says Example."""
+    """Return the code in a docstring, after the line that ends in a double colon or says Example."""
     return textwrap.dedent(re.search(r"(?:::|Example:)\n\n((?:    .*\n|\n)+)", inspect.getdoc(documented))[1])
 
 
@@ -70,7 +70,7 @@ def test_the_readme_runs_from_top_to_bottom(here, capsys):
     assert "root-" in capsys.readouterr().out
 
 
-def test_the_help_has_commands_that_run(here):
+def test_the_commands_in_the_help_run(here):
     for text in (cli._EPILOG, h5split_cli._EPILOG):
         for line in re.findall(r"^  ((?:pack-images|h5split) .*)$", text, re.MULTILINE):
             run_command(line)
@@ -89,7 +89,7 @@ def test_the_readme_names_every_option_and_setting():
         assert f"`{name}`" in README, name
 
 
-def test_links_lead_somewhere():
+def test_relative_links_lead_to_existing_files():
     documents = [PROJECT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")]
     for document in [*documents, *(PROJECT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https:)([^)#]+)\)", document.read_text()):

@@ -1,4 +1,4 @@
-"""Where the commands run: long folders for temporary files, little of what the system has, readers that leave."""
+"""Tests of the commands in difficult environments: long paths, scarce resources, closed pipes, broken libraries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(command, **options):
     return subprocess.run(command, text=True, **{"capture_output": True, **options})
 
 
-def test_a_long_folder_for_temporary_files_is_no_hindrance(here):
+def test_packing_works_with_a_long_path_of_temporary_files(here):
     folder = here / ("x" * 100)
     folder.mkdir()
     done = run([*COMMAND, "--quiet"], env={**os.environ, "TMPDIR": str(folder)})
@@ -36,7 +36,7 @@ def test_a_long_folder_for_temporary_files_is_no_hindrance(here):
     assert os.listdir(folder) == []
 
 
-def test_full_shared_memory_is_told_as_such(here):
+def test_full_shared_memory_is_an_error_that_says_so(here):
     full = "mount -t tmpfs -o size=4k none /dev/shm && head -c 4096 /dev/zero > /dev/shm/z"
     if not shutil.which("unshare") or run(["unshare", "-rm", "sh", "-c", full]).returncode:
         pytest.skip("needs a mount of its own")
@@ -45,7 +45,7 @@ def test_full_shared_memory_is_told_as_such(here):
     assert (done.returncode, done.stderr) == (1, f"pack-images: {line}; provide for it, and try again\n")
 
 
-def test_too_few_descriptors_are_told_and_a_low_limit_is_raised_where_it_may_be(here):
+def test_a_low_hard_limit_of_open_files_is_an_error_and_a_soft_limit_is_raised(here):
     done = run(["sh", "-c", 'ulimit -n 40; exec "$@"', "sh", *COMMAND])
     line = "worker processes: expected a limit of 72 open files or more, found 40; ask for more by ulimit -n 72"
     assert (done.returncode, done.stderr) == (1, f"pack-images: {line}, or give fewer --workers\n")
@@ -53,7 +53,7 @@ def test_too_few_descriptors_are_told_and_a_low_limit_is_raised_where_it_may_be(
 
 
 @pytest.mark.parametrize("options", [[], ["--dry-run"]], ids=["packing", "dry run"])
-def test_whoever_reads_the_summary_may_leave_before_the_end(here, options):
+def test_a_closed_pipe_at_stdout_is_not_an_error(here, options):
     reader, writer = os.pipe()
     os.close(reader)
     done = run([*COMMAND, *options], stdout=writer, stderr=subprocess.PIPE, capture_output=False)
@@ -63,7 +63,7 @@ def test_whoever_reads_the_summary_may_leave_before_the_end(here, options):
     assert options or len(PackedImages("out.h5")) == 7
 
 
-def test_a_summary_that_cannot_be_written_is_told_as_such(here):
+def test_a_summary_that_cannot_be_written_is_an_error(here):
     with open("/dev/full", "w") as full:
         done = run(COMMAND, stdout=full, stderr=subprocess.PIPE, capture_output=False)
     assert done.returncode == 1
@@ -72,7 +72,7 @@ def test_a_summary_that_cannot_be_written_is_told_as_such(here):
 
 
 @pytest.mark.parametrize("program", ["pack-images", "h5split"])
-def test_ctrl_c_while_a_command_is_loaded_is_one_line(here, program):
+def test_ctrl_c_while_a_command_loads_prints_one_line(here, program):
     (here / "slow.py").write_text("print('loading', flush=True)\nimport time\ntime.sleep(60)\n")
     code = f"import sys; from h5split.start import start; sys.exit(start({program!r}, 'slow'))"
     command = [sys.executable, "-c", code]
@@ -83,7 +83,7 @@ def test_ctrl_c_while_a_command_is_loaded_is_one_line(here, program):
     assert (process.returncode, errors) == (130, f"{program}: interrupted\n")
 
 
-def test_a_library_that_cannot_be_loaded_is_one_line(here):
+def test_a_library_that_cannot_be_loaded_is_an_error_of_one_line(here):
     (here / "numpy.py").write_text("raise ImportError('a long\\n\\nessay on numpy') from OSError('no libgfortran')\n")
     done = run([*COMMAND, "--quiet"], env={**os.environ, "PYTHONPATH": str(here)})
     assert (done.returncode, done.stderr) == (1, "pack-images: a library cannot be loaded: no libgfortran\n")

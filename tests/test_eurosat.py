@@ -1,4 +1,4 @@
-"""The main job on real images: all of EuroSAT."""
+"""Tests on real images: all of EuroSAT, and photographs of several kinds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def differs_from_pillow(path, rows):
     ]
 
 
-def test_every_pixel_is_pillows_and_every_label_the_folders(eurosat):
+def test_pixels_equal_those_of_pillow_and_labels_are_the_folders(eurosat):
     images = PackedImages(eurosat)
     assert (len(images), len(images.class_names), images.header.images.offset % 4096) == (27_000, 10, 0)
     assert len(set(images.filenames)) == 27_000
@@ -66,7 +66,7 @@ def test_the_default_split_is_stratified(eurosat):
         assert np.abs(np.bincount(part.classes) - share * everything).max() <= 2
 
 
-def test_photographs_of_any_kind_pack_with_broken_ones_left_out(tmp_path):
+def test_only_broken_images_are_left_out(tmp_path):
     for folder in ("photos", "exif-orientation", "pngsuite"):
         summary = pack([SHARED / folder], tmp_path / f"{folder}.h5", size=64, labels="parent")
         broken = []

@@ -1,4 +1,4 @@
-"""The examples of training on many hosts, as processes of this machine: every rank its own rows, together each once."""
+"""Tests of the multi-host training examples, as local processes: the ranks together train on every row once."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
-    """150 images, of which 120 are trained on: 3.75 batches."""
+    """A pack of 150 images, of which 120 (3.75 batches) are for training."""
     path = tmp_path_factory.mktemp("examples") / "pack.h5"
     return write_pack(path, names_in("data", {"cat": 75, "dog": 50, "emu": 25}))
 
 
 def free_ports(count):
-    """Ports of this machine that nobody listens at, below those that it gives to whoever asks for any."""
+    """Return free local ports, below the range of ephemeral ports."""
     ports = []
     while len(ports) < count:
         port = random.randrange(10_000, 32_000)
@@ -62,7 +62,7 @@ def tensorflow_lines(arguments, count):
 
 
 def trained(lines, folder):
-    """Run all lines at once; what they print, each."""
+    """Run all command lines at once. Return everything they print."""
     processes = []
     for number, (line, environment) in enumerate(lines):
         with open(folder / f"output.{number}", "wb") as output:
@@ -91,12 +91,12 @@ def trained(lines, folder):
 
 
 def weights_in(output):
-    """The sum of squares of the trained weights, of every rank; what ranks print at once may come out in one line."""
+    """Return the sum of squares of the trained weights for each rank. Ranks that print at once may share a line."""
     return [float(weights) for weights in re.findall(r": weights (\d+\.\d{9})", output)]
 
 
 def global_batches(pack, drop_remainder):
-    """The file names of each batch of two epochs, as one process sees them."""
+    """Return the file names of each batch of two epochs, as one process sees them."""
     sequence = SplitSequence(
         pack, batch_size=BATCH, label_mode="int", auto_shuffle=True, drop_remainder=drop_remainder
     ).split(0.2)[1]
@@ -125,7 +125,7 @@ FRAMEWORKS = [
 
 
 @pytest.mark.parametrize(("lines", "drop_remainder"), FRAMEWORKS)
-def test_two_processes_train_on_the_batches_that_one_trains_on(pack, tmp_path, lines, drop_remainder):
+def test_two_processes_train_on_the_same_batches_as_one(pack, tmp_path, lines, drop_remainder):
     expected = global_batches(pack, drop_remainder)
     losses, weights = {}, {}
     for count in (1, 2):

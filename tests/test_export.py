@@ -1,4 +1,4 @@
-"""Rows become folders of PNG, and those become the same rows again; nothing is written elsewhere."""
+"""Tests of export: rows become folders of PNGs that pack into the same rows, and no other file is written."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def sequence(plain):
 
 
 def write_rows(path, names, classes=None, columns=None, shape=(8, 8, 3)):
-    """A pack of any names and classes; the pixels of a row are those of its number."""
+    """Write a pack with any names and classes. Pixels are derived from the row number."""
     classes = ["cat"] * len(names) if classes is None else classes
     return write_pack(
         path, names, columns, classes=classes, pixels=[pixels_of(str(row), shape) for row in range(len(names))]
@@ -86,34 +86,34 @@ def pixels(path):
 
 
 def listing(folder):
-    """Everything in a folder and below: path -> size and time of change."""
+    """Return all files and folders below a folder: path -> size and modification time."""
     paths = [os.path.join(top, name) for top, folders, files in os.walk(folder) for name in (*folders, *files)]
     return {path: (os.lstat(path).st_size, os.lstat(path).st_mtime_ns) for path in paths}
 
 
 def written(folder):
-    """The pictures in a folder: path below it -> bytes of pixels."""
+    """Return the images below a folder: relative path -> bytes of pixels."""
     return {str(path.relative_to(folder)): pixels(path).tobytes() for path in folder.rglob("*.png")}
 
 
 def packed_again(folder, color="rgb"):
-    """The pack that a folder makes, as the last line of the command says."""
+    """Pack an exported folder with the options that the last line of the command shows."""
     manifest = Manifest(str(folder / "manifest.csv"), name_column="filename")
     pack([], folder / "again.h5", manifest=manifest, order="sorted", color=color, workers=1)
     return PackedImages(folder / "again.h5")
 
 
 def texts(images):
-    """Everything about rows that is text, but for the source."""
+    """Return file names, class names and columns of all rows, without the source."""
     columns = {name: list(column) for name, column in images.columns.items() if name != "source"}
     return list(images.filenames), [images.class_names[label] for label in images.labels], columns
 
 
-# --- there and back --------------------------------------------------------------------------------------------------
+# --- export and pack again --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 3), (5, 9, 1), (8, 8, 1), (7, 3, 4), (1, 1, 3)], ids=str)
-def test_rows_come_back_in_their_order(tmp_path, shape):
+def test_exported_rows_pack_again_in_the_same_order(tmp_path, shape):
     path = write_rows(tmp_path / "a.h5", NAMES, [name.split("/")[1] for name in NAMES], {"split": SPLITS}, shape)
     assert export(SplitSequence(path), tmp_path / "out") == 100
     images, again = PackedImages(path), packed_again(tmp_path / "out", COLORS[shape[2]])
@@ -121,7 +121,7 @@ def test_rows_come_back_in_their_order(tmp_path, shape):
     assert texts(again) == texts(images)
 
 
-def test_colour_under_transparent_alpha_comes_back(tmp_path):
+def test_the_colour_of_transparent_pixels_survives_export(tmp_path):
     rows = [pixels_of(name, (8, 8, 4)).copy() for name in "abc"]
     for alpha, row in zip((0, 1, 255), rows, strict=True):
         row[:, :, 3] = alpha
@@ -131,7 +131,7 @@ def test_colour_under_transparent_alpha_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize("names", [ODD, [f"{name}.png" for name in ODD], [f"x/{name}" for name in ODD]])
-def test_file_names_of_any_characters_come_back(tmp_path, names):
+def test_file_names_of_any_characters_survive_export(tmp_path, names):
     path = write_rows(tmp_path / "a.h5", names)
     export(SplitSequence(path), tmp_path / "out")
     images, again = PackedImages(path), packed_again(tmp_path / "out")
@@ -139,7 +139,7 @@ def test_file_names_of_any_characters_come_back(tmp_path, names):
     assert np.array_equal(again.images, images.images)
 
 
-def test_classes_of_any_characters_come_back(tmp_path):
+def test_class_names_of_any_characters_survive_export(tmp_path):
     path = write_rows(tmp_path / "a.h5", ["x/a"] * len(CLASSES), CLASSES)
     export(SplitSequence(path), tmp_path / "out")
     images, again = PackedImages(path), packed_again(tmp_path / "out")
@@ -148,7 +148,7 @@ def test_classes_of_any_characters_come_back(tmp_path):
 
 
 @pytest.mark.parametrize("name", [" cat", "cat ", "\tcat", "cat\u3000", " "], ids=ascii)
-def test_classes_that_differ_in_spaces_come_back_apart(tmp_path, name):
+def test_class_names_that_differ_only_in_spaces_stay_distinct(tmp_path, name):
     path = write_rows(tmp_path / "a.h5", ["x/a", "x/b"], ["cat", name])
     export(SplitSequence(path), tmp_path / "out")
     assert texts(packed_again(tmp_path / "out")) == texts(PackedImages(path))
@@ -162,7 +162,7 @@ def test_classes_that_differ_in_spaces_come_back_apart(tmp_path, name):
     ],
     ids=ascii,
 )
-def test_columns_of_any_name_come_back(tmp_path, name):
+def test_columns_of_any_name_survive_export(tmp_path, name):
     path = write_rows(tmp_path / "a.h5", ["x/a", "x/b"], columns={name: ["1", "2"]})
     export(SplitSequence(path), tmp_path / "out")
     assert texts(packed_again(tmp_path / "out")) == texts(PackedImages(path))
@@ -171,7 +171,7 @@ def test_columns_of_any_name_come_back(tmp_path, name):
 @pytest.mark.parametrize(
     "value", ["", " v ", "a,b", '"', "a\nb", "a\rb", "\r\n", "\udcff", "\ufeff", "a\0b"], ids=ascii
 )
-def test_values_of_columns_come_back(tmp_path, value):
+def test_values_of_columns_survive_export(tmp_path, value):
     path = write_rows(
         tmp_path / "a.h5", ["x/a", "x/b", "x/c"], columns={"k": [value, "", value], "z": ["", "1", value]}
     )
@@ -180,7 +180,7 @@ def test_values_of_columns_come_back(tmp_path, value):
 
 
 @given(st.lists(st.tuples(*[st.text(st.characters(codec="utf-8"), max_size=5)] * 2), min_size=1, max_size=8))
-def test_rows_of_any_text_are_files_of_their_own(tmp_path_factory, rows):
+def test_rows_with_any_text_are_written_to_distinct_files(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("any")
     names, classes = [name.rstrip("\0") for name, _ in rows], ["c" + label.rstrip("\0") for _, label in rows]
     export(SplitSequence(write_rows(folder / "a.h5", names, classes)), folder / "out")
@@ -191,20 +191,20 @@ def test_rows_of_any_text_are_files_of_their_own(tmp_path_factory, rows):
     assert len({line["path"].casefold() for line in lines}) == len(rows)
 
 
-# --- where files go --------------------------------------------------------------------------------------------------
+# --- paths of files ---------------------------------------------------------------------------------------------------
 
 
-def test_pictures_lie_in_a_folder_for_each_class(sequence, tmp_path):
+def test_images_are_written_to_one_folder_per_class(sequence, tmp_path):
     assert export(sequence, tmp_path / "out") == 100
     assert sorted(os.listdir(tmp_path / "out")) == ["cat", "dog", "emu", "manifest.csv"]
     assert written(tmp_path / "out") == {name.removeprefix("a/"): pixels_of(name).tobytes() for name in NAMES}
     assert [line["path"] for line in table(tmp_path / "out")] == [name.removeprefix("a/") for name in NAMES]
 
 
-def test_nothing_is_written_outside_the_folder_whatever_the_names(tmp_path):
+def test_no_name_leads_to_a_file_outside_the_folder(tmp_path):
     names = [*ODD, *CLASSES]
     classes = [CLASSES[row % len(CLASSES)] for row in range(len(names))]
-    # What is absolute is below tmp_path, where it is written if this test fails.
+    # Absolute paths lie below tmp_path, so that a failure of this test writes nowhere else.
     splits = [("../../y", f"{tmp_path}/y", "..", "manifest.csv")[row % 4] for row in range(len(names))]
     inner = tmp_path / "one" / "two"
     inner.mkdir(parents=True)
@@ -225,7 +225,7 @@ def test_nothing_is_written_outside_the_folder_whatever_the_names(tmp_path):
         assert not any(path.is_symlink() for path in files)
 
 
-def test_names_are_safe_on_any_system(tmp_path):
+def test_names_of_files_and_folders_are_valid_on_every_system(tmp_path):
     export(
         SplitSequence(write_rows(tmp_path / "a.h5", ODD + CLASSES, (CLASSES * 9)[: len(ODD + CLASSES)])),
         tmp_path / "out",
@@ -243,14 +243,14 @@ def test_names_are_safe_on_any_system(tmp_path):
     assert len(seen) == len(ODD + CLASSES)
 
 
-def test_files_of_one_name_in_different_folders_are_told_apart_by_their_row(tmp_path):
+def test_equal_file_names_are_distinguished_by_their_row_number(tmp_path):
     path = write_rows(tmp_path / "a.h5", ["x/1/rgb.png", "x/2/rgb.png", "y/1/RGB.jpg", "x/3/rgb.png"], list("aaab"))
     export(SplitSequence(path), tmp_path / "out")
     paths = [line["path"] for line in table(tmp_path / "out")]
     assert paths == ["a/rgb.png", "a/rgb-1.png", "a/RGB-2.png", "b/rgb.png"]
 
 
-def test_a_row_that_is_asked_for_twice_is_written_twice(sequence, tmp_path):
+def test_a_row_selected_twice_is_written_twice(sequence, tmp_path):
     assert export(sequence.select([7, 3, 7, 7]), tmp_path / "out") == 4
     again = packed_again(tmp_path / "out")
     assert list(again.filenames) == [NAMES[row] for row in (7, 3, 7, 7)]
@@ -258,7 +258,7 @@ def test_a_row_that_is_asked_for_twice_is_written_twice(sequence, tmp_path):
 
 
 @pytest.mark.parametrize("inside", ["file", ".hidden", "folder/"])
-def test_a_folder_that_is_not_empty_is_refused_and_left_alone(sequence, tmp_path, inside):
+def test_a_folder_that_is_not_empty_is_refused_and_unchanged(sequence, tmp_path, inside):
     (tmp_path / "out").mkdir()
     if inside.endswith("/"):
         (tmp_path / "out" / inside).mkdir()
@@ -270,14 +270,14 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_alone(sequence, tmp_path
     assert listing(tmp_path) == before
 
 
-def test_a_file_in_place_of_the_folder_is_an_error(sequence, tmp_path):
+def test_an_existing_file_at_the_output_path_is_an_error(sequence, tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(FileExistsError):
         export(sequence, tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_an_empty_folder_a_new_one_and_a_link_to_one_are_taken(sequence, tmp_path):
+def test_a_new_folder_an_empty_one_and_a_link_to_an_empty_one_are_accepted(sequence, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to("there")
@@ -286,14 +286,14 @@ def test_an_empty_folder_a_new_one_and_a_link_to_one_are_taken(sequence, tmp_pat
         assert len(table(tmp_path / folder)) == 100
 
 
-def test_rows_of_two_channels_are_refused_before_anything_is_made(tmp_path):
+def test_images_of_two_channels_are_refused_before_anything_is_written(tmp_path):
     path = write_pack(tmp_path / "a.h5", NAMES[:4], shape=(8, 8, 2))
     with pytest.raises(ValueError, match="expected images of 1, 3 or 4 channels, found 2"):
         export(SplitSequence(path), tmp_path / "out")
     assert os.listdir(tmp_path) == ["a.h5"]
 
 
-def test_an_export_that_fails_leaves_no_table(sequence, tmp_path):
+def test_a_failed_export_leaves_no_table(sequence, tmp_path):
     def fail(*_):
         raise RuntimeError("enough")
 
@@ -302,7 +302,7 @@ def test_an_export_that_fails_leaves_no_table(sequence, tmp_path):
     assert not (tmp_path / "out" / "manifest.csv").exists()
 
 
-def test_an_export_that_fails_says_what_is_there(sequence, tmp_path):
+def test_a_failed_export_says_how_many_images_it_wrote(sequence, tmp_path):
     def fail(*_):
         raise KeyboardInterrupt
 
@@ -315,16 +315,16 @@ def test_an_export_that_fails_says_what_is_there(sequence, tmp_path):
     assert caught.value.__notes__ == [expected]
 
 
-# --- others write to the folder meanwhile
+# --- other programs change the folder during export
 
 
 def exported_while(sequence, folder, plant):
-    """Export, and have somebody else do something when all pictures are written, and the table is not."""
+    """Export, and call `plant` when all images are written and the table is not."""
     export(sequence, folder, progress=lambda done, total: plant() if done == total else None)
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])
-def test_what_others_put_in_place_of_the_table_stays_as_it_is(sequence, tmp_path, kind):
+def test_a_file_or_link_that_appears_in_place_of_the_table_is_not_overwritten(sequence, tmp_path, kind):
     table = tmp_path / "out" / "manifest.csv"
     (tmp_path / "precious").write_text("mine")
     plant = {"link": lambda: table.symlink_to(tmp_path / "precious"), "file": lambda: table.write_text("mine")}[kind]
@@ -338,7 +338,7 @@ def test_what_others_put_in_place_of_the_table_stays_as_it_is(sequence, tmp_path
 
 @pytest.mark.parametrize("name", ["out/dog", "out"])
 @pytest.mark.parametrize("instead", ["nothing", "a link to it", "another folder"])
-def test_a_folder_that_others_move_is_an_error_that_names_it(sequence, tmp_path, name, instead):
+def test_a_folder_moved_during_export_is_an_error_that_names_it(sequence, tmp_path, name, instead):
     def plant():
         (tmp_path / name).rename(tmp_path / "moved")
         if instead == "a link to it" and name != "out":
@@ -354,7 +354,7 @@ def test_a_folder_that_others_move_is_an_error_that_names_it(sequence, tmp_path,
 
 
 @pytest.mark.parametrize("instead", ["link", "folder", "nothing"])
-def test_nothing_is_written_into_what_others_put_in_place_of_a_folder(tmp_path, instead):
+def test_nothing_is_written_into_a_replacement_of_an_output_folder(tmp_path, instead):
     (tmp_path / "elsewhere").mkdir()
     with NewFolder(tmp_path / "out") as folder:
         folder.make("train/cat")
@@ -380,7 +380,7 @@ def test_nothing_is_written_into_what_others_put_in_place_of_a_folder(tmp_path, 
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "folder"])
-def test_what_others_put_in_place_of_a_new_file_or_folder_stays_as_it_is(tmp_path, kind):
+def test_existing_files_links_and_folders_are_never_overwritten(tmp_path, kind):
     plant = {"link": lambda path: path.symlink_to("../x"), "file": Path.touch, "folder": Path.mkdir}
     with NewFolder(tmp_path / "out") as folder:
         for name in ("a", "b", "c"):
@@ -406,8 +406,8 @@ def test_a_folder_behind_a_link_of_another_user_is_refused(sequence, tmp_path):
     assert os.listdir(tmp_path / "there") == []
 
 
-def test_without_descriptors_of_folders_the_same_is_written(sequence, tmp_path, monkeypatch):
-    """As on Windows."""
+def test_export_without_dir_fd_support_writes_the_same_files(sequence, tmp_path, monkeypatch):
+    """Windows has no dir_fd."""
     monkeypatch.setattr("h5split.writing.newfolder._HAS_DIR_FD", False)
     export(sequence, tmp_path / "out", parts=sequence.split_by("split"))
     assert texts(packed_again(tmp_path / "out")) == texts(PackedImages(sequence.packs.packs[0].path))
@@ -415,16 +415,16 @@ def test_without_descriptors_of_folders_the_same_is_written(sequence, tmp_path, 
         exported_while(sequence, tmp_path / "out2", lambda: (tmp_path / "out2" / "dog").rename(tmp_path / "moved"))
 
 
-def test_progress_ends_with_every_image(sequence, tmp_path):
+def test_progress_ends_at_the_number_of_images(sequence, tmp_path):
     seen = []
     export(sequence, tmp_path / "out", workers=1, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(64, 100), (100, 100)]
 
 
-# --- which rows ------------------------------------------------------------------------------------------------------
+# --- rows and their order ---------------------------------------------------------------------------------------------
 
 
-def test_parts_are_folders_and_rows_in_none_are_left_out(sequence, tmp_path):
+def test_parts_become_folders_and_rows_outside_all_parts_are_omitted(sequence, tmp_path):
     parts = {"train": sequence.select(range(10, 60)), "val": sequence.select([5, 99]), "none": sequence.select([])}
     assert export(sequence, tmp_path / "out", parts=parts) == 52
     lines = table(tmp_path / "out")
@@ -436,13 +436,13 @@ def test_parts_are_folders_and_rows_in_none_are_left_out(sequence, tmp_path):
     assert len(written(tmp_path / "out")) == 52
 
 
-def test_parts_by_a_column_come_back_as_that_column(sequence, tmp_path):
+def test_parts_split_by_a_column_become_that_column_again(sequence, tmp_path):
     assert export(sequence, tmp_path / "out", parts=sequence.split_by("split")) == 100
     assert sorted(os.listdir(tmp_path / "out")) == ["manifest.csv", "test", "train"]
     assert texts(packed_again(tmp_path / "out")) == texts(PackedImages(sequence.packs.packs[0].path))
 
 
-def test_rows_are_in_the_order_of_the_sequence(sequence, tmp_path):
+def test_rows_keep_the_order_of_the_sequence(sequence, tmp_path):
     chosen = sequence.shuffle(3).select(range(70))
     export(chosen, tmp_path / "out")
     again = packed_again(tmp_path / "out")
@@ -455,12 +455,12 @@ def test_rows_are_in_the_order_of_the_sequence(sequence, tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{"auto_shuffle": True}, {"max_per_class_and_epoch": 2}, {"scale": 1 / 255}])
-def test_what_is_set_for_epochs_makes_no_difference(plain, tmp_path, settings):
+def test_epoch_settings_do_not_affect_export(plain, tmp_path, settings):
     assert export(SplitSequence(plain, **settings), tmp_path / "out") == 100
     assert [line["filename"] for line in table(tmp_path / "out")] == NAMES
 
 
-def test_several_packs_are_one_table(tmp_path):
+def test_several_packs_are_exported_to_one_table(tmp_path):
     one = write_pack(tmp_path / "1.h5", ["x/cat/a.png", "x/dog/b.png"], {"k": ["1", "2"]})
     two = write_pack(tmp_path / "2.h5", ["y/cat/a.png", "y/ant/c.png"], {"z": ["3", "4"]})
     export(SplitSequence(one, two), tmp_path / "out")
@@ -476,7 +476,7 @@ def test_several_packs_are_one_table(tmp_path):
         assert np.array_equal(pixels(tmp_path / "out" / line["path"]), pixels_of(line["filename"]))
 
 
-def test_no_rows_are_an_empty_table(sequence, tmp_path):
+def test_exporting_no_rows_writes_an_empty_table(sequence, tmp_path):
     assert export(sequence.select([]), tmp_path / "out") == 0
     assert table(tmp_path / "out") == []
 
@@ -494,11 +494,11 @@ def test_parts_of_another_pack_are_refused(sequence, tmp_path):
             export(sequence, tmp_path / "out", parts={"x": other.select(rows)})
 
 
-def test_a_table_that_names_nothing_is_no_pack(tmp_path, sequence):
+def test_packing_an_empty_table_is_an_error(tmp_path, sequence):
     export(sequence, tmp_path / "out", parts={})
     with pytest.raises(PackError, match="no images in"):
         packed_again(tmp_path / "out")
 
 
-def test_paths_of_any_kind_are_taken(sequence, tmp_path):
+def test_the_output_may_be_a_str_or_a_path(sequence, tmp_path):
     assert export(sequence, str(tmp_path / "one")) == export(sequence, Path(tmp_path / "two")) == 100

@@ -1,4 +1,4 @@
-"""The file: what `seal` writes, any reader of HDF5 reads; what is no pack, `PackedImages` refuses with the reason."""
+"""Tests of the file format: HDF5 libraries read what `seal` writes, and `PackedImages` refuses all other files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PIXELS_END = PIXELS_AT + PIXELS.nbytes
 
 
 def tables(rows: int = ROWS, **changes: object) -> Tables:
-    """The tables of a pack of `rows` images."""
+    """Return the tables of a pack of `rows` images."""
     columns = {"source": ["data"] * rows, "patient": [f"p{row // 2}" for row in range(rows)]}
     values = {
         "labels": np.arange(rows, dtype=np.int32) % 2,
@@ -49,7 +49,7 @@ def tables(rows: int = ROWS, **changes: object) -> Tables:
 
 
 def write(path: Path, pixels: np.ndarray = PIXELS, content: Tables | None = None, before: bytes = b"") -> Path:
-    """Seal a pack around `pixels`, in a file that holds `before`."""
+    """Seal a pack around `pixels`, in a file whose earlier content is `before`."""
     path.write_bytes(before)
     descriptor = os.open(path, os.O_RDWR)
     try:
@@ -61,7 +61,7 @@ def write(path: Path, pixels: np.ndarray = PIXELS, content: Tables | None = None
 
 
 def touch(path: Path) -> None:
-    """Look at everything that there is in a pack."""
+    """Access every array and text of a pack."""
     pack = PackedImages(path)
     for array in (pack.images, pack.labels, pack.digests, pack.checksums):
         array.copy()
@@ -72,13 +72,13 @@ def touch(path: Path) -> None:
 
 
 def assert_refused(path: Path, reason: str) -> None:
-    """One line: the path, and a reason."""
+    """Check that a file is refused with one line: its path and a reason."""
     with pytest.raises(FormatError, match=rf"\A{re.escape(str(path))}: .*(?:{reason}).*\Z"):
         PackedImages(path)
 
 
 def python(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Another process that runs `code`."""
+    """Start another process that runs `code`."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -88,7 +88,7 @@ def sealed(tmp_path: Path) -> Path:
     return write(tmp_path / "images.h5")
 
 
-# --- what is written is read -----------------------------------------------------------------------------------------
+# --- sealed content is read back --------------------------------------------------------------------------------------
 
 unicode_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 any_bytes = st.binary(max_size=20).map(lambda raw: decode(raw.rstrip(b"\0")))
@@ -145,7 +145,7 @@ def assert_reads_as(path: Path, pixels: np.ndarray, content: Tables) -> None:
 @given(pack=packs())
 @example(pack=(PIXELS, tables(skipped=[])))
 @settings(max_examples=60, deadline=None)
-def test_a_pack_holds_what_was_sealed(tmp_path_factory, pack):
+def test_sealed_content_is_read_back(tmp_path_factory, pack):
     pixels, content = pack
     assert_reads_as(write(tmp_path_factory.getbasetemp() / "round.h5", pixels, content), pixels, content)
 
@@ -161,7 +161,7 @@ def test_a_pack_holds_what_was_sealed(tmp_path_factory, pack):
         pytest.param("\N{CAT}" * 1001, id="long and of several bytes a character"),
     ],
 )
-def test_any_name_is_read_as_it_was_given(tmp_path, name):
+def test_any_name_is_read_back_unchanged(tmp_path, name):
     names = ["first", name, "third", name, "", "last"]
     content = tables(
         filenames=names,
@@ -190,23 +190,23 @@ def test_a_column_may_have_any_name(tmp_path, name):
     assert_reads_as(write(tmp_path / "columns.h5", PIXELS, content), PIXELS, content)
 
 
-def test_a_column_without_a_name_is_refused(tmp_path):
+def test_an_empty_column_name_is_refused(tmp_path):
     with pytest.raises(ValueError, match="columns: expected a name, found an empty one"):
         write(tmp_path / "columns.h5", PIXELS, tables(columns={"": list("abcdef")}))
 
 
-def test_settings_may_be_larger_than_an_hdf5_attribute_in_its_header(tmp_path):
+def test_settings_may_be_larger_than_an_hdf5_object_header(tmp_path):
     content = tables(settings={"reader": "x" * 200_000})
     assert_reads_as(write(tmp_path / "images.h5", PIXELS, content), PIXELS, content)
 
 
 @pytest.mark.parametrize(("names", "length"), [(300, 3_400), (10, 100_000), (1, 1_000_000)], ids=str)
-def test_columns_with_names_of_a_megabyte_can_be_read(tmp_path, names, length):
+def test_columns_whose_names_total_a_megabyte_are_read(tmp_path, names, length):
     content = tables(columns={"source": ["data"] * ROWS, **{f"{at:0{length}}": list("abcdef") for at in range(names)}})
     assert_reads_as(write(tmp_path / "columns.h5", PIXELS, content), PIXELS, content)
 
 
-def test_a_column_of_one_long_text_and_many_short_ones_is_written_in_parts(tmp_path):
+def test_a_column_of_one_long_text_and_many_short_ones_is_read_back(tmp_path):
     texts = [f"{row} é" for row in range(ROWS)]
     texts[2] = "x" * 5_000_000
     content = tables(columns={"source": ["data"] * ROWS, "notes": texts})
@@ -228,7 +228,7 @@ def test_decode_and_encode_are_inverse(raw):
 @pytest.mark.parametrize(
     "image", [(1, 1, 1), (1, 1, 3), (4, 4, 3), (16, 17, 1), (8, 8, 3), (32, 32, 3), (63, 65, 1)], ids=str
 )
-def test_pixels_begin_at_a_page_that_depends_on_the_image_alone(tmp_path, image, rows):
+def test_pixels_begin_at_a_page_that_depends_only_on_the_image_size(tmp_path, image, rows):
     pixels = np.random.default_rng(3).integers(0, 256, (rows, *image), dtype=np.uint8)
     path = write(tmp_path / "images.h5", pixels)
     offset = PackedImages(path).header.images.offset
@@ -238,12 +238,12 @@ def test_pixels_begin_at_a_page_that_depends_on_the_image_alone(tmp_path, image,
 
 
 @pytest.mark.parametrize("image", [(64, 64, 1), (40, 40, 3), (300, 301, 4)], ids=str)
-def test_pixels_of_a_page_or_more_begin_at_byte_4096(tmp_path, image):
+def test_images_of_a_page_or_more_begin_at_byte_4096(tmp_path, image):
     path = write(tmp_path / "images.h5", np.zeros((1, *image), np.uint8))
     assert PackedImages(path).header.images.offset == 4096
 
 
-def test_h5py_reads_it(sealed):
+def test_h5py_reads_a_pack(sealed):
     with h5py.File(sealed) as file:
         images = file["images"]
         assert np.array_equal(images, PIXELS)
@@ -277,7 +277,7 @@ def test_every_data_set_is_contiguous_and_unfiltered(sealed):
 
 
 @pytest.mark.skipif(shutil.which("h5dump") is None, reason="needs h5dump, of the HDF5 command line tools")
-def test_h5dump_reads_it(sealed):
+def test_h5dump_reads_a_pack(sealed):
     dump = subprocess.run(["h5dump", "-H", sealed], capture_output=True, text=True, check=True).stdout
     assert 'DATASET "images"' in dump
     assert "( 6, 8, 8, 3 ) / ( 6, 8, 8, 3 )" in dump
@@ -285,14 +285,14 @@ def test_h5dump_reads_it(sealed):
 
 def test_sealing_again_later_gives_the_same_bytes(sealed):
     first = sealed.read_bytes()
-    time.sleep(1.1)  # HDF5 tells time in seconds
+    time.sleep(1.1)  # the time stamps of HDF5 have a resolution of a second
     descriptor = os.open(sealed, os.O_RDWR)
     seal(descriptor, PIXELS.shape, tables())
-    os.close(descriptor)  # which is still open
+    os.close(descriptor)  # seal leaves it open
     assert sealed.read_bytes() == first
 
 
-def test_what_is_around_the_pixels_before_makes_no_difference(sealed, tmp_path):
+def test_earlier_content_of_the_file_does_not_affect_the_pack(sealed, tmp_path):
     garbage = np.random.default_rng(4).bytes(100_000)
     assert write(tmp_path / "garbage.h5", before=garbage).read_bytes() == sealed.read_bytes()
 
@@ -317,13 +317,13 @@ except OSError as error:
     assert child.returncode == 0
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------
+# --- refused files ----------------------------------------------------------------------------------------------------
 
 Change = Callable[[h5py.File], object]
 
 
 def replaced(name: str, **options: object) -> Change:
-    """Another data set in place of `name`."""
+    """Replace `name` by another data set."""
 
     def change(file: h5py.File) -> None:
         del file[name]
@@ -333,7 +333,7 @@ def replaced(name: str, **options: object) -> Change:
 
 
 def moved(name: str, link: object) -> Change:
-    """A link in place of `name`, which is now elsewhere."""
+    """Move `name` to `elsewhere`, and put a link in its place."""
 
     def change(file: h5py.File) -> None:
         file.move(name, "elsewhere")
@@ -378,7 +378,7 @@ def overlapping(file: h5py.File) -> None:
 SOFT, EXTERNAL = h5py.SoftLink("/elsewhere"), h5py.ExternalLink("other.h5", "/elsewhere")
 LINK = "expected a data set in this file, found a link"
 STORAGE = "images: expected plain bytes in this file, found {} storage; pack again"
-PLACES = {"shape": PIXELS.shape, "dtype": "u1"}  # and no data: nothing is allocated
+UNALLOCATED = {"shape": PIXELS.shape, "dtype": "u1"}  # without data, HDF5 allocates no storage
 VARIABLE = {"data": ["name"] * ROWS, "dtype": h5py.string_dtype()}
 
 REFUSED: dict[str, tuple[Change, str]] = {
@@ -433,7 +433,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "images chunked": (replaced("images", data=PIXELS, chunks=True), STORAGE.format("chunked")),
     "images gzipped": (replaced("images", data=PIXELS, compression="gzip"), STORAGE.format("filtered")),
     "images compact": (compact, STORAGE.format("compact")),
-    "images external": (replaced("images", **PLACES, external=[("raw", 0, PIXELS.nbytes)]), STORAGE.format("external")),
+    "images external": (
+        replaced("images", **UNALLOCATED, external=[("raw", 0, PIXELS.nbytes)]),
+        STORAGE.format("external"),
+    ),
     "images virtual": (virtual, STORAGE.format("virtual")),
     "images a soft link": (moved("images", SOFT), f"images: {LINK}"),
     "images an external link": (moved("images", EXTERNAL), f"images: {LINK}"),
@@ -449,7 +452,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         r"expected pixels, found shape \(6, 8, 8, 0\)",
     ),
     "images without a space": (replaced("images", data=h5py.Empty("u1")), "images: expected 4 dimensions"),
-    "images never allocated": (replaced("images", **PLACES), "images: its storage was never allocated"),
+    "images never allocated": (replaced("images", **UNALLOCATED), "images: its storage was never allocated"),
     "fewer images": (
         replaced("images", data=PIXELS[1:]),
         r"labels: expected 5 rows, as images has, found shape \(6,\)",
@@ -505,9 +508,9 @@ REFUSED: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize(("change", "reason"), REFUSED.values(), ids=REFUSED)
-def test_a_pack_with_one_thing_wrong_is_refused(sealed, change, reason):
+def test_a_pack_with_one_defect_is_refused(sealed, change, reason):
     with h5py.File(write(sealed.with_name("other.h5"), content=tables(filenames=["long" * 9] * ROWS)), "r+") as other:
-        other["elsewhere"] = other["skipped"]  # what the external links lead to
+        other["elsewhere"] = other["skipped"]  # the target of the external links
     with h5py.File(sealed, "r+") as file:
         change(file)
     assert_refused(sealed, reason)
@@ -526,14 +529,14 @@ def test_a_pack_with_one_thing_wrong_is_refused(sealed, change, reason):
         ),
     ],
 )
-def test_another_file_is_refused(tmp_path, content, reason):
+def test_a_file_that_is_not_a_pack_is_refused(tmp_path, content, reason):
     path = tmp_path / "images.h5"
     path.write_bytes(content)
     assert_refused(path, reason)
 
 
 def by_hand(path: Path, text: Callable[[str], object] = np.bytes_, **options: object) -> Path:
-    """A pack as somebody makes one with h5py who has read the specification."""
+    """Write a pack with h5py alone, according to the specification of the format."""
 
     def texts(values: list[str]) -> np.ndarray:
         return np.array([value.encode() for value in values]).astype(h5py.string_dtype("utf-8", 20))
@@ -552,7 +555,7 @@ def by_hand(path: Path, text: Callable[[str], object] = np.bytes_, **options: ob
 
 
 @pytest.mark.parametrize("options", [{}, {"libver": "v110"}, {"alignment_threshold": 4096, "alignment_interval": 4096}])
-def test_a_pack_that_is_made_by_hand_opens(tmp_path, options):
+def test_a_pack_written_with_h5py_opens(tmp_path, options):
     pack = PackedImages(by_hand(tmp_path / "images.h5", **options))
     assert np.array_equal(pack.images, PIXELS)
     assert list(pack.filenames) == [f"{row}.png" for row in range(ROWS)]
@@ -580,7 +583,7 @@ def test_a_pack_that_is_made_by_hand_opens(tmp_path, options):
         ),
     ],
 )
-def test_what_differs_in_a_pack_that_is_made_by_hand_is_said(tmp_path, options, reason):
+def test_mistakes_in_a_pack_written_with_h5py_are_named(tmp_path, options, reason):
     assert_refused(by_hand(tmp_path / "images.h5", **options), reason)
 
 
@@ -588,7 +591,7 @@ def test_a_folder_is_refused_with_the_command_that_packs_it(tmp_path):
     assert_refused(tmp_path, f"expected a pack, found a folder; pack-images {tmp_path} -o OUT.h5 packs it")
 
 
-def test_no_file_is_file_not_found_with_the_command_that_makes_it(tmp_path):
+def test_a_missing_file_is_file_not_found_with_the_command_that_makes_it(tmp_path):
     path = tmp_path / "none.h5"
     expected = f"{path}: there is no such file; pack-images SOURCE... -o {path} makes one"
     with pytest.raises(FileNotFoundError, match=rf"\A{re.escape(expected)}\Z"):
@@ -596,7 +599,7 @@ def test_no_file_is_file_not_found_with_the_command_that_makes_it(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
-def test_a_file_that_may_not_be_read_is_a_permission_error(sealed):
+def test_a_file_without_read_permission_is_a_permission_error(sealed):
     sealed.chmod(0)
     with pytest.raises(PermissionError, match="Permission denied"):
         PackedImages(sealed)
@@ -638,13 +641,13 @@ def test_a_file_cut_short_is_refused(sealed, length):
     assert_refused(sealed, "cut short|not an HDF5 file")
 
 
-def test_a_file_with_bytes_after_its_end_is_read(sealed):
+def test_bytes_after_the_end_of_a_pack_are_ignored(sealed):
     with open(sealed, "ab") as file:
         file.write(b"more")
     touch(sealed)
 
 
-def test_a_user_block_moves_the_pixels(sealed, tmp_path):
+def test_a_pack_with_a_user_block_is_read(sealed, tmp_path):
     path = tmp_path / "user.h5"
     with h5py.File(sealed) as source, h5py.File(path, "w", userblock_size=512, libver="v108") as copy:
         for name in source:
@@ -671,11 +674,11 @@ def test_read_returns_a_descriptor_of_the_file_it_checked(sealed):
         os.close(descriptor)
 
 
-def test_a_file_that_another_process_writes_is_refused_until_it_ends(sealed):
+def test_a_file_open_for_writing_elsewhere_is_refused_until_the_writer_ends(sealed):
     writer = python("import h5py, sys; file = h5py.File(sys.argv[1], 'r+'); print(flush=True); input()", sealed)
     writer.stdout.readline()
     assert_refused(sealed, "another process is writing to it; try again when it has finished")
-    writer.send_signal(signal.SIGTERM)  # in the middle of writing: nothing in the file remembers
+    writer.send_signal(signal.SIGTERM)  # ends while writing; the file keeps no record of that
     writer.communicate()
     touch(sealed)
 
@@ -685,7 +688,7 @@ def test_a_file_that_another_process_writes_is_refused_until_it_ends(sealed):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> dict[str, tuple[bytes, list[int]]]:
-    """Packs as this and as the newest HDF5 writes them: their bytes, and where there is something but pixels."""
+    """Packs as `seal` and as the newest HDF5 format write them: their bytes, and the offsets of their metadata."""
     folder = tmp_path_factory.mktemp("whole")
     with h5py.File(write(folder / "sealed"), "r") as source, h5py.File(folder / "new", "w", libver="latest") as copy:
         source.visititems(partial(_copy, copy))

@@ -1,4 +1,4 @@
-"""The command h5split: what it prints, and how it ends. `view` has tests of its own."""
+"""Tests of the command h5split: its output and exit status. test_view.py tests `view`."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def run(*arguments):
 
 
 def shell(line):
-    """What a shell makes of a line; `h5split` is the command."""
+    """Run a line in a shell, with `h5split` replaced by the command."""
     line = line.replace("h5split", shlex.join(COMMAND))
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True)
 
 
 def listed(folder):
-    """The stored names in the table of a folder, after checking the pixels and label of every row."""
+    """Return the stored names in the table of a folder, after checking the pixels and label of every row."""
     names = []
     for line in Path(folder, "manifest.csv").read_text().splitlines()[1:]:
         path, label, name, *_ = line.split(",")
@@ -66,18 +66,18 @@ def pictures(folder):
 
 
 def error_of(capsys, *arguments):
-    """The one line that a command ends with."""
+    """Run a command that fails, and return its error of one line."""
     assert main(list(arguments)) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    line = err.rpartition("\r")[2]  # a bar is wiped away
+    line = err.rpartition("\r")[2]  # the progress bar is erased
     assert line.startswith("h5split: ")
     assert line.count("\n") == 1
     assert line.endswith("\n")
     return line
 
 
-# --- how it ends -----------------------------------------------------------------------------------------------------
+# --- errors and exit status -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def error_of(capsys, *arguments):
     ],
 )
 @pytest.mark.parametrize("command", ["info", "verify", "export"])
-def test_what_is_no_pack_is_an_error_of_one_line(here, capsys, command, name, message):
+def test_a_path_that_is_not_a_pack_is_an_error_of_one_line(here, capsys, command, name, message):
     (here / "folder").mkdir()
     (here / "text.h5").write_text("a text")
     (here / "empty.h5").touch()
@@ -140,19 +140,19 @@ def test_version_and_help(capsys):
 
 
 @pytest.mark.parametrize("line", ["h5split info a.h5 | head -1", "h5split info --json a.h5 | true"])
-def test_whoever_reads_may_have_seen_enough(here, line):
+def test_a_closed_pipe_is_not_an_error(here, line):
     done = shell(line)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_pipe_that_closes_does_not_hide_what_is_wrong(here):
+def test_a_closed_pipe_does_not_hide_damage_from_the_exit_status(here):
     done = shell("set -o pipefail; h5split verify damaged.h5 --quiet | true")
     assert done.returncode == 1
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
 @pytest.mark.parametrize("line", ["info a.h5", "verify a.h5", "verify a.h5 --quiet", "export a.h5 out"])
-def test_closed_streams_are_no_reason_to_fail(here, line, closed):
+def test_closed_standard_streams_are_not_an_error(here, line, closed):
     done = shell(f"h5split {line} {closed}")
     assert "Traceback" not in done.stderr
     assert done.returncode == 0
@@ -161,7 +161,7 @@ def test_closed_streams_are_no_reason_to_fail(here, line, closed):
 
 
 @pytest.mark.parametrize("quiet", ["", "--quiet"])
-def test_a_stderr_that_nobody_reads_does_not_end_the_work(here, quiet):
+def test_a_closed_pipe_at_stderr_does_not_stop_the_command(here, quiet):
     def status(line):
         reader, writer = os.pipe()
         os.close(reader)
@@ -178,20 +178,22 @@ def test_a_full_disk_under_stdout_is_an_error(here):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of memory that is kept")
-def test_too_little_memory_is_one_line(here):
+def test_too_little_memory_is_an_error_of_one_line(here):
     write_hole(here / "hole.h5", 20, (20_000, 20_000, 3))
-    done = shell("ulimit -v 35000000; h5split export hole.h5 out --quiet")  # its map of 24 GB, and not as much again
+    done = shell(
+        "ulimit -v 35000000; h5split export hole.h5 out --quiet"
+    )  # enough to map 24 GB, too little to allocate as much again
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"h5split: too little memory \(Unable to allocate 22\.4 GiB .*\); end other .*\n", done.stderr)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", ["verify", "export"])
-def test_an_interrupt_ends_it_soon_with_130(here, command, number):
-    write_hole(here / "hole.h5", 40_000, (512, 512, 3))  # 31 GB to go through, of which it does little
+def test_an_interrupt_ends_the_command_with_130(here, command, number):
+    write_hole(here / "hole.h5", 40_000, (512, 512, 3))  # 31 GB, of which it processes little
     arguments = [*COMMAND, command, "hole.h5", *(["out"] if command == "export" else [])]
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr.read(1) == "\n"  # of the bar, which comes with the work
+    assert process.stderr.read(1) == "\n"  # the progress bar starts when the work does
     process.send_signal(number)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
@@ -205,14 +207,14 @@ def test_an_interrupt_ends_it_soon_with_130(here, command, number):
 # --- verify ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_intact_pack_is_said_to_be(here, capsys):
+def test_verify_reports_an_intact_pack(here, capsys):
     assert main(["verify", "a.h5"]) == 0
     assert capsys.readouterr().out == "a.h5: 100 rows, 0 damaged; tables intact\n"
     assert main(["verify", "a.h5", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
 
 
-def test_damaged_rows_are_named(here, capsys):
+def test_verify_names_damaged_rows(here, capsys):
     assert main(["verify", "damaged.h5", "--workers", "1"]) == 1
     line = f"row 5: {NAMES[5]}: not the pixels that were packed\n"
     assert capsys.readouterr().out == f"{line}damaged.h5: 100 rows, 1 damaged; tables intact\n"
@@ -220,7 +222,7 @@ def test_damaged_rows_are_named(here, capsys):
     assert capsys.readouterr() == (line, "")
 
 
-def test_damaged_tables_are_said_first(here, capsys):
+def test_verify_reports_damaged_tables_first(here, capsys):
     block = PackedImages("damaged.h5").header.tables["filenames"]
     with open("damaged.h5", "r+b") as file:
         file.seek(block.offset)
@@ -231,7 +233,7 @@ def test_damaged_tables_are_said_first(here, capsys):
     assert lines[-1] == "damaged.h5: 100 rows, 1 damaged; tables damaged"
 
 
-def test_sources_are_listed_unless_the_same(tmp_path, monkeypatch, capsys):
+def test_verify_lists_changed_and_missing_sources(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_classes(tmp_path / "data", {"cat": 3, "dog": 4})
     pack(["data"], "out.h5", workers=1)
@@ -250,7 +252,7 @@ def test_sources_are_listed_unless_the_same(tmp_path, monkeypatch, capsys):
     assert main(["verify", "out.h5"]) == 0
 
 
-def test_sources_below_another_root_are_found(tmp_path, monkeypatch):
+def test_verify_finds_sources_below_another_root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_classes(tmp_path / "data", {"cat": 3})
     pack(["data"], "out.h5", workers=1)
@@ -263,7 +265,7 @@ def test_sources_below_another_root_are_found(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_the_line_that_it_ends_with_packs_the_same_rows(here, capsys, channels):
+def test_the_printed_pack_images_command_packs_the_same_rows(here, capsys, channels):
     write_pack(here / "b.h5", NAMES, {"split": SPLITS}, shape=(6, 5, channels))
     assert main(["export", "b.h5", "a 'folder'"]) == 0
     out = capsys.readouterr().out
@@ -295,14 +297,14 @@ def test_the_line_that_it_ends_with_packs_the_same_rows(here, capsys, channels):
         ("98:200", [98, 99]),
     ],
 )
-def test_rows_are_chosen_in_the_order_given(here, text, rows):
+def test_rows_option_exports_rows_in_the_given_order(here, text, rows):
     assert main(["export", "a.h5", "out", f"--rows={text}", "--quiet"]) == 0
     assert listed("out") == [NAMES[row] for row in rows]
     assert len(pictures(here / "out")) == len(rows)
 
 
 @pytest.mark.parametrize("rows", [[4, 2, 2], [row % 3 == 0 for row in range(100)]], ids=["numbers", "mask"])
-def test_rows_are_chosen_by_an_array(here, rows):
+def test_rows_option_takes_a_numpy_array(here, rows):
     np.save("rows.npy", rows)
     assert main(["export", "a.h5", "out", "--rows", "rows.npy", "--quiet"]) == 0
     assert listed("out") == [NAMES[row] for row in np.arange(100)[np.array(rows)]]
@@ -329,7 +331,7 @@ def test_rows_are_chosen_by_an_array(here, rows):
         ("archive.npy", "expected"),
     ],
 )
-def test_rows_that_make_no_sense_are_an_error_of_one_line(here, capsys, text, message):
+def test_invalid_rows_are_an_error_of_one_line(here, capsys, text, message):
     (here / "text.npy").write_text("0:10")
     (here / "empty.npy").touch()
     np.save("float.npy", [1.0])
@@ -342,7 +344,7 @@ def test_rows_that_make_no_sense_are_an_error_of_one_line(here, capsys, text, me
 
 
 @pytest.mark.parametrize("text", ["0:0", "5:2", "none.npy"])
-def test_no_rows_are_an_error_that_says_so_or_an_empty_table(here, capsys, text):
+def test_an_empty_choice_of_rows_is_an_empty_table_or_a_clear_error(here, capsys, text):
     np.save("none.npy", np.empty(0, np.int64))
     status = main(["export", "a.h5", "out", "--rows", text, "--quiet"])
     assert "out of bounds" not in capsys.readouterr().err
@@ -350,7 +352,7 @@ def test_no_rows_are_an_error_that_says_so_or_an_empty_table(here, capsys, text)
         assert listed("out") == []
 
 
-def test_parts_are_of_a_column_or_of_a_table(here):
+def test_split_option_takes_a_column_or_a_table(here):
     assert main(["export", "a.h5", "one", "--split", "split", "--quiet"]) == 0
     sequence = SplitSequence("a.h5")
     write_split("split.csv", {"mine": sequence.select(range(10)), "yours": sequence.select([50])})
@@ -374,14 +376,14 @@ def test_parts_are_of_a_column_or_of_a_table(here):
     ],
     ids=["none", "empty", "other names", "binary", "long name", "long heading"],
 )
-def test_a_split_that_makes_no_sense_is_an_error_of_one_line(here, capsys, text, message):
+def test_an_invalid_split_is_an_error_of_one_line(here, capsys, text, message):
     if text is not None:
         (here / "s.csv").write_bytes(text)
     assert message in error_of(capsys, "export", "a.h5", "out", "--split", "s.csv")
     assert not (here / "out").exists()
 
 
-def test_a_folder_that_is_not_empty_or_a_file_is_an_error_of_one_line(here, capsys):
+def test_a_file_or_non_empty_folder_as_output_is_an_error_of_one_line(here, capsys):
     (here / "full").mkdir()
     (here / "full" / "mine").write_text("mine")
     assert "full: expected a new or empty folder, found 'mine' in it" in error_of(capsys, "export", "a.h5", "full")
@@ -390,7 +392,7 @@ def test_a_folder_that_is_not_empty_or_a_file_is_an_error_of_one_line(here, caps
     assert os.listdir("full") == ["mine"]
 
 
-def test_two_channels_are_an_error_of_one_line(here, capsys):
+def test_images_of_two_channels_are_an_error_of_one_line(here, capsys):
     write_pack(here / "two.h5", NAMES[:4], shape=(8, 8, 2))
     assert "expected images of 1, 3 or 4 channels, found 2" in error_of(capsys, "export", "two.h5", "out")
 
@@ -423,7 +425,7 @@ def test_a_name_of_any_bytes_is_printed_on_one_line(tmp_path, capsys):
     assert capsys.readouterr().out == "row 0: x/cat/new\\nline\\udcff: not the pixels that were packed\n"
 
 
-def test_an_interrupt_while_a_bar_is_made_is_no_more_than_that(monkeypatch):
+def test_an_interrupt_while_a_progress_bar_starts_has_no_side_effects(monkeypatch):
     class Interrupting(io.StringIO):
         def write(self, text):
             if not self.getvalue():

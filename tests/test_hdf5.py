@@ -1,4 +1,4 @@
-"""HDF5 without its library: the same as h5py says, or an error."""
+"""Tests of the HDF5 reader: without the HDF5 library it reads the same as h5py, or raises an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def opened(path: Path) -> Iterator[File]:
 
 
 def same(file: File, ours: Object, theirs: h5py.Group) -> int:
-    """Compare groups, what is in them, and attributes with what h5py says; how many objects there were."""
+    """Compare groups, their members and attributes with those of h5py. Return the number of objects."""
     assert sorted(ours.links) == sorted(name.encode() for name in theirs)
     assert sorted(ours.attributes) == sorted(name.encode() for name in theirs.attrs)
     for name, value in theirs.attrs.items():
@@ -67,7 +67,7 @@ def test_any_number_of_members_is_read(tmp_path, count, options, libver):
         assert same(file, file.root, theirs) == count + 2
 
 
-def test_a_tree_of_three_levels_is_read(tmp_path):
+def test_a_b_tree_of_three_levels_is_read(tmp_path):
     path = write(tmp_path / "a.h5", list(map(str, range(2500))))
     with h5py.File(path) as theirs, opened(path) as file:
         assert same(file, file.root, theirs) == 2502
@@ -75,7 +75,7 @@ def test_a_tree_of_three_levels_is_read(tmp_path):
 
 @pytest.mark.parametrize(("count", "length"), [(300, 3000), (12, 5000), (3, 60_000)], ids=str)
 def test_names_of_any_length_are_read(tmp_path, count, length):
-    """In blocks of blocks of a heap, and in none of its blocks; and in the header itself."""
+    """They lie in indirect blocks of a heap, as huge objects outside its blocks, or in the object header."""
     path = write(tmp_path / "a.h5", [f"{number:0{length}}" for number in range(count)])
     with h5py.File(path) as theirs, opened(path) as file:
         assert same(file, file.root, theirs) == count + 2
@@ -100,7 +100,7 @@ def test_an_attribute_larger_than_a_header_is_read(tmp_path):
         assert same(file, file.root, theirs) == 1
 
 
-def test_objects_that_came_and_went_leave_nothing_behind(tmp_path):
+def test_deleted_objects_and_attributes_are_not_read(tmp_path):
     path = write(tmp_path / "a.h5", list(map(str, range(100))))
     with h5py.File(path, "r+", libver="v108") as file:
         for number in range(0, 100, 2):
@@ -124,13 +124,13 @@ def test_objects_of_an_older_library_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89", b"\x89HDF\r\n\x1a", b"x" * 5000, bytes(512) + b"\x89HDF"], ids=repr)
-def test_other_files_are_no_hdf5(tmp_path, content):
+def test_other_files_are_refused_as_not_hdf5(tmp_path, content):
     (tmp_path / "a.h5").write_bytes(content)
     with pytest.raises(NoHdf5Error, match="it is not an HDF5 file"), opened(tmp_path / "a.h5"):
         pass
 
 
-def test_what_an_older_library_wrote_is_told_apart(tmp_path):
+def test_a_file_in_the_format_before_hdf5_1_8_is_refused_as_such(tmp_path):
     write(tmp_path / "a.h5", ["a"], "earliest")
     with pytest.raises(NoHdf5Error, match=r"as they were before version 1\.8"), opened(tmp_path / "a.h5"):
         pass
@@ -139,5 +139,5 @@ def test_what_an_older_library_wrote_is_told_apart(tmp_path):
 @pytest.mark.parametrize(
     ("data", "expected"), [(b"", 0xDEADBEEF), (b"Four score and seven years ago", 0x17770551)], ids=["none", "some"]
 )
-def test_lookup3_is_that_of_its_author(data, expected):
+def test_lookup3_gives_the_published_values(data, expected):
     assert lookup3(data) == expected

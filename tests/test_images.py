@@ -1,4 +1,4 @@
-"""PackedImages: the file as rows, which are views of it."""
+"""Tests of PackedImages: a file as rows, which are views of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from h5split.file.images import Texts
 from h5split.file.packs import Packs
 from h5split.file.sealing import Tables, seal
 
-READ_SIZE = 8 << 20  # what preload reads at a time
+READ_SIZE = 8 << 20  # bytes that preload reads at a time
 
 RAW = np.array([b"ape", "bär".encode(), b"caf\xe9", b"", b"dog.png"], np.bytes_)
 TEXTS = ["ape", "bär", "caf\udce9", "", "dog.png"]
@@ -36,12 +36,12 @@ TEXTS = ["ape", "bär", "caf\udce9", "", "dog.png"]
 
 @pytest.fixture
 def own(packed: Path, tmp_path: Path) -> Path:
-    """A pack that the test may do anything to."""
+    """A copy of the pack that a test may change."""
     return Path(shutil.copy(packed, tmp_path / "own.h5"))
 
 
 def memory_of(array: NDArray[np.generic]) -> object:
-    """What the array is a view of in the end."""
+    """Return the object whose memory an array is a view of."""
     while isinstance(array, np.ndarray):
         array = array.base
     return array.obj if isinstance(array, memoryview) else array
@@ -50,7 +50,7 @@ def memory_of(array: NDArray[np.generic]) -> object:
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def test_every_row_is_the_image_that_its_filename_says(images):
+def test_every_row_has_the_pixels_and_label_of_its_file(images):
     labels = [images.class_names[label] for label in images.labels]
     assert_rows_are_who_they_say(images.images, labels, images.filenames)
 
@@ -67,7 +67,7 @@ def test_class_names_are_sorted(images):
     assert images.class_names == ("cat", "dog", "emu")
 
 
-def test_a_row_is_pixels_and_a_label(images):
+def test_an_item_is_an_image_and_a_label(images):
     image, label = images[7]
     assert np.array_equal(image, pixels_of(images.filenames[7]))
     assert type(label) is int
@@ -80,13 +80,13 @@ def test_negative_rows_count_from_the_end(images):
 
 
 @pytest.mark.parametrize("row", [100, -101])
-def test_a_row_that_is_not_there_is_an_index_error(images, row):
+def test_a_row_out_of_range_is_an_index_error(images, row):
     with pytest.raises(IndexError, match=f"index {row} is out of bounds"):
         images[row]
 
 
 @pytest.mark.parametrize("rows", [[5], [3, 99, 0, 3], [-1, 0], []], ids=str)
-def test_a_batch_is_its_rows(images, rows):
+def test_a_batch_equals_its_rows(images, rows):
     batch = images.__getitems__(rows)
     assert len(batch) == len(rows)
     for (image, label), row in zip(batch, rows, strict=True):
@@ -100,7 +100,7 @@ def test_iterating_gives_every_row_once(images):
     assert list(labels) == images.labels.tolist()
 
 
-def test_repr_says_what_it_is(images, packed):
+def test_repr_shows_path_images_and_classes(images, packed):
     assert repr(images) == f"PackedImages({str(packed)!r}): 100 images (8, 8, 3), 3 classes"
 
 
@@ -113,21 +113,21 @@ def test_checksums_are_xxh3_of_the_rows(images):
     assert images.checksums.tolist() == [xxhash.xxh3_64_intdigest(image.tobytes()) for image in images.images]
 
 
-def test_columns_say_which_source_a_row_came_from(images, packed):
+def test_the_column_source_names_the_source_of_every_row(images, packed):
     assert set(images.columns["source"]) == {str(packed.parent / "data")}
 
 
-def test_the_header_says_how_it_was_packed(images):
+def test_the_header_records_settings_and_versions(images):
     assert images.header.settings["order"] == "stratified"
     assert images.header.settings["seed"] == 0
     assert set(images.header.packed_by) >= {"pack-images", "pillow"}
 
 
-def test_nothing_skipped_is_an_empty_list(images):
+def test_skipped_is_empty_if_no_file_was_left_out(images):
     assert images.skipped == []
 
 
-def test_what_was_left_out_is_named_with_the_reason(packing, tmp_path):
+def test_files_left_out_are_named_with_the_reason(packing, tmp_path):
     root = write_classes(tmp_path / "data", {"cat": 3})
     (root / "cat" / "empty.png").touch()
     packing(root)
@@ -149,7 +149,7 @@ def test_a_slice_of_the_images_is_a_view(images):
     assert np.shares_memory(images.images[10:20], images.images)
 
 
-def test_items_may_be_written_to_and_nothing_else_changes(own):
+def test_writing_to_an_item_does_not_change_the_pack(own):
     before, pack = own.read_bytes(), PackedImages(own)
     for image, _ in (*pack, *pack.__getitems__(range(100))):
         image += 1
@@ -173,7 +173,7 @@ def test_the_path_is_kept_as_given(packed, kind):
     assert PackedImages(kind(packed)).path == str(packed)
 
 
-def test_a_pack_that_is_replaced_keeps_its_rows(own, packing, tmp_path):
+def test_an_open_pack_keeps_its_rows_when_its_file_is_replaced(own, packing, tmp_path):
     before = PackedImages(own)
     pixels, filenames = before.images.copy(), list(before.filenames)
     packing(write_classes(tmp_path / "other", {"yak": 4, "zebu": 3}))
@@ -184,7 +184,7 @@ def test_a_pack_that_is_replaced_keeps_its_rows(own, packing, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be removed while they are open")
-def test_a_pack_that_is_removed_keeps_its_rows(own, images):
+def test_an_open_pack_keeps_its_rows_when_its_file_is_removed(own, images):
     pack = PackedImages(own)
     own.unlink()
     assert np.array_equal(pack.images, images.images)
@@ -192,7 +192,7 @@ def test_a_pack_that_is_removed_keeps_its_rows(own, images):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs flock")
-def test_no_other_process_writes_to_a_pack_while_it_is_open(own):
+def test_another_process_cannot_open_an_open_pack_for_writing(own):
     code = "import h5py, sys; h5py.File(sys.argv[1], 'r+').attrs['other'] = 1"
     pack = PackedImages(own)
     second = PackedImages(own)
@@ -215,7 +215,7 @@ def test_no_other_process_writes_to_a_pack_while_it_is_open(own):
         pytest.param(lambda pack: Packs([pack]).pixels(np.array([3, 7])), id="a gather"),
     ],
 )
-def test_a_pack_that_is_cut_short_is_an_error_and_not_the_end_of_the_process(own, reading):
+def test_reading_a_truncated_open_pack_is_an_error_and_not_a_crash(own, reading):
     pack = PackedImages(own)
     size = os.path.getsize(own)
     os.truncate(own, size - 1)
@@ -224,7 +224,7 @@ def test_a_pack_that_is_cut_short_is_an_error_and_not_the_end_of_the_process(own
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be written to while they are mapped")
-def test_a_pack_that_another_is_written_into_is_an_error_in_the_next_pass_and_the_next_item(tmp_path):
+def test_an_open_pack_overwritten_in_place_fails_in_the_next_pass_and_item(tmp_path):
     names = names_in("data", {"cat": 5, "dog": 5})
     path = write_pack(tmp_path / "own.h5", names)
     other = write_pack(tmp_path / "other.h5", names[::-1])
@@ -241,14 +241,14 @@ def test_a_pack_that_another_is_written_into_is_an_error_in_the_next_pass_and_th
 
 
 def overwritten(path: Path, by: Path) -> None:
-    """As `cp`, but never shorter than the longer of the two, so that nobody sees it cut."""
+    """Overwrite a file in place as `cp` does, but without truncating it first."""
     content = by.read_bytes()
     with open(path, "r+b") as file:
         file.write(content)
 
 
 def await_another_time(path: Path) -> None:
-    """Wait until the file system's clock, which may tick a hundred times a second, shows another time than a file's."""
+    """Wait until the clock of the file system, which may tick only every 10 ms, is past the ctime of a file."""
     probe = path.with_name("probe")
     probe.touch()
     while probe.stat().st_ctime_ns <= path.stat().st_ctime_ns:
@@ -271,7 +271,7 @@ def from_another_folder(path: Path, other: Path) -> None:
 
 
 def by_another_name(path: Path, other: Path) -> None:
-    """After its own was given to another file."""
+    """Overwrite the file through a second link, after its path was given to another file."""
     os.link(path, path.with_name("second.h5"))
     shutil.copy(other, path.with_name("new.h5"))
     os.replace(path.with_name("new.h5"), path)
@@ -285,7 +285,7 @@ def without_a_name(path: Path, other: Path) -> None:
 
 
 def only_begun(path: Path, other: Path) -> None:
-    """Where rows are large, the tables come last."""
+    """Overwrite only the first image, as an unfinished copy does: with large rows, the tables come last."""
     pixels = PackedImages(other).images[0].tobytes()
     with open(path, "r+b") as file:
         file.seek(PackedImages(path).header.images.offset)
@@ -311,12 +311,12 @@ WRITES = [
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be written to while they are mapped")
 @pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("says", [True, False], ids=["", "without a checksum of its tables"])
-def test_a_pack_that_is_written_over_in_any_way_is_an_error(tmp_path, monkeypatch, write, says):
+@pytest.mark.parametrize("has_checksum", [True, False], ids=["with a checksum of its tables", "without one"])
+def test_an_open_pack_overwritten_in_any_way_is_an_error(tmp_path, monkeypatch, write, has_checksum):
     names = names_in("data", {"cat": 5, "dog": 5})
     paths = write_pack(tmp_path / "own.h5", names), write_pack(tmp_path / "other.h5", names[::-1])
     for path in paths:
-        with contextlib.nullcontext() if says else h5py.File(path, "r+") as file:
+        with contextlib.nullcontext() if has_checksum else h5py.File(path, "r+") as file:
             if file is not None:
                 del file.attrs["tables_checksum"]
     monkeypatch.chdir(tmp_path)
@@ -348,19 +348,19 @@ def appended(path: Path) -> None:
         file.write(b"more")
 
 
-def written_over_by_itself(path: Path) -> None:
+def rewritten_with_equal_bytes(path: Path) -> None:
     overwritten(path, path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be removed while they are open")
 @pytest.mark.parametrize(
     "change",
-    [touched, linked, appended, written_over_by_itself, lambda path: path.chmod(0o400), Path.unlink],
-    ids=["touched", "linked", "appended", "written over by itself", "chmod", "removed"],
+    [touched, linked, appended, rewritten_with_equal_bytes, lambda path: path.chmod(0o400), Path.unlink],
+    ids=["touched", "linked", "appended", "rewritten with equal bytes", "chmod", "removed"],
 )
-@pytest.mark.parametrize("says", [True, False], ids=["", "without a checksum of its tables"])
-def test_a_pack_that_is_what_it_was_goes_on(own, change, says):
-    if not says:
+@pytest.mark.parametrize("has_checksum", [True, False], ids=["with a checksum of its tables", "without one"])
+def test_an_open_pack_survives_changes_that_keep_its_content(own, change, has_checksum):
+    if not has_checksum:
         with h5py.File(own, "r+") as file:
             del file.attrs["tables_checksum"]
     sequence, pack = SplitSequence(own), PackedImages(own)
@@ -371,7 +371,7 @@ def test_a_pack_that_is_what_it_was_goes_on(own, change, says):
         assert np.array_equal(pack[7][0], pixels_of(names[7]))
 
 
-def test_a_pack_that_gets_another_time_stamp_goes_on(own):
+def test_an_open_pack_survives_changes_of_its_time_stamp(own):
     sequence = SplitSequence(own)
     names = names_of(sequence)
     os.utime(own, ns=(1, 1))
@@ -381,8 +381,8 @@ def test_a_pack_that_gets_another_time_stamp_goes_on(own):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be written to while they are mapped")
-def test_a_write_that_goes_on_after_its_time_stamp_was_seen_is_an_error(tmp_path):
-    """The system sets it when a call to write begins, and once."""
+def test_a_write_that_continues_after_its_time_stamp_was_read_is_an_error(tmp_path):
+    """The kernel sets the time stamp once, when a call to write begins."""
     names = names_in("data", {"cat": 5, "dog": 5})
     path = write_pack(tmp_path / "own.h5", names)
     other = write_pack(tmp_path / "other.h5", names[::-1])
@@ -398,7 +398,7 @@ def test_a_write_that_goes_on_after_its_time_stamp_was_seen_is_an_error(tmp_path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs files that can be removed while they are open")
-def test_a_pack_whose_name_is_of_another_file_by_now_or_of_none_goes_on(own):
+def test_an_open_pack_survives_replacement_or_removal_of_its_file(own):
     sequence = SplitSequence(own)
     names = names_of(sequence)
     own.unlink()
@@ -407,10 +407,10 @@ def test_a_pack_whose_name_is_of_another_file_by_now_or_of_none_goes_on(own):
     assert names_of(sequence) == names
 
 
-# --- the same pack elsewhere: pickled, copied, after chdir --------------------------------------------------------
+# --- copies: pickled, copied, opened after chdir ----------------------------------------------------------------------
 
 
-def test_it_pickles_as_its_path(images):
+def test_a_pack_pickles_as_its_path(images):
     pickled = pickle.dumps(images)
     assert len(pickled) < 500
     again = pickle.loads(pickled)
@@ -419,20 +419,20 @@ def test_it_pickles_as_its_path(images):
     assert again.filenames == images.filenames
 
 
-AGAIN = pytest.mark.parametrize(
+COPYING = pytest.mark.parametrize(
     "again",
     [lambda pack: pickle.loads(pickle.dumps(pack)), copy.copy, copy.deepcopy],
     ids=["pickle", "copy", "deepcopy"],
 )
-AWAY = pytest.mark.parametrize(
+REOPENING = pytest.mark.parametrize(
     "again", [lambda pack: pickle.loads(pickle.dumps(pack)), copy.deepcopy], ids=["pickle", "deepcopy"]
 )
 OPENS = pytest.mark.parametrize("opens", [PackedImages, SplitSequence])
 
 
-@AGAIN
+@COPYING
 @OPENS
-def test_a_pack_that_was_opened_by_a_relative_path_goes_on_in_another_folder(tmp_path, monkeypatch, opens, again):
+def test_a_pack_opened_by_a_relative_path_survives_a_change_of_directory(tmp_path, monkeypatch, opens, again):
     names = {}
     for folder in ("here", "there"):  # with packs of one name in both
         (tmp_path / folder).mkdir()
@@ -452,16 +452,14 @@ def test_a_pack_that_was_opened_by_a_relative_path_goes_on_in_another_folder(tmp
             assert names_of(found.preload()) == names["here"]
 
 
-@AWAY
+@REOPENING
 @OPENS
-@pytest.mark.parametrize("says", [True, False], ids=["", "without a checksum of its tables"])
-def test_a_copy_of_a_pack_that_became_another_is_refused_where_it_is_made_and_where_it_is_opened(
-    tmp_path, opens, again, says
-):
+@pytest.mark.parametrize("has_checksum", [True, False], ids=["with a checksum of its tables", "without one"])
+def test_copying_or_unpickling_a_pack_whose_file_was_replaced_is_refused(tmp_path, opens, again, has_checksum):
     names = names_in("data", {"cat": 5, "dog": 5})
     path, other = write_pack(tmp_path / "own.h5", names), write_pack(tmp_path / "other.h5", names[::-1])
     for one in (path, other):
-        with contextlib.nullcontext() if says else h5py.File(one, "r+") as file:
+        with contextlib.nullcontext() if has_checksum else h5py.File(one, "r+") as file:
             if file is not None:
                 del file.attrs["tables_checksum"]
     opened = opens(path)
@@ -473,9 +471,9 @@ def test_a_copy_of_a_pack_that_became_another_is_refused_where_it_is_made_and_wh
     assert np.array_equal((opened if opens is PackedImages else opened.packs.packs[0])[3][0], pixels_of(names[3]))
 
 
-@AGAIN
+@COPYING
 @OPENS
-def test_a_copy_of_a_pack_that_was_replaced_by_its_equal_is_the_same(own, opens, again, tmp_path):
+def test_copies_open_when_the_file_was_replaced_by_an_equal_one(own, opens, again, tmp_path):
     opened = opens(own)
     pickled = pickle.dumps(opened)
     shutil.copy(own, tmp_path / "equal.h5")
@@ -484,8 +482,8 @@ def test_a_copy_of_a_pack_that_was_replaced_by_its_equal_is_the_same(own, opens,
         assert list(found.filenames) == list(opened.filenames)
 
 
-def test_a_copy_of_a_pack_whose_labels_were_edited_is_refused(own, tmp_path):
-    """h5py leaves the checksum of the tables as it was."""
+def test_unpickling_a_pack_whose_labels_were_edited_is_refused(own, tmp_path):
+    """h5py does not update the checksum of the tables."""
     pickled = pickle.dumps(PackedImages(own))
     shutil.copy(own, tmp_path / "edited.h5")
     with h5py.File(tmp_path / "edited.h5", "r+") as file:
@@ -495,9 +493,9 @@ def test_a_copy_of_a_pack_whose_labels_were_edited_is_refused(own, tmp_path):
         pickle.loads(pickled)
 
 
-@AWAY
+@REOPENING
 @OPENS
-def test_a_copy_of_a_pack_that_is_gone_is_file_not_found(own, opens, again):
+def test_copying_or_unpickling_a_removed_pack_is_file_not_found(own, opens, again):
     opened = opens(own)
     pickled = pickle.dumps(opened)
     own.unlink()
@@ -506,7 +504,7 @@ def test_a_copy_of_a_pack_that_is_gone_is_file_not_found(own, opens, again):
             refused()
 
 
-def test_a_pickle_opens_where_the_pack_lies_in_another_folder_under_its_relative_path(own, tmp_path, monkeypatch):
+def test_a_pickle_opens_the_pack_at_its_relative_path_in_another_folder(own, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pickled = pickle.dumps(PackedImages("own.h5"))
     (tmp_path / "moved").mkdir()
@@ -517,7 +515,7 @@ def test_a_pickle_opens_where_the_pack_lies_in_another_folder_under_its_relative
     assert len(again) == 100
 
 
-def test_a_pickle_of_a_path_through_a_link_to_a_folder_opens_the_same_pack(own, tmp_path, monkeypatch):
+def test_a_pickle_of_a_path_through_a_symlink_opens_the_same_pack(own, tmp_path, monkeypatch):
     (tmp_path / "far" / "deep").mkdir(parents=True)
     shutil.move(own, tmp_path / "far" / "own.h5")
     (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
@@ -527,7 +525,7 @@ def test_a_pickle_of_a_path_through_a_link_to_a_folder_opens_the_same_pack(own, 
     assert len(pickle.loads(pickled)) == 100
 
 
-def test_a_relative_path_in_a_folder_that_is_gone_is_file_not_found(tmp_path, monkeypatch):
+def test_a_relative_path_in_a_removed_folder_is_file_not_found(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
@@ -536,7 +534,7 @@ def test_a_relative_path_in_a_folder_that_is_gone_is_file_not_found(tmp_path, mo
 
 
 class Brighter(PackedImages):
-    """A data set of one's own."""
+    """A user's subclass that adds to every pixel."""
 
     def __init__(self, path, by):
         super().__init__(path)
@@ -547,8 +545,8 @@ class Brighter(PackedImages):
         return image + np.uint8(self.by), label
 
 
-@AGAIN
-def test_a_copy_of_a_class_of_ones_own_is_of_that_class(own, again):
+@COPYING
+def test_a_copy_of_a_subclass_keeps_its_class(own, again):
     pack = again(Brighter(own, 3))
     assert type(pack) is Brighter
     assert np.array_equal(pack[7][0], pixels_of(pack.filenames[7]) + np.uint8(3))
@@ -558,7 +556,7 @@ def test_a_copy_of_a_class_of_ones_own_is_of_that_class(own, again):
 
 
 def hollow(path: Path, shape: tuple[int, int, int, int]) -> PackedImages:
-    """A pack of black images that takes no space on disk."""
+    """Write a pack of black images whose pixels take no space on disk."""
     rows = shape[0]
     content = Tables(
         labels=np.zeros(rows, np.int32),
@@ -586,7 +584,7 @@ def hollow(path: Path, shape: tuple[int, int, int, int]) -> PackedImages:
         pytest.param((2, 3000, 3000, 3), id="rows larger than two pieces"),
     ],
 )
-def test_preload_reads_every_pixel_and_says_how_far_it_is(tmp_path, shape):
+def test_preload_reads_every_pixel_and_reports_progress(tmp_path, shape):
     pack = hollow(tmp_path / "hollow.h5", shape)
     end = pack.header.images.offset + pack.header.images.nbytes
     counts: list[int] = []
@@ -596,14 +594,14 @@ def test_preload_reads_every_pixel_and_says_how_far_it_is(tmp_path, shape):
     assert max(counts) <= READ_SIZE
 
 
-def test_preload_reads_only_where_the_rows_are(tmp_path):
+def test_preload_reads_only_around_the_given_rows(tmp_path):
     pack = hollow(tmp_path / "hollow.h5", (10, 2048, 2048, 1))
     assert pack.preload(pack.pieces(np.array([9, 0, 9]))) < 3 * READ_SIZE
     assert pack.preload(pack.pieces(np.array([0]))) == READ_SIZE
     assert pack.preload(pack.pieces(np.arange(0))) == 0
 
 
-def test_preload_reads_the_same_in_any_order(tmp_path):
+def test_preload_reads_as_much_for_rows_in_any_order(tmp_path):
     pack = hollow(tmp_path / "hollow.h5", (10, 2048, 2048, 1))
     rows = np.array([7, 1, 2])
     assert pack.preload(pack.pieces(rows)) == pack.preload(pack.pieces(np.sort(rows)))
@@ -612,14 +610,14 @@ def test_preload_reads_the_same_in_any_order(tmp_path):
 # --- texts -----------------------------------------------------------------------------------------------------------
 
 
-def test_texts_are_decoded_when_asked_for():
+def test_texts_are_decoded_on_access():
     raw = RAW.copy()
     texts = Texts(raw)
     raw[1] = b"changed"
     assert texts[1] == "changed"
 
 
-def test_texts_are_equal_to_any_sequence_of_the_same():
+def test_texts_equal_any_sequence_of_the_same_strings():
     texts = Texts(RAW)
     assert texts == TEXTS
     assert texts == tuple(TEXTS)
@@ -632,7 +630,7 @@ def test_texts_are_equal_to_any_sequence_of_the_same():
     assert texts != 5
 
 
-def test_texts_contain_and_find_as_a_sequence():
+def test_texts_support_membership_index_and_reversed():
     texts = Texts(RAW)
     assert "bär" in texts
     assert "bar" not in texts
@@ -640,25 +638,25 @@ def test_texts_contain_and_find_as_a_sequence():
     assert list(reversed(texts)) == TEXTS[::-1]
 
 
-def test_texts_have_no_hash():
+def test_texts_are_unhashable():
     with pytest.raises(TypeError, match="unhashable type: 'Texts'"):
         hash(Texts(RAW))
 
 
-def test_texts_show_the_first():
+def test_repr_of_texts_shows_the_first_text():
     assert repr(Texts(RAW)) == "<5 texts, the first 'ape'>"
     assert repr(Texts(RAW[:0])) == "<no texts>"
 
 
 @pytest.mark.parametrize("index", [5, -6, 10**9])
 @pytest.mark.parametrize("taken", [False, True], ids=["all", "taken"])
-def test_a_text_that_is_not_there_is_an_index_error(index, taken):
+def test_a_text_out_of_range_is_an_index_error(index, taken):
     texts = Texts(RAW).take(np.arange(5)) if taken else Texts(RAW)
     with pytest.raises(IndexError, match=f"index {index} is out of bounds"):
         texts[index]
 
 
-def test_a_taken_text_that_is_in_the_file_but_not_taken_is_an_index_error():
+def test_a_text_of_the_file_beyond_the_taken_ones_is_an_index_error():
     with pytest.raises(IndexError, match="index 2 is out of bounds"):
         Texts(RAW).take(np.array([0, 4]))[2]
 
@@ -680,7 +678,7 @@ def test_texts_index_and_slice_as_a_list_does(cut, index, order, again):
     assert twice.raw().tolist() == [RAW[order[row]] for row in again]
 
 
-def test_filenames_are_texts_of_the_file(images):
+def test_filenames_are_texts_in_the_mapped_file(images):
     assert isinstance(images.filenames, Texts)
     assert isinstance(memory_of(images.filenames.raw()), mmap.mmap)
     assert images.filenames[-1] == images.filenames[99]

@@ -1,4 +1,4 @@
-"""What `info` says of a pack."""
+"""Tests of `h5split info`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from h5split.commands.info import describe
 
 @pytest.fixture
 def full(tmp_path, packing, monkeypatch):
-    """A pack with duplicates, and a file that was left out: 5 cats and 7 dogs."""
+    """A pack of 5 cats and 7 dogs, with duplicates and one file left out."""
     monkeypatch.chdir(tmp_path)
     write_classes(tmp_path / "data", {"cat": 3, "dog": 6})
     shutil.copy("data/cat/data-cat-0.png", "data/cat/same.png")
@@ -27,7 +27,7 @@ def full(tmp_path, packing, monkeypatch):
     return PackedImages("out.h5")
 
 
-def test_counts_are_those_of_the_file(full):
+def test_counts_and_settings_are_those_of_the_pack(full):
     found = describe(full)
     assert (found.path, found.rows, found.shape, found.nbytes) == ("out.h5", 12, (8, 8, 3), os.path.getsize("out.h5"))
     assert found.classes == {"cat": 5, "dog": 7}
@@ -36,11 +36,11 @@ def test_counts_are_those_of_the_file(full):
     assert sorted(found.packed_by) == ["pack-images", "pillow", "simplejpeg"]
 
 
-def test_what_was_left_out_is_listed(full):
+def test_files_left_out_are_listed_with_the_reason(full):
     assert describe(full).skipped == [("data/cat/broken.png", "not an image that Pillow knows")]
 
 
-def test_identical_files_of_different_labels_come_first(full):
+def test_duplicates_with_different_labels_come_first(full):
     found = describe(full)
     assert [sorted(group) for group in found.duplicates] == [
         ["data/cat/taken-for-a-cat.png", "data/dog/again.png", "data/dog/data-dog-1.png"],
@@ -49,7 +49,7 @@ def test_identical_files_of_different_labels_come_first(full):
     assert found.conflicting == 1
 
 
-def test_values_of_columns_are_counted_the_most_frequent_first(tmp_path):
+def test_values_of_columns_are_counted_most_frequent_first(tmp_path):
     columns = {"split": ["test", "train", "train", "", "train"], "fold": ["1", "2", "2", "1", "2"], "id": list("abcde")}
     path = write_pack(tmp_path / "a.h5", [f"x/cat/{row}.png" for row in range(5)], columns)
     found = describe(PackedImages(path)).columns
@@ -58,7 +58,7 @@ def test_values_of_columns_are_counted_the_most_frequent_first(tmp_path):
     assert found["id"] == dict.fromkeys("abcde", 1)
 
 
-def test_long_values_are_cut_on_the_screen_and_whole_in_json(tmp_path, capsys):
+def test_long_values_are_shortened_in_text_and_complete_in_json(tmp_path, capsys):
     notes = [f"patient {row % 2} was seen " * 200 for row in range(4)]
     names = [f"x/cat/{row}.png" for row in range(4)]
     path = write_pack(tmp_path / "a.h5", names, {"notes": notes, "n" * 500: ["a"] * 4})
@@ -81,7 +81,7 @@ def test_more_than_ten_thousand_values_are_not_counted(tmp_path, values, counted
     assert said in str(found)
 
 
-def test_one_screen_says_it_all(full, capsys):
+def test_text_output_contains_everything_on_one_screen(full, capsys):
     assert main(["info", "out.h5"]) == 0
     out = capsys.readouterr().out
     for line in (
@@ -96,7 +96,7 @@ def test_one_screen_says_it_all(full, capsys):
     assert len(out.splitlines()) < 25
 
 
-def test_a_pack_of_many_of_everything_is_one_screen_still(tmp_path):
+def test_text_output_of_a_large_pack_stays_below_50_lines(tmp_path):
     names = [f"x/class-{row % 500}/{row // 2 * 2}-\n.png" for row in range(3000)]
     path = write_pack(tmp_path / "a.h5", names, {f"column-{k}": names for k in range(3)}, shape=(1, 1, 3))
     lines = str(describe(PackedImages(path))).splitlines()
@@ -104,7 +104,7 @@ def test_a_pack_of_many_of_everything_is_one_screen_still(tmp_path):
     assert "        ...  480 more classes" in lines
 
 
-def test_json_is_everything(full, capsys):
+def test_json_output_contains_everything(full, capsys):
     assert main(["info", "out.h5", "--json"]) == 0
     found = describe(full)
     assert json.loads(capsys.readouterr().out) == {
@@ -123,7 +123,7 @@ def test_json_is_everything(full, capsys):
     }
 
 
-def test_names_of_any_bytes_come_back_from_json_and_take_one_line_else(tmp_path, capsys):
+def test_names_of_any_bytes_are_unchanged_in_json_and_escaped_in_text(tmp_path, capsys):
     names = ["x/a\nb\udcff/1", 'x/"c"/2', "x/\u202e\t/3"]
     path = write_pack(tmp_path / "a.h5", names, {"new\nline": ["\r", "\udcff", ""]})
     assert main(["info", str(path), "--json"]) == 0
@@ -137,12 +137,12 @@ def test_names_of_any_bytes_come_back_from_json_and_take_one_line_else(tmp_path,
     assert len(out.splitlines()) == 12
 
 
-def test_no_pixel_is_needed(tmp_path):
+def test_info_describes_a_pack_whose_pixels_are_a_hole(tmp_path):
     found = describe(PackedImages(write_hole(tmp_path / "hole.h5", 1000, (512, 512, 3))))
     assert (found.rows, found.classes, len(found.duplicates[0])) == (1000, {"nothing": 1000}, 1000)
 
 
-def test_a_class_without_images_is_there(tmp_path):
+def test_a_pack_without_duplicates_or_files_left_out_says_none(tmp_path):
     path = write_pack(tmp_path / "a.h5", names_in("a", {"cat": 2, "dog": 1}))
     found = describe(PackedImages(path))
     assert found.classes == {"cat": 2, "dog": 1}

@@ -1,4 +1,4 @@
-"""Ctrl-C and its like, held: nothing that a program's own handlers wait for is lost, doubled, or kept."""
+"""Tests of interrupts_held: every deferred signal reaches the program's own handler exactly once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from h5split.system.interrupts import INTERRUPTS, interrupts_held
 
 @pytest.fixture
 def own():
-    """A program with a handler of its own for SIGTERM, what that was called with, and another thread."""
+    """A program with its own handler of SIGTERM, the calls to that handler, and a second thread."""
     before = {number: signal.getsignal(number) for number in INTERRUPTS}
     called = []
     program = SimpleNamespace(handler=lambda number, frame: called.append(number), called=called)
@@ -33,16 +33,16 @@ def own():
 
 
 def send(number):
-    """Send this process a signal, and wait until it has come, maybe through another thread."""
+    """Send this process a signal, and wait until it is delivered, perhaps to another thread."""
     os.kill(os.getpid(), number)
     while number in signal.sigpending():
         time.sleep(0.001)
-    time.sleep(0.01)  # the thread that has taken it tells Python
+    time.sleep(0.01)  # time for the thread that received it to notify Python
 
 
 @pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)])
-def test_each_handler_is_told_though_one_raises(own, numbers):
-    with pytest.raises(KeyboardInterrupt), interrupts_held():  # noqa: PT012 - what is held is what is tested
+def test_every_handler_is_called_even_if_one_raises(own, numbers):
+    with pytest.raises(KeyboardInterrupt), interrupts_held():  # noqa: PT012 - the test is about the block
         for number in numbers:
             send(number)
         seen = list(own.called)
@@ -52,13 +52,13 @@ def test_each_handler_is_told_though_one_raises(own, numbers):
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
 
 
-def test_an_interrupt_is_told_where_it_made_what_was_held_fail(own):
-    with pytest.raises(KeyboardInterrupt), interrupts_held():  # noqa: PT012 - what is held is what is tested
+def test_a_held_interrupt_takes_precedence_over_an_error_of_the_block(own):
+    with pytest.raises(KeyboardInterrupt), interrupts_held():  # noqa: PT012 - the test is about the block
         send(signal.SIGINT)
         raise RuntimeError("a process that was started is gone")
 
 
-def test_one_hold_within_another_waits_for_it(own):
+def test_a_nested_hold_waits_for_the_outer_one(own):
     with interrupts_held():
         with interrupts_held():
             send(signal.SIGTERM)
@@ -74,7 +74,7 @@ def test_a_handler_of_asyncio_is_called_once(own):
             send(signal.SIGTERM)
         while not called:
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)  # in which it would be called again
+        await asyncio.sleep(0.05)  # time for a second call, which would be wrong
         return called
 
     assert asyncio.run(hold()) == [1]
