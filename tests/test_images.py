@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from conftest import assert_rows_are_who_they_say, names_in, names_of, pixels_of, write_classes, write_pack
 from h5split import FormatError, PackedImages, SplitSequence
-from h5split.file.images import Texts
+from h5split.errors import ArgumentError, PositionError
 from h5split.file.packs import Packs
 from h5split.file.sealing import Tables, seal
+from h5split.file.texts import Texts
 
 READ_SIZE = 8 << 20  # bytes that preload reads at a time
 
@@ -626,8 +627,40 @@ def test_texts_equal_any_sequence_of_the_same_strings():
     assert texts != TEXTS[:-1]
     assert texts != [*TEXTS[:-1], "other"]
     assert Texts(RAW[:0]) == []
-    assert Texts(np.array([b"a"])) != "a"
     assert texts != 5
+
+
+def test_texts_compared_with_a_string_give_a_mask():
+    texts = Texts(np.array([b"X-ray", b"CT", "bär".encode(), b"", b"CT"]), np.array([4, 2, 0, 3]))
+    assert (texts == "CT").tolist() == [True, False, False, False]
+    assert (texts != "CT").tolist() == [False, True, True, True]
+    assert (texts == "bär").tolist() == [False, True, False, False]
+    assert (texts == "").tolist() == [False, False, False, True]
+    assert (texts == "something longer than any of them").tolist() == [False] * 4
+    assert texts.isin(["CT", "bär", "none"]).tolist() == [True, True, False, False]
+    assert texts.isin("CT").tolist() == [True, False, False, False]
+    assert texts.isin([]).tolist() == [False] * 4
+
+
+def test_texts_are_taken_at_positions_slices_and_masks():
+    texts = Texts(RAW)
+    assert texts[[1, -1, 1]] == texts[np.array([1, 4, 1])] == [TEXTS[1], TEXTS[4], TEXTS[1]]
+    assert texts[np.array(TEXTS) == "dog.png"] == ["dog.png"]
+    assert texts[[True, False, False, False, True]] == [TEXTS[0], TEXTS[4]]
+    assert texts[[]] == []
+    assert texts[np.int64(1)] == TEXTS[1]
+    assert Texts(RAW, np.array([4, 0]))[[1]] == [TEXTS[0]]
+    for wrong in ([5], [-6], [True], [1.0], [[0]], ["a"]):
+        with pytest.raises(PositionError, match="^expected positions"):
+            texts[wrong]
+
+
+def test_texts_are_read_as_numbers():
+    texts = Texts(np.array([b"1", b"-2.5", b"3e2", b" 4 "]), np.array([1, 0, 2, 3]))
+    assert texts.numbers().tolist() == [-2.5, 1, 300, 4]
+    for bad in (b"", b"nan", b"inf", b"old"):
+        with pytest.raises(ArgumentError, match=f"^expected numbers, found '{bad.decode()}' at position 1"):
+            Texts(np.array([b"1", bad])).numbers()
 
 
 def test_texts_support_membership_index_and_reversed():

@@ -24,7 +24,7 @@ from conftest import (
 )
 from h5split import FormatError, PackedImages, SplitSequence
 from h5split.batch.readahead import ReadAhead
-from h5split.file.images import Joined, Texts
+from h5split.file.texts import Joined, Texts
 from h5split.order.epochs import Order
 
 FIRST = names_in("a", {"cat": 20, "dog": 30, "emu": 7})

@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from h5split.file.images import Texts
 from h5split.file.mapped import READ_SIZE
 from h5split.file.packs import Packs
+from h5split.file.texts import Texts
 from h5split.order.rows import Rows
 from h5split.order.selection import Selection
 from h5split.order.settings import Settings

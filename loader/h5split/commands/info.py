@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from h5split.file.format import decode
-from h5split.file.images import PackedImages, Texts
+from h5split.file.images import PackedImages
 from h5split.file.losses import loss_lines
+from h5split.file.texts import Texts
 from h5split.order.rows import duplicates
 from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
 

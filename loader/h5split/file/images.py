@@ -5,101 +5,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from h5split.errors import FormatError, PositionError
+from h5split.errors import FormatError
 from h5split.file import format as pack_format
-from h5split.file.format import decode
 from h5split.file.losses import LOSSES, described
 from h5split.file.mapped import READ_SIZE, MappedFile, Stamp
-from h5split.file.pieces import located
+from h5split.file.texts import Texts
 from h5split.system.lazy import lazy
 
-_TEXTS_PER_CHUNK = 1024  # texts that are decoded at a time when a user iterates over all
 # The longest time that one write call may take. The system stamps a write with the time when it began.
 _WRITE_SECONDS = 10
 _SAMPLE_ROWS = 16  # rows whose pixels are checked if a file may have been written to
-
-
-class Joined:
-    """A concatenation of arrays. Nothing is copied until rows are read.
-
-    Args:
-        parts: The arrays, (N, ...) each. Their shapes differ only in N, and their kind of dtype is the same.
-    """
-
-    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
-        self._parts = parts
-        self._bounds = [0, *accumulate(map(len, parts))]
-
-    def __len__(self) -> int:
-        return self._bounds[-1]
-
-    def __getitem__(self, at: int | slice | NDArray[np.int64]) -> Any:
-        if isinstance(at, slice):
-            at = np.arange(*at.indices(len(self)))
-        rows = np.atleast_1d(np.asarray(at, np.int64))
-        if len(rows) and not -len(self) <= rows.min() <= rows.max() < len(self):
-            raise PositionError(f"expected rows from 0 to {len(self) - 1}, found {rows.min()} to {rows.max()}")
-        found = np.empty((len(rows), *self._parts[0].shape[1:]), np.result_type(*self._parts))
-        if len(rows):
-            for part, where, local in located(self._bounds, rows % len(self)):
-                found[where] = self._parts[part][local]
-        return found if np.ndim(at) else found[0]
-
-
-class Texts(Sequence[str]):
-    """Fixed-length texts in files. An element is decoded when it is read.
-
-    Args:
-        raw: bytes_ (N,), usually a view of the file.
-        rows: Indices into `raw`, in the order of the texts; None for all of them.
-    """
-
-    def __init__(self, raw: NDArray[np.bytes_] | Joined, rows: NDArray[np.int64] | None = None) -> None:
-        self._raw = raw
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._raw) if self._rows is None else len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        at = index if self._rows is None else self._rows[index]
-        if isinstance(index, slice):
-            return [decode(raw) for raw in self._raw[at].tolist()]
-        return decode(bytes(self._raw[at]))
-
-    def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), _TEXTS_PER_CHUNK):
-            yield from self[start : start + _TEXTS_PER_CHUNK]
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} texts, the first {self[0]!r}>" if len(self) else "<no texts>"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence) or isinstance(other, str):
-            return NotImplemented
-        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
-
-    __hash__ = None  # type: ignore[assignment]  # not hashable: it equals lists of the same texts, which have no hash
-
-    def take(self, rows: NDArray[np.int64]) -> Texts:
-        """The texts at `rows`, int64 (M,), in that order."""
-        return Texts(self._raw, rows if self._rows is None else self._rows[rows])
-
-    def raw(self) -> NDArray[np.bytes_]:
-        """The texts as bytes, as they are in the files: bytes_ (N,)."""
-        found: NDArray[np.bytes_] = self._raw[slice(None) if self._rows is None else self._rows]
-        return found
 
 
 class PackedImages:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from h5split.errors import ArgumentError
 from h5split.file.classes import sorted_classes
-from h5split.file.images import Joined, PackedImages, Texts
+from h5split.file.images import PackedImages
 from h5split.file.losses import described
 from h5split.file.pieces import located
+from h5split.file.texts import Joined, Texts
 from h5split.system.lazy import lazy
 
 _MAX_ROW_BYTES = (1 << 31) - 1  # the largest item of a numpy array

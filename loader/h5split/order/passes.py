@@ -291,13 +291,13 @@ class Passes:
                     return
 
     def take_back(self, owner: object) -> None:
-        """Undo a pass that turns out to be a look: an owner asked for one batch, and begins anew without having ended.
+        """Undo a pass that turns out to be a look: its owner begins anew without having ended it.
 
-        The next pass is of the same epoch.
+        It asked for one batch, or for more if a subclass makes an item of several. The next pass is of the same epoch.
         """
         with self._lock:
             for loop, looked in [*self._loops.items()]:
-                is_look = loop.owner is owner and not looked.has_ended and looked.asked <= 1
+                is_look = loop.owner is owner and not looked.has_ended
                 if is_look and looked.epoch == self._next_epoch - 1:
                     del self._loops[loop]
                     self._next_epoch = looked.epoch

@@ -12,8 +12,9 @@ import xxhash
 from numpy.typing import ArrayLike, NDArray
 
 from h5split.errors import ArgumentError, ArgumentTypeError, PositionError
-from h5split.file.images import PackedImages, Texts
+from h5split.file.images import PackedImages
 from h5split.file.packs import Packs
+from h5split.file.texts import Texts
 from h5split.order import rows as row_math
 from h5split.order.epochs import Shard
 from h5split.order.rows import Rows

@@ -1,0 +1,149 @@
+"""Texts of a pack: file names and columns, one for each row, decoded when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from h5split.errors import ArgumentError, PositionError
+from h5split.file.format import decode, encode
+from h5split.file.pieces import located
+
+_TEXTS_PER_CHUNK = 1024  # texts that are decoded at a time when a user iterates over all
+
+
+class Joined:
+    """A concatenation of arrays. Nothing is copied until rows are read.
+
+    Args:
+        parts: The arrays, (N, ...) each. Their shapes differ only in N, and their kind of dtype is the same.
+    """
+
+    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
+        self._parts = parts
+        self._bounds = [0, *accumulate(map(len, parts))]
+
+    def __len__(self) -> int:
+        return self._bounds[-1]
+
+    def __getitem__(self, at: int | slice | NDArray[np.int64]) -> Any:
+        if isinstance(at, slice):
+            at = np.arange(*at.indices(len(self)))
+        rows = np.atleast_1d(np.asarray(at, np.int64))
+        if len(rows) and not -len(self) <= rows.min() <= rows.max() < len(self):
+            raise PositionError(f"expected rows from 0 to {len(self) - 1}, found {rows.min()} to {rows.max()}")
+        found = np.empty((len(rows), *self._parts[0].shape[1:]), np.result_type(*self._parts))
+        if len(rows):
+            for part, where, local in located(self._bounds, rows % len(self)):
+                found[where] = self._parts[part][local]
+        return found if np.ndim(at) else found[0]
+
+
+class Texts(Sequence[str]):
+    """Fixed-length texts in files. An element is decoded when it is read.
+
+    Args:
+        raw: bytes_ (N,), usually a view of the file.
+        rows: Indices into `raw`, in the order of the texts; None for all of them.
+    """
+
+    def __init__(self, raw: NDArray[np.bytes_] | Joined, rows: NDArray[np.int64] | None = None) -> None:
+        self._raw = raw
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._raw) if self._rows is None else len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    @overload
+    def __getitem__(self, index: ArrayLike) -> list[str]: ...
+    def __getitem__(self, index: Any) -> str | list[str]:
+        if not isinstance(index, slice) and np.ndim(index):
+            return self._at(index)
+        at = index if self._rows is None else self._rows[index]
+        if isinstance(index, slice):
+            return [decode(raw) for raw in self._raw[at].tolist()]
+        return decode(bytes(self._raw[at]))
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _TEXTS_PER_CHUNK):
+            yield from self[start : start + _TEXTS_PER_CHUNK]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} texts, the first {self[0]!r}>" if len(self) else "<no texts>"
+
+    def __eq__(self, other: object) -> Any:
+        if isinstance(other, str):
+            return self.raw() == encode(other)
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    def __ne__(self, other: object) -> Any:
+        same = self == other
+        return ~same if isinstance(same, np.ndarray) else not same
+
+    __hash__ = None  # type: ignore[assignment]  # not hashable: it equals lists of the same texts, which have no hash
+
+    def take(self, rows: NDArray[np.int64]) -> Texts:
+        """The texts at `rows`, int64 (M,), in that order."""
+        return Texts(self._raw, rows if self._rows is None else self._rows[rows])
+
+    def isin(self, texts: Iterable[str]) -> NDArray[np.bool_]:
+        """Whether each text is one of `texts`: bool (N,)."""
+        wanted = [encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
+        values, place = np.unique(self.raw(), return_inverse=True)
+        found: NDArray[np.bool_] = np.isin(values, np.array(wanted, np.bytes_))[place]
+        return found
+
+    def numbers(self) -> NDArray[np.float64]:
+        """The texts as numbers: float64 (N,).
+
+        Raises:
+            ValueError: One of them is not a finite number.
+        """
+        values, at = self.parsed()
+        if at is not None:
+            raise ArgumentError(f"expected numbers, found {self[at]!r} at position {at}")
+        return values
+
+    def parsed(self) -> tuple[NDArray[np.float64], int | None]:
+        """The texts as numbers, and the position of the first text that is not a finite number; None if all are."""
+        try:
+            values = self.raw().astype(np.float64)
+        except ValueError:
+            values = np.array([_number(text) for text in self])
+        bad = np.flatnonzero(~np.isfinite(values))
+        return values, int(bad[0]) if len(bad) else None
+
+    def raw(self) -> NDArray[np.bytes_]:
+        """The texts as bytes, as they are in the files: bytes_ (N,)."""
+        found: NDArray[np.bytes_] = self._raw[slice(None) if self._rows is None else self._rows]
+        return found
+
+    def _at(self, index: ArrayLike) -> list[str]:
+        """The texts at positions, whole numbers (M,), or where a mask, bool (N,), is true."""
+        at = np.asarray(index)
+        at = at if at.size else at.astype(np.int64)
+        if at.dtype.kind not in "iub" or at.ndim != 1 or (at.dtype == np.bool_ and len(at) != len(self)):
+            raise PositionError(
+                f"expected positions, or a mask of {len(self)} rows, found {at.dtype} of shape {at.shape}"
+            )
+        rows = np.flatnonzero(at) if at.dtype == np.bool_ else at
+        if len(rows) and not -len(self) <= rows.min() <= rows.max() < len(self):
+            raise PositionError(f"expected positions from 0 to {len(self) - 1}, found {rows.min()} to {rows.max()}")
+        return [decode(raw) for raw in self._raw[rows if self._rows is None else self._rows[rows]].tolist()]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
