@@ -651,7 +651,7 @@ def test_texts_are_taken_at_positions_slices_and_masks():
     assert texts[np.int64(1)] == TEXTS[1]
     assert Texts(RAW, np.array([4, 0]))[[1]] == [TEXTS[0]]
     for wrong in ([5], [-6], [True], [1.0], [[0]], ["a"]):
-        with pytest.raises(PositionError, match="^expected positions"):
+        with pytest.raises(PositionError, match=r"^expected positions"):
             texts[wrong]
 
 

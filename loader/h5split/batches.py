@@ -133,9 +133,12 @@ class SplitSequence(Selected, Adapters):
             ValueError: A setting is unknown or out of range; the message lists those there are.
         """
         before, after = self._settings, changed(self._settings, settings)
-        _check_labels(after, self._selection.packs)
+        renamed = self._selection if before.classes == after.classes else self._selection.with_classes(after.classes)
+        _check_labels(after, renamed.packs)
         self._settings = after
-        if before.order_key() != after.order_key():
+        if renamed is not self._selection:
+            self._use(renamed)
+        elif before.order_key() != after.order_key():
             self._passes.change_order(*_plan(self._selection, after))
         return self
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from h5split.errors import ArgumentError
 from h5split.file.mapped import READ_SIZE
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts
@@ -99,7 +100,7 @@ class Selected:
             TypeError: Something is no path, such as a list of them.
         """
         if paths:
-            self._use(self._selection.added(paths))
+            self._use(self._selection.added(paths, self._settings.classes))
         return self
 
     def shuffle(self, seed: int | None = None) -> Self:
@@ -191,15 +192,28 @@ class Selected:
         """
         return self._part(self._selection.sharded(index, count))
 
-    def select(self, rows: ArrayLike) -> Self:
-        """The part with these rows, so that any splitter works.
+    def select(
+        self,
+        rows: ArrayLike | None = None,
+        *,
+        label: str | Sequence[str] | None = None,
+        **columns: str | Sequence[str],
+    ) -> Self:
+        """The part with these rows, or with the rows of some classes or values: `select(label="cat", split="train")`.
 
         Args:
-            rows: Positions in the order of the sequence, int (M,), or a mask, bool (N,).
+            rows: Positions in the order of the sequence, int (M,), or a mask, bool (N,); so any splitter works.
+            label: One class name, or several.
+            columns: For each column, one value or several. A row is taken if it has one of them in every column.
 
         Raises:
             IndexError: A position is not in [0, N), or a mask has another length.
+            ValueError: There is no such class, column or value; or both rows and values are given.
         """
+        if rows is None:
+            return self._part(self._selection.matching(label, columns))
+        if label is not None or columns:
+            raise ArgumentError("select: expected rows, or a label and columns, found both; select one after the other")
         return self._part(self._selection.select(rows))
 
     def _part(self, selection: Selection) -> Self:

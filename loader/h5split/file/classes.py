@@ -1,9 +1,14 @@
-"""The order of class names, which gives each class its number."""
+"""The order of class names, which gives each class its number; and other classes in their place."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from h5split.errors import ArgumentError
+
+Classes = Sequence[str] | Mapping[str, str]  # names in order, or old name -> new name
 
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 
@@ -14,3 +19,50 @@ def sorted_classes(names: Iterable[str]) -> list[str]:
     if all(_WHOLE_NUMBER.fullmatch(name) for name in distinct):
         distinct.sort(key=int)
     return distinct
+
+
+def checked_classes(given: object) -> Classes | None:
+    """Check classes that a user gives, and return an unchanging copy of them.
+
+    Args:
+        given: A sequence of names in the order of their numbers, or a mapping from old names to new ones. These are
+            numbered in the order in which they first appear. None stays None.
+
+    Raises:
+        ValueError: It is something else, is empty, or has a name twice.
+    """
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        names = [*given, *given.values()]
+        copied: Classes = dict(given)
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        names = [*given]
+        copied = tuple(given)
+    else:
+        raise ArgumentError(
+            f"classes: expected a list of names, or a mapping of old names to new ones, found {given!r}"
+        )
+    wrong = next((name for name in names if not isinstance(name, str) or not name), None)
+    if wrong is not None or not names:
+        raise ArgumentError(f"classes: expected names, found {'none' if wrong is None else repr(wrong)}")
+    twice = next((name for name, count in Counter([*copied]).items() if count > 1), None)
+    if twice is not None:
+        raise ArgumentError(f"classes: expected each name once, found {twice!r} twice")
+    return copied
+
+
+def renumbered(names: Sequence[str], classes: Classes) -> tuple[list[str], list[int]]:
+    """Return the new class names, and the new number of each old class; -1 if it has none.
+
+    Args:
+        names: The old class names.
+        classes: From `checked_classes`.
+    """
+    if isinstance(classes, Mapping):
+        new = list(dict.fromkeys(classes.values()))
+        number = {old: new.index(name) for old, name in classes.items()}
+    else:
+        new = list(classes)
+        number = {name: index for index, name in enumerate(new)}
+    return new, [number.get(name, -1) for name in names]

@@ -12,7 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from h5split.errors import ArgumentError
-from h5split.file.classes import sorted_classes
+from h5split.file.classes import Classes, renumbered, sorted_classes
 from h5split.file.images import PackedImages
 from h5split.file.losses import described
 from h5split.file.pieces import located
@@ -30,12 +30,14 @@ class Packs:
 
     Args:
         packs: One or more packs with the same image shape.
+        classes: The classes in place of those of the packs, from `checked_classes`.
 
     Attributes:
         packs: The packs as given.
+        classes: As given.
         shape: (H, W, C) of one image.
         class_names: K names.
-        labels: int32 (N,), indices into `class_names`.
+        labels: int32 (N,), indices into `class_names`; -1 for rows whose class is not among `classes`.
         filenames: N paths.
         columns: Name -> N texts.
 
@@ -43,14 +45,18 @@ class Packs:
         ValueError: Image shapes differ, an image has 2 GB or more, or a file is given twice.
     """
 
-    def __init__(self, packs: Sequence[PackedImages]) -> None:
+    def __init__(self, packs: Sequence[PackedImages], classes: Classes | None = None) -> None:
         self.packs = tuple(packs)
+        self.classes = classes
         self.shape = self.packs[0].shape
         self._check()
         self._bounds = [0, *accumulate(map(len, self.packs))]
         self._items = [pack.items for pack in self.packs]
         self.class_names = self._merged_class_names()
         self.labels: NDArray[np.int32] = self._merged_labels()
+        if classes is not None:
+            self.class_names, numbers = renumbered(self.class_names, classes)
+            self.labels = np.array(numbers, np.int32)[self.labels]
         self.filenames = Texts(self._joined([pack.filenames.raw() for pack in self.packs]))
         self.columns: Mapping[str, Texts] = self._merged_columns()
         self._digests = self._joined([pack.digests for pack in self.packs])
@@ -69,6 +75,23 @@ class Packs:
             digest.update(np.ascontiguousarray(pack.checksums).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
+
+    def check_classes(self, rows: NDArray[np.int64]) -> None:
+        """Check that these rows have a class.
+
+        Raises:
+            ValueError: Some have one that is not among `classes`.
+        """
+        if self.classes is None:
+            return
+        lost = rows[self.labels[rows] < 0]
+        if len(lost):
+            pack, local = next(self.by_pack(np.asarray(lost[:1])))
+            name = pack.class_names[pack.numbers[local[0]]]
+            raise ArgumentError(
+                f"classes: expected every class that has images, found {len(lost):,} images of others, such as "
+                f"{name!r}; add it, or leave them out by select(label=...) before"
+            )
 
     def digests(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The SHA-256 of each row's source file: uint8 (M, 32)."""

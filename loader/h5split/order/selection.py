@@ -12,6 +12,7 @@ import xxhash
 from numpy.typing import ArrayLike, NDArray
 
 from h5split.errors import ArgumentError, ArgumentTypeError, PositionError
+from h5split.file.classes import Classes
 from h5split.file.images import PackedImages
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts
@@ -21,6 +22,7 @@ from h5split.order.rows import Rows
 from h5split.order.settings import check_whole
 from h5split.order.splits import read_rows
 
+_MAX_SHOWN = 10  # values in a message
 _EMPTY = "the sequence is empty; add_file(path) opens a pack"
 
 
@@ -46,12 +48,13 @@ class Selection:
         is_range = len(self) > 0 and bool(row_math.runs(self.rows, len(self))[0])
         return {
             "packs": () if self.packs is None else self.packs.packs,
+            "classes": None if self.packs is None else self.packs.classes,
             "rows": (int(self.rows[0]), int(self.rows[-1]) + 1) if is_range else self.rows,
             "shard": self.shard,
         }
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        packs = Packs(state["packs"]) if state["packs"] else None
+        packs = Packs(state["packs"], state["classes"]) if state["packs"] else None
         rows = np.arange(*state["rows"]) if isinstance(state["rows"], tuple) else state["rows"]
         self.__dict__.update(packs=packs, rows=_compact(rows, packs), shard=state["shard"])
 
@@ -103,7 +106,7 @@ class Selection:
         """A selection of other rows of the same packs."""
         return replace(self, rows=_compact(rows, self.packs))
 
-    def added(self, paths: Sequence[str | os.PathLike[str]]) -> Selection:
+    def added(self, paths: Sequence[str | os.PathLike[str]], classes: Classes | None = None) -> Selection:
         """A selection that also has the rows of more packs, at the end.
 
         Raises:
@@ -116,10 +119,23 @@ class Selection:
                     f"expected paths one by one, as in SplitSequence(first, second), found {path!r}"
                 )
         before = () if self.packs is None else self.packs.packs
-        packs = Packs([*before, *(PackedImages(path) for path in paths)])
+        packs = Packs([*before, *(PackedImages(path) for path in paths)], classes)
         new = row_math.every(sum(map(len, before)), len(packs))
         rows = np.concatenate([self.rows, new]) if before else new
+        packs.check_classes(rows)
         return replace(self, packs=packs, rows=_compact(rows, packs))
+
+    def with_classes(self, classes: Classes | None) -> Selection:
+        """The same rows with other classes, or with those of the packs if `classes` is None.
+
+        Raises:
+            ValueError: A row has a class that is not among them.
+        """
+        if self.packs is None:
+            return self
+        packs = Packs(self.packs.packs, classes)
+        packs.check_classes(self.rows)
+        return replace(self, packs=packs)
 
     def shuffled(self, seed: int) -> Selection:
         """A selection of the same rows in a seeded random order.
@@ -200,6 +216,22 @@ class Selection:
             raise PositionError(f"select: expected positions from 0 to {len(self) - 1}, found {found}")
         return self.of(self.rows[chosen])
 
+    def matching(self, label: str | Sequence[str] | None, columns: Mapping[str, str | Sequence[str]]) -> Selection:
+        """The rows of these classes that have these values in columns, as `SplitSequence.select` says."""
+        mask = np.ones(len(self), np.bool_)
+        if label is not None:
+            names = self.opened.class_names
+            wanted = [label] if isinstance(label, str) else [*label]
+            _check_known("label", wanted, names)
+            mask &= np.isin(self.classes, [number for number, name in enumerate(names) if name in wanted])
+        for name, values in columns.items():
+            self._column(name)
+            texts = self.columns[name]
+            wanted = [values] if isinstance(values, str) else [*values]
+            _check_known(name, wanted, Texts(np.unique(texts.raw())))
+            mask &= texts.isin(wanted)
+        return self.of(self.rows[mask])
+
     def _groups(self, groups: str | ArrayLike) -> NDArray[Any]:
         """The group of each row: (N,), any dtype that can be sorted."""
         if isinstance(groups, str):
@@ -219,6 +251,13 @@ class Selection:
                 f"expected one of the columns {', '.join(columns) or '(there are none)'}, found {name!r}"
             )
         return columns[name].raw()
+
+
+def _check_known(what: str, wanted: Sequence[str], known: Sequence[str]) -> None:
+    unknown = next((value for value in wanted if value not in known), None)
+    if unknown is not None:
+        shown = ", ".join(known[:_MAX_SHOWN]) + (", ..." if len(known) > _MAX_SHOWN else "")
+        raise ArgumentError(f"select: expected {what} to be among {shown}; found {unknown!r}")
 
 
 def _compact(rows: Rows, packs: Packs | None) -> Rows:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 
 from h5split.errors import ArgumentError
+from h5split.file.classes import checked_classes
 
 LabelMode = Literal["categorical", "int", "binary"]
 AutoShuffle = bool | Literal["block"]
@@ -27,6 +28,7 @@ class SettingNames(TypedDict, total=False):
     seed: int
     drop_remainder: bool
     verbose: bool
+    classes: Sequence[str] | Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Settings:
         seed: The seed of all random orders.
         drop_remainder: Leave out the last batch if it is not full.
         verbose: Show progress bars.
+        classes: The classes, and with them their numbers. A list: the number of a class is its place in the list. Every
+            class that has images must be in it; names without images may be. A mapping from old names to new ones
+            renames and merges classes. The new names are numbered in the order in which they first appear. None: the
+            classes of the packs.
     """
 
     batch_size: int = 32
@@ -53,6 +59,7 @@ class Settings:
     seed: int = 0
     drop_remainder: bool = False
     verbose: bool = False
+    classes: Sequence[str] | Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         check_whole("batch_size", self.batch_size, 1)
@@ -65,6 +72,7 @@ class Settings:
             raise ArgumentError(f"label_mode: expected one of {', '.join(_LABEL_MODES)}, found {self.label_mode!r}")
         if not (isinstance(self.auto_shuffle, (bool, np.bool_)) or self.auto_shuffle == "block"):
             raise ArgumentError(f"auto_shuffle: expected True, False or 'block', found {self.auto_shuffle!r}")
+        object.__setattr__(self, "classes", checked_classes(self.classes))
         for name in ("drop_remainder", "verbose"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise ArgumentError(f"{name}: expected True or False, found {getattr(self, name)!r}")
