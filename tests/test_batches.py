@@ -508,7 +508,7 @@ def test_predictions_of_another_length_are_refused(sequence):
         ({"batch_size": 0}, "batch_size: expected a whole number of 1 or more, found 0"),
         ({"batch_size": 1.5}, r"batch_size: expected a whole number of 1 or more, found 1\.5"),
         ({"max_per_class_and_epoch": 0}, "max_per_class_and_epoch: expected a whole number of 1"),
-        ({"label_mode": "onehot"}, "label_mode: expected one of categorical, int, binary, found 'onehot'"),
+        ({"label_mode": "onehot"}, "label_mode: expected one of categorical, int, binary, or None, found 'onehot'"),
         ({"seed": -1}, "seed: expected a whole number of 0 or more, found -1"),
     ],
 )

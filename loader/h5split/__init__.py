@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from h5split.file.images import PackedImages
     from h5split.order.settings import Settings
     from h5split.order.splits import leaks, write_split
+    from h5split.order.targets import Tags
     from h5split.sequence import H5SplitSequence
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "SplitSequence",
     "PackedImages",
     "Settings",
+    "Tags",
     "Mistake",
     "FormatError",
     "H5SplitError",
@@ -38,6 +40,7 @@ _HOME = {
     "PackedImages": "file.images",
     "Settings": "order.settings",
     "SplitSequence": "batches",
+    "Tags": "order.targets",
     "leaks": "order.splits",
     "write_split": "order.splits",
 }

@@ -11,30 +11,31 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from h5split import torch_calls
 from h5split.adapters import Adapters
 from h5split.batch.gather import Batch, Gatherer
-from h5split.batch.mistakes import Mistake, find_mistakes
 from h5split.batch.readahead import Reading
-from h5split.errors import ArgumentError, PositionError
+from h5split.delivered import Delivered
+from h5split.errors import ArgumentError
 from h5split.file.packs import Packs
 from h5split.order.epochs import Epochs, Order
 from h5split.order.passes import Loop, Pass, Passes, Told, checked
 from h5split.order.rows import Rows
 from h5split.order.selection import Selection
 from h5split.order.settings import SettingNames, Settings, changed, check_whole
-from h5split.selected import Selected
+from h5split.order.targets import Learned, Spec, bound
 
-_OF_THIS_PROCESS = frozenset(("_gatherer", "_asking", "_passes"))
+_OF_THIS_PROCESS = frozenset(("_gatherer", "_asking", "_passes", "_learned"))
+_OF_ROWS = ("targets", "weights")  # settings that depend on the rows
 _SAME_ORDER = (
     "auto_shuffle: expected new orders, found a DataLoader with num_workers, whose processes never learn of epochs: "
     "every pass has the same order; use num_workers=0, or as_torch_loader()"
 )
 
 
-class SplitSequence(Selected, Adapters):
+class SplitSequence(Delivered, Adapters):
     """Batches of a pack in any order, split into any number of parts; file names follow every row.
 
     A sequence is a list of row numbers over a mapped file. Methods return `self`, unless said otherwise, so that calls
@@ -61,9 +62,12 @@ class SplitSequence(Selected, Adapters):
     _gatherer: Gatherer | None  # made with the first batch, as very many parts may never have one
 
     def __init__(self, *paths: str | os.PathLike[str], **settings: Unpack[SettingNames]) -> None:
-        self._settings = changed(Settings(), settings)
+        given: dict[str, Any] = dict(settings)
+        of_rows = {name: given.pop(name) for name in _OF_ROWS if name in given}
+        self._settings = changed(Settings(), given)
         self._reset(Selection())
         self.add_file(*paths)
+        self.set(**of_rows)
 
     def __len__(self) -> int:
         """Batches in an epoch; the same for every epoch until a setting changes."""
@@ -82,7 +86,8 @@ class SplitSequence(Selected, Adapters):
             images: uint8 (B, H, W, C), or float32 with `scale`. A batch of consecutive rows without `scale` is a
                 read-only view of the file, unless torch is loaded, which would write to it; any other is in a buffer
                 that is not used again while anybody holds it.
-            labels: As `label_mode` says.
+            labels: As `label_mode` says; or targets as `targets` says. With `label_mode=None` images come alone. With
+                `weights` there is a third element, float32 (B,).
 
         Raises:
             IndexError: There is no such batch.
@@ -132,48 +137,18 @@ class SplitSequence(Selected, Adapters):
         Raises:
             ValueError: A setting is unknown or out of range; the message lists those there are.
         """
-        before, after = self._settings, changed(self._settings, settings)
+        given: dict[str, Any] = dict(settings)
+        of_rows = {name: bound(name, given[name], self.rows) for name in _OF_ROWS if name in given}
+        before, after = self._settings, changed(self._settings, given | of_rows)
         renamed = self._selection if before.classes == after.classes else self._selection.with_classes(after.classes)
         _check_labels(after, renamed.packs)
-        self._settings = after
+        learned = _learned(renamed, after) if of_rows else self._learned
+        self._settings, self._learned = after, learned
         if renamed is not self._selection:
             self._use(renamed)
         elif before.order_key() != after.order_key():
             self._passes.change_order(*_plan(self._selection, after))
         return self
-
-    def get_filenames(self, indices: ArrayLike) -> list[str]:
-        """The file names at these positions of the epoch just delivered.
-
-        Args:
-            indices: int (M,): position *i* is row `i % batch_size` of batch `i // batch_size`, negative ones count from
-                the end; or a mask, bool (N,).
-
-        Raises:
-            IndexError: A position is not in the epoch, or is no whole number, or a mask has another length.
-            ValueError: The sequence is empty.
-        """
-        at = np.asarray(indices)
-        delivered = self.delivered
-        try:
-            rows = delivered[at if at.size else at.astype(np.int64)]
-        except IndexError as error:
-            raise PositionError(
-                f"positions: expected whole numbers below {len(delivered)}, or a mask; {error}"
-            ) from None
-        return list(self.packs.filenames.take(np.atleast_1d(rows)))
-
-    def mistakes(self, predictions: ArrayLike) -> list[Mistake]:
-        """The rows that the network gets wrong, most confident first.
-
-        Args:
-            predictions: What `predict` returned for this sequence: (N, K), or (N, 1) or (N,) for two classes.
-
-        Raises:
-            ValueError: The predictions are not as many as the images of an epoch, or not of as many classes.
-        """
-        rows, packs = self.delivered, self.packs
-        return find_mistakes(np.asarray(predictions), packs.labels[rows], packs.filenames.take(rows), packs.class_names)
 
     def state(self) -> dict[str, int | str]:
         """Where the sequence is, to go on from there with `restore`; plain numbers and text, as JSON takes them.
@@ -230,6 +205,13 @@ class SplitSequence(Selected, Adapters):
             else:
                 yield self._fetch(current.order, batch, 1, writable)
 
+    def spec(self) -> Any:
+        """The shapes and dtypes of the arrays of a batch, in the structure of a batch."""
+        labels = {"categorical": Spec((self.num_classes,), np.float32), "int": Spec((), np.int32)}
+        labels["binary"] = Spec((1,), np.float32)
+        images = Spec(self.shape, np.uint8 if self._settings.scale is None else np.float32)
+        return self._learned.spec(images, labels.get(self._settings.label_mode or ""))
+
     def begin_ahead(self) -> Pass:
         """Begin a pass for an adapter that fetches batches before they are wanted, with `fetch`."""
         return self._passes.begin(is_ahead=True)
@@ -271,19 +253,27 @@ class SplitSequence(Selected, Adapters):
         packs, gatherer = self.packs, self._gatherer
         if gatherer is None or gatherer.packs is not packs:  # `add_file` came, perhaps in another thread
             gatherer = self._gatherer = Gatherer(packs)
-        return gatherer.batches(order, first, count, self._settings, writable)
+        return gatherer.batches(order, first, count, self._settings, self._learned, writable)
+
+    def _encoded(self, labels: NDArray[np.int32]) -> NDArray[Any]:
+        return (self._gatherer or Gatherer(self.packs)).encoded(labels, self._settings.label_mode or "int")
 
     def _fingerprint(self) -> str:
         return self._selection.fingerprint(self._settings.order_key())
 
     def _use(self, selection: Selection) -> None:
         _check_labels(self._settings, selection.packs)
+        if selection.packs is not self._learned.packs:
+            self._learned = _learned(selection, self._settings)
         self._selection = selection
         self._passes.change_order(*_plan(selection, self._settings))
 
     def _reset(self, selection: Selection) -> None:
         _check_labels(self._settings, selection.packs)
         self._selection = selection
+        known = self.__dict__.get("_learned")
+        if known is None or known.packs is not selection.packs:
+            self._learned = _learned(selection, self._settings)
         self._gatherer = None
         self._asking = threading.local()
         self._passes = Passes(*_plan(selection, self._settings))
@@ -295,6 +285,10 @@ def _plan(selection: Selection, settings: Settings) -> tuple[Callable[[int], Ord
     labels = np.empty(0, np.int32) if packs is None else packs.labels
     epochs = Epochs(selection.rows, labels, settings, selection.shard)
     return epochs.order, (lambda _: None) if packs is None else Reading(packs).start
+
+
+def _learned(selection: Selection, settings: Settings) -> Learned:
+    return Learned(selection.packs, selection.rows, settings.targets, settings.weights)
 
 
 def _check_labels(settings: Settings, packs: Packs | None) -> None:

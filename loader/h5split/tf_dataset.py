@@ -31,8 +31,7 @@ class Sequence(Protocol):
     @property
     def shape(self) -> tuple[int, int, int]: ...  # noqa: D102
 
-    @property
-    def num_classes(self) -> int: ...  # noqa: D102
+    def spec(self) -> Any: ...  # noqa: D102
 
     def __len__(self) -> int: ...
 
@@ -51,17 +50,12 @@ def dataset(sequence: Sequence) -> Any:
     Raises:
         ValueError: The sequence is empty.
     """
-    settings, batches, shape, classes = sequence.settings, len(sequence), sequence.shape, sequence.num_classes
-    rows = sequence.rows
-    per_call = _batches_per_call(settings.batch_size * int(np.prod(shape)), batches)
-    label_shape, label_dtype = {
-        "categorical": ((classes,), tf.float32),
-        "int": ((), tf.int32),
-        "binary": ((1,), tf.float32),
-    }[settings.label_mode]
+    settings, batches, rows, spec = sequence.settings, len(sequence), sequence.rows, sequence.spec()
+    per_call = _batches_per_call(settings.batch_size * int(np.prod(sequence.shape)), batches)
+    arrays = tf.nest.flatten(spec)
 
     def check() -> None:
-        if sequence.settings != settings or sequence.rows is not rows or sequence.num_classes != classes:
+        if sequence.settings != settings or sequence.rows is not rows or sequence.spec() != spec:
             raise ArgumentError("the settings or the rows of the sequence have changed: call as_tf_dataset() again")
 
     passes: OrderedDict[int, Pass] = OrderedDict()
@@ -77,17 +71,20 @@ def dataset(sequence: Sequence) -> Any:
     def fetch(epoch: Any, call: Any) -> Any:
         check()
         first = int(call) * per_call
+        if int(epoch) not in passes:
+            raise ArgumentError(f"expected up to {_MAX_PASSES} iterators over a data set at a time, found more")
         passes.move_to_end(int(epoch))
-        return sequence.fetch(passes[int(epoch)], first, min(per_call, batches - first))
+        return tf.nest.flatten(sequence.fetch(passes[int(epoch)], first, min(per_call, batches - first)))
 
-    def with_shapes(images: Any, labels: Any) -> Any:
-        return tf.ensure_shape(images, (None, *shape)), tf.ensure_shape(labels, (None, *label_shape))
+    def with_shapes(found: Any) -> Any:
+        shaped = [tf.ensure_shape(one, (None, *array.shape)) for one, array in zip(found, arrays, strict=True)]
+        return tf.nest.pack_sequence_as(spec, shaped)
 
     def one_pass(epoch: Any) -> Any:
-        types = tf.uint8 if settings.scale is None else tf.float32, label_dtype
+        types = [tf.as_dtype(array.dtype) for array in arrays]
         calls = tf.data.Dataset.range(-(-batches // per_call))
         return calls.map(
-            lambda call: with_shapes(*tf.numpy_function(fetch, [epoch, call], types)),
+            lambda call: with_shapes(tf.numpy_function(fetch, [epoch, call], types)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
 

@@ -13,6 +13,7 @@ import threading
 import weakref
 from itertools import pairwise
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,13 @@ from h5split.file.packs import Packs
 from h5split.order.epochs import Order
 from h5split.order.rows import Rows, runs
 from h5split.order.settings import Settings
+from h5split.order.targets import Learned
 from h5split.system.lazy import lazy
 from h5split.system.machine import cores
 
-Batch = tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32] | NDArray[np.int32]]
+# (images, labels) by default. The settings `label_mode`, `targets` and `weights` can make it images alone, put other
+# arrays or a dict of arrays in place of labels, or add weights.
+Batch = Any
 
 _MAX_TABLE_CLASSES = 1024  # for up to this many classes, the one-hot labels are kept as a table of at most 4 MB
 _BYTES_PER_THREAD = 1 << 20  # handing work to a thread costs as much as copying 150 KB
@@ -64,14 +68,17 @@ class Gatherer:
         count = len(self.packs.class_names)
         return np.eye(count, dtype=np.float32) if count <= _MAX_TABLE_CLASSES else None
 
-    def batches(self, order: Order, first: int, count: int, settings: Settings, writable: bool) -> Batch:
-        """Make one array of the pixels of consecutive batches, and one of their labels.
+    def batches(
+        self, order: Order, first: int, count: int, settings: Settings, learned: Learned, writable: bool
+    ) -> Batch:
+        """Make one batch of several consecutive ones.
 
         Args:
             order: The order of the epoch.
             first: The number of the first batch.
             count: The number of batches.
             settings: The scale of the pixels and the kind of labels.
+            learned: The targets and weights of the rows.
             writable: Return a copy, never a read-only view of the file. If torch is loaded, this is always so.
         """
         rows = order.rows[first * order.size : (first + count) * order.size]
@@ -83,7 +90,12 @@ class Gatherer:
         else:
             pixels = self._gathered(rows)
             labels = order.labels(self.packs.labels)[first * order.size : (first + count) * order.size]
-        return self._scaled(pixels, settings.scale), self._encoded(labels, settings.label_mode)
+        images, mode = self._scaled(pixels, settings.scale), settings.label_mode
+        if learned.is_class and mode is not None and learned.weights is None:
+            return images, self.encoded(labels, mode)
+        return learned.with_images(
+            images, rows, lambda: self.encoded(labels, mode or "int"), is_unlabelled=mode is None
+        )
 
     def _consecutive(self, start: int, rows: Rows, must_copy: bool) -> NDArray[np.uint8]:
         view = None if must_copy else self.packs.view(start, len(rows))
@@ -114,7 +126,13 @@ class Gatherer:
         scaled: NDArray[np.float32] = self._float_buffers.lend(len(pixels))[0]
         return np.multiply(pixels, np.float32(scale), out=scaled, dtype=np.float32)
 
-    def _encoded(self, labels: NDArray[np.int32], mode: str) -> NDArray[np.float32] | NDArray[np.int32]:
+    def encoded(self, labels: NDArray[np.int32], mode: str) -> NDArray[np.float32] | NDArray[np.int32]:
+        """Return labels as `label_mode` says.
+
+        Args:
+            labels: int32 (M,).
+            mode: `categorical`, `int` or `binary`.
+        """
         if mode == "int":
             return labels.copy()
         if mode == "binary":

@@ -22,13 +22,15 @@ class SettingNames(TypedDict, total=False):
 
     batch_size: int
     scale: float | None
-    label_mode: LabelMode
+    label_mode: LabelMode | None
     max_per_class_and_epoch: int | None
     auto_shuffle: AutoShuffle
     seed: int
     drop_remainder: bool
     verbose: bool
     classes: Sequence[str] | Mapping[str, str] | None
+    targets: Any
+    weights: Any
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Settings:
     Attributes:
         batch_size: The number of images in a batch. In a shard, the number for each rank.
         scale: The factor that pixels are multiplied by, which makes them float32. None leaves them uint8.
-        label_mode: `categorical`: float32 one-hot (B, K). `int`: int32 (B,). `binary`: float32 (B, 1).
+        label_mode: `categorical`: float32 one-hot (B, K). `int`: int32 (B,). `binary`: float32 (B, 1). None: a batch is its
+            images alone.
         max_per_class_and_epoch: The largest number of images of one class in an epoch; None for no limit.
         auto_shuffle: True shuffles all rows anew for every epoch. `block` cuts the rows into batches at a new place and
             shuffles the batches, but not the rows in them.
@@ -49,17 +52,24 @@ class Settings:
             class that has images must be in it; names without images may be. A mapping from old names to new ones
             renames and merges classes. The new names are numbered in the order in which they first appear. None: the
             classes of the packs.
+        targets: The targets in place of the class. A column: float32 (B,). A list of columns: float32 (B, number of
+            columns). `Tags(column)`: float32 (B, K), multi-hot. An array (N, ...) with a value for each row of the
+            sequence: its rows. A dict of these, in which `"label"` is the class: a dict of such arrays.
+        weights: The weight of each image in the loss: a column, or an array (N,). Batches are then (images, targets,
+            weights).
     """
 
     batch_size: int = 32
     scale: float | None = None
-    label_mode: LabelMode = "categorical"
+    label_mode: LabelMode | None = "categorical"
     max_per_class_and_epoch: int | None = None
     auto_shuffle: AutoShuffle = False
     seed: int = 0
     drop_remainder: bool = False
     verbose: bool = False
     classes: Sequence[str] | Mapping[str, str] | None = None
+    targets: Any = None
+    weights: Any = None
 
     def __post_init__(self) -> None:
         check_whole("batch_size", self.batch_size, 1)
@@ -68,11 +78,15 @@ class Settings:
             check_whole("max_per_class_and_epoch", self.max_per_class_and_epoch, 1)
         if self.scale is not None and not _is_scale(self.scale):
             raise ArgumentError(f"scale: expected a number such as 1/255, or None, found {self.scale!r}")
-        if self.label_mode not in _LABEL_MODES:
-            raise ArgumentError(f"label_mode: expected one of {', '.join(_LABEL_MODES)}, found {self.label_mode!r}")
+        if self.label_mode not in (None, *_LABEL_MODES):
+            raise ArgumentError(
+                f"label_mode: expected one of {', '.join(_LABEL_MODES)}, or None, found {self.label_mode!r}"
+            )
         if not (isinstance(self.auto_shuffle, (bool, np.bool_)) or self.auto_shuffle == "block"):
             raise ArgumentError(f"auto_shuffle: expected True, False or 'block', found {self.auto_shuffle!r}")
         object.__setattr__(self, "classes", checked_classes(self.classes))
+        if self.weights is not None and self.targets is None and self.label_mode is None:
+            raise ArgumentError("weights: expected targets to weigh, found none, and no labels: label_mode is None")
         for name in ("drop_remainder", "verbose"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise ArgumentError(f"{name}: expected True or False, found {getattr(self, name)!r}")

@@ -1,0 +1,333 @@
+"""Targets and weights: every row has those of the table, by its file name, through every door."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from conftest import names_in, pixels_of, write_pack
+from h5split import SplitSequence, Tags
+from h5split.errors import ArgumentError
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+FINDINGS = ["COVID-19, ARDS", "Pneumonia", "", "ARDS ,No Finding", "COVID-19"]
+TAGS = ["ARDS", "COVID-19", "No Finding", "Pneumonia"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Two packs, and the table that their columns come from: file name -> line."""
+    folder = tmp_path_factory.mktemp("targets")
+    lines = {}
+    for source, counts in (("a", {"cat": 20, "dog": 31}), ("b", {"dog": 8, "emu": 7})):
+        names = names_in(source, counts)
+        for index, name in enumerate(names):
+            number = index + 100 * (source == "b")
+            lines[name] = {
+                "filename": name,
+                "age": f"{number / 4}",
+                "price": f" {1000 - number}",
+                "finding": FINDINGS[number % 5],
+                "weight": f"{1 + number % 3}",
+            }
+        columns = {key: [lines[name][key] for name in names] for key in ("age", "price", "finding", "weight")}
+        write_pack(folder / f"{source}.h5", names, columns)
+    with open(folder / "table.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, ["filename", "age", "price", "finding", "weight"])
+        writer.writeheader()
+        writer.writerows(lines.values())
+    with open(folder / "table.csv", newline="") as file:
+        return folder, {line["filename"]: line for line in csv.DictReader(file)}
+
+
+@pytest.fixture
+def packs(table):
+    return table[0] / "a.h5", table[0] / "b.h5"
+
+
+@pytest.fixture
+def lines(table):
+    return table[1]
+
+
+def tags_of(line):
+    return [float(tag in map(str.strip, line["finding"].split(","))) for tag in TAGS]
+
+
+CLASSES = ["cat", "dog", "emu"]
+EXPECTED = {
+    "a column": ("age", lambda line: float(line["age"])),
+    "columns": (["age", "price"], lambda line: [float(line["age"]), float(line["price"])]),
+    "tags": (Tags("finding"), tags_of),
+    "a dict": (
+        {"age": "age", "kind": "label", "tags": Tags("finding")},
+        lambda line: {
+            "age": float(line["age"]),
+            "kind": CLASSES.index(line["filename"].split("/")[1]),
+            "tags": tags_of(line),
+        },
+    ),
+}
+TARGETS = pytest.mark.parametrize(("targets", "expected"), EXPECTED.values(), ids=EXPECTED)
+
+
+def value_at(targets, place):
+    """The target of one row of a batch, as lists of numbers."""
+    if isinstance(targets, dict):
+        return {name: value_at(array, place) for name, array in targets.items()}
+    return np.asarray(targets)[place].tolist()
+
+
+def assert_rows(batches, lines, expected):
+    """Each row has the target and the weight of its file name; return the names."""
+    who = {pixels_of(name).tobytes(): name for name in lines}
+    names = []
+    for images, targets, weights in batches:
+        pixels = np.asarray(images)
+        pixels = pixels.transpose(0, 2, 3, 1) if pixels.shape[1] == 3 else pixels
+        for place, image in enumerate(pixels):
+            names.append(who[image.tobytes()])
+            assert value_at(targets, place) == expected(lines[names[-1]]), names[-1]
+            assert float(np.asarray(weights)[place]) == float(lines[names[-1]]["weight"])
+    return names
+
+
+OPTIONS = {
+    "in order": {},
+    "shuffled": {"auto_shuffle": True},
+    "in blocks": {"auto_shuffle": "block"},
+    "capped": {"auto_shuffle": True, "max_per_class_and_epoch": 9},
+}
+
+
+@TARGETS
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_batches_have_the_targets_and_weights_of_their_rows(packs, lines, targets, expected, options):
+    sequence = SplitSequence(*packs, batch_size=7, label_mode="int", targets=targets, weights="weight", **options)
+    for _ in range(2):
+        names = assert_rows(sequence, lines, expected)
+        assert names == sequence.get_filenames()
+        assert len(names) == (25 if "max_per_class_and_epoch" in options else 66)
+        found = sequence.get_targets()
+        assert [value_at(found, place) for place in range(len(names))] == [expected(lines[name]) for name in names]
+        assert value_at(sequence.get_targets([3, -1]), 1) == expected(lines[names[-1]])
+
+
+@TARGETS
+def test_items_parts_pickles_and_shards_have_their_targets(packs, lines, targets, expected):
+    whole = SplitSequence(*packs, batch_size=4, label_mode="int", targets=targets, weights="weight", auto_shuffle=True)
+    assert len(assert_rows((whole[index] for index in range(len(whole))), lines, expected)) == 66
+    parts = [*whole.split(0.3, 0.6), *(pickle.loads(pickle.dumps(part)) for part in whole.split(0.5))]
+    names = [name for part in parts for name in assert_rows(part, lines, expected)]
+    assert sorted(names) == sorted([*lines, *lines])
+    shards = [assert_rows(whole.shard(rank, 3), lines, expected) for rank in range(3)]
+    assert len(set().union(*shards)) == sum(map(len, shards)) == 66
+    picked = whole.select(label="emu")
+    assert len(assert_rows(picked, lines, expected)) == 7
+
+
+@TARGETS
+def test_tf_data_has_the_targets(packs, lines, targets, expected):
+    tf = pytest.importorskip("tensorflow", reason="needs TensorFlow")
+    sequence = SplitSequence(
+        *packs, batch_size=7, label_mode="int", targets=targets, weights="weight", auto_shuffle=True
+    )
+    data = sequence.as_tf_dataset()
+    assert len(assert_rows(data, lines, expected)) == 66
+    for batch in data:
+        pairs = zip(tf.nest.flatten(data.element_spec), tf.nest.flatten(batch), strict=True)
+        assert all(spec.is_compatible_with(array) for spec, array in pairs)
+    shapes = [spec.shape.as_list() for spec in tf.nest.flatten(data.element_spec)]
+    assert all(None not in shape[1:] for shape in shapes)
+    sequence.set(targets=None)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="have changed"):
+        list(data)
+
+
+@TARGETS
+def test_torch_has_the_targets(packs, lines, targets, expected):
+    pytest.importorskip("torch", reason="needs torch")
+    sequence = SplitSequence(
+        *packs, batch_size=7, label_mode="int", targets=targets, weights="weight", auto_shuffle=True
+    )
+    assert len(assert_rows(sequence.as_torch_loader(), lines, expected)) == 66
+
+
+def test_an_array_has_a_value_for_each_row_of_the_sequence_it_is_set_on(packs, lines):
+    whole = SplitSequence(*packs, batch_size=7, auto_shuffle=True)
+    part = whole.shuffle(4).split(0.4)[1]
+    ages = np.array([float(lines[name]["age"]) for name in part.filenames])
+    weights = np.array([int(lines[name]["weight"]) for name in part.filenames])
+    part.set(targets=np.stack([ages, -ages], axis=1), weights=weights)
+    ages[:] = weights[:] = 0  # the sequence has copies
+    for found in (part, *part.split(0.5), pickle.loads(pickle.dumps(part)), part.shuffle(5)):
+        images, targets, weights = zip(*found, strict=True)
+        expected = [float(lines[name]["age"]) for name in found.get_filenames()]
+        assert np.concatenate(targets).tolist() == [[age, -age] for age in expected]
+        assert np.concatenate(targets).dtype == np.float64
+        assert np.concatenate(weights).dtype == np.float32
+        assert len(np.concatenate(images)) == len(found.filenames)
+
+
+def test_targets_follow_a_pack_that_is_added_and_an_array_does_not(packs, lines):
+    sequence = SplitSequence(packs[0], batch_size=7, label_mode="int", targets="age", weights="weight")
+    sequence.add_file(packs[1])
+    assert len(assert_rows(sequence, lines, EXPECTED["a column"][1])) == 66
+    sequence = SplitSequence(packs[0], targets=np.zeros(51))
+    with pytest.raises(ArgumentError, match="targets: expected a value for each of 66 rows, found an array of 51 from"):
+        sequence.add_file(packs[1])
+    assert len(sequence.filenames) == 51
+
+
+def test_tags_may_be_given_so_that_parts_agree(packs, lines):
+    names = [*TAGS[::-1], "Edema"]
+    sequence = SplitSequence(*packs, batch_size=66, targets=Tags("finding", names=names))
+    assert sequence.target_names == names
+    _, targets = sequence[0]
+    assert targets.shape == (66, 5)
+    assert targets[:, -2::-1].tolist() == [tags_of(lines[name]) for name in sequence.get_filenames()]
+    with pytest.raises(ArgumentError, match="targets: expected ARDS; found 'COVID-19' in the column finding"):
+        sequence.set(targets=Tags("finding", names=["ARDS"]))
+    assert sequence.target_names == names
+
+
+def test_names_of_targets(packs):
+    sequence = SplitSequence(*packs)
+    assert sequence.target_names == CLASSES
+    for targets, names in (("age", ["age"]), (["price", "age"], ["price", "age"]), (Tags("finding"), TAGS)):
+        assert sequence.set(targets=targets).target_names == names
+    assert sequence.set(targets={"x": "age", "y": "label"}).target_names == ["x", "y"]
+
+
+WRONG = {
+    "no such column": ({"targets": "weigth"}, "targets: expected one of the columns age, .*, found 'weigth'"),
+    "no such weights": ({"weights": "w"}, "weights: expected one of the columns age, .*, found 'w'"),
+    "no numbers": (
+        {"targets": "finding"},
+        r"targets: expected numbers in the column finding, found .* for [ab]/.*\.png",
+    ),
+    "no numbers in a dict": ({"targets": {"x": "source"}}, "targets: expected numbers in the column source, found 'a'"),
+    "too few": ({"targets": np.zeros(3)}, r"targets: expected a value for each of 66 rows, found shape \(3,\)"),
+    "too few weights": ({"weights": np.zeros(3)}, r"weights: expected a value for each of 66 rows, found shape \(3,\)"),
+    "weights that are lists": ({"weights": np.zeros((66, 2))}, "weights: expected a column, or an array with a number"),
+    "a number": ({"targets": 3}, "targets: expected a column, a list of columns, Tags, .*, found 3"),
+    "nothing": ({"targets": []}, r"targets: expected a column, .*, found \[\]"),
+    "weights of nothing": (
+        {"targets": None, "label_mode": None, "weights": "age"},
+        "weights: expected targets to weigh",
+    ),
+    "an empty dict": ({"targets": {}}, r"targets: expected a column, .*, found \{\}"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG.values(), ids=WRONG)
+def test_targets_that_do_not_fit_are_an_error_and_change_nothing(packs, options, message):
+    sequence = SplitSequence(*packs, targets="age")
+    with pytest.raises(ArgumentError, match=message):
+        sequence.set(**options)
+    assert sequence.target_names == ["age"]
+    assert len(sequence[0]) == 2
+    if "array" not in message and "rows" not in message:
+        with pytest.raises(ArgumentError, match=message):
+            SplitSequence(*packs, **options)
+
+
+def test_only_the_rows_of_the_sequence_need_numbers(tmp_path):
+    names = names_in("c", {"cat": 4})
+    pack = write_pack(tmp_path / "c.h5", names, {"age": ["1", "", "nan", "4"]})
+    with pytest.raises(ArgumentError, match=f"found '' for {names[1]}; leave such rows out by select"):
+        SplitSequence(pack, targets="age")
+    sequence = SplitSequence(pack)
+    known = sequence.select(~sequence.columns["age"].isin(["", "nan"])).set(targets="age")
+    assert known[0][1].tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("scale", [None, 1 / 255])
+def test_without_label_mode_a_batch_is_its_images(packs, scale):
+    sequence = SplitSequence(*packs, batch_size=7, label_mode=None, scale=scale, auto_shuffle=True)
+    images = np.concatenate(list(sequence))
+    assert len(images) == 66
+    expected = np.stack([pixels_of(name) for name in sequence.get_filenames()])
+    assert np.array_equal(np.rint(images * (255 if scale else 1)).astype(np.uint8), expected)
+    assert sequence.get_labels().tolist() == [CLASSES.index(name.split("/")[1]) for name in sequence.get_filenames()]
+    with pytest.raises(ArgumentError, match="get_targets: expected targets, found none"):
+        sequence.get_targets()
+    assert len(sequence.set(targets="age")[0]) == 2
+
+
+def test_labels_of_positions(packs):
+    sequence = SplitSequence(*packs, batch_size=7, label_mode="binary", classes={"cat": "x", "dog": "y", "emu": "y"})
+    list(sequence.set(auto_shuffle=True))
+    numbers = [int(name.split("/")[1] != "cat") for name in sequence.get_filenames()]
+    assert sequence.get_labels().tolist() == numbers
+    assert sequence.get_labels([5, -1]).tolist() == [numbers[5], numbers[-1]]
+    assert sequence.get_labels().dtype == np.int32
+    assert sequence.get_targets([5, -1]).tolist() == [[numbers[5]], [numbers[-1]]]
+
+
+def test_class_weights_make_classes_count_alike(packs):
+    sequence = SplitSequence(*packs, classes=["cat", "dog", "elk", "emu"])
+    weights = sequence.class_weights()
+    counts = np.bincount(sequence.classes, minlength=4)
+    assert weights[2] == 0
+    assert {round(weights[number] * counts[number], 9) for number in (0, 1, 3)} == {22}
+
+
+def test_mistakes_want_classes(packs):
+    sequence = SplitSequence(*packs, targets="age")
+    list(sequence)
+    with pytest.raises(ArgumentError, match="mistakes: expected classes as targets"):
+        sequence.mistakes(np.zeros(66))
+
+
+# --- Keras ------------------------------------------------------------------------------------------------------------
+
+
+@TARGETS
+def test_fit_gets_the_targets_and_weights(packs, lines, targets, expected):
+    keras = pytest.importorskip("keras", reason="needs Keras")
+    from h5split import H5SplitSequence
+
+    class Watcher(keras.Model):
+        """Notes what every step gets."""
+
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+            self.dense = keras.layers.Dense(1)
+            self.compile(loss="mse", run_eagerly=True)
+
+        def call(self, x):
+            return self.dense(keras.ops.mean(x, axis=(1, 2)))
+
+        def train_step(self, *given):
+            *state, batch = given
+            self.seen.append(keras.tree.map_structure(lambda one: np.array(keras.ops.convert_to_numpy(one)), batch))
+            return ({"loss": 0.0}, *state) if state else {"loss": 0.0}
+
+    sequence = H5SplitSequence(
+        *packs, batch_size=7, label_mode="int", targets=targets, weights="weight", auto_shuffle=True
+    )
+    model = Watcher()
+    model.fit(sequence, epochs=2, shuffle=False, verbose=0)
+    batches = [(images.astype(np.uint8), *rest) for images, *rest in model.seen]
+    names = assert_rows(batches, lines, expected)
+    assert sorted(names[:66]) == sorted(names[66:]) == sorted(lines)
+    assert names[:66] != names[66:]
+
+
+def test_predict_takes_images_alone(packs):
+    keras = pytest.importorskip("keras", reason="needs Keras")
+    from h5split import H5SplitSequence
+
+    sequence = H5SplitSequence(*packs, batch_size=7, label_mode=None, auto_shuffle=True)
+    model = keras.Sequential([keras.Input(sequence.shape), keras.layers.Flatten()])
+    predictions = model.predict(sequence, verbose=0)
+    for prediction, name in itertools.zip_longest(predictions, sequence.get_filenames()):
+        assert np.array_equal(prediction.astype(np.uint8), pixels_of(name).reshape(-1))
