@@ -214,8 +214,7 @@ def test_a_source_pack_replaced_during_copying_is_an_error_and_the_next_run_succ
 def by_folder(path):
     """Reader as in the original post: file names, class number of each, class names, number of each class."""
     names = sorted(f"{below}/{name}" for below, _, files in os.walk(path) for name in files)
-    folders = sorted({name.split("/")[-2] for name in names})
-    numbers = {folder: 10 * index + 3 for index, folder in enumerate(folders)}
+    numbers = {"cat": 3, "dog": 13, "emu": 23}  # the same in every folder; classes without images may be named
     return names, [numbers[name.split("/")[-2]] for name in names], list(numbers), list(numbers.values())
 
 

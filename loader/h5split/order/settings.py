@@ -40,8 +40,8 @@ class Settings:
     Attributes:
         batch_size: The number of images in a batch. In a shard, the number for each rank.
         scale: The factor that pixels are multiplied by, which makes them float32. None leaves them uint8.
-        label_mode: `categorical`: float32 one-hot (B, K). `int`: int32 (B,). `binary`: float32 (B, 1). None: a batch is its
-            images alone.
+        label_mode: `categorical`: float32 one-hot (B, K). `int`: int32 (B,). `binary`: float32 (B, 1). None: no labels;
+            a batch is its images alone.
         max_per_class_and_epoch: The largest number of images of one class in an epoch; None for no limit.
         auto_shuffle: True shuffles all rows anew for every epoch. `block` cuts the rows into batches at a new place and
             shuffles the batches, but not the rows in them.

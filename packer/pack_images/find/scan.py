@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -85,10 +85,15 @@ def scan(
     folders = [root for root, is_folder in roots if is_folder]
     tables = [read_folder(reader, root) for root in folders] if reader else _scan_folders(folders, rule, found)
     waiting = iter(tables)
+    exact: set[str] = set()  # class names that a program wrote
     for root, is_folder in roots:
-        found.extend(next(waiting) if is_folder else _read_pack(root))
+        table = next(waiting) if is_folder else _read_pack(root)
+        exact.update(() if is_folder else table.class_names)
+        found.extend(table)
     for manifest in manifests:
-        found.extend(manifest.read(rule))
+        table = manifest.read(rule)
+        exact.update(() if manifest.name_column is None else table.labels)
+        found.extend(table)
     if not found.filenames and not roots and not manifests and sources:
         raise PackError(
             f"{os.fspath(sources[0])}: expected a folder of images or a pack, found a file; "
@@ -105,21 +110,25 @@ def scan(
             found.passed_over.append((root, "no images in it"))
     if rule.labels == "none":
         found = found.unlabelled()
-    found = _composed(found)
+    found = _composed(found, exact)
     return found if classes is None else _select_classes(found, classes)
 
 
-def _composed(found: Sources) -> Sources:
+def _composed(found: Sources, exact: Collection[str]) -> Sources:
     """Merge class names that differ in their Unicode form only, and say so: they look alike wherever they are printed.
 
     A Mac writes file names decomposed (an e and an accent), and other systems composed.
+
+    Args:
+        found: The images.
+        exact: Class names that stay as they are.
     """
     composed = {name: unicodedata.normalize("NFC", name) for name in {*found.labels, *found.class_names}}
-    twice = sorted({one for name, one in composed.items() if name != one and one in composed})
+    twice = sorted({one for name, one in composed.items() if name not in {one, *exact} and one in composed})
     if not twice:
         return found
     found.notes.append(f"one class each, though written in two Unicode forms: {', '.join(twice)}")
-    merged = {name: one if one in twice else name for name, one in composed.items()}
+    merged = {name: one if one in twice and name not in exact else name for name, one in composed.items()}
     return replace(
         found,
         labels=[merged[label] for label in found.labels],
