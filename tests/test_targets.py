@@ -324,6 +324,23 @@ def test_fit_gets_the_targets_and_weights(packs, lines, targets, expected):
 
 
 @pytest.mark.filterwarnings("default")
+def test_validation_data_of_other_classes_is_an_error(packs):
+    keras = pytest.importorskip("keras", reason="needs Keras")
+    from h5split import H5SplitSequence
+
+    train, val = H5SplitSequence(*packs, label_mode="int"), H5SplitSequence(packs[0], label_mode="int")
+    model = keras.Sequential([keras.Input(train.shape), keras.layers.Flatten(), keras.layers.Dense(3)])
+    model.compile(loss="sparse_categorical_crossentropy")
+    with pytest.raises(
+        ArgumentError, match="fit: expected validation data of the classes cat, dog, emu; found cat, dog;"
+    ):
+        model.fit(train, validation_data=val, verbose=0)
+    history = model.fit(train, validation_data=val.set(classes=train.classnames), epochs=2, verbose=0).history
+    assert len(history["val_loss"]) == 2
+    model.fit(train, validation_data=train.split(0.5)[0], verbose=0)
+
+
+@pytest.mark.filterwarnings("default")
 def test_predict_takes_images_alone(packs):
     keras = pytest.importorskip("keras", reason="needs Keras")
     from h5split import H5SplitSequence

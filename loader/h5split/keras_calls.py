@@ -28,6 +28,7 @@ from h5split.system.callers import caller_in
 _ADAPTERS = vars(sys.modules[PyDataset.__module__])  # the globals of the module with Keras' data adapter
 _LOOK = "get_tf_dataset"
 _RESET = "reset"
+_FIT = "fit"
 
 LOOK = Loop(None, None)  # no loop: a batch is asked for because of its shape
 
@@ -44,6 +45,19 @@ def loop_of(frame: FrameType | None) -> Loop | None:
     if caller.f_code.co_flags & inspect.CO_GENERATOR:
         return Loop(caller.f_locals.get("self"), caller)
     return LOOK if caller.f_code.co_name == _LOOK else None
+
+
+def validation_of(frame: FrameType | None) -> Any:
+    """The `validation_data` of the call of `fit` that `frame` was called from; None if there is none.
+
+    Args:
+        frame: Of the caller.
+    """
+    while frame is not None:
+        if frame.f_code.co_name == _FIT and str(frame.f_globals.get("__name__")).startswith("keras."):
+            return frame.f_locals.get("validation_data")
+        frame = frame.f_back
+    return None
 
 
 class Ended(NamedTuple):

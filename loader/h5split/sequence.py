@@ -13,9 +13,10 @@ from keras.utils import PyDataset
 from h5split.batch.gather import Batch
 from h5split.batches import SplitSequence
 from h5split.errors import ArgumentError
-from h5split.keras_calls import LOOK, ended_by, loop_of
+from h5split.keras_calls import LOOK, ended_by, loop_of, validation_of
 from h5split.order.settings import SettingNames
 
+_MAX_SHOWN = 10  # classes in a message
 _OF_KERAS = {"workers", "use_multiprocessing", "max_queue_size"}
 _FETCHES_AHEAD = backend() == "tensorflow"  # by tf.data, in a thread; the others ask for a batch when they want it
 
@@ -89,6 +90,21 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
         """
         return Rescaling(scale)
 
+    def on_epoch_begin(self) -> None:
+        """Called by Keras before each pass.
+
+        Raises:
+            ValueError: `fit` was given validation data with other classes, whose numbers would mean something else.
+        """
+        other = validation_of(sys._getframe(1))
+        if not isinstance(other, SplitSequence) or not (self._learned.is_class and other._learned.is_class):
+            return
+        if other.classnames != self.classnames:
+            raise ArgumentError(
+                f"fit: expected validation data of the classes {_shown(self.classnames)}; found "
+                f"{_shown(other.classnames)}; give it the same by validation.set(classes=train.classnames)"
+            )
+
     def on_epoch_end(self) -> None:
         """Called by Keras after each pass, and when it makes ready for passes; or by a loop of one's own, to end it."""
         ended = ended_by(sys._getframe(1))
@@ -98,6 +114,10 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
             self._passes.take_back(ended.adapter)
         else:
             self._passes.end(ended.adapter)
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:_MAX_SHOWN]) + (", ..." if len(names) > _MAX_SHOWN else "")
 
 
 def _refusal(name: str, found: object, expected: str) -> str:
