@@ -16,7 +16,7 @@ import pytest
 from conftest import write_classes
 from h5split import SplitSequence
 from h5split import cli as h5split_cli
-from pack_images import cli
+from pack_images import arguments, cli
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
@@ -71,7 +71,7 @@ def test_the_readme_runs_from_top_to_bottom(here, capsys):
 
 
 def test_the_commands_in_the_help_run(here):
-    for text in (cli._EPILOG, h5split_cli._EPILOG):
+    for text in (arguments._EPILOG, h5split_cli._EPILOG):
         for line in re.findall(r"^  ((?:pack-images|h5split) .*)$", text, re.MULTILINE):
             run_command(line)
 
@@ -80,7 +80,7 @@ def test_the_readme_names_every_option_and_setting():
     from h5split import Settings
 
     of_h5split = h5split_cli._parser()._subparsers._group_actions[0].choices.values()
-    for parser in (cli._parser(), *of_h5split):
+    for parser in (arguments.parser(), *of_h5split):
         for action in parser._actions:
             for option in action.option_strings:
                 if option.startswith("--") and option not in ("--help", "--output"):

@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from h5split.system import console
-from h5split.system.console import Bar, whole
+from h5split.system.console import Bar
 from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
-from pack_images.about import MAX_PIXELS, __version__
+from pack_images.arguments import parser as arguments_parser
 from pack_images.foreign import is_foreign
 
 if TYPE_CHECKING:
@@ -33,14 +33,6 @@ _MANIFEST_OPTIONS = (
     "encoding",
 )
 _MAX_FILES_NAMED = 3  # in a line about one kind of file
-_EPILOG = """\
-examples:
-  pack-images data/* -o eurosat.h5 --size 64
-  pack-images photos -o photos.h5 --size 320x240 --fit crop --labels parent
-  pack-images --manifest splits.csv --root data -o eurosat.h5 --size 64
-
-exit status: 0 packed, 1 an error (one line on stderr), 2 usage, 130 interrupted; the same command continues
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 packed, 1 an error, 130 interrupted. Wrong usage exits with 2.
     """
-    parser = _parser()
+    parser = arguments_parser()
     arguments = parser.parse_args(argv)
     if not arguments.sources and not arguments.manifest:
         parser.error("the following arguments are required: SOURCE or --manifest")
@@ -144,126 +136,6 @@ def _reader(given: str) -> Reader:
     from pack_images.find.readers import load_reader
 
     return load_reader(given)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pack-images",
-        description="Decode images from folders once, into one HDF5 file to train from.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("sources", nargs="*", metavar="SOURCE", help="a folder of images, or a pack, whose rows are copied")
-    add(
-        "-o",
-        "--output",
-        required=True,
-        metavar="OUT.h5",
-        help="the file to make; it appears when it is whole",
-    )
-    add(
-        "--size",
-        type=_size,
-        metavar="N|WxH",
-        help="stored size in pixels; without it, every image must have the same size already",
-    )
-    add(
-        "--fit",
-        choices=("stretch", "crop", "pad"),
-        default="stretch",
-        help="how another aspect ratio is fitted: scaled, centre-cropped, or letterboxed with black (%(default)s)",
-    )
-    add(
-        "--interpolation",
-        choices=("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"),
-        default="bilinear",
-        help="Pillow's filters, antialiased (%(default)s)",
-    )
-    add("--color", choices=("rgb", "grayscale", "rgba"), default="rgb", help="channels stored (%(default)s)")
-    add(
-        "--labels",
-        choices=("auto", "subfolder", "parent", "path", "root", "none"),
-        default="auto",
-        help="where a class name comes from: the first folder below SOURCE, the folder the image lies in, all folders "
-        "below SOURCE, SOURCE's own name, or nowhere (one class, `unlabelled`); auto: subfolder, or root for a SOURCE "
-        "that holds images directly (%(default)s)",
-    )
-    add(
-        "--label-pattern",
-        metavar="REGEX",
-        help="the class name is the first group of this expression, searched for in the path below SOURCE, such as "
-        r"'(cat|dog)\.'",
-    )
-    add(
-        "--order",
-        choices=("stratified", "sorted"),
-        default="stratified",
-        help="row order: shuffled so that every range of rows has each class in its share, or as found (%(default)s)",
-    )
-    add(
-        "--classes",
-        metavar="A,B,C|FILE",
-        help="these classes in this order, with images or without; images of others are passed over. FILE: a name a "
-        "line, or a pack",
-    )
-    add("--seed", type=whole(0), default=0, metavar="N", help="of the stratified order (%(default)s)")
-    add(
-        "--exact",
-        action="store_true",
-        help="never decode large JPEGs at a reduced size: slower, hardly different",
-    )
-    add(
-        "--max-pixels",
-        type=whole(1),
-        default=MAX_PIXELS,
-        metavar="N",
-        help="leave out larger pictures (%(default)s)",
-    )
-    add("--manifest", action="append", metavar="CSV", help="a table of files, beside or instead of SOURCE")
-    add(
-        "--path-column",
-        metavar="NAME",
-        help="its column of paths (path, filename, filepath, file or image); FOLDER/FILE joins two columns",
-    )
-    add("--encoding", metavar="NAME", help="its encoding, such as cp1252 (UTF-8, or UTF-16 that says so)")
-    add("--label-column", metavar="NAME", help="its column of labels (label, class, target or category)")
-    add("--name-column", metavar="NAME", help="its column of file names to store, in place of the paths")
-    add("--root", metavar="DIR", help="where its relative paths start from (the folder of the CSV)")
-    add("--strip-prefix", metavar="PREFIX", help="folders that its paths begin with and that are not on this disk")
-    add("--skip-unlabelled", action="store_true", help="pass over its rows without a label")
-    add(
-        "--reader",
-        metavar="MODULE:FUNCTION",
-        help="your own directory reader, also as FILE.py:FUNCTION: reader(path) -> (names, classes, classnames, "
-        "classindices)",
-    )
-    add("--no-reuse", action="store_true", help="decode everything, also what the output holds already")
-    add("--strict", action="store_true", help="an image that cannot be decoded is an error, not left out")
-    add("--workers", type=whole(1), metavar="N", help="worker processes (one for each core)")
-    add("--dask", metavar="ADDRESS", help="decode on a Dask cluster that shares this file system, or local:N processes")
-    add("--dry-run", action="store_true", help="say what would be packed, and stop")
-    add(
-        "--quiet",
-        action="store_true",
-        help="no progress, no summary; a line each for what was passed over, left out or lost",
-    )
-    add("--version", action="version", version=f"%(prog)s {__version__}")
-    return parser
-
-
-def _size(text: str) -> int | tuple[int, int]:
-    parts = text.lower().split("x")
-    try:
-        sides = [int(part) for part in parts]
-    except ValueError:
-        sides = []
-    if len(sides) not in (1, 2) or not all(0 < side < 1 << 16 for side in sides):
-        raise argparse.ArgumentTypeError(
-            f"expected N or WxH, each from 1 to 65535, such as 64 or 320x240, found {text!r}"
-        )
-    return sides[0] if len(sides) == 1 else (sides[0], sides[1])
 
 
 def _complain(text: str) -> None:
