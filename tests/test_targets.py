@@ -279,11 +279,64 @@ def test_class_weights_make_classes_count_alike(packs):
     assert {round(weights[number] * counts[number], 9) for number in (0, 1, 3)} == {22}
 
 
-def test_mistakes_want_classes(packs):
-    sequence = SplitSequence(*packs, targets="age")
+def test_mistakes_of_tags_are_those_on_the_wrong_side_of_the_threshold(packs, lines):
+    sequence = SplitSequence(*packs, batch_size=7, targets=Tags("finding"), auto_shuffle=True)
     list(sequence)
-    with pytest.raises(ArgumentError, match="mistakes: expected classes as targets"):
+    scores = np.where(sequence.get_targets() > 0, 0.9, 0.1)
+    assert sequence.mistakes(scores) == []
+    scores[5], scores[9, 2] = [0.6, 0.1, 0.1, 0.1], 0.95
+    found = sequence.mistakes(scores)
+    names = sequence.get_filenames([5, 9])
+    assert {mistake.position for mistake in found} <= {5, 9}
+    for mistake in found:
+        line = lines[mistake.filename]
+        assert mistake.filename == names[(5, 9).index(mistake.position)]
+        assert sorted(filter(None, mistake.label.split(", "))) == sorted(
+            filter(None, map(str.strip, line["finding"].split(",")))
+        )
+    assert [mistake.confidence for mistake in found] == sorted((mistake.confidence for mistake in found), reverse=True)
+    every = sequence.mistakes(np.full((66, 4), 0.4), threshold=0.3)
+    assert {mistake.predicted for mistake in every} == {", ".join(TAGS)}
+    assert len(every) == 66
+    with pytest.raises(ArgumentError, match=r"predictions: expected shape \(66, 4\), found \(66,\)"):
         sequence.mistakes(np.zeros(66))
+
+
+def test_mistakes_of_numbers_are_all_rows_with_the_largest_error_first(packs, lines):
+    sequence = SplitSequence(*packs, batch_size=7, targets="age", auto_shuffle=True)
+    list(sequence)
+    predictions = sequence.get_targets() + np.linspace(-1, 2, 66)
+    for given in (predictions, predictions[:, np.newaxis]):
+        found = sequence.mistakes(given)
+        assert [mistake.position for mistake in found][:3] == [65, 64, 63]
+        assert len(found) == 66
+        assert found[0].filename == sequence.get_filenames([65])[0]
+        assert float(found[0].label) == float(lines[found[0].filename]["age"])
+        assert found[0].confidence == pytest.approx(2, abs=1e-5)
+    sequence.set(targets=["age", "price"])
+    found = sequence.mistakes(sequence.get_targets() + np.array([0, 3]))
+    assert {round(mistake.confidence) for mistake in found} == {3}
+    assert found[0].label == f"{float(lines[found[0].filename]['age']):g}, {float(lines[found[0].filename]['price']):g}"
+    with pytest.raises(ArgumentError, match="found NaN or infinity in 1 of 66 rows"):
+        sequence.mistakes(np.where(np.arange(132).reshape(66, 2) == 5, np.nan, 0))
+
+
+@pytest.mark.parametrize(
+    "targets", [{"x": "age"}, np.zeros((66, 2, 2)), np.array(["a"] * 66)], ids=["dict", "axes", "text"]
+)
+def test_mistakes_of_other_targets_are_refused(packs, targets):
+    sequence = SplitSequence(*packs, targets=targets)
+    list(sequence)
+    with pytest.raises(ArgumentError, match="mistakes: expected classes, tags or numbers as targets"):
+        sequence.mistakes(np.zeros(66))
+
+
+def test_targets_of_the_present_classes_are_given_after_classes_change(packs):
+    sequence = SplitSequence(*packs, batch_size=7)
+    list(sequence)
+    sequence.set(classes=["x", "emu", "y", "dog", "cat"])
+    assert sequence.get_targets().shape == (66, 5)
+    assert sequence.get_targets().argmax(axis=1).tolist() == sequence.get_labels().tolist()
 
 
 # --- Keras ------------------------------------------------------------------------------------------------------------

@@ -250,13 +250,16 @@ class SplitSequence(Delivered, Adapters):
             self._asking.current = None
 
     def _fetch(self, order: Order, first: int, count: int = 1, writable: bool = False) -> Batch:
-        packs, gatherer = self.packs, self._gatherer
-        if gatherer is None or gatherer.packs is not packs:  # `add_file` came, perhaps in another thread
-            gatherer = self._gatherer = Gatherer(packs)
-        return gatherer.batches(order, first, count, self._settings, self._learned, writable)
+        return self._gatherer_of_packs().batches(order, first, count, self._settings, self._learned, writable)
 
     def _encoded(self, labels: NDArray[np.int32]) -> NDArray[Any]:
-        return (self._gatherer or Gatherer(self.packs)).encoded(labels, self._settings.label_mode or "int")
+        return self._gatherer_of_packs().encoded(labels, self._settings.label_mode or "int")
+
+    def _gatherer_of_packs(self) -> Gatherer:
+        packs, gatherer = self.packs, self._gatherer
+        if gatherer is None or gatherer.packs is not packs:  # packs or classes changed, perhaps in another thread
+            gatherer = self._gatherer = Gatherer(packs)
+        return gatherer
 
     def _fingerprint(self) -> str:
         return self._selection.fingerprint(self._settings.order_key())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from h5split.batch.mistakes import Mistake, find_mistakes
+from h5split.batch.mistakes import Mistake, find_errors, find_mistakes, find_wrong_tags
 from h5split.errors import ArgumentError, PositionError
 from h5split.order.rows import Rows
 from h5split.order.targets import Learned
@@ -65,23 +65,34 @@ class Delivered(Selected):
             raise ArgumentError("get_targets: expected targets, found none: label_mode is None; get_labels has classes")
         return self._learned.targets.take(rows, lambda: self._encoded(self.packs.labels[rows]))
 
-    def mistakes(self, predictions: ArrayLike) -> list[Mistake]:
-        """Return the rows that the network classifies wrongly, most confident first.
+    def mistakes(self, predictions: ArrayLike, *, threshold: float = 0.5) -> list[Mistake]:
+        """Return the rows that the network gets wrong, the worst first.
+
+        - Classes: the rows whose class has not the highest score, most confident first.
+        - `Tags`: the rows with a tag on the wrong side of the threshold, most confident first.
+        - Numbers: all rows, largest error first.
 
         Args:
-            predictions: What `predict` returned for this sequence: (N, K), or (N, 1) or (N,) for two classes.
+            predictions: What `predict` returned for this sequence: (N, K) for K classes, tags or columns. For two classes
+                or one column also (N, 1) or (N,).
+            threshold: The score from which on a tag counts as predicted.
 
         Raises:
-            ValueError: The predictions are not as many as the images of an epoch, or not of as many classes; or the
-                targets are not classes.
+            ValueError: The predictions do not have the shape of the targets of an epoch, or the targets are neither
+                classes, tags nor numbers.
         """
-        if not self._learned.is_class:
-            raise ArgumentError(
-                "mistakes: expected classes as targets, found the setting targets; compare get_targets() with the "
-                "predictions, and get_filenames() with both"
-            )
-        rows, packs = self.delivered, self.packs
-        return find_mistakes(np.asarray(predictions), packs.labels[rows], packs.filenames.take(rows), packs.class_names)
+        rows, packs, found = self.delivered, self.packs, np.asarray(predictions)
+        names, kind = packs.filenames.take(rows), self._learned.targets.kind
+        if kind == "class":
+            return find_mistakes(found, packs.labels[rows], names, packs.class_names)
+        if kind == "tags":
+            return find_wrong_tags(found, self.get_targets(), names, self.target_names, threshold)
+        if kind == "numbers":
+            return find_errors(found, self.get_targets(), names)
+        raise ArgumentError(
+            "mistakes: expected classes, tags or numbers as targets, found several targets or arrays of more axes; "
+            "compare get_targets() with the predictions"
+        )
 
     def class_weights(self) -> dict[int, float]:
         """Return a weight for each class, for `fit(class_weight=...)`: rare classes count as much as frequent ones.

@@ -1,4 +1,4 @@
-"""Finds the rows that a network classifies wrongly."""
+"""Finds the rows that a network gets wrong."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from h5split.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Mistake:
-    """A row that the network classifies wrongly.
+    """A row that the network gets wrong.
 
     Attributes:
         filename: The file name of the source image.
-        label: The class of the row according to its label.
-        predicted: The class with the highest score.
-        confidence: The score of that class.
+        label: Its class, its tags, or its numbers, joined by ", ".
+        predicted: The class with the highest score, the tags from the threshold on, or the predicted numbers.
+        confidence: The score of that class; the score of a wrong tag (1 less the score of a tag that is missing), the
+            highest of them; or the largest absolute error of the numbers.
         position: The position of the row in the predicted epoch.
     """
 
@@ -57,6 +58,96 @@ def find_mistakes(
         )
         for position, taken_for, score in zip(wrong.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
     ]
+
+
+def find_wrong_tags(
+    predictions: NDArray[Any],
+    targets: NDArray[np.float32],
+    filenames: Sequence[str],
+    tags: Sequence[str],
+    threshold: float,
+) -> list[Mistake]:
+    """Return the rows with wrong tags, most confident first.
+
+    Args:
+        predictions: Scores (N, K).
+        targets: float32 (N, K), 0 or 1.
+        filenames: N names.
+        tags: K names.
+        threshold: The score from which on a tag counts as predicted.
+
+    Raises:
+        ValueError: The predictions have another shape, or are not finite.
+    """
+    scores = _numbers_like(targets, predictions)
+    there, predicted = targets > 0, scores >= threshold
+    confidence = np.where(there != predicted, np.where(predicted, scores, 1 - scores), -np.inf).max(
+        axis=1, initial=-np.inf
+    )
+    wrong = np.flatnonzero((there != predicted).any(axis=1))
+    return [
+        Mistake(
+            filename=filenames[position],
+            label=_joined(tags, there[position]),
+            predicted=_joined(tags, predicted[position]),
+            confidence=float(confidence[position]),
+            position=position,
+        )
+        for position in wrong[np.argsort(-confidence[wrong], kind="stable")].tolist()
+    ]
+
+
+def find_errors(predictions: NDArray[Any], targets: NDArray[Any], filenames: Sequence[str]) -> list[Mistake]:
+    """Return all rows, largest absolute error first.
+
+    Args:
+        predictions: (N, K), or for one number a row also (N, 1) or (N,).
+        targets: (N, K) or (N,).
+        filenames: N names.
+
+    Raises:
+        ValueError: The predictions have another shape, or are not finite.
+    """
+    found = _numbers_like(targets, predictions)
+    errors = np.abs(found - targets).reshape(len(targets), -1)
+    largest = errors.max(axis=1, initial=0)
+    return [
+        Mistake(
+            filename=filenames[position],
+            label=_written(targets[position]),
+            predicted=_written(found[position]),
+            confidence=float(largest[position]),
+            position=position,
+        )
+        for position in np.argsort(-largest, kind="stable").tolist()
+    ]
+
+
+def _numbers_like(targets: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.float64]:
+    """Check predictions, and return them in the shape of the targets."""
+    is_single = targets.size == len(targets)
+    if predictions.dtype.kind not in "fiu":
+        raise ArgumentError(f"predictions: expected numbers, found {predictions.dtype}")
+    if predictions.shape != targets.shape and not (
+        is_single and predictions.shape in ((len(targets), 1), (len(targets),))
+    ):
+        raise ArgumentError(
+            f"predictions: expected shape {targets.shape}, found {predictions.shape}; "
+            "they are what predict returns for this very sequence"
+        )
+    numbers = predictions.reshape(targets.shape).astype(np.float64)
+    bad = int((~np.isfinite(numbers.reshape(len(numbers), -1))).any(axis=1).sum())
+    if bad:
+        raise ArgumentError(f"predictions: expected numbers, found NaN or infinity in {bad} of {len(numbers)} rows")
+    return numbers
+
+
+def _joined(names: Sequence[str], mask: NDArray[np.bool_]) -> str:
+    return ", ".join(name for name, is_there in zip(names, mask.tolist(), strict=True) if is_there)
+
+
+def _written(numbers: Any) -> str:
+    return ", ".join(f"{number:g}" for number in np.atleast_1d(numbers).tolist())
 
 
 def wrong_rows(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from h5split.order.rows import Rows
 
 LABEL = "label"  # stands for the class, as `label_mode` encodes it
 _MAX_SHOWN = 10  # names in a message
+_MAX_NUMBERS_AXES = 2
 
+Kind = Literal["class", "tags", "numbers", "other"]  # numbers are (N,) or (N, K)
 Labels = Callable[[], NDArray[Any]]  # makes the encoded labels of the rows
 
 
@@ -65,6 +67,7 @@ class Target(Protocol):
     """A value for each row."""
 
     names: list[str]  # of its last axis, if the user gave names; else empty
+    kind: Kind
 
     def take(self, rows: Rows, labels: Labels) -> Any:
         """Return the values of rows: (M, ...), or a dict of such arrays."""
@@ -79,6 +82,8 @@ class Target(Protocol):
 
 class _Class:
     """The class of each row."""
+
+    kind: Kind = "class"
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -97,16 +102,22 @@ class _Values:
         values: (N, ...), for all rows of the packs, or for some of them.
         names: The names of its last axis.
         places: If `values` are for some rows: the place of each row of the packs in it.
-        dtype: The dtype of what is taken.
+        kind: What they are.
     """
 
     def __init__(
-        self, values: NDArray[Any], names: Sequence[str] = (), *, places: Rows | None = None, dtype: Any = None
+        self,
+        values: NDArray[Any],
+        names: Sequence[str] = (),
+        *,
+        places: Rows | None = None,
+        kind: Kind = "numbers",
     ) -> None:
+        self.kind = kind
         self.names = list(names)
         self._values = values
         self._places = places
-        self._dtype = np.dtype(values.dtype if dtype is None else dtype)
+        self._dtype = np.dtype(np.float32) if kind == "tags" else values.dtype  # tags take a quarter of the memory
 
     def take(self, rows: Rows, labels: Labels) -> NDArray[Any]:
         at = rows if self._places is None else self._places[rows]
@@ -118,6 +129,8 @@ class _Values:
 
 class _Named:
     """Several targets, by name."""
+
+    kind: Kind = "other"
 
     def __init__(self, targets: Mapping[str, Target]) -> None:
         self.names = list(targets)
@@ -151,7 +164,7 @@ class Learned:
             self.targets = targets_of(targets, packs, rows)
         if packs is not None and weights is not None:
             self.weights = _weights_of(weights, packs, rows)
-        self.is_class = isinstance(self.targets, _Class)
+        self.is_class = self.targets.kind == "class"
 
     def with_images(self, images: NDArray[Any], rows: Rows, labels: Labels, *, is_unlabelled: bool) -> Any:
         """Return a batch: images, (images, targets) or (images, targets, weights).
@@ -262,7 +275,7 @@ def _tags(given: Tags, packs: Packs, rows: Rows) -> Target:
         line[[number[tag] for tag in tags]] = 1
     values = np.zeros((len(packs), len(names)), np.uint8)
     values[rows] = lines[at]
-    return _Values(values, names, dtype=np.float32)
+    return _Values(values, names, kind="tags")
 
 
 def _per_row(what: str, given: PerRow, packs: Packs, rows: Rows) -> Target:
@@ -273,7 +286,8 @@ def _per_row(what: str, given: PerRow, packs: Packs, rows: Rows) -> Target:
             f"{what}: expected a value for each of {len(rows)} rows, found an array of {len(given.rows)} from before "
             "packs were added; set it again"
         )
-    return _Values(given.values, places=places)
+    is_numbers = given.values.ndim <= _MAX_NUMBERS_AXES and given.values.dtype.kind in "fiu"
+    return _Values(given.values, places=places, kind="numbers" if is_numbers else "other")
 
 
 def _column(what: str, name: str, packs: Packs) -> Texts:
