@@ -73,8 +73,8 @@ class Delivered(Selected):
         - Numbers: all rows, largest error first.
 
         Args:
-            predictions: What `predict` returned for this sequence: (N, K) for K classes, tags or columns. For two classes
-                or one column also (N, 1) or (N,).
+            predictions: What `predict` returned for this sequence: (N, K) for K classes, tags or columns. Two classes
+                or one column may also be (N, 1) or (N,).
             threshold: The score from which on a tag counts as predicted.
 
         Raises:
