@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from pack_images.errors import DecodeError, PackError, SizeError, UnfinishedError
     from pack_images.find.manifest import Manifest
     from pack_images.packing import pack, preview
+    from pack_images.preparing import prepare
     from pack_images.summary import Summary
 
 __all__ = [
     "pack",
     "preview",
+    "prepare",
     "Summary",
     "Manifest",
     "PackError",
@@ -31,6 +33,7 @@ __all__ = [
 _MODULE_OF = {
     "pack": "packing",
     "preview": "packing",
+    "prepare": "preparing",
     "Summary": "summary",
     "Manifest": "find.manifest",
     "PackError": "errors",

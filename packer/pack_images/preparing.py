@@ -1,0 +1,100 @@
+"""Prepare new pictures for prediction exactly as the pictures of a pack were prepared."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split.errors import H5SplitError
+from h5split.file.images import PackedImages
+from pack_images import versions
+from pack_images.decode.row import decode
+from pack_images.errors import DecodeError, PackError, SizeError
+from pack_images.fill import read
+from pack_images.settings import Pixels
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_OPTIONS = ("fit", "interpolation", "color", "exact", "max_pixels")
+_PNG_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "I;16"))  # of Pillow's, that a PNG stores without a loss
+
+
+def prepare(
+    pack: str | os.PathLike[str] | PackedImages, picture: str | os.PathLike[str] | bytes | Image.Image
+) -> NDArray[np.uint8]:
+    """Return a new picture as a row of a pack: same size, fit, colours and filter.
+
+    Example::
+
+        row = prepare("eurosat.h5", "new/tile.jpg")
+        scores = model.predict(row[np.newaxis])
+
+    Args:
+        pack: The pack that the network was trained on.
+        picture: The path of a file, the bytes of one, or an image of Pillow's.
+
+    Returns:
+        uint8 (H, W, C), what `pack` would store.
+
+    Raises:
+        DecodeError: The picture cannot be read or decoded.
+        SizeError: It has another size than the images of the pack, which was packed without a size.
+        PackError: The pack does not say how its pictures were prepared.
+        OSError: The disk, or the network to it, fails.
+    """
+    opened = _opened(pack)
+    how = _pixels_of(opened)
+    row = np.empty(opened.shape, np.uint8)
+    try:
+        decode(_bytes_of(picture, how), how, row)
+    except SizeError as error:
+        height, width, _ = opened.shape
+        raise SizeError(f"expected a picture of {width}x{height}, as all of {opened.path} are, found {error}") from None
+    except DecodeError as error:
+        named = picture if isinstance(picture, str | os.PathLike) else "the picture"
+        raise DecodeError(f"{named}: {error}") from error
+    return row
+
+
+def _opened(pack: str | os.PathLike[str] | PackedImages) -> PackedImages:
+    try:
+        return pack if isinstance(pack, PackedImages) else PackedImages(pack)
+    except H5SplitError as error:
+        raise PackError(str(error)) from error
+
+
+def _pixels_of(pack: PackedImages) -> Pixels:
+    """How the pictures of a pack were prepared. Warn if other versions of the decoders are installed here."""
+    given: dict[str, Any] = dict(pack.header.settings)
+    missing = [name for name in ("size", *_OPTIONS) if name not in given]
+    if missing:
+        raise PackError(f"{pack.path}: expected the settings of its pictures, found no {missing[0]}; pack it again")
+    others = [
+        f"{name} {pack.header.packed_by.get(name)}"
+        for name, version in versions.packed_by().items()
+        if pack.header.packed_by.get(name) != version
+    ]
+    if others:
+        warnings.warn(
+            f"prepare: expected the decoders of {pack.path}, {', '.join(others)}, found others; pixels may differ",
+            stacklevel=3,
+        )
+    size = given["size"]
+    return Pixels(None if size is None else (size[0], size[1]), **{name: given[name] for name in _OPTIONS})
+
+
+def _bytes_of(picture: str | os.PathLike[str] | bytes | Image.Image, how: Pixels) -> bytes:
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, str | os.PathLike):
+        return read(os.fspath(picture), how)[0]
+    file = io.BytesIO()
+    exif = picture.getexif()
+    picture.save(file, "PNG" if picture.mode in _PNG_MODES else "TIFF", **({"exif": exif} if exif else {}))
+    return file.getvalue()
