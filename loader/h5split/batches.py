@@ -256,9 +256,9 @@ class SplitSequence(Delivered, Adapters):
         return self._gatherer_of_packs().encoded(labels, self._settings.label_mode or "int")
 
     def _gatherer_of_packs(self) -> Gatherer:
-        packs, gatherer = self.packs, self._gatherer
-        if gatherer is None or gatherer.packs is not packs:  # packs or classes changed, perhaps in another thread
-            gatherer = self._gatherer = Gatherer(packs)
+        gatherer = self._gatherer
+        if gatherer is None or gatherer.packs is not self._selection.packs:  # they changed, perhaps in another thread
+            gatherer = self._gatherer = Gatherer(self.packs)
         return gatherer
 
     def _fingerprint(self) -> str:
