@@ -14,6 +14,7 @@ from contextlib import nullcontext
 
 import pytest
 
+from conftest import PATIENCE
 from h5split.writing.replace import check_replaceable, exclusive, is_stream, target, written
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of files and mount a disk")
@@ -167,7 +168,7 @@ def test_concurrent_writers_all_succeed_and_the_last_one_wins(tmp_path):
         one.write("list: one")
         two.write("list: two")
     assert (tmp_path / "a").read_text() == "list: one"
-    together = threading.Barrier(8)
+    together = threading.Barrier(8, timeout=PATIENCE)
 
     def write_number(number):
         with written(tmp_path / "a", KIND, is_list) as file:
