@@ -331,6 +331,13 @@ def test_mistakes_of_other_targets_are_refused(packs, targets):
         sequence.mistakes(np.zeros(66))
 
 
+@pytest.mark.parametrize("targets", ["age", ["age", "price"], Tags("finding")], ids=["a column", "columns", "tags"])
+def test_an_empty_part_has_no_mistakes(packs, targets):
+    part = SplitSequence(*packs, targets=targets).split(0)[0]
+    assert (list(part), part.get_filenames(), len(part.get_targets())) == ([], [], 0)
+    assert part.mistakes(part.get_targets()) == []
+
+
 def test_targets_of_the_present_classes_are_given_after_classes_change(packs):
     sequence = SplitSequence(*packs, batch_size=7)
     list(sequence)

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from h5split.batch.mistakes import Mistake
+    from h5split.batch.targets import Tags
     from h5split.batches import SplitSequence
     from h5split.errors import FormatError, H5SplitError
     from h5split.file.images import PackedImages
     from h5split.order.settings import Settings
     from h5split.order.splits import leaks, write_split
-    from h5split.order.targets import Tags
     from h5split.sequence import H5SplitSequence
 
 __all__ = [
@@ -40,7 +40,7 @@ _HOME = {
     "PackedImages": "file.images",
     "Settings": "order.settings",
     "SplitSequence": "batches",
-    "Tags": "order.targets",
+    "Tags": "batch.targets",
     "leaks": "order.splits",
     "write_split": "order.splits",
 }

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from h5split.batch.mistakes import Mistake, find_errors, find_mistakes, find_wrong_tags
+from h5split.batch.targets import Learned
 from h5split.errors import ArgumentError, PositionError
 from h5split.order.rows import Rows
-from h5split.order.targets import Learned
 from h5split.selected import Selected
 
 

@@ -15,8 +15,8 @@ from h5split.batches import SplitSequence
 from h5split.errors import ArgumentError
 from h5split.keras_calls import LOOK, ended_by, loop_of, validation_of
 from h5split.order.settings import SettingNames
+from h5split.system.text import listed
 
-_MAX_SHOWN = 10  # classes in a message
 _OF_KERAS = {"workers", "use_multiprocessing", "max_queue_size"}
 _FETCHES_AHEAD = backend() == "tensorflow"  # by tf.data, in a thread; the others ask for a batch when they want it
 
@@ -101,8 +101,8 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
             return
         if other.classnames != self.classnames:
             raise ArgumentError(
-                f"fit: expected validation data of the classes {_shown(self.classnames)}; found "
-                f"{_shown(other.classnames)}; give it the same by validation.set(classes=train.classnames)"
+                f"fit: expected validation data of the classes {listed(self.classnames)}; found "
+                f"{listed(other.classnames)}; give it the same by validation.set(classes=train.classnames)"
             )
 
     def on_epoch_end(self) -> None:
@@ -114,10 +114,6 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
             self._passes.take_back(ended.adapter)
         else:
             self._passes.end(ended.adapter)
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(names[:_MAX_SHOWN]) + (", ..." if len(names) > _MAX_SHOWN else "")
 
 
 def _refusal(name: str, found: object, expected: str) -> str:

@@ -222,10 +222,9 @@ def check_decoders(path: str, packed_by: Mapping[str, str]) -> None:
     Raises:
         PackError: The versions differ.
     """
-    now = versions.packed_by()
-    others = [f"{name} {packed_by.get(name)}" for name, version in now.items() if packed_by.get(name) != version]
+    others = versions.others(packed_by)
     if others:
-        here = ", ".join(f"{name} {version}" for name, version in now.items())
+        here = ", ".join(f"{name} {version}" for name, version in versions.packed_by().items())
         raise PackError(
             f"{path}: expected rows that {here} made, found those of {', '.join(others)}; install these versions, pack "
             "its folders again, or pack the pictures that h5split export makes of it"

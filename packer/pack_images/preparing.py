@@ -75,11 +75,7 @@ def _pixels_of(pack: PackedImages) -> Pixels:
     missing = [name for name in ("size", *_OPTIONS) if name not in given]
     if missing:
         raise PackError(f"{pack.path}: expected the settings of its pictures, found no {missing[0]}; pack it again")
-    others = [
-        f"{name} {pack.header.packed_by.get(name)}"
-        for name, version in versions.packed_by().items()
-        if pack.header.packed_by.get(name) != version
-    ]
+    others = versions.others(pack.header.packed_by)
     if others:
         warnings.warn(
             f"prepare: expected the decoders of {pack.path}, {', '.join(others)}, found others; pixels may differ",

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.batch.buffers import BufferPool
+from h5split.batch.targets import Learned
 from h5split.file.packs import Packs
 from h5split.order.epochs import Order
 from h5split.order.rows import Rows, runs
-from h5split.order.settings import Settings
-from h5split.order.targets import Learned
+from h5split.order.settings import LabelMode, Settings
 from h5split.system.lazy import lazy
 from h5split.system.machine import cores
 
@@ -90,9 +90,15 @@ class Gatherer:
         else:
             pixels = self._gathered(rows)
             labels = order.labels(self.packs.labels)[first * order.size : (first + count) * order.size]
-        images, mode = self._scaled(pixels, settings.scale), settings.label_mode
-        if learned.is_class and mode is not None and learned.weights is None:
-            return images, self.encoded(labels, mode)
+        images = self._scaled(pixels, settings.scale)
+        if learned.is_class_alone and settings.label_mode is not None:
+            return images, self.encoded(labels, settings.label_mode)
+        return self._with_targets(images, rows, labels, settings.label_mode, learned)
+
+    def _with_targets(
+        self, images: NDArray[Any], rows: Rows, labels: NDArray[np.int32], mode: LabelMode | None, learned: Learned
+    ) -> Batch:
+        """Make a batch with other targets than classes. Apart from `batches`, which a closure would slow down."""
         return learned.with_images(
             images, rows, lambda: self.encoded(labels, mode or "int"), is_unlabelled=mode is None
         )

@@ -109,8 +109,8 @@ def find_errors(predictions: NDArray[Any], targets: NDArray[Any], filenames: Seq
         ValueError: The predictions have another shape, or are not finite.
     """
     found = _numbers_like(targets, predictions)
-    errors = np.abs(found - targets).reshape(len(targets), -1)
-    largest = errors.max(axis=1, initial=0)
+    errors = np.abs(found - targets)
+    largest = errors.max(axis=_all_but_rows(errors), initial=0)
     return [
         Mistake(
             filename=filenames[position],
@@ -125,21 +125,16 @@ def find_errors(predictions: NDArray[Any], targets: NDArray[Any], filenames: Seq
 
 def _numbers_like(targets: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.float64]:
     """Check predictions, and return them in the shape of the targets."""
-    is_single = targets.size == len(targets)
-    if predictions.dtype.kind not in "fiu":
-        raise ArgumentError(f"predictions: expected numbers, found {predictions.dtype}")
-    if predictions.shape != targets.shape and not (
-        is_single and predictions.shape in ((len(targets), 1), (len(targets),))
-    ):
+    _check_numbers(predictions)
+    rows = len(targets)
+    is_single = targets.size == rows
+    if predictions.shape != targets.shape and not (is_single and predictions.shape in ((rows, 1), (rows,))):
         raise ArgumentError(
             f"predictions: expected shape {targets.shape}, found {predictions.shape}; "
             "they are what predict returns for this very sequence"
         )
-    numbers = predictions.reshape(targets.shape).astype(np.float64)
-    bad = int((~np.isfinite(numbers.reshape(len(numbers), -1))).any(axis=1).sum())
-    if bad:
-        raise ArgumentError(f"predictions: expected numbers, found NaN or infinity in {bad} of {len(numbers)} rows")
-    return numbers
+    _check_finite(predictions)
+    return predictions.reshape(targets.shape).astype(np.float64)
 
 
 def _joined(names: Sequence[str], mask: NDArray[np.bool_]) -> str:
@@ -177,8 +172,7 @@ def scores_of(predictions: NDArray[Any], count: int, classes: int) -> NDArray[An
     Raises:
         ValueError: The predictions have another shape, or are not finite.
     """
-    if predictions.dtype.kind not in "fiu":
-        raise ArgumentError(f"predictions: expected numbers, found {predictions.dtype}")
+    _check_numbers(predictions)
     found = predictions.shape
     if classes == 2 and found in {(count,), (count, 1)}:
         positive = predictions.reshape(count)
@@ -188,7 +182,21 @@ def scores_of(predictions: NDArray[Any], count: int, classes: int) -> NDArray[An
             f"predictions: expected shape {(count, classes)}, found {found}; "
             "they are what predict returns for this very sequence"
         )
-    bad = int((~np.isfinite(predictions)).any(axis=1).sum())
-    if bad:
-        raise ArgumentError(f"predictions: expected numbers, found NaN or infinity in {bad} of {count} rows")
+    _check_finite(predictions)
     return predictions
+
+
+def _check_numbers(predictions: NDArray[Any]) -> None:
+    if predictions.dtype.kind not in "fiu":
+        raise ArgumentError(f"predictions: expected numbers, found {predictions.dtype}")
+
+
+def _check_finite(predictions: NDArray[Any]) -> None:
+    bad = np.count_nonzero(~np.isfinite(predictions).all(axis=_all_but_rows(predictions)))
+    if bad:
+        raise ArgumentError(f"predictions: expected numbers, found NaN or infinity in {bad} of {len(predictions)} rows")
+
+
+def _all_but_rows(array: NDArray[Any]) -> tuple[int, ...]:
+    """The axes of an array but the first; a reshape to two axes would fail for no rows."""
+    return tuple(range(1, array.ndim))

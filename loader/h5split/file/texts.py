@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, overload
 
@@ -140,6 +140,24 @@ class Texts(Sequence[str]):
         if len(rows) and not -len(self) <= rows.min() <= rows.max() < len(self):
             raise PositionError(f"expected positions from 0 to {len(self) - 1}, found {rows.min()} to {rows.max()}")
         return [decode(raw) for raw in self._raw[rows if self._rows is None else self._rows[rows]].tolist()]
+
+
+def column_of(columns: Mapping[str, Texts], name: str, about: str = "") -> Texts:
+    """A column.
+
+    Args:
+        columns: All there are.
+        name: Its name.
+        about: What the message of an error begins with.
+
+    Raises:
+        ValueError: There is no such column; the message lists those there are.
+    """
+    if name not in columns:
+        raise ArgumentError(
+            f"{about}expected one of the columns {', '.join(columns) or '(there are none)'}, found {name!r}"
+        )
+    return columns[name]
 
 
 def _number(text: str) -> float:

@@ -63,6 +63,7 @@ class Pass:
         told: Called with the batches that are asked for.
 
     Attributes:
+        asked_for: The batches that were asked for.
         has_ended: Whether its owner said that it is over.
     """
 
@@ -84,13 +85,13 @@ class Pass:
         self.is_loop = is_loop
         self.is_shown_again = is_shown_again
         self.has_ended = False
-        self._told = told
-        self._asked = set(range(first))
+        self.told = told
+        self.asked_for = set(range(first))
 
     @property
     def is_complete(self) -> bool:
         """Whether all its batches were asked for; never, if there are none."""
-        return 0 < self.order.batches <= len(self._asked)
+        return 0 < self.order.batches <= len(self.asked_for)
 
     @property
     def is_under_way(self) -> bool:
@@ -100,21 +101,12 @@ class Pass:
     @property
     def asked(self) -> int:
         """How many batches were asked for."""
-        return len(self._asked)
+        return len(self.asked_for)
 
     @property
     def is_in_order(self) -> bool:
         """Whether the batches asked for are the first ones."""
-        return not self._asked or max(self._asked) == len(self._asked) - 1
-
-    def note(self, first: int, count: int) -> None:
-        """Note that batches are asked for."""
-        if count == 1:
-            self._asked.add(first)
-        else:
-            self._asked.update(range(first, first + count))
-        if self._told is not None:
-            self._told(first, count)
+        return not self.asked_for or max(self.asked_for) == len(self.asked_for) - 1
 
 
 class _Items:
@@ -248,7 +240,12 @@ class Passes:
 
     def ask(self, current: Pass, first: int, count: int = 1) -> None:
         """Note that batches of a pass are asked for."""
-        current.note(first, count)
+        if count == 1:
+            current.asked_for.add(first)
+        else:
+            current.asked_for.update(range(first, first + count))
+        if current.told is not None:
+            current.told(first, count)
         self._current = current
         if not current.is_ahead or current.is_complete:
             self._delivered = current

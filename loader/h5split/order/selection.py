@@ -15,14 +15,14 @@ from h5split.errors import ArgumentError, ArgumentTypeError, PositionError
 from h5split.file.classes import Classes
 from h5split.file.images import PackedImages
 from h5split.file.packs import Packs
-from h5split.file.texts import Texts
+from h5split.file.texts import Texts, column_of
 from h5split.order import rows as row_math
 from h5split.order.epochs import Shard
 from h5split.order.rows import Rows
 from h5split.order.settings import check_whole
 from h5split.order.splits import read_rows
+from h5split.system.text import listed
 
-_MAX_SHOWN = 10  # values in a message
 _EMPTY = "the sequence is empty; add_file(path) opens a pack"
 
 
@@ -166,7 +166,7 @@ class Selection:
         Raises:
             ValueError: The column does not exist. The message lists the columns.
         """
-        values, part = np.unique(self._column(column), return_inverse=True)
+        values, part = np.unique(column_of(self.columns, column).raw(), return_inverse=True)
         order = np.argsort(part, kind="stable")
         ends = np.cumsum(np.bincount(part, minlength=len(values))).tolist()
         starts = [0, *ends[:-1]]
@@ -225,8 +225,7 @@ class Selection:
             _check_known("label", wanted, names)
             mask &= np.isin(self.classes, [number for number, name in enumerate(names) if name in wanted])
         for name, values in columns.items():
-            self._column(name)
-            texts = self.columns[name]
+            texts = column_of(self.columns, name)
             wanted = [values] if isinstance(values, str) else [*values]
             _check_known(name, wanted, Texts(np.unique(texts.raw())))
             mask &= texts.isin(wanted)
@@ -238,26 +237,17 @@ class Selection:
             if groups == "content":
                 digests = self.digests
                 return digests.view(f"V{digests.shape[1]}")[:, 0]
-            return self._column(groups)
+            return column_of(self.columns, groups).raw()
         values = np.asarray(groups)
         if values.shape != self.rows.shape:
             raise ArgumentError(f"groups: expected a value for each of {len(self)} rows, found shape {values.shape}")
         return values
 
-    def _column(self, name: str) -> NDArray[np.bytes_]:
-        columns = self.columns
-        if name not in columns:
-            raise ArgumentError(
-                f"expected one of the columns {', '.join(columns) or '(there are none)'}, found {name!r}"
-            )
-        return columns[name].raw()
-
 
 def _check_known(what: str, wanted: Sequence[str], known: Sequence[str]) -> None:
     unknown = next((value for value in wanted if value not in known), None)
     if unknown is not None:
-        shown = ", ".join(known[:_MAX_SHOWN]) + (", ..." if len(known) > _MAX_SHOWN else "")
-        raise ArgumentError(f"select: expected {what} to be among {shown}; found {unknown!r}")
+        raise ArgumentError(f"select: expected {what} to be among {listed(known)}; found {unknown!r}")
 
 
 def _compact(rows: Rows, packs: Packs | None) -> Rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 SHOWN = 10  # the number of items that are shown of a long list
 
@@ -23,6 +23,11 @@ def count(number: int, one: str, many: str = "") -> str:
         many: The plural; `one` with an s if not given.
     """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names of a list that may be long, joined by commas."""
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def dimensions(shape: tuple[int, int, int]) -> str:

@@ -108,7 +108,7 @@ class Manifest:
         return open_table(self.name, _DELIMITERS, self._has_paths, encoding=self.encoding)
 
     def _has_paths(self, heading: Sequence[str]) -> bool:
-        return bool(find_columns([self.stripped(name) for name in heading], self.path_column, PATH_COLUMNS))
+        return bool(_find_columns([self.stripped(name) for name in heading], self.path_column, PATH_COLUMNS))
 
     def stripped(self, text: str) -> str:
         """Return a text of the table without spaces around it, unless a program wrote the table."""
@@ -145,7 +145,7 @@ class _Reading:
     def _is_list(self, heading: Sequence[str]) -> bool:
         """Whether there is no heading: the first line names an image, and no column has the name of one of paths."""
         given = self._manifest
-        if given.path_column or given.name_column or find_columns(heading, None, PATH_COLUMNS):
+        if given.path_column or given.name_column or _find_columns(heading, None, PATH_COLUMNS):
             return False
         return _IMAGE_NAME.search(" ".join(heading)) is not None
 
@@ -222,7 +222,7 @@ class _Reading:
         asked = self._manifest.label_column
         if self._rule.labels == "none" and asked is None:
             return None
-        found = find_columns(heading, asked, LABEL_COLUMNS)
+        found = _find_columns(heading, asked, LABEL_COLUMNS)
         if not found and asked is None and self._rule.is_explicit:
             return None
         advice = ", --labels parent takes the folder of each image, --labels none no labels" if asked is None else ""
@@ -231,7 +231,7 @@ class _Reading:
     def _columns(
         self, heading: Sequence[str], asked: str | None, known: Sequence[str], option: str, advice: str = ""
     ) -> list[int]:
-        if found := find_columns(heading, asked, known):
+        if found := _find_columns(heading, asked, known):
             return found
         wanted = asked or f"one of {', '.join(known)}"
         there = ", ".join(heading)[:_MAX_HEADING_SHOWN] or "nothing"
@@ -317,12 +317,9 @@ class _Files:
             for image in _images_below(self._root or "."):
                 stem = image.rpartition(".")[0]
                 self._by_id.setdefault(stem.rpartition("/")[2], []).append(image)
-        found = [image for image in self._by_id.get(path.rpartition("/")[2], ()) if self._ends_with(image, path)]
+        found = [image for image in self._by_id.get(path.rpartition("/")[2], ()) if _is_named(image, path)]
         nearest = min((image.count("/") for image in found), default=0)
         return [image for image in found if image.count("/") == nearest]
-
-    def _ends_with(self, image: str, path: str) -> bool:
-        return f"/{image}".rpartition(".")[0].endswith(f"/{path.lstrip('/')}")
 
 
 def _images_below(root: str) -> Iterator[str]:
@@ -331,6 +328,11 @@ def _images_below(root: str) -> Iterator[str]:
         folders.sort()
         prefix = "" if folder == "." else f"{folder.removeprefix('./').rstrip('/')}/"
         yield from (prefix + name for name in sorted(names) if has_image_extension(name))
+
+
+def _is_named(image: str, path: str) -> bool:
+    """Whether the path of an image, without its extension, is `path` or ends with its folders and name."""
+    return f"/{image}".rpartition(".")[0].endswith(f"/{path.lstrip('/')}")
 
 
 def _other_form(place: str) -> str:
@@ -352,7 +354,7 @@ def _list_fields(text: str) -> tuple[str, str]:
     return (path.strip(), label) if has_image_extension(path.strip()) else (text, "")
 
 
-def find_columns(heading: Sequence[str], asked: str | None, known: Sequence[str]) -> list[int]:
+def _find_columns(heading: Sequence[str], asked: str | None, known: Sequence[str]) -> list[int]:
     """Return the index of the column `asked`, or else of the first name in `known` that exists, ignoring case.
 
     If there is no column `asked`, and it is several names joined by `/`, return the indices of all of them; an empty

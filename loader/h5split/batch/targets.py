@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from h5split.errors import ArgumentError
 from h5split.file.packs import Packs
-from h5split.file.texts import Texts
+from h5split.file.texts import Texts, column_of
 from h5split.order.rows import Rows
+from h5split.system.text import listed
 
 LABEL = "label"  # stands for the class, as `label_mode` encodes it
-_MAX_SHOWN = 10  # names in a message
 _MAX_NUMBERS_AXES = 2
 
 Kind = Literal["class", "tags", "numbers", "other"]  # numbers are (N,) or (N, K)
@@ -165,6 +165,7 @@ class Learned:
         if packs is not None and weights is not None:
             self.weights = _weights_of(weights, packs, rows)
         self.is_class = self.targets.kind == "class"
+        self.is_class_alone = self.is_class and self.weights is None
 
     def with_images(self, images: NDArray[Any], rows: Rows, labels: Labels, *, is_unlabelled: bool) -> Any:
         """Return a batch: images, (images, targets) or (images, targets, weights).
@@ -246,7 +247,7 @@ def _weights_of(given: Any, packs: Packs, rows: Rows) -> Target:
 
 def _numbers(what: str, column: str, packs: Packs, rows: Rows) -> NDArray[np.float32]:
     """A column as numbers: float32, for each row of the packs; NaN for those that are not in `rows`."""
-    texts = _column(what, column, packs).take(rows)
+    texts = column_of(packs.columns, column, f"{what}: ").take(rows)
     numbers, wrong = texts.parsed()
     if wrong is not None:
         raise ArgumentError(
@@ -259,7 +260,7 @@ def _numbers(what: str, column: str, packs: Packs, rows: Rows) -> NDArray[np.flo
 
 
 def _tags(given: Tags, packs: Packs, rows: Rows) -> Target:
-    texts = _column("targets", given.column, packs).take(rows)
+    texts = column_of(packs.columns, given.column, "targets: ").take(rows)
     distinct, at = np.unique(texts.raw(), return_inverse=True)
     of_text = [[tag.strip() for tag in text.split(given.separator) if tag.strip()] for text in Texts(distinct)]
     there = {tag for tags in of_text for tag in tags}
@@ -267,8 +268,7 @@ def _tags(given: Tags, packs: Packs, rows: Rows) -> Target:
     unknown = sorted(there.difference(names))
     if unknown or not names:
         found = f"{unknown[0]!r} in the column {given.column}" if unknown else f"none in the column {given.column}"
-        shown = ", ".join(names[:_MAX_SHOWN]) or "tags"
-        raise ArgumentError(f"targets: expected {shown}{', ...' if len(names) > _MAX_SHOWN else ''}; found {found}")
+        raise ArgumentError(f"targets: expected {listed(names) or 'tags'}; found {found}")
     number = {name: index for index, name in enumerate(names)}
     lines = np.zeros((len(distinct), len(names)), np.uint8)
     for line, tags in zip(lines, of_text, strict=True):
@@ -288,11 +288,3 @@ def _per_row(what: str, given: PerRow, packs: Packs, rows: Rows) -> Target:
         )
     is_numbers = given.values.ndim <= _MAX_NUMBERS_AXES and given.values.dtype.kind in "fiu"
     return _Values(given.values, places=places, kind="numbers" if is_numbers else "other")
-
-
-def _column(what: str, name: str, packs: Packs) -> Texts:
-    if name not in packs.columns:
-        raise ArgumentError(
-            f"{what}: expected one of the columns {', '.join(packs.columns) or '(there are none)'}, found {name!r}"
-        )
-    return packs.columns[name]
