@@ -162,6 +162,32 @@ def names_of(sequence: SplitSequence) -> list[str]:
     return filenames
 
 
+def seen_by_fit(sequence: Any, epochs: int) -> list[Any]:
+    """Train on a sequence, and return the batches that the steps of Keras got, as arrays."""
+    import keras
+
+    class Watcher(keras.Model):
+        """Notes what every step gets."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[Any] = []
+            self.dense = keras.layers.Dense(1)
+            self.compile(run_eagerly=True)
+
+        def call(self, x: Any) -> Any:
+            return self.dense(keras.ops.mean(x, axis=(1, 2)))
+
+        def train_step(self, *given: Any) -> Any:
+            *state, batch = given
+            self.seen.append(keras.tree.map_structure(lambda one: np.array(keras.ops.convert_to_numpy(one)), batch))
+            return ({"loss": 0.0}, *state) if state else {"loss": 0.0}
+
+    model = Watcher()
+    model.fit(sequence, epochs=epochs, shuffle=False, verbose=0)
+    return model.seen
+
+
 def assert_rows_are_who_they_say(
     images: Iterable[NDArray[np.uint8]], labels: Iterable[str], filenames: Iterable[str]
 ) -> None:

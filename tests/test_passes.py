@@ -91,9 +91,10 @@ class Passing(RuleBasedStateMachine):
                 self.passes.item(index, loop)
             return None
         model = model or self.begins(is_items=loop is None)
-        order, batch = self.passes.item(index, loop)
+        current, batch = self.passes.item(index, loop)
         assert batch == index
-        self.gives(model, order, batch)
+        assert current.epoch == model.epoch
+        self.gives(model, current.order, batch)
         return model
 
     @rule(index=st.integers(0, ROWS - 1), name=st.sampled_from(["a", "b"]))
@@ -179,8 +180,9 @@ def test_items_show_the_whole_pass_that_was_delivered_last():
         current = passes.begin()
         for batch in range(current.order.batches):
             passes.ask(current, batch)
-        order, batch = passes.item(1)
-        assert rows_of(order, batch) == rows_of(orders_of(5)(epoch), 1)
+        current, batch = passes.item(1)
+        assert current.epoch == epoch
+        assert rows_of(current.order, batch) == rows_of(orders_of(5)(epoch), 1)
 
 
 def test_a_loop_that_is_under_way_goes_on_after_another_whole_pass():
@@ -190,7 +192,8 @@ def test_a_loop_that_is_under_way_goes_on_after_another_whole_pass():
     current = passes.begin()
     for batch in range(current.order.batches):
         passes.ask(current, batch)
-    assert rows_of(*passes.item(2)) == rows_of(orders_of(4)(0), 2)
+    current, batch = passes.item(2)
+    assert rows_of(current.order, batch) == rows_of(orders_of(4)(0), 2)
 
 
 def test_a_loop_is_not_forgotten_for_any_number_of_loops_within_it():
@@ -201,8 +204,8 @@ def test_a_loop_is_not_forgotten_for_any_number_of_loops_within_it():
     passes.item(1, outer)
     for number in range(30):
         inner = Loop(f"evaluate {number}", object())
-        for batch in range(first.batches if number % 2 else 1):
+        for batch in range(first.order.batches if number % 2 else 1):
             passes.item(batch, inner)
         passes.end(inner.owner)
-    order, batch = passes.item(2, outer)
-    assert rows_of(order, batch) == rows_of(orders_of(5)(0), 2)
+    current, batch = passes.item(2, outer)
+    assert rows_of(current.order, batch) == rows_of(orders_of(5)(0), 2)

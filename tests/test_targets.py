@@ -10,7 +10,7 @@ import pickle
 import numpy as np
 import pytest
 
-from conftest import names_in, pixels_of, write_pack
+from conftest import names_in, pixels_of, seen_by_fit, write_pack
 from h5split import SplitSequence, Tags
 from h5split.errors import ArgumentError
 
@@ -352,32 +352,13 @@ def test_targets_of_the_present_classes_are_given_after_classes_change(packs):
 @TARGETS
 @pytest.mark.filterwarnings("default")  # a backend's own warnings are not ours to mend
 def test_fit_gets_the_targets_and_weights(packs, lines, targets, expected):
-    keras = pytest.importorskip("keras", reason="needs Keras")
+    pytest.importorskip("keras", reason="needs Keras")
     from h5split import H5SplitSequence
-
-    class Watcher(keras.Model):
-        """Notes what every step gets."""
-
-        def __init__(self):
-            super().__init__()
-            self.seen = []
-            self.dense = keras.layers.Dense(1)
-            self.compile(run_eagerly=True)
-
-        def call(self, x):
-            return self.dense(keras.ops.mean(x, axis=(1, 2)))
-
-        def train_step(self, *given):
-            *state, batch = given
-            self.seen.append(keras.tree.map_structure(lambda one: np.array(keras.ops.convert_to_numpy(one)), batch))
-            return ({"loss": 0.0}, *state) if state else {"loss": 0.0}
 
     sequence = H5SplitSequence(
         *packs, batch_size=7, label_mode="int", targets=targets, weights="weight", auto_shuffle=True
     )
-    model = Watcher()
-    model.fit(sequence, epochs=2, shuffle=False, verbose=0)
-    batches = [(images.astype(np.uint8), *rest) for images, *rest in model.seen]
+    batches = [(images.astype(np.uint8), *rest) for images, *rest in seen_by_fit(sequence, epochs=2)]
     names = assert_rows(batches, lines, expected)
     assert sorted(names[:66]) == sorted(names[66:]) == sorted(lines)
     assert names[:66] != names[66:]

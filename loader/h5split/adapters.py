@@ -24,13 +24,13 @@ class Adapters:
 
         Raises:
             ImportError: There is no TensorFlow.
-            TypeError: `__getitem__` is overridden: use the `map` of the data set instead.
+            TypeError: `__getitem__` is overridden: use `map` instead.
             ValueError: The sequence is empty.
         """
         if self._is_extended():
             raise ArgumentTypeError(
                 f"as_tf_dataset: expected batches as the pack has them, found {type(self).__name__}.__getitem__, which "
-                "it does not call; do the same in as_tf_dataset().map(...), or give the sequence itself to fit"
+                "it does not call; do the same in a function for map(), or give the sequence itself to fit"
             )
         try:
             from h5split.tf_dataset import dataset

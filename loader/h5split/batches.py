@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from h5split import torch_calls
 from h5split.adapters import Adapters
 from h5split.batch.gather import Batch, Gatherer
+from h5split.batch.mapping import Place, mapped, specs_of
 from h5split.batch.readahead import Reading
 from h5split.batch.targets import Learned, Spec, bound
 from h5split.delivered import Delivered
@@ -198,13 +199,19 @@ class SplitSequence(Delivered, Adapters):
         if self._is_extended():
             yield from self._items_of(current)
             return
-        ask, fetch, order = self._passes.ask, self._fetch, current.order  # looking them up takes 2 % of a view's time
-        for batch in range(current.first, order.batches):
+        ask, fetch = self._passes.ask, self._fetch  # looking them up takes 2 % of a view's time
+        for batch in range(current.first, current.order.batches):
             ask(current, batch)
-            yield fetch(order, batch, 1, writable)
+            yield fetch(current, batch, 1, writable)
 
     def spec(self) -> Any:
-        """The shapes and dtypes of the arrays of a batch, in the structure of a batch."""
+        """The shapes and dtypes of the arrays of a batch, in the structure of a batch.
+
+        Raises:
+            IndexError: There is no batch, from which alone it is known what the functions of `map` make.
+        """
+        if self._functions:
+            return specs_of(self._look(0))
         labels = {"categorical": Spec((self.num_classes,), np.float32), "int": Spec((), np.int32)}
         labels["binary"] = Spec((1,), np.float32)
         images = Spec(self.shape, np.uint8 if self._settings.scale is None else np.float32)
@@ -215,9 +222,15 @@ class SplitSequence(Delivered, Adapters):
         return self._passes.begin(is_ahead=True)
 
     def fetch(self, current: Pass, first: int, count: int) -> Batch:
-        """Several batches of a pass as one, never a view of the file: for adapters that cut them apart again."""
+        """Several batches of a pass as one, never a view of the file: for adapters that cut them apart again.
+
+        Args:
+            current: The pass.
+            first: The first batch.
+            count: How many; 1 of a sequence with functions of `map`, which take single batches.
+        """
         self._passes.ask(current, first, count)
-        return self._fetch(current.order, first, count, writable=True)
+        return self._fetch(current, first, count, writable=True)
 
     def _is_extended(self) -> bool:
         """Whether a subclass has items of its own, which iteration gives too."""
@@ -227,7 +240,7 @@ class SplitSequence(Delivered, Adapters):
         """A batch, and of which pass: that of the iterator that asks, of a loop, or of the loop over items."""
         inside = getattr(self._asking, "current", None)
         if inside is not None:
-            return self._fetch(inside.order, checked(index, inside.order))
+            return self._fetch(inside, checked(index, inside.order))
         loop = torch_calls.loop_of(sys._getframe(2)) if loop is None else loop
         if loop is torch_calls.WORKER and self._settings.auto_shuffle:
             warnings.warn(_SAME_ORDER, stacklevel=2)
@@ -235,8 +248,7 @@ class SplitSequence(Delivered, Adapters):
 
     def _look(self, index: int) -> Batch:
         """A batch of the pass that comes next, which does not begin."""
-        order = self._passes.upcoming
-        return self._fetch(order, checked(index, order))
+        return self._fetch(*self._passes.look(index))
 
     def _items_of(self, current: Pass) -> Iterator[Batch]:
         """The items of a subclass for a pass."""
@@ -255,11 +267,16 @@ class SplitSequence(Delivered, Adapters):
         finally:
             self._asking.current = None
 
-    def _fetch(self, order: Order, first: int, count: int = 1, writable: bool = False) -> Batch:
+    def _fetch(self, current: Pass, first: int, count: int = 1, writable: bool = False) -> Batch:
         gatherer, learned = self._gatherer, self._learned
         if gatherer is None or gatherer.packs is not learned.packs:  # they changed, perhaps in another thread
             gatherer = self._gatherer = Gatherer(self.packs if learned.packs is None else learned.packs)
-        return gatherer.batches(order, first, count, self._settings, learned, writable)
+        writable = writable or bool(self._functions)
+        batch = gatherer.batches(current.order, first, count, self._settings, learned, writable)
+        if not self._functions:
+            return batch
+        rank = self._selection.shard.index if self._selection.shard else 0
+        return mapped(self._functions, batch, Place(int(self._settings.seed), current.epoch, first, rank))
 
     def _encoded(self, labels: NDArray[np.int32]) -> NDArray[Any]:
         return Gatherer(self.packs).encoded(labels, self._settings.label_mode or "int")

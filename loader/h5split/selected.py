@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from h5split.batch.mapping import Function, check_function
 from h5split.errors import ArgumentError
 from h5split.file.mapped import READ_SIZE
 from h5split.file.packs import Packs
@@ -25,6 +26,7 @@ class Selected:
 
     _selection: Selection
     _settings: Settings
+    _functions: tuple[Function, ...] = ()  # that batches go through
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -84,6 +86,11 @@ class Selected:
     def digests(self) -> NDArray[np.uint8]:
         """The SHA-256 of every row's source file, in the order of the sequence: uint8 (N, 32)."""
         return self._selection.digests
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether batches go through functions, as `map` has it."""
+        return bool(self._functions)
 
     @property
     def settings(self) -> Settings:
@@ -215,6 +222,36 @@ class Selected:
         if label is not None or columns:
             raise ArgumentError("select: expected rows, or a label and columns, found both; select one after the other")
         return self._part(self._selection.select(rows))
+
+    def map(self, function: Function) -> Self:
+        """The same rows, whose batches go through a function, however they are asked for.
+
+        ::
+
+            def flip(images, targets, rng):
+                chosen = rng.random(len(images)) < 0.5
+                images[chosen] = images[chosen, :, ::-1]
+                return images, targets
+
+            train = train.map(flip)
+
+        A second function gets what the first one returned.
+
+        Args:
+            function: `function(images, targets, rng) -> (images, targets)`. Images and targets are as a batch has them;
+                the function may write to them. Targets are None with `label_mode=None`; if it returns targets all the
+                same, batches have them. What it returns has as many rows, in the same order: arrays, tensors, or dicts
+                or tuples of these; batches have arrays. `rng` depends on (seed, epoch, batch) alone, so batches are the
+                same after `restore`. Ranks of `shard` have the same `rng`. `rng.spawn(len(images))` gives a generator
+                for each image, which is the same for any number of ranks.
+
+        Raises:
+            TypeError: It is no function.
+        """
+        check_function(function)
+        part = self._part(self._selection)
+        part._functions = (*self._functions, function)
+        return part
 
     def _part(self, selection: Selection) -> Self:
         """A sequence of other rows, equal in all else: settings, and what a subclass or a user added to it."""

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from h5split.batch.gather import Batch
+from h5split.batch.mapping import specs_of
 from h5split.errors import ArgumentError
 from h5split.order.passes import Pass
 from h5split.order.rows import Rows
@@ -31,6 +32,9 @@ class Sequence(Protocol):
     @property
     def shape(self) -> tuple[int, int, int]: ...  # noqa: D102
 
+    @property
+    def is_mapped(self) -> bool: ...  # noqa: D102
+
     def spec(self) -> Any: ...  # noqa: D102
 
     def __len__(self) -> int: ...
@@ -47,15 +51,19 @@ def dataset(sequence: Sequence) -> Any:
     copy if it begins at a multiple of 64 bytes, as buffers do. Later stages of the pipeline may write into the array in
     place, so TensorFlow never gets a view of the file.
 
+    The functions of `map` get one batch at a time, in order, and are never called by two threads at once.
+
     Raises:
         ValueError: The sequence is empty.
+        IndexError: It has no batch, and functions of `map`.
     """
     settings, batches, rows, spec = sequence.settings, len(sequence), sequence.rows, sequence.spec()
-    per_call = _batches_per_call(settings.batch_size * int(np.prod(sequence.shape)), batches)
+    is_mapped = sequence.is_mapped
+    per_call = 1 if is_mapped else _batches_per_call(settings.batch_size * int(np.prod(sequence.shape)), batches)
     arrays = tf.nest.flatten(spec)
 
     def check() -> None:
-        if sequence.settings != settings or sequence.rows is not rows or sequence.spec() != spec:
+        if sequence.settings != settings or sequence.rows is not rows:
             raise ArgumentError("the settings or the rows of the sequence have changed: call as_tf_dataset() again")
 
     passes: OrderedDict[int, Pass] = OrderedDict()
@@ -74,7 +82,10 @@ def dataset(sequence: Sequence) -> Any:
         if int(epoch) not in passes:
             raise ArgumentError(f"expected up to {_MAX_PASSES} iterators over a data set at a time, found more")
         passes.move_to_end(int(epoch))
-        return tf.nest.flatten(sequence.fetch(passes[int(epoch)], first, min(per_call, batches - first)))
+        batch = sequence.fetch(passes[int(epoch)], first, min(per_call, batches - first))
+        if is_mapped and specs_of(batch) != spec:
+            raise ArgumentError(f"map: expected all batches to be like the first, {spec}, found {specs_of(batch)}")
+        return tf.nest.flatten(batch)
 
     def with_shapes(found: Any) -> Any:
         shaped = [tf.ensure_shape(one, (None, *array.shape)) for one, array in zip(found, arrays, strict=True)]
@@ -85,7 +96,7 @@ def dataset(sequence: Sequence) -> Any:
         calls = tf.data.Dataset.range(-(-batches // per_call))
         return calls.map(
             lambda call: with_shapes(tf.numpy_function(fetch, [epoch, call], types)),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=None if is_mapped else tf.data.AUTOTUNE,
         )
 
     epochs = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(begin, [], tf.int64))

@@ -250,8 +250,8 @@ class Passes:
         if not current.is_ahead or current.is_complete:
             self._delivered = current
 
-    def item(self, index: int, loop: Loop | None = None, *, is_ahead: bool = False) -> tuple[Order, int]:
-        """Ask for an item: the order it is of, and its batch there.
+    def item(self, index: int, loop: Loop | None = None, *, is_ahead: bool = False) -> tuple[Pass, int]:
+        """Ask for an item: the pass it is of, and its batch there.
 
         Args:
             index: From 0, or from -1 backwards from the end.
@@ -271,7 +271,16 @@ class Passes:
             else:
                 self._remember(loop, current)
         self.ask(current, batch)
-        return current.order, batch
+        return current, batch
+
+    def look(self, index: int) -> tuple[Pass, int]:
+        """The pass that comes next, which does not begin, and a batch of it.
+
+        Raises:
+            IndexError: There is no such batch.
+        """
+        upcoming = Pass(self._next_epoch, self.upcoming)
+        return upcoming, checked(index, upcoming.order)
 
     def end_loop(self) -> None:
         """End the loop over items, though not all were asked for: the next item begins the next pass."""
