@@ -11,6 +11,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import write_classes
@@ -68,6 +69,43 @@ def test_the_readme_runs_from_top_to_bottom(here, capsys):
     for documented in (SplitSequence, H5SplitSequence):
         exec(compile(example(documented), documented.__name__, "exec"), namespace)
     assert "root-" in capsys.readouterr().out
+
+
+@pytest.fixture
+def torchvision(monkeypatch):
+    """Let torchvision load beside a torch for processors: its wheel has operators for GPUs, which no transform uses."""
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'pack-images[backends]'")
+    if torch.version.cuda is None:
+        operators = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        yield
+        operators._destroy()
+    else:
+        yield
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_recipes_for_augmentation_run_and_are_reproducible(here, torchvision, monkeypatch):
+    for package in ("keras", "albumentations", "torchvision"):
+        pytest.importorskip(package, reason="needs all that the page shows: pip install 'pack-images[backends]'")
+    from h5split import H5SplitSequence
+
+    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for a newer version
+    run_command("pack-images data/* -o eurosat.h5 --size 64 --quiet")
+    namespace = {}
+    page = (PROJECT / "docs/augmentation.md").read_text()
+    for text in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        exec(compile(text, "augmentation.md", "exec"), namespace)
+    assert (namespace["images"].dtype, namespace["images"].shape) == (np.float32, (32, 64, 64, 3))
+    plain = H5SplitSequence("eurosat.h5")
+    for name in ("flip", "brighter", "keras_layers", "with_albumentations", "with_torchvision", "mixup"):
+        first, again = plain.map(namespace[name]), plain.map(namespace[name])
+        for before, after in zip([*first[3], *first[4]], [*again[3], *again[4]], strict=True):
+            assert np.array_equal(before, after), name
+        again.epoch = 1
+        assert not np.array_equal(first[3][0], again[3][0]), name
+        assert not np.array_equal(first[3][0], plain[3][0]), name
 
 
 def test_the_commands_in_the_help_run(here):

@@ -26,7 +26,8 @@ from h5split.order.epochs import Epochs, Order
 from h5split.order.passes import Loop, Pass, Passes, Told, checked
 from h5split.order.rows import Rows
 from h5split.order.selection import Selection
-from h5split.order.settings import SettingNames, Settings, changed, check_whole
+from h5split.order.settings import SettingNames, Settings, changed
+from h5split.resuming import Resuming
 
 _OF_THIS_PROCESS = frozenset(("_gatherer", "_asking", "_passes", "_learned"))
 _OF_ROWS = ("targets", "weights")  # settings that depend on the rows
@@ -36,7 +37,7 @@ _SAME_ORDER = (
 )
 
 
-class SplitSequence(Delivered, Adapters):
+class SplitSequence(Delivered, Resuming, Adapters):
     """Batches of a pack in any order, split into any number of parts; file names follow every row.
 
     A sequence is a list of row numbers over a mapped file. Methods return `self`, unless said otherwise, so that calls
@@ -123,14 +124,9 @@ class SplitSequence(Delivered, Adapters):
         return self._passes.delivered.delivered
 
     @property
-    def epoch(self) -> int:
-        """The epoch whose order is in effect, counted from 0. Set it to resume."""
-        return self._passes.epoch
-
-    @epoch.setter
-    def epoch(self, number: int) -> None:
-        check_whole("epoch", number, 0)
-        self._passes.go_to(int(number))
+    def is_mapped(self) -> bool:
+        """Whether batches go through functions, as `map` has it."""
+        return bool(self._functions)
 
     def set(self, **settings: Unpack[SettingNames]) -> Self:
         """Change settings; see `Settings`. A pass that has begun keeps its order.
@@ -149,38 +145,6 @@ class SplitSequence(Delivered, Adapters):
             self._use(renamed)
         elif before.order_key() != after.order_key():
             self._passes.change_order(*_plan(self._selection, after))
-        return self
-
-    def state(self) -> dict[str, int | str]:
-        """Where the sequence is, to go on from there with `restore`; plain numbers and text, as JSON takes them.
-
-        That is the epoch and how many of its batches were handed out, which is 0 if they were asked for in another
-        order than their own, as Keras does with `shuffle=True`. Keras on TensorFlow and `as_tf_dataset` fetch ahead of
-        what is trained on: with them, take a state between epochs.
-        """
-        epoch, batch = self._passes.state
-        return {"epoch": epoch, "batch": batch, "rows": self._fingerprint()}
-
-    def restore(self, state: Mapping[str, int | str]) -> Self:
-        """Go on from a state.
-
-        Iteration and `as_torch_loader` continue with the next batch, Keras and `as_tf_dataset` begin with that epoch's
-        first.
-
-        Raises:
-            ValueError: It is the state of a sequence of other rows, another shard, or other settings.
-        """
-        if not isinstance(state, Mapping) or set(state) != {"epoch", "batch", "rows"}:
-            raise ArgumentError(f"restore: expected what state() returned, found {state!r}")
-        if state["rows"] != self._fingerprint():
-            raise ArgumentError(
-                "restore: expected a state of the same rows in the same order, with the same batch_size, seed, cap, "
-                "auto_shuffle, drop_remainder and shard; found one of another sequence"
-            )
-        check_whole("restore: epoch", state["epoch"], 0)
-        check_whole("restore: batch", state["batch"], 0)
-        epoch, batch = int(state["epoch"]), int(state["batch"])
-        self._passes.go_to(*((epoch, batch) if batch < len(self) else (epoch + (batch > 0), 0)))
         return self
 
     def on_epoch_end(self) -> None:
@@ -280,9 +244,6 @@ class SplitSequence(Delivered, Adapters):
 
     def _encoded(self, labels: NDArray[np.int32]) -> NDArray[Any]:
         return Gatherer(self.packs).encoded(labels, self._settings.label_mode or "int")
-
-    def _fingerprint(self) -> str:
-        return self._selection.fingerprint(self._settings.order_key())
 
     def _use(self, selection: Selection) -> None:
         _check_labels(self._settings, selection.packs)

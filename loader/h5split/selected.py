@@ -88,11 +88,6 @@ class Selected:
         return self._selection.digests
 
     @property
-    def is_mapped(self) -> bool:
-        """Whether batches go through functions, as `map` has it."""
-        return bool(self._functions)
-
-    @property
     def settings(self) -> Settings:
         """What `set` set."""
         return self._settings
@@ -234,8 +229,6 @@ class Selected:
                 return images, targets
 
             train = train.map(flip)
-
-        A second function gets what the first one returned.
 
         Args:
             function: `function(images, targets, rng) -> (images, targets)`. Images and targets are as a batch has them;
