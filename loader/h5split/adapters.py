@@ -1,20 +1,24 @@
-"""A sequence as the data sets of other frameworks."""
+"""A sequence as a data set of TensorFlow, as one of torch, and as a pack."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from h5split.errors import ArgumentTypeError, MissingPackageError
+from h5split.errors import ArgumentError, ArgumentTypeError, MissingPackageError
 
 if TYPE_CHECKING:
     from h5split import tf_dataset, torch_loader
+    from h5split.order.selection import Selection
 
     class _Sequence(tf_dataset.Sequence, torch_loader.Sequence, Protocol):
+        _selection: Selection
+
         def _is_extended(self) -> bool: ...
 
 
 class Adapters:
-    """The methods of `SplitSequence` that give its batches to TensorFlow and torch."""
+    """The methods of `SplitSequence` that give its batches to TensorFlow and torch, and that save its rows."""
 
     def as_tf_dataset(self: _Sequence) -> Any:
         """The batches as a `tf.data.Dataset`, of known cardinality; every iteration over it is one pass.
@@ -58,3 +62,23 @@ class Adapters:
         except ModuleNotFoundError as error:
             raise MissingPackageError(f"as_torch_loader needs torch ({error}): pip install torch") from error
         return loader(self, pin_memory=pin_memory, channels_first=channels_first)
+
+    def save(self: _Sequence, path: str | os.PathLike[str]) -> None:
+        """Save these rows as a pack, in this order and with these classes. Nothing is decoded.
+
+        Names, columns, digests and losses are those of the packs. Targets, weights and the order of epochs are not
+        saved. The pack appears under its name when it is whole. With `verbose` there is a progress bar. h5py is needed.
+
+        Args:
+            path: The new pack. A pack that is there is replaced, but never one that these rows come from.
+
+        Raises:
+            ValueError: There are no rows, another file is at `path`, `map` was called, or the sequence is a shard.
+            FormatError: The pixels of a row do not match their checksum.
+            OSError: The disk is full, or the folder takes no files.
+        """
+        if self.is_mapped:
+            raise ArgumentError("save: expected rows as packs have them, found functions of map(); save before map()")
+        from h5split.saving import save
+
+        save(self._selection, path, verbose=self.settings.verbose)

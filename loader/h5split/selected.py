@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -12,13 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from h5split.batch.mapping import Function, check_function
 from h5split.errors import ArgumentError
-from h5split.file.mapped import READ_SIZE
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts
 from h5split.order.rows import Rows
 from h5split.order.selection import Selection
 from h5split.order.settings import Settings
-from h5split.system.machine import free_memory
+from h5split.preloading import preload
 
 
 class Selected:
@@ -122,23 +120,8 @@ class Selected:
 
         Passed over with a warning where they do not fit in free memory.
         """
-        packs = self._selection.packs
-        if packs is None:
-            return self
-        pieces = [(pack, pack.pieces(rows)) for pack, rows in packs.by_pack(self.rows)]
-        needed, free = sum(len(found) for _, found in pieces) * READ_SIZE, free_memory()
-        if free is not None and needed > free:
-            warnings.warn(
-                f"preload: {needed / 1e9:.1f} GB of pixels do not fit in {free / 1e9:.1f} GB of free memory; "
-                "passed over, batches will be read from disk",
-                stacklevel=2,
-            )
-            return self
-        from tqdm import tqdm  # 4 MB, and wanted by few
-
-        with tqdm(total=needed, unit="B", unit_scale=True, desc="preload", disable=not self._settings.verbose) as bar:
-            for pack, found in pieces:
-                pack.preload(found, bar.update)
+        if self._selection.packs is not None:
+            preload(self._selection.packs, self.rows, verbose=self._settings.verbose)
         return self
 
     def split(self, *points: float, stratify: bool = False, groups: str | ArrayLike | None = None) -> list[Self]:

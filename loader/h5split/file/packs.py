@@ -98,6 +98,11 @@ class Packs:
         found: NDArray[np.uint8] = self._digests[rows]
         return found
 
+    def checksums(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """The XXH3-64 of the pixels of each row: uint64 (M,)."""
+        found: NDArray[np.uint64] = self._joined([pack.checksums for pack in self.packs])[rows]
+        return found
+
     def losses(self, rows: NDArray[np.int64]) -> list[tuple[str, str]]:
         """(filename, text) of each loss in packing of the pictures at `rows`, in the order of the packs."""
         found = []

@@ -156,7 +156,7 @@ def written(path: str | os.PathLike[str], kind: str, proves: Callable[[BinaryIO]
 
 
 def exclusive(path: str, dir_fd: int | None = None) -> BinaryIO:
-    """Create a file. Nothing may exist at its path, not even a link. The umask determines its mode.
+    """Create a file for writing and reading. Nothing may exist at its path, not even a link. The umask sets its mode.
 
     Args:
         path: The path of the file.
@@ -170,7 +170,7 @@ def exclusive(path: str, dir_fd: int | None = None) -> BinaryIO:
     def create(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666, dir_fd=dir_fd)
 
-    return open(path, "xb", opener=create)
+    return open(path, "x+b", opener=create)
 
 
 def as_text(file: BinaryIO) -> TextIO:

@@ -1,0 +1,107 @@
+"""A new pack from rows that are made already: nothing is decoded, and no worker takes part.
+
+The file appears under its name when it is whole. Until then, a pack that is there stays as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TextIO
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from h5split.errors import ArgumentError
+from h5split.file.format import is_pack
+from h5split.writing.replace import is_stream, target, written
+
+if TYPE_CHECKING:
+    from h5split.file.sealing import Tables
+
+Shape = tuple[int, int, int]
+
+CHUNK_BYTES = 16 << 20  # pixels that are read and written at once
+
+
+class NewPack:
+    """A pack in the making. Rows are appended, then `seal` writes everything else around them.
+
+    Args:
+        descriptor: A descriptor of a new file, open for reading and writing.
+        shape: (H, W, C) of a row.
+        offset: The byte where the pixels begin.
+
+    Attributes:
+        rows: The number of rows so far.
+    """
+
+    def __init__(self, descriptor: int, shape: Shape, offset: int) -> None:
+        self.rows = 0
+        self._descriptor = descriptor
+        self._shape = shape
+        self._end = offset
+
+    def append(self, images: NDArray[np.uint8]) -> NDArray[np.uint64]:
+        """Write rows after those that are there, and return the XXH3-64 of each: uint64 (M,).
+
+        Args:
+            images: uint8 (M, H, W, C), contiguous.
+
+        Raises:
+            OSError: The disk is full, or the file system reports another error.
+        """
+        data = images.reshape(-1).data
+        while data:
+            count = os.pwrite(self._descriptor, data, self._end)
+            data, self._end = data[count:], self._end + count
+        self.rows += len(images)
+        return np.fromiter((xxhash.xxh3_64_intdigest(row.data) for row in images), np.uint64, len(images))
+
+    def seal(self, tables: Tables) -> None:
+        """Write the tables, which have a row for each row that was appended.
+
+        Raises:
+            OSError: The disk is full, or the file system reports another error.
+        """
+        from h5split.file.sealing import seal
+
+        seal(self._descriptor, (self.rows, *self._shape), tables)
+
+
+@contextlib.contextmanager
+def new_pack(path: str | os.PathLike[str], shape: Shape, rows: int) -> Iterator[NewPack]:
+    """Make a pack, which appears at `path` when the block ends. If the block fails, nothing is left.
+
+    Args:
+        path: The path of the pack. An earlier pack is replaced. Links are followed, but not those of other users.
+        shape: (H, W, C) of a row.
+        rows: How many rows it will have. Their space is reserved at once.
+
+    Raises:
+        ValueError: There is something else at the path, which is not replaced.
+        OSError: The folder takes no files, or the disk is full.
+    """
+    from h5split.file.sealing import images_offset  # loads h5py, which readers do without
+
+    if is_stream(target(path)):
+        raise ArgumentError(f"{os.fspath(path)}: expected a file to write, found a pipe or a device; name a file")
+    stride = int(np.prod(shape))
+    offset = images_offset(stride)
+    with written(path, "a pack", is_pack) as file:
+        _reserve(file, offset + rows * stride)
+        yield NewPack(file.fileno(), shape, offset)
+
+
+def _reserve(file: TextIO, size: int) -> None:
+    """Reserve space, so that a full disk is noticed at once."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(error.errno, f"{error.strerror}: expected room for {size:,} bytes") from error
