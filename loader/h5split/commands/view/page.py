@@ -18,8 +18,8 @@ from h5split.commands.view import sections
 from h5split.commands.view.findings import findings
 from h5split.commands.view.gallery import Gallery
 from h5split.commands.view.limits import brief, extremes
-from h5split.commands.view.predictions import MOST_TILES
-from h5split.commands.view.predictions import predictions as scored
+from h5split.commands.view.predictions.chosen import MOST_TILES
+from h5split.commands.view.predictions.classes import of_classes
 from h5split.commands.view.statistics import look_at
 from h5split.errors import ArgumentError, MissingPackageError
 from h5split.order.rows import Rows, permutation
@@ -81,7 +81,7 @@ def report(
     if parts is not None:
         packs.check_same({name: part.packs for name, part in parts.items()})
     gallery = Gallery(packs, tiles=sections.most_tiles(len(packs.class_names)) + (predictions is not None) * MOST_TILES)
-    about = None if predictions is None else scored(packs, sequence.delivered, np.asarray(predictions), gallery)
+    about = None if predictions is None else of_classes(packs, sequence.delivered, np.asarray(predictions), gallery)
     chosen = rows if every_row else _sample(packs, rows, seed)
     pictured = set(extremes(sections.class_counts(packs, rows)).tolist())
     statistics = look_at(packs, chosen, gallery.data_uri, pictured, progress)
