@@ -323,6 +323,21 @@ def test_mistakes_of_tags_are_those_on_the_wrong_side_of_the_threshold(packs, li
         sequence.mistakes(scores, threshold=float("nan"))
 
 
+def test_the_confidence_of_a_row_is_that_of_its_worst_tag(packs, lines):
+    sequence = SplitSequence(*packs, batch_size=7, targets=Tags("finding"), auto_shuffle=True)
+    list(sequence)
+    scores = np.random.default_rng(0).random((66, 4))
+    expected = {}
+    for position, name in enumerate(sequence.get_filenames()):
+        pairs = zip(scores[position], tags_of(lines[name]), strict=True)
+        wrong = [score if not has else 1 - score for score, has in pairs if (score >= 0.5) != has]
+        if wrong:
+            expected[position] = max(wrong)
+    found = sequence.mistakes(scores)
+    assert {mistake.position: mistake.confidence for mistake in found} == expected
+    assert [mistake.position for mistake in found] == sorted(expected, key=expected.get, reverse=True)
+
+
 def test_mistakes_of_numbers_are_all_rows_with_the_largest_error_first(packs, lines):
     sequence = SplitSequence(*packs, batch_size=7, targets="age", auto_shuffle=True)
     list(sequence)
