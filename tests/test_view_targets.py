@@ -9,6 +9,7 @@ import pytest
 
 from conftest import names_in, pixels_of, write_pack
 from h5split import SplitSequence, Tags
+from h5split.cli import main
 from h5split.errors import ArgumentError
 from h5split.view import report
 from test_view import between, names, page_of, section, table, text_of, tiles
@@ -404,3 +405,95 @@ def test_an_epoch_without_images_is_refused(pack, tmp_path, targets):
     shape = sequence.get_targets().shape
     with pytest.raises(ArgumentError, match="predictions: expected an epoch with images, found none"):
         report(sequence, np.zeros(shape), tmp_path / "r.html")
+
+
+# --- from a shell
+
+
+@pytest.fixture
+def view(pack, tmp_path, capsys):
+    """Run `h5split view` with predictions, and return the page; or its one line of error."""
+
+    def run(predictions, *options):
+        given = []
+        if predictions is not None:
+            np.save(tmp_path / "p.npy", predictions)
+            given = ["--predictions", str(tmp_path / "p.npy")]
+        (tmp_path / "r.html").unlink(missing_ok=True)
+        status = main(["view", str(pack), "-o", str(tmp_path / "r.html"), *given, "--quiet", *options])
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert status == bool(err)
+        assert (tmp_path / "r.html").exists() != bool(err)
+        return err or (tmp_path / "r.html").read_text("utf-8")
+
+    return run
+
+
+def test_tags_from_a_shell_give_the_same_page(pack, view):
+    sequence = SplitSequence(pack, targets=Tags("finding"))
+    scores = some_scores(sequence)
+    assert view(scores, "--tags", "finding") == page_of(sequence, scores)
+    assert view(scores, "--tags", "finding", "--threshold", "0.25") == page_of(sequence, scores, threshold=0.25)
+    spaced = SplitSequence(pack, targets=Tags("finding", " "))
+    scores = some_scores(spaced)
+    assert view(scores, "--tags", "finding", "--separator", " ") == page_of(spaced, scores)
+
+
+@pytest.mark.parametrize("targets", ["age", ["price", "age"]], ids=["a column", "columns"])
+def test_numbers_from_a_shell_give_the_same_page(pack, view, targets):
+    sequence = SplitSequence(pack, targets=targets)
+    predictions = sequence.get_targets() + 1.5
+    text = targets if isinstance(targets, str) else ",".join(targets)
+    assert view(predictions, "--targets", text) == page_of(sequence, predictions)
+
+
+def test_a_column_may_have_a_comma_in_its_name(tmp_path):
+    pack = write_pack(tmp_path / "p.h5", ["d/a/0.png", "d/a/1.png"], {"size, cm": ["1", "2"]})
+    np.save(tmp_path / "p.npy", np.array([1, 4]))
+    options = ["--predictions", str(tmp_path / "p.npy"), "--targets", "size, cm", "--quiet"]
+    assert main(["view", str(pack), "-o", str(tmp_path / "r.html"), *options]) == 0
+    found = lines_of(section((tmp_path / "r.html").read_text("utf-8"), "predictions"), "By target")
+    assert found == {"size, cm": ["1 to 2", "1", "1.414", "2", "-7.000"]}
+
+
+def test_a_part_has_the_tags_of_the_whole_file(view, pack):
+    """Its own are fewer, and a network has an output for each tag of the file."""
+    whole = SplitSequence(pack, targets=Tags("finding"))
+    part = whole.split_by("finding")["Pneumonia"]
+    scores = some_scores(part)
+    found = view(scores, "--tags", "finding", "--split", "finding", "--part", "Pneumonia")
+    assert list(lines_of(found, "By tag")) == TAGS
+    assert found == page_of(part, scores)
+
+
+def test_only_the_rows_of_the_part_need_numbers(view, pack):
+    part = SplitSequence(pack).split_by("fold")["even"].set(targets="known")
+    predictions = part.get_targets() - 2
+    assert view(predictions, "--targets", "known", "--split", "fold", "--part", "even") == page_of(part, predictions)
+    assert "targets: expected numbers in the column known" in view(np.zeros(40), "--targets", "known")
+
+
+WRONG = {
+    "no predictions": (None, ["--tags", "finding"], "--tags: give --predictions as well"),
+    "targets without predictions": (None, ["--targets", "age"], "--targets: give --predictions as well"),
+    "a threshold of numbers": ((40,), ["--targets", "age", "--threshold", "1"], "--threshold: give --tags as well"),
+    "a separator of classes": ((40, 2), ["--separator", "|"], "--separator: give --tags as well"),
+    "both": (
+        (40,),
+        ["--tags", "finding", "--targets", "age"],
+        "--targets and --tags: expected one of them, found both",
+    ),
+    "no such column": ((40,), ["--targets", "agee"], "targets: expected one of the columns age, .*, found 'agee'"),
+    "no such columns": ((40, 2), ["--targets", "age,x"], "targets: expected one of the columns age, .*, found 'x'"),
+    "no such tags": ((40,), ["--tags", "x"], "targets: expected one of the columns age, .*, found 'x'"),
+    "no separator": ((40,), ["--tags", "finding", "--separator", ""], "targets: expected a text between tags, such"),
+    "another shape": ((40,), ["--tags", "finding"], r"predictions: expected shape \(40, 4\), found \(40,\)"),
+    "no threshold": ((40, 4), ["--tags", "finding", "--threshold", "nan"], "threshold: expected a number such as 0.5"),
+}
+
+
+@pytest.mark.parametrize(("shape", "options", "message"), WRONG.values(), ids=WRONG)
+def test_options_that_do_not_fit_are_an_error_of_one_line(view, shape, options, message):
+    found = view(None if shape is None else np.zeros(shape), *options)
+    assert re.fullmatch(rf"h5split: {message}.*\n", found)
