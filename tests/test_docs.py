@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import re
@@ -73,16 +74,10 @@ def test_the_readme_runs_from_top_to_bottom(here, capsys):
 
 @pytest.fixture
 def torchvision(monkeypatch):
-    """Let torchvision load beside a torch for processors: its wheel has operators for GPUs, which no transform uses."""
-    torch = pytest.importorskip("torch", reason="needs torch: pip install 'pack-images[backends]'")
-    if torch.version.cuda is None:
-        operators = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        yield
-        operators._destroy()
-    else:
-        yield
+    """Let torchvision load beside a torch without a GPU."""
+    pytest.importorskip("torch", reason="needs torch: pip install 'pack-images[backends]'")
+    monkeypatch.syspath_prepend(PROJECT / "tools/peers")
+    importlib.import_module("cpu_torchvision")
 
 
 @pytest.mark.filterwarnings("default")

@@ -205,6 +205,24 @@ def test_names_of_targets(packs):
     assert sequence.set(targets={"x": "age", "y": "label"}).target_names == ["x", "y"]
 
 
+KINDS = {
+    "none": (None, "class"),
+    "label": ("label", "class"),
+    "a column": ("age", "numbers"),
+    "columns": (["age", "price"], "numbers"),
+    "an array": (np.zeros((66, 3), np.uint8), "numbers"),
+    "tags": (Tags("finding"), "tags"),
+    "a dict": ({"age": "age"}, "other"),
+    "more axes": (np.zeros((66, 2, 2)), "other"),
+    "text": (np.array(["a"] * 66), "other"),
+}
+
+
+@pytest.mark.parametrize(("targets", "kind"), KINDS.values(), ids=KINDS)
+def test_the_kind_of_targets(packs, targets, kind):
+    assert SplitSequence(*packs, targets=targets).target_kind == kind
+
+
 WRONG = {
     "no such column": ({"targets": "weigth"}, "targets: expected one of the columns age, .*, found 'weigth'"),
     "no such weights": ({"weights": "w"}, "weights: expected one of the columns age, .*, found 'w'"),
@@ -222,6 +240,7 @@ WRONG = {
         {"targets": None, "label_mode": None, "weights": "age"},
         "weights: expected targets to weigh",
     ),
+    "no separator": ({"targets": Tags("finding", "")}, "targets: expected a text between tags, such as ',', found an"),
     "an empty dict": ({"targets": {}}, r"targets: expected a column, .*, found \{\}"),
 }
 
@@ -300,6 +319,23 @@ def test_mistakes_of_tags_are_those_on_the_wrong_side_of_the_threshold(packs, li
     assert len(every) == 66
     with pytest.raises(ArgumentError, match=r"predictions: expected shape \(66, 4\), found \(66,\)"):
         sequence.mistakes(np.zeros(66))
+    with pytest.raises(ArgumentError, match=r"threshold: expected a number such as 0\.5, found nan"):
+        sequence.mistakes(scores, threshold=float("nan"))
+
+
+def test_the_confidence_of_a_row_is_that_of_its_worst_tag(packs, lines):
+    sequence = SplitSequence(*packs, batch_size=7, targets=Tags("finding"), auto_shuffle=True)
+    list(sequence)
+    scores = np.random.default_rng(0).random((66, 4))
+    expected = {}
+    for position, name in enumerate(sequence.get_filenames()):
+        pairs = zip(scores[position], tags_of(lines[name]), strict=True)
+        wrong = [score if not has else 1 - score for score, has in pairs if (score >= 0.5) != has]
+        if wrong:
+            expected[position] = max(wrong)
+    found = sequence.mistakes(scores)
+    assert {mistake.position: mistake.confidence for mistake in found} == expected
+    assert [mistake.position for mistake in found] == sorted(expected, key=expected.get, reverse=True)
 
 
 def test_mistakes_of_numbers_are_all_rows_with_the_largest_error_first(packs, lines):
@@ -319,6 +355,9 @@ def test_mistakes_of_numbers_are_all_rows_with_the_largest_error_first(packs, li
     assert found[0].label == f"{float(lines[found[0].filename]['age']):g}, {float(lines[found[0].filename]['price']):g}"
     with pytest.raises(ArgumentError, match="found NaN or infinity in 1 of 66 rows"):
         sequence.mistakes(np.where(np.arange(132).reshape(66, 2) == 5, np.nan, 0))
+    sequence.set(targets=np.where(np.arange(66) == 5, np.nan, 0))
+    with pytest.raises(ArgumentError, match=r"targets: .* NaN or infinity in 1 of 66 rows; leave such rows out by"):
+        sequence.mistakes(np.zeros(66))
 
 
 @pytest.mark.parametrize(

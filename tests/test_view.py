@@ -23,7 +23,7 @@ from PIL import Image
 
 import h5split
 from conftest import PATIENCE, names_in, needs_keras, pixels_of, write_pack
-from h5split import PackedImages, SplitSequence, write_split
+from h5split import PackedImages, SplitSequence, Tags, write_split
 from h5split.cli import main
 from h5split.commands.view.limits import extremes
 from h5split.view import report
@@ -836,6 +836,25 @@ def full(tmp_path):
     return tmp_path / "full.html", sequence, predictions
 
 
+@pytest.fixture
+def learned(tmp_path):
+    """Pages about predictions of tags and of numbers, with code and long texts as names: kind -> path."""
+    raw = [*SHOWN_AS, "a-rather-long-name-without-any-place-to-break-it" * 2]
+    files = names_in("data", {"cat": 20, "dog": 10})
+    number = [int(re.search(r"-(\d+)\.png$", name)[1]) for name in files]
+    columns = {name: [str(at % 7) for at in number] for name in raw}
+    columns["tags"] = [f"{raw[at % len(raw)]}|{raw[at % 3]}" if at % 4 else "" for at in number]
+    sequence = SplitSequence(write_pack(tmp_path / "p.h5", files, columns), targets=Tags("tags", "|"))
+    paths = {kind: tmp_path / f"{kind}.html" for kind in ("tags", "numbers")}
+    page_of(sequence, np.random.default_rng(0).random((30, len(sequence.target_names))), paths["tags"])
+    sequence.set(targets=raw)
+    page_of(sequence, sequence.get_targets() + np.random.default_rng(0).normal(size=(30, len(raw))), paths["numbers"])
+    return paths
+
+
+KINDS = pytest.mark.parametrize("kind", ["tags", "numbers"])
+
+
 def all_of(browser, selector):
     return browser.find_elements(By.CSS_SELECTOR, selector)
 
@@ -918,6 +937,57 @@ def test_using_the_page_causes_no_console_messages_and_no_requests(browser, full
     assert console_warnings(browser) == []
     asked = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in asked if not name.startswith("data:")] == []
+
+
+@KINDS
+def test_using_a_page_about_tags_or_numbers_causes_no_console_messages(browser, learned, kind):
+    browser.get(learned[kind].as_uri())
+    for link in all_of(browser, "nav a"):
+        link.click()
+    for field in all_of(browser, "#predictions select"):
+        choose(field, 1)
+    click(browser, one(browser, "#predictions [name=text]"))
+    press(browser, "data")
+    choose(all_of(browser, "#predictions select")[-1], 0)
+    tile = next(tile for tile in all_of(browser, "#mistake-tiles .tile") if tile.is_displayed())
+    click(browser, tile)
+    assert_views(browser, tile.find_element(By.XPATH, "..").get_attribute("data-name"))
+    press(browser, Keys.ESCAPE)
+    assert console_warnings(browser) == []
+    assert browser.execute_script("return window.canary") is None
+    assert len(all_of(browser, "script")) == len(all_of(browser, "style")) == 1
+    assert all_of(browser, "[onerror], [onload], main b b, img:not([src^='data:']):not(#viewer img)") == []
+
+
+def test_names_of_tags_and_columns_are_shown_as_text(browser, learned):
+    script = "return [...document.querySelectorAll('#predictions td:first-child')].map(e => e.textContent)"
+    for kind in ("tags", "numbers"):
+        browser.get(learned[kind].as_uri())
+        assert set(SHOWN_AS.values()) < set(browser.execute_script(script))
+
+
+def test_a_filter_shows_the_mistakes_with_the_chosen_tags(browser, learned):
+    browser.get(learned["tags"].as_uri())
+    labels = browser.execute_script(
+        "return [...document.querySelectorAll('#mistake-tiles li')].map(e => [e.dataset.label, e.dataset.name])"
+    )
+    field = one(browser, "[data-filters=mistake-tiles] [name=label]")
+    texts = browser.execute_script("return [...arguments[0].options].map(e => e.textContent)", field)
+    assert set(texts) == {"all", *(label for label, _ in labels)}
+    choose(field, texts.index("no tags"))
+    expected = [name for label, name in labels if label == "no tags"]
+    assert visible(browser, "#mistake-tiles") == expected != []
+
+
+def test_a_filter_shows_the_largest_errors_of_one_target(browser, learned):
+    browser.get(learned["numbers"].as_uri())
+    field = one(browser, "[data-filters=mistake-tiles] [name=label]")
+    for at, option in ((1, "<script>window.canary=1</script>"), (3, "'><svg onload=window.canary=1>")):
+        choose(field, at)
+        assert Select(field).first_selected_option.text == option
+        shown = [sheet.text for sheet in all_of(browser, "#mistake-tiles .sheet h3") if sheet.is_displayed()]
+        assert shown == [f"Largest errors of {option} 27 of 30"]
+        assert len(visible(browser, "#mistake-tiles")) == 27
 
 
 def test_every_image_is_shown_without_scripts(browser, full):
@@ -1254,6 +1324,16 @@ def test_all_text_has_sufficient_contrast(browser, full, scheme):
     assert {name: round(value, 2) for name, value in found.items() if value < 4.5} == {}
 
 
+@KINDS
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_about_tags_and_numbers_has_sufficient_contrast(browser, learned, kind, scheme):
+    color_scheme(browser, scheme)
+    browser.get(learned[kind].as_uri())
+    found = browser.execute_script(CONTRASTS)
+    assert {"td", "th", "span.facts"} <= set(found)
+    assert {name: round(value, 2) for name, value in found.items() if value < 4.5} == {}
+
+
 def test_matrix_numbers_are_readable_when_all_predictions_are_right(browser, tmp_path):
     sequence = SplitSequence(write_pack(tmp_path / "p.h5", names_in("data", CLASSES)))
     page_of(sequence, np.eye(3)[sequence.classes])
@@ -1277,12 +1357,23 @@ def test_the_page_does_not_scroll_sideways_on_a_phone(browser, tmp_path):
     page_of(sequence, some_predictions(sequence.classes, 4), parts={"a": sequence, label: sequence.select([0, 19])})
     phone(browser)
     browser.get((tmp_path / "p.html").as_uri())
+    assert_is_no_wider_than_a_phone(browser)
+    click(browser, one(browser, "#identical .tile"))
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+
+
+@KINDS
+def test_a_page_about_tags_or_numbers_does_not_scroll_sideways_on_a_phone(browser, learned, kind):
+    phone(browser)
+    browser.get(learned[kind].as_uri())
+    assert_is_no_wider_than_a_phone(browser)
+
+
+def assert_is_no_wider_than_a_phone(browser):
     too_wide = """
       return [...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > 391)
         .filter((e) => !e.closest(".wide, .scroll, svg")).map((e) => e.outerHTML.slice(0, 80))"""
     assert browser.execute_script(too_wide) == []
-    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
-    click(browser, one(browser, "#identical .tile"))
     assert browser.execute_script("return document.documentElement.scrollWidth") == 390
 
 

@@ -13,12 +13,16 @@ import argparse
 import itertools
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
-import torchvision
 from torch import Tensor, nn
+
+sys.path.append(os.path.join(os.path.dirname(__file__), "peers"))
+import cpu_torchvision  # noqa: F401  # before torchvision
+import torchvision
 
 from h5split import SplitSequence
 

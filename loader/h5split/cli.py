@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -102,9 +103,12 @@ def _view(arguments: argparse.Namespace) -> int:
     from h5split.commands.view.page import report
 
     sequence = SplitSequence(arguments.file)
+    targets = _targets(arguments, sequence)
     parts = _parts(sequence, arguments.split)
     if arguments.part is not None:
         sequence, parts = _part(parts, arguments.part), None
+    if targets is not None:
+        sequence.set(targets=targets)
     predictions = None if arguments.predictions is None else _array(arguments.predictions)
     with closing(Bar(" images", quiet=arguments.quiet)) as bar:
         report(
@@ -114,11 +118,33 @@ def _view(arguments: argparse.Namespace) -> int:
             parts=parts,
             seed=arguments.seed,
             every_row=arguments.every_row,
+            threshold=0.5 if arguments.threshold is None else arguments.threshold,
             progress=bar.show,
         )
     if not arguments.quiet and os.path.isfile(arguments.output):  # not if the page went to /dev/stdout
         print(f"{shown(arguments.output)}: {os.path.getsize(arguments.output) / 1e6:,.1f} MB; open it in a browser")
     return 0
+
+
+def _targets(arguments: argparse.Namespace, sequence: SplitSequence) -> Any:
+    """The setting `targets` that the options give; None for the class.
+
+    The tags are those of the whole file, also if only a part is viewed: a network has an output for each of them.
+    """
+    from h5split.batch.targets import Tags
+
+    needs = {"targets": "predictions", "tags": "predictions", "separator": "tags", "threshold": "tags"}
+    for name, needed in needs.items():
+        if getattr(arguments, name) is not None and getattr(arguments, needed) is None:
+            raise ArgumentError(f"--{name}: give --{needed} as well")
+    if arguments.targets is not None and arguments.tags is not None:
+        raise ArgumentError("--targets and --tags: expected one of them, found both")
+    if arguments.tags is not None:
+        tags = Tags(arguments.tags, "," if arguments.separator is None else arguments.separator)
+        return replace(tags, names=sequence.set(targets=tags).target_names)
+    if arguments.targets is None or arguments.targets in sequence.columns or "," not in arguments.targets:
+        return arguments.targets
+    return arguments.targets.split(",")
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -220,6 +246,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_split(add)
     add("--part", metavar="NAME", help="look at this part of the split alone")
     add("--predictions", metavar="FILE.npy", help="what predict returned for FILE, or for the part, in its order")
+    add(
+        "--targets", metavar="COLUMN[,COLUMN]", help="the columns of numbers that were predicted, in place of the class"
+    )
+    add("--tags", metavar="COLUMN", help="the column of tags that were predicted, in place of the class")
+    add("--separator", metavar="TEXT", help="the text between tags (,)")
+    add("--threshold", type=float, metavar="SCORE", help="the score from which on a tag counts as predicted (0.5)")
     add("--seed", type=whole(0), default=0, metavar="N", help="of the images that are shown (%(default)s)")
     add("--every-row", action="store_true", help="look at every row, however many; else at 1 GB of them")
     add("--quiet", action="store_true", help="no progress, no summary")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from h5split.batch.mistakes import Mistake, find_errors, find_mistakes, find_wrong_tags
-from h5split.batch.targets import Learned
+from h5split.batch.targets import Kind, Learned
 from h5split.errors import ArgumentError, PositionError
 from h5split.order.rows import Rows
 from h5split.selected import Selected
@@ -32,6 +32,11 @@ class Delivered(Selected):
     def target_names(self) -> list[str]:
         """The names of the targets: columns, tags, or the keys of a dict; the class names if classes are the target."""
         return self.classnames if self._learned.is_class else self._learned.targets.names
+
+    @property
+    def target_kind(self) -> Kind:
+        """What the targets are: "class", "tags", "numbers", or "other" for a dict, text or arrays of more axes."""
+        return self._learned.targets.kind
 
     def get_filenames(self, indices: ArrayLike | None = None) -> list[str]:
         """Return the file names at positions of the epoch that was delivered last.
@@ -78,11 +83,11 @@ class Delivered(Selected):
             threshold: The score from which on a tag counts as predicted.
 
         Raises:
-            ValueError: The predictions do not have the shape of the targets of an epoch, or the targets are neither
-                classes, tags nor numbers.
+            ValueError: The predictions do not have the shape of the targets of an epoch; predictions or targets are NaN
+                or infinite; or the targets are neither classes, tags nor numbers.
         """
         rows, packs, found = self.delivered, self.packs, np.asarray(predictions)
-        names, kind = packs.filenames.take(rows), self._learned.targets.kind
+        names, kind = packs.filenames.take(rows), self.target_kind
         if kind == "class":
             return find_mistakes(found, packs.labels[rows], names, packs.class_names)
         if kind == "tags":

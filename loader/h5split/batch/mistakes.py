@@ -77,23 +77,20 @@ def find_wrong_tags(
         threshold: The score from which on a tag counts as predicted.
 
     Raises:
-        ValueError: The predictions have another shape, or are not finite.
+        ValueError: The predictions have another shape, or are not finite; or the threshold is not finite.
     """
-    scores = _numbers_like(targets, predictions)
-    there, predicted = targets > 0, scores >= threshold
-    confidence = np.where(there != predicted, np.where(predicted, scores, 1 - scores), -np.inf).max(
-        axis=1, initial=-np.inf
-    )
-    wrong = np.flatnonzero((there != predicted).any(axis=1))
+    scores = numbers_like(targets, predictions)
+    there, predicted = targets > 0, predicted_tags(scores, threshold)
+    wrong, confidence = rows_with_wrong_tags(scores, there, predicted)
     return [
         Mistake(
             filename=filenames[position],
             label=_joined(tags, there[position]),
             predicted=_joined(tags, predicted[position]),
-            confidence=float(confidence[position]),
+            confidence=sure,
             position=position,
         )
-        for position in wrong[np.argsort(-confidence[wrong], kind="stable")].tolist()
+        for position, sure in zip(wrong.tolist(), confidence.tolist(), strict=True)
     ]
 
 
@@ -106,9 +103,9 @@ def find_errors(predictions: NDArray[Any], targets: NDArray[Any], filenames: Seq
         filenames: N names.
 
     Raises:
-        ValueError: The predictions have another shape, or are not finite.
+        ValueError: The predictions have another shape; or predictions or targets are not finite.
     """
-    found = _numbers_like(targets, predictions)
+    found = numbers_like(targets, predictions)
     errors = np.abs(found - targets)
     largest = errors.max(axis=_all_but_rows(errors), initial=0)
     return [
@@ -123,8 +120,16 @@ def find_errors(predictions: NDArray[Any], targets: NDArray[Any], filenames: Seq
     ]
 
 
-def _numbers_like(targets: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.float64]:
-    """Check predictions, and return them in the shape of the targets."""
+def numbers_like(targets: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.float64]:
+    """Check predictions, and return them in the shape of the targets.
+
+    Args:
+        targets: (N, K) or (N,).
+        predictions: (N, K), or for one number a row also (N, 1) or (N,).
+
+    Raises:
+        ValueError: The predictions have another shape; or predictions or targets are not finite.
+    """
     _check_numbers(predictions)
     rows = len(targets)
     is_single = targets.size == rows
@@ -133,16 +138,46 @@ def _numbers_like(targets: NDArray[Any], predictions: NDArray[Any]) -> NDArray[n
             f"predictions: expected shape {targets.shape}, found {predictions.shape}; "
             "they are what predict returns for this very sequence"
         )
-    _check_finite(predictions)
+    _check_finite("predictions", predictions)
+    _check_finite("targets", targets, "; leave such rows out by select()")
     return predictions.reshape(targets.shape).astype(np.float64)
 
 
-def _joined(names: Sequence[str], mask: NDArray[np.bool_]) -> str:
-    return ", ".join(name for name, is_there in zip(names, mask.tolist(), strict=True) if is_there)
+def predicted_tags(scores: NDArray[np.float64], threshold: float) -> NDArray[np.bool_]:
+    """Return which tags count as predicted: bool (N, K).
+
+    Args:
+        scores: (N, K).
+        threshold: The score from which on a tag counts.
+
+    Raises:
+        ValueError: The threshold is not finite.
+    """
+    if not np.isfinite(threshold):
+        raise ArgumentError(f"threshold: expected a number such as 0.5, found {threshold}")
+    return scores >= threshold
 
 
-def _written(numbers: Any) -> str:
-    return ", ".join(f"{number:g}" for number in np.atleast_1d(numbers).tolist())
+def rows_with_wrong_tags(
+    scores: NDArray[np.float64], there: NDArray[np.bool_], predicted: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The positions of rows with wrong tags, most confident first, and the confidence of each: (M,) each.
+
+    The confidence in a wrong tag is its score, or 1 less the score of a tag that is missing. That of a row is the
+    highest of them.
+
+    Args:
+        scores: (N, K).
+        there: bool (N, K), the tags that each row has.
+        predicted: bool (N, K), the tags that are predicted.
+    """
+    is_wrong = there != predicted
+    wrong = np.flatnonzero(is_wrong.any(axis=1))
+    confidence = np.where(is_wrong, np.where(predicted, scores, 1 - scores), -np.inf)[wrong].max(
+        axis=1, initial=-np.inf
+    )
+    order = np.argsort(-confidence, kind="stable")
+    return wrong[order], confidence[order]
 
 
 def wrong_rows(
@@ -182,8 +217,16 @@ def scores_of(predictions: NDArray[Any], count: int, classes: int) -> NDArray[An
             f"predictions: expected shape {(count, classes)}, found {found}; "
             "they are what predict returns for this very sequence"
         )
-    _check_finite(predictions)
+    _check_finite("predictions", predictions)
     return predictions
+
+
+def _joined(names: Sequence[str], mask: NDArray[np.bool_]) -> str:
+    return ", ".join(name for name, is_there in zip(names, mask.tolist(), strict=True) if is_there)
+
+
+def _written(numbers: Any) -> str:
+    return ", ".join(f"{number:g}" for number in np.atleast_1d(numbers).tolist())
 
 
 def _check_numbers(predictions: NDArray[Any]) -> None:
@@ -191,10 +234,10 @@ def _check_numbers(predictions: NDArray[Any]) -> None:
         raise ArgumentError(f"predictions: expected numbers, found {predictions.dtype}")
 
 
-def _check_finite(predictions: NDArray[Any]) -> None:
-    bad = np.count_nonzero(~np.isfinite(predictions).all(axis=_all_but_rows(predictions)))
+def _check_finite(what: str, numbers: NDArray[Any], advice: str = "") -> None:
+    bad = np.count_nonzero(~np.isfinite(numbers).all(axis=_all_but_rows(numbers)))
     if bad:
-        raise ArgumentError(f"predictions: expected numbers, found NaN or infinity in {bad} of {len(predictions)} rows")
+        raise ArgumentError(f"{what}: expected numbers, found NaN or infinity in {bad} of {len(numbers)} rows{advice}")
 
 
 def _all_but_rows(array: NDArray[Any]) -> tuple[int, ...]:

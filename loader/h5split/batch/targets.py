@@ -261,6 +261,8 @@ def _numbers(what: str, column: str, packs: Packs, rows: Rows) -> NDArray[np.flo
 
 def _tags(given: Tags, packs: Packs, rows: Rows) -> Target:
     texts = column_of(packs.columns, given.column, "targets: ").take(rows)
+    if not given.separator:
+        raise ArgumentError("targets: expected a text between tags, such as ',', found an empty one")
     distinct, at = np.unique(texts.raw(), return_inverse=True)
     of_text = [[tag.strip() for tag in text.split(given.separator) if tag.strip()] for text in Texts(distinct)]
     there = {tag for tags in of_text for tag in tags}

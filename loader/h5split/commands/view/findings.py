@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from h5split.commands.view.limits import brief
@@ -86,9 +87,27 @@ def _skipped(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _predictions(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    wrong, of = section["wrong"], section["count"]
-    text = f"{wrong:,} of {of:,} predictions are wrong: accuracy {section['accuracy']:.1%}"
-    yield ("doubtful" if wrong else "fine"), text
+    about = {"class": _of_classes, "tags": _of_tags, "numbers": _of_numbers}[section["kind"]]
+    yield ("doubtful" if section["wrong"] else "fine"), about(section)
+
+
+def _of_classes(section: dict[str, Any]) -> str:
+    return f"{section['wrong']:,} of {section['count']:,} predictions are wrong: accuracy {section['accuracy']:.1%}"
+
+
+def _of_tags(section: dict[str, Any]) -> str:
+    text = f"{section['wrong']:,} of {section['count']:,} predictions have a wrong tag"
+    if not section["wrong"]:
+        return text
+    worst = min((tag for tag in section["tags"] if tag["f1"] is not None), key=itemgetter("f1"))
+    return f"{text}; the lowest F1 is {worst['f1']:.1%}, of {brief(worst['name'])}"
+
+
+def _of_numbers(section: dict[str, Any]) -> str:
+    worst, targets = section["worst"], section["all_targets"]
+    start = f"The worst of {targets:,} targets is " if targets > 1 else ""
+    errors = f"mean absolute error {worst['mean_absolute_error']}, largest error {worst['largest_error']}"
+    return f"{start}{brief(worst['name'])}: {errors}" + (f", R² {worst['r_squared']}" if worst["r_squared"] else "")
 
 
 def _some(classes: Mapping[str, Any]) -> str:

@@ -44,20 +44,23 @@ class Gallery:
         self._packs = packs
         self._side = int(np.clip((_PIXELS_OF_ALL / tiles) ** 0.5, *_SIDE_RANGE))
 
-    def tiles(self, rows: Rows, notes: Sequence[str] = (), predicted: Sequence[str] = ()) -> list[Tile]:
+    def tiles(
+        self, rows: Rows, notes: Sequence[str] = (), predicted: Sequence[str] = (), labels: Sequence[str] = ()
+    ) -> list[Tile]:
         """Make one tile for each row.
 
         Args:
             rows: int64 (M,).
             notes: A line of text for each row; empty for no notes.
-            predicted: The predicted class of each row; empty for no predictions.
+            predicted: The predicted class or tags of each row; empty for no predictions.
+            labels: The label of each row; empty for its class.
         """
         packs = self._packs
         return [
             Tile(
                 row=int(row),
                 filename=filename,
-                label=packs.class_names[packs.labels[row]],
+                label=labels[at] if labels else packs.class_names[packs.labels[row]],
                 source=self.data_uri(pixels),
                 note=notes[at] if notes else "",
                 predicted=predicted[at] if predicted else "",

@@ -18,8 +18,8 @@ from h5split.commands.view import sections
 from h5split.commands.view.findings import findings
 from h5split.commands.view.gallery import Gallery
 from h5split.commands.view.limits import brief, extremes
-from h5split.commands.view.predictions import MOST_TILES
-from h5split.commands.view.predictions import predictions as scored
+from h5split.commands.view.predictions.chosen import MOST_TILES
+from h5split.commands.view.predictions.section import predictions as scored
 from h5split.commands.view.statistics import look_at
 from h5split.errors import ArgumentError, MissingPackageError
 from h5split.order.rows import Rows, permutation
@@ -51,6 +51,7 @@ def report(
     parts: Mapping[str, SplitSequence] | None = None,
     seed: int = 0,
     every_row: bool = False,
+    threshold: float = 0.5,
     progress: Callable[[int, int], object] | None = None,
 ) -> None:
     """Write a report on the rows of a sequence and on the predictions of a network for them.
@@ -61,16 +62,19 @@ def report(
     Args:
         sequence: The rows.
         predictions: The return value of `predict` for the sequence, as for `mistakes`; None to leave that section out.
+            The section compares them with the targets of the sequence: classes, tags or numbers.
         path: The path of the page.
         parts: The split of the sequence: name of each part -> its sequence. None for no split.
         seed: The seed that selects the images to show.
         every_row: Examine the pixels of every row. Otherwise, of more than 1 GB, a random sample of 1 GB is examined.
+        threshold: The score from which on a tag counts as predicted.
         progress: Called with (rows examined, rows in total).
 
     Raises:
         ImportError: Jinja2 is not installed.
-        ValueError: The sequence is empty; the predictions are not for the epoch that it delivered last; a part has
-            other packs; or another file exists at `path`.
+        ValueError: The sequence is empty; the predictions are not for the epoch that it delivered last, or not finite;
+            the targets are a dict, text or an array of more than two axes; a part has other packs; or another file
+            exists at `path`.
         OSError: The page cannot be written.
     """
     template = _template()
@@ -81,7 +85,7 @@ def report(
     if parts is not None:
         packs.check_same({name: part.packs for name, part in parts.items()})
     gallery = Gallery(packs, tiles=sections.most_tiles(len(packs.class_names)) + (predictions is not None) * MOST_TILES)
-    about = None if predictions is None else scored(packs, sequence.delivered, np.asarray(predictions), gallery)
+    about = None if predictions is None else scored(sequence, predictions, gallery, threshold)
     chosen = rows if every_row else _sample(packs, rows, seed)
     pictured = set(extremes(sections.class_counts(packs, rows)).tolist())
     statistics = look_at(packs, chosen, gallery.data_uri, pictured, progress)

@@ -1,4 +1,4 @@
-"""The section of a page about the predictions of a network."""
+"""Predictions of classes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from numpy.typing import NDArray
 from h5split.batch.mistakes import scores_of, wrong_rows
 from h5split.commands.view.gallery import Gallery, Tile
 from h5split.commands.view.limits import CLASSES, LISTED, brief
+from h5split.commands.view.predictions.chosen import as_score, chosen_mistakes
 from h5split.file.packs import Packs
 from h5split.order.rows import Rows
 
-_MOST_CONFIDENT = 120  # mistakes that are shown because of their confidence
-_PER_PAIR = 6  # mistakes that are shown of each pair of confused classes
-MOST_TILES = 300
 _MAX_CONFUSIONS = 20  # pairs of classes in the list
 _MAX_MATRIX_CLASSES = 40  # a larger confusion matrix is not readable
 
 
-def predictions(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery) -> dict[str, Any]:
+def of_classes(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery) -> dict[str, Any]:
     """Accuracy, confused classes, and the mistakes, most confident first.
 
     Args:
@@ -38,7 +36,7 @@ def predictions(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery)
     wrong, taken_for, sure = wrong_rows(scores, labels)
     pairs = labels[wrong].astype(np.int64) * len(names) + taken_for
     frequent = _by_frequency(pairs)
-    chosen = _chosen(len(wrong), [members for _, members in frequent])
+    chosen = chosen_mistakes(len(wrong), [members for _, members in frequent])
     are_shares = scores.min() >= 0 and scores.max() <= 1
     predicted = scores.argmax(axis=1)
     tiles = _tiles(packs, rows[wrong[chosen]], taken_for[chosen], sure[chosen], are_shares, gallery)
@@ -72,19 +70,6 @@ def _by_frequency(pairs: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]
     return [(int(found[at]), order[starts[at] : starts[at] + counts[at]]) for at in most]
 
 
-def _chosen(mistakes: int, of_pair: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The indices of the mistakes to show: the most confident ones, and some of each pair of confused classes.
-
-    Without the latter, a rare confusion would have no picture on the page.
-    """
-    chosen = set(range(min(_MOST_CONFIDENT, mistakes)))
-    for members in of_pair:
-        if len(chosen) + _PER_PAIR > MOST_TILES:
-            break
-        chosen.update(members[:_PER_PAIR].tolist())
-    return np.array(sorted(chosen), np.int64)
-
-
 def _tiles(
     packs: Packs,
     rows: Rows,
@@ -94,7 +79,7 @@ def _tiles(
     gallery: Gallery,
 ) -> list[Tile]:
     names = [packs.class_names[label] for label in taken_for.tolist()]
-    scores = [f"{score:.1%}" if are_shares else f"score {score:.3g}" for score in sure.tolist()]
+    scores = [as_score(score, is_share=are_shares) for score in sure.tolist()]
     notes = [f"taken for {brief(name)}, {score}" for name, score in zip(names, scores, strict=True)]
     return gallery.tiles(rows, notes, names)
 
