@@ -96,7 +96,7 @@ def write_pack(
     pixels: Sequence[NDArray[np.uint8]] | None = None,
     skipped: Sequence[tuple[str, str]] = (),
 ) -> Path:
-    """Write a pack with any file names, without image files. The digests are those of the pixels.
+    """Write a pack with any file names, without image files. The digests are made of the pixels.
 
     By default, the class is the parent folder, and the pixels are derived from the name.
     """
@@ -108,7 +108,7 @@ def write_pack(
         class_names=class_names,
         filenames=filenames,
         columns={"source": [name.split("/")[0] for name in filenames], **(columns or {})},
-        digests=np.stack([np.frombuffer(hashlib.sha256(image).digest(), np.uint8) for image in pixels]),
+        digests=np.stack([digest_of(image) for image in pixels]),
         checksums=np.array([xxhash.xxh3_64_intdigest(image) for image in pixels], np.uint64),
         settings={},
         packed_by={},
@@ -121,6 +121,11 @@ def write_pack(
     finally:
         os.close(descriptor)
     return path
+
+
+def digest_of(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a digest that is equal for equal pixels, but not that of the pixels: there is a file."""
+    return np.frombuffer(hashlib.sha256(b"a file of " + image.tobytes()).digest(), np.uint8)
 
 
 def names_in(source: str, counts: dict[str, int]) -> list[str]:

@@ -268,7 +268,7 @@ def test_sources_with_unusual_names_are_found(tmp_path):
     images = PackedImages(path)
     for name, pixels in zip(names, images.images, strict=True):
         with open(os.path.join(os.fsencode(tmp_path), os.fsencode(name)), "wb") as file:
-            file.write(pixels.tobytes())
+            file.write(b"a file of " + pixels.tobytes())
     assert verify_sources(images, root=tmp_path) == ["same"] * len(names)
 
 

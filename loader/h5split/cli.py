@@ -85,7 +85,9 @@ def _verify(arguments: argparse.Namespace) -> int:
         with closing(Bar(" files", quiet=arguments.quiet)) as bar:
             states = verify_sources(images, root=arguments.root, workers=arguments.workers, progress=bar.show)
         lines += [
-            f"{shown(name)}: {state}" for name, state in zip(images.filenames, states, strict=True) if state != "same"
+            f"{shown(name)}: {state}"
+            for name, state in zip(images.filenames, states, strict=True)
+            if state not in ("same", "no file")
         ]
     for line in lines:
         print(line)
@@ -94,7 +96,10 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(f"{shown(arguments.file)}: {count(len(images), 'row')}, {len(found.bad_rows):,} damaged; {tables}")
         if arguments.sources:
             parts = [f"{states.count(state):,} {state}" for state in ("same", "changed", "missing", "unreadable")]
-            print(f"sources: {', '.join(parts)}")
+            made = states.count("no file")
+            print(
+                f"sources: {', '.join(parts)}" + (f"; {count(made, 'row')} of arrays, without a file" if made else "")
+            )
     return 1 if lines else 0
 
 

@@ -1,6 +1,6 @@
 """Pack image folders into one memory-mapped HDF5 file.
 
-The function `pack` does the same as the command ``pack-images``.
+The function `pack` does the same as the command ``pack-images``. `write` makes a pack of arrays.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from pack_images.packing import pack, preview
     from pack_images.preparing import prepare
     from pack_images.summary import Summary
+    from pack_images.writing import write
 
 __all__ = [
     "pack",
     "preview",
+    "write",
     "prepare",
     "Summary",
     "Manifest",
@@ -33,6 +35,7 @@ __all__ = [
 _MODULE_OF = {
     "pack": "packing",
     "preview": "packing",
+    "write": "writing",
     "prepare": "preparing",
     "Summary": "summary",
     "Manifest": "find.manifest",

@@ -22,6 +22,11 @@ What the system refuses stays what Python makes of it: kinds of `OSError`, with 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+from h5split.errors import H5SplitError
+
 
 class PackError(ValueError):
     """Packing cannot go on; an existing output was not touched. The root of all errors of this package."""
@@ -37,3 +42,12 @@ class DecodeError(PackError):
 
 class SizeError(PackError):
     """A picture of another size than the rest, where no stored size was asked for."""
+
+
+@contextlib.contextmanager
+def one_root() -> Iterator[None]:
+    """Raise an error of the reader of packs as an error of this package."""
+    try:
+        yield
+    except H5SplitError as error:
+        raise PackError(str(error)) from error

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.file.losses import LOSSES, described
-from h5split.order.rows import Rows, duplicates
+from h5split.file.losses import LOSSES
+from h5split.order.rows import Rows
 from h5split.system.interrupts import interrupts_held
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.find.classes import read_classes
@@ -29,7 +29,7 @@ from pack_images.partial import Partial
 from pack_images.plan import PAGE, Filled, Plan, plan, survivors
 from pack_images.run.pool import Pool, run
 from pack_images.settings import Pixels, Settings, Shape
-from pack_images.summary import Progress, Summary
+from pack_images.summary import Progress, Summary, summary_of
 from pack_images.versions import packed_by
 
 if TYPE_CHECKING:
@@ -290,24 +290,16 @@ class Job:
     def _summary(
         self, tables: Tables, filled: Filled, restarted: bool, warnings: Sequence[str], seconds: float
     ) -> Summary:
-        counts = np.bincount(tables.labels, minlength=len(tables.class_names)).tolist()
-        mixed, plain = duplicates(tables.digests, tables.labels)
-        return Summary(
-            output=self.output,
-            rows=len(tables.filenames),
-            shape=self.plan.shape,
-            classes=dict(zip(tables.class_names, counts, strict=True)),
-            skipped=tables.skipped,
-            losses=described(tables.losses, [tables.filenames[row] for row in tables.losses["rows"].tolist()]),
+        return summary_of(
+            tables,
+            self.output,
+            self.plan.shape,
             passed_over=self.plan.sources.passed_over,
             warnings=[*self.plan.warnings, *warnings],
-            duplicates=[tuple(sorted(tables.filenames[row] for row in group)) for group in (*mixed, *plain)],
-            conflicting=len(mixed),
             decoded=filled.rows - filled.kept - filled.copied - len(filled.failures),
             copied=filled.copied,
             continued=filled.kept,
             restarted=restarted,
-            nbytes=os.path.getsize(self.output),
             seconds=seconds,
         )
 

@@ -5,18 +5,16 @@ This module imports little, so that worker processes start before this process l
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
-from h5split.errors import H5SplitError
 from h5split.system.interrupts import interrupts_held
 from h5split.system.machine import check_names
 from pack_images.about import MAX_PIXELS
-from pack_images.errors import PackError
+from pack_images.errors import one_root
 from pack_images.run.choose import open_pool
 
 if TYPE_CHECKING:
@@ -94,7 +92,7 @@ def pack(
         OSError: A folder cannot be read.
     """
     started = time.monotonic()
-    with _one_root(), open_pool(workers, executor) as pool:
+    with one_root(), open_pool(workers, executor) as pool:
         check_names()
         with interrupts_held():  # an interrupt while a C library loads becomes an ImportError
             from pack_images.job import Job, make_plan, settings_of
@@ -140,7 +138,7 @@ def preview(
         PackError: As `pack` does.
         OSError: A folder cannot be read.
     """
-    with _one_root():
+    with one_root():
         check_names()
         from pack_images.job import make_plan, settings_of
         from pack_images.output import output_path
@@ -156,15 +154,6 @@ def preview(
         )
         path = None if output is None else output_path(output)
         return make_plan(_paths(sources), settings, manifests=_manifests(manifest), reader=reader, output=path)
-
-
-@contextlib.contextmanager
-def _one_root() -> Iterator[None]:
-    """Raise what the reader of packs says of a SOURCE as an error of this package."""
-    try:
-        yield
-    except H5SplitError as error:
-        raise PackError(str(error)) from error
 
 
 def _paths(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Sequence[str | os.PathLike[str]]:

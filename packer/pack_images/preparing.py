@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.errors import H5SplitError
 from h5split.file.images import PackedImages
 from pack_images import versions
+from pack_images.decode.held import bytes_of
 from pack_images.decode.row import decode
-from pack_images.errors import DecodeError, PackError, SizeError
+from pack_images.errors import DecodeError, PackError, SizeError, one_root
 from pack_images.fill import read
 from pack_images.settings import Pixels
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _OPTIONS = ("fit", "interpolation", "color", "exact", "max_pixels")
-_PNG_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "I;16"))  # of Pillow's, that a PNG stores without a loss
 
 
 def prepare(
@@ -63,10 +61,8 @@ def prepare(
 
 
 def _opened(pack: str | os.PathLike[str] | PackedImages) -> PackedImages:
-    try:
+    with one_root():
         return pack if isinstance(pack, PackedImages) else PackedImages(pack)
-    except H5SplitError as error:
-        raise PackError(str(error)) from error
 
 
 def _pixels_of(pack: PackedImages) -> Pixels:
@@ -90,7 +86,4 @@ def _bytes_of(picture: str | os.PathLike[str] | bytes | Image.Image, how: Pixels
         return picture
     if isinstance(picture, str | os.PathLike):
         return read(os.fspath(picture), how)[0]
-    file = io.BytesIO()
-    exif = picture.getexif()
-    picture.save(file, "PNG" if picture.mode in _PNG_MODES else "TIFF", **({"exif": exif} if exif else {}))
-    return file.getvalue()
+    return bytes_of(picture)

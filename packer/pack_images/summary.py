@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from h5split.file.sealing import Tables
     from pack_images.settings import Shape
 
 Progress = Callable[[int, int, int], object]  # called with (rows done, rows in all, rows left out)
@@ -54,3 +56,57 @@ class Summary:
     restarted: bool
     nbytes: int
     seconds: float
+
+
+def summary_of(
+    tables: Tables,
+    output: str,
+    shape: Shape,
+    *,
+    seconds: float,
+    passed_over: Sequence[tuple[str, str]] = (),
+    warnings: Sequence[str] = (),
+    decoded: int = 0,
+    copied: int = 0,
+    continued: int = 0,
+    restarted: bool = False,
+) -> Summary:
+    """Return the summary of a pack that has just been written. The arguments are described at `Summary`.
+
+    Args:
+        tables: The tables of the pack.
+        output: Path of the file.
+        shape: (H, W, C) of each image.
+        seconds: Duration of the run.
+        passed_over: As in the summary; so are all that follow.
+        warnings: As above.
+        decoded: As above.
+        copied: As above.
+        continued: As above.
+        restarted: As above.
+    """
+    import numpy as np
+
+    from h5split.file.losses import described
+    from h5split.order.rows import duplicates
+
+    counts = np.bincount(tables.labels, minlength=len(tables.class_names)).tolist()
+    mixed, plain = duplicates(tables.digests, tables.labels)
+    return Summary(
+        output=output,
+        rows=len(tables.filenames),
+        shape=shape,
+        classes=dict(zip(tables.class_names, counts, strict=True)),
+        skipped=tables.skipped,
+        losses=described(tables.losses, [tables.filenames[row] for row in tables.losses["rows"].tolist()]),
+        passed_over=passed_over,
+        warnings=warnings,
+        duplicates=[tuple(sorted(tables.filenames[row] for row in group)) for group in (*mixed, *plain)],
+        conflicting=len(mixed),
+        decoded=decoded,
+        copied=copied,
+        continued=continued,
+        restarted=restarted,
+        nbytes=os.path.getsize(output),
+        seconds=seconds,
+    )

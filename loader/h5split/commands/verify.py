@@ -25,7 +25,7 @@ from h5split.file.mapped import READ_SIZE, MappedFile
 from h5split.system.machine import cores
 
 Progress = Callable[[int, int], object]
-SourceState = Literal["same", "changed", "missing", "unreadable"]
+SourceState = Literal["same", "changed", "missing", "unreadable", "no file"]
 
 _FILES_PER_TASK = 64
 
@@ -106,7 +106,7 @@ def verify_sources(
 
     Returns:
         For each row: `same`; `changed` if the bytes differ; `missing` if there is no such file; `unreadable` if it
-        cannot be read.
+        cannot be read; `no file` if the row was made of an array, so that its digest is that of its pixels.
 
     Raises:
         OSError: The tables cannot be read.
@@ -118,9 +118,13 @@ def verify_sources(
         stop = min(start + _FILES_PER_TASK, len(images))
         names = _take(images.file, images.header.filenames, start, stop)
         digests = _take(images.file, images.header.digests, start, stop)
-        return [
+        found = [
             _source_state(os.path.join(folder, bytes(name)), digest.tobytes())
             for name, digest in zip(names, digests, strict=True)
+        ]
+        return [
+            "no file" if state != "same" and _is_digest_of_row(images, row, digest.tobytes()) else state
+            for row, (state, digest) in enumerate(zip(found, digests, strict=True), start=start)
         ]
 
     images.check_whole()
@@ -173,6 +177,15 @@ def _tables_intact(images: PackedImages) -> bool | None:
         return images.file.tables_checksum() == images.header.tables_checksum
     except OSError:
         return False
+
+
+def _is_digest_of_row(images: PackedImages, row: int, digest: bytes) -> bool:
+    pixels = bytearray(images.stride)
+    try:
+        images.file.read(memoryview(pixels), images.header.images.offset + row * images.stride)
+    except OSError:
+        return False
+    return hashlib.sha256(pixels).digest() == digest
 
 
 def _source_state(path: bytes, digest: bytes) -> SourceState:

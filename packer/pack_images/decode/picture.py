@@ -61,10 +61,8 @@ def decoded(data: bytes, how: Pixels) -> tuple[NDArray[np.uint8], Loss | None]:
             check_scans(data)
             check_exif(data)
             image, loss = _decode_jpeg(data, how) or _decode_with_pillow(data, how)
-            colored, is_hidden = _convert_color(image, how.color)
-            if is_hidden:
-                loss = _add_loss(loss, TRANSPARENCY)
-            return _to_array(_fit(colored, how)), loss
+            pixels, is_hidden = fitted(image, how)
+            return pixels, _add_loss(loss, TRANSPARENCY) if is_hidden else loss
     except DecodeError:
         raise
     except UnidentifiedImageError:
@@ -73,6 +71,15 @@ def decoded(data: bytes, how: Pixels) -> tuple[NDArray[np.uint8], Loss | None]:
         raise DecodeError(f"more than {how.max_pixels} pixels; --max-pixels allows more") from error
     except Exception as error:  # Pillow raises unrelated types on broken files, even MemoryError
         raise DecodeError(by_content(data) or _one_line(error)) from error
+
+
+def fitted(image: Image.Image, how: Pixels) -> tuple[NDArray[np.uint8], bool]:
+    """Convert a picture to the stored channels and size: uint8 (H, W, C).
+
+    Return also whether its content has become invisible on black.
+    """
+    colored, is_hidden = _convert_color(image, how.color)
+    return _to_array(_fit(colored, how)), is_hidden
 
 
 def _decode_jpeg(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None] | None:

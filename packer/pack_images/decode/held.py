@@ -1,0 +1,95 @@
+"""Pictures that are in memory already: arrays, and images of Pillow's."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from h5split.file.losses import TRANSPARENCY, Loss
+from pack_images.decode.picture import decoded, fitted
+from pack_images.errors import DecodeError
+from pack_images.settings import CHANNELS, Color, Pixels
+
+Picture = NDArray[np.uint8] | Image.Image
+
+_COLOR_OF_MODE: dict[str, Color] = {"L": "grayscale", "RGB": "rgb", "RGBA": "rgba"}
+COLOR_OF_CHANNELS: dict[int, Color] = {1: "grayscale", 3: "rgb", 4: "rgba"}
+_PNG_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "I;16"))  # of Pillow's, that a PNG stores without a loss
+_ORIENTATION_TAG = 0x0112  # EXIF tag
+
+
+def as_picture(given: Any) -> Picture:
+    """Return an image of Pillow's as it is, and anything else as an array: uint8 (H, W, C).
+
+    Raises:
+        DecodeError: It is no picture, or its pixels are not bytes.
+    """
+    if isinstance(given, Image.Image):
+        return given
+    array = np.asarray(given)
+    if array.ndim == 2:
+        array = array[:, :, np.newaxis]
+    if array.ndim != 3 or array.shape[2] not in COLOR_OF_CHANNELS or 0 in array.shape:
+        found = f"shape {array.shape}" if array.dtype != object else type(given).__name__
+        raise DecodeError(
+            f"expected an image of Pillow's, or an array (H, W) or (H, W, C) with 1, 3 or 4 channels, found {found}"
+        )
+    if array.dtype != np.uint8:
+        raise DecodeError(
+            f"expected uint8 pixels, 0 to 255, found {array.dtype}; of 0.0 to 1.0 make them by "
+            "(image * 255).round().astype('uint8')"
+        )
+    return array
+
+
+def color_of(picture: Picture) -> Color:
+    """Return the setting `color` that stores a picture as it is.
+
+    Raises:
+        DecodeError: There is none.
+    """
+    if not isinstance(picture, Image.Image):
+        return COLOR_OF_CHANNELS[picture.shape[2]]
+    if picture.mode not in _COLOR_OF_MODE:
+        raise DecodeError(
+            f"expected a picture in mode L, RGB or RGBA, as no color is given, found {picture.mode}; give "
+            f"color={' or '.join(map(repr, CHANNELS))}"
+        )
+    return _COLOR_OF_MODE[picture.mode]
+
+
+def decode_held(picture: Picture, how: Pixels) -> tuple[NDArray[np.uint8], Loss | None]:
+    """Return the row that packing a file with this picture would make, uint8 (H, W, C), and what was lost.
+
+    Raises:
+        DecodeError: Pillow cannot load it.
+    """
+    if not isinstance(picture, Image.Image):
+        is_as_stored = CHANNELS[how.color] == picture.shape[2] and how.shape in (None, picture.shape)
+        if is_as_stored:
+            return picture, None
+        return _fitted(Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture), how)
+    if picture.mode in _COLOR_OF_MODE and picture.getexif().get(_ORIENTATION_TAG, 1) == 1:
+        try:
+            picture.load()
+        except Exception as error:  # Pillow raises unrelated types on broken files
+            raise DecodeError(" ".join(str(error).split()) or type(error).__name__) from error
+        return _fitted(picture, how)
+    return decoded(bytes_of(picture), how)
+
+
+def _fitted(picture: Image.Image, how: Pixels) -> tuple[NDArray[np.uint8], Loss | None]:
+    pixels, is_hidden = fitted(picture, how)
+    return pixels, Loss(TRANSPARENCY) if is_hidden else None
+
+
+def bytes_of(picture: Image.Image) -> bytes:
+    """Return a file with an image of Pillow's, without a loss."""
+    file = io.BytesIO()
+    exif = picture.getexif()
+    picture.save(file, "PNG" if picture.mode in _PNG_MODES else "TIFF", **({"exif": exif} if exif else {}))
+    return file.getvalue()

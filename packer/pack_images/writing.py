@@ -1,0 +1,268 @@
+"""The function write(): a pack of pictures that are no files but arrays, or that come one after another."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split.file.losses import LOSSES, Loss
+from h5split.file.newpack import CHUNK_BYTES, new_pack
+from h5split.file.sealing import Tables
+from pack_images.decode.held import COLOR_OF_CHANNELS, as_picture, color_of, decode_held
+from pack_images.errors import DecodeError, PackError, SizeError, one_root
+from pack_images.find.arrays import Item, check_labels, items_of, named
+from pack_images.find.classes import read_classes
+from pack_images.find.sources import PackedRow, Sources
+from pack_images.job import settings_of
+from pack_images.output import output_path
+from pack_images.plan import Plan, plan
+from pack_images.settings import CHANNELS, Color, Fit, Interpolation, Pixels
+from pack_images.summary import Summary, summary_of
+from pack_images.versions import packed_by
+
+_SOURCE = "source"  # the column that every pack has
+_SPLIT = "split"  # the column of the parts of an .npz file
+_BATCH_AXES = 4  # of an array (N, H, W, C)
+_MISSING = ("None", "nan", "NaT", "<NA>")  # how numpy and pandas print a value that is not a text and is missing
+
+
+@dataclass
+class _Given:
+    """The pictures as rows, in the order in which they were given.
+
+    Attributes:
+        rows: uint8 (N, H, W, C).
+        labels: A number, a name or None for each.
+        places: Where each was found; see `Item`.
+        parts: The part of the data set of each; see `Item`.
+        losses: What was lost, by the number of the picture.
+    """
+
+    rows: NDArray[np.uint8]
+    labels: list[Any] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+    losses: dict[int, Loss] = field(default_factory=dict)
+
+
+def write(
+    output: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Iterable[Any],
+    labels: Iterable[Any] | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    filenames: Sequence[str] | None = None,
+    columns: Mapping[str, Iterable[Any]] | None = None,
+    size: int | tuple[int, int] | None = None,
+    fit: Fit = "stretch",
+    interpolation: Interpolation = "bilinear",
+    color: Color | None = None,
+    order: Literal["stratified", "given"] = "stratified",
+    seed: int = 0,
+) -> Summary:
+    """Make a pack of pictures that are no files.
+
+    Example::
+
+        (images, labels), _ = keras.datasets.cifar10.load_data()
+        write("cifar10.h5", images, labels, class_names=["airplane", "automobile", ...])
+        write("flowers.h5", torchvision_dataset, class_names=torchvision_dataset.classes, size=224)
+
+    Pictures are taken one after another and kept in a temporary file beside the output, so memory does not limit their
+    number. The digest of a row is the SHA-256 of its pixels. The column `source` says what the pictures came from. The
+    file appears under its name when it is whole; a pack that is there is replaced.
+
+    Args:
+        output: The file to make.
+        images: An array, uint8 (N, H, W) or (N, H, W, C) with 1, 3 or 4 channels. Or an iterable of pictures or of
+            (picture, label), where a picture is such an array without N, or an image of Pillow's. Or the path of an
+            .npz file of such arrays with their labels, such as x_train and y_train; the column `split` tells its parts.
+        labels: A class number from 0, or a class name, for each picture. None: they come with the pictures, or there
+            are none, and all are of the one class `unlabelled`.
+        class_names: The name of each class number. None: numbers are their own names; names are sorted.
+        filenames: A name for each picture, each once. None: the name of the output and the number of the picture.
+        columns: Name -> a text or number for each picture.
+        size: Stored (width, height), or one number for both. None: all pictures have the same size already.
+        fit: As for `pack`.
+        interpolation: As for `pack`.
+        color: As for `pack`. None: as the pictures are, which must be alike.
+        order: `stratified`, as for `pack`; or `given`.
+        seed: Seed of the stratified order.
+
+    Raises:
+        PackError: A picture, a label or an option is none, or their numbers differ. Nothing is written.
+        OSError: The disk is full, or the folder takes no files.
+    """
+    started = time.monotonic()
+    with one_root():
+        path = output_path(output)
+        if order not in ("stratified", "given"):
+            raise PackError(f"order: expected stratified or given, found {order!r}")
+        how = settings_of(
+            size,
+            fit=fit,
+            interpolation=interpolation,
+            color=color or "rgb",
+            labels="none",
+            order="sorted" if order == "given" else order,
+            seed=seed,
+        )
+        with tempfile.TemporaryFile(dir=os.path.dirname(path) or os.curdir) as file:
+            given, pixels = _rows_of(images, labels, how.pixels, color, file)
+            names, classes = named(given.labels, None if class_names is None else read_classes(class_names))
+            sources = _sources(path, images, names, given, filenames, columns)
+            _, *shape = given.rows.shape
+            planned = plan(sources, replace(how, pixels=pixels, classes=classes), (shape[0], shape[1], shape[2]))
+            tables = _write(path, planned, given, order)
+        seconds = time.monotonic() - started
+        return summary_of(tables, path, planned.shape, warnings=planned.warnings, decoded=len(planned), seconds=seconds)
+
+
+def _rows_of(images: Any, labels: Any, how: Pixels, color: Color | None, file: IO[bytes]) -> tuple[_Given, Pixels]:
+    """Return the pictures as rows, and how they were made. An array that can be stored as it is stays in place."""
+    if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim in (_BATCH_AXES - 1, _BATCH_AXES):
+        rows = images if images.ndim == _BATCH_AXES else images[..., np.newaxis]
+        own = replace(how, color=color or COLOR_OF_CHANNELS.get(rows.shape[3], "rgb"))
+        if len(rows) and CHANNELS[own.color] == rows.shape[3] and own.shape in (None, rows.shape[1:]):
+            found = [None] * len(rows) if labels is None else [*check_labels(labels)]
+            if len(found) != len(rows):
+                raise PackError(f"labels: expected one for each of {len(rows):,} images, found {len(found):,}")
+            return _Given(rows, found, [*map(str, range(len(rows)))], [""] * len(rows)), own
+    return _spooled(items_of(images, labels), how, color, file)
+
+
+def _spooled(items: Iterator[Item], how: Pixels, color: Color | None, file: IO[bytes]) -> tuple[_Given, Pixels]:
+    """Write the pictures to a file as rows, one after another."""
+    given = _Given(np.empty(0, np.uint8))
+    shape: tuple[int, ...] = ()
+    for index, item in enumerate(items):
+        try:
+            picture = as_picture(item.picture)
+            own = replace(how, color=color or color_of(picture))
+            row, loss = decode_held(picture, own)
+            if not shape:
+                first, shape = own, row.shape
+            if own.color != first.color or row.shape != shape:
+                raise SizeError(_other_kind(own, row, first, shape))
+        except DecodeError as error:
+            raise DecodeError(f"image {index}: {error}") from error
+        except SizeError as error:
+            raise SizeError(f"image {index}: {error}") from error
+        file.write(np.ascontiguousarray(row).data)
+        given.labels.append(item.label)
+        given.places.append(item.place)
+        given.parts.append(item.part)
+        if loss is not None:
+            given.losses[index] = loss
+    if not shape:
+        raise PackError("images: expected one or more, found none")
+    file.flush()
+    given.rows = np.memmap(file, np.uint8, "r", shape=(len(given.labels), *shape))
+    return given, first
+
+
+def _other_kind(own: Pixels, row: NDArray[np.uint8], first: Pixels, shape: tuple[int, ...]) -> str:
+    if own.color != first.color:
+        return f"expected {first.color}, as the first image is, found {own.color}; give color= for all"
+    sizes = f"{shape[1]}x{shape[0]}, as the first image is, found {row.shape[1]}x{row.shape[0]}"
+    return f"expected {sizes}; give size= to scale them"
+
+
+def _sources(
+    path: str,
+    images: Any,
+    labels: list[str],
+    given: _Given,
+    filenames: Sequence[str] | None,
+    columns: Mapping[str, Iterable[Any]] | None,
+) -> Sources:
+    """Return the table of the pictures: names, labels and columns. The path of a picture is its number."""
+    is_archive = isinstance(images, (str, os.PathLike))
+    found = os.fsdecode(images) if is_archive else _type_name(images)
+    stem = found.replace(os.sep, "/") if is_archive else os.path.splitext(os.path.basename(path))[0]
+    names = [f"{stem}/{place}" for place in given.places] if filenames is None else _checked_names(filenames, labels)
+    if columns is not None and _SOURCE in columns:
+        raise PackError("columns: expected another name than source, which says what the pictures came from")
+    parts = {_SPLIT: given.parts} if any(given.parts) else {}
+    texts = {name: _texts(name, values, len(labels)) for name, values in (columns or {}).items()}
+    numbers: list[str | PackedRow] = [*map(str, range(len(labels)))]
+    return Sources(names, labels, numbers, {_SOURCE: [found] * len(labels), **parts, **texts})
+
+
+def _type_name(images: object) -> str:
+    kind = type(images)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _checked_names(filenames: Sequence[str], labels: Sequence[str]) -> list[str]:
+    names = _texts("filenames", filenames, len(labels))
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1 or "" in names:
+        found = f"{name!r} {times} times" if times > 1 else "an empty one"
+        raise PackError(f"filenames: expected a name for each image, each once, found {found}")
+    return names
+
+
+def _texts(name: str, values: Iterable[Any], count: int) -> list[str]:
+    """Return a column as texts. A missing value, None or NaN, is an empty text."""
+    texts = [_text(name, value) for value in values]
+    if len(texts) != count:
+        raise PackError(f"{name}: expected a value for each of {count:,} images, found {len(texts):,}")
+    return texts
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return str(value)
+    if np.ndim(value) or isinstance(value, bytes):
+        raise PackError(f"{name}: expected a text or a number for each image, found {_brief(value)}")
+    text = str(value)
+    return "" if text in _MISSING else text
+
+
+def _brief(value: Any) -> str:
+    return f"an array of shape {np.shape(value)}" if np.ndim(value) else repr(value)
+
+
+def _write(path: str, planned: Plan, given: _Given, order: str) -> Tables:
+    """Write the rows in their order, and the tables around them."""
+    rows = np.array([int(str(number)) for number in planned.sources.paths])
+    digests = np.empty((len(rows), 32), np.uint8)
+    checksums = np.empty(len(rows), np.uint64)
+    step = max(1, CHUNK_BYTES // planned.stride)
+    with new_pack(path, planned.shape, len(rows)) as pack:
+        for first in range(0, len(rows), step):
+            block = np.ascontiguousarray(given.rows[rows[first : first + step]])
+            checksums[first : first + step] = pack.append(block)
+            for at, row in enumerate(block, start=first):
+                digests[at] = np.frombuffer(hashlib.sha256(row.data).digest(), np.uint8)
+        tables = Tables(
+            labels=planned.labels,
+            class_names=planned.class_names,
+            filenames=planned.sources.filenames,
+            columns=planned.sources.columns,
+            digests=digests,
+            checksums=checksums,
+            settings=planned.settings.as_json() | {"labels": "given", "order": order},
+            packed_by=packed_by(),
+            losses=_losses(given.losses, rows),
+        )
+        pack.seal(tables)
+    return tables
+
+
+def _losses(losses: Mapping[int, Loss], rows: NDArray[np.int64]) -> NDArray[np.void]:
+    """Return the losses by row: LOSSES (L,)."""
+    at = [row for row, image in enumerate(rows.tolist()) if image in losses] if losses else []
+    found = [losses[int(rows[row])] for row in at]
+    values = [(row, loss.kinds, loss.bits, loss.levels, loss.kept) for row, loss in zip(at, found, strict=True)]
+    return np.array(values, LOSSES)
