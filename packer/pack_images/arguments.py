@@ -96,6 +96,12 @@ def _add_classes(group: argparse._ArgumentGroup) -> None:
         help="the class name is the first group of this expression, searched for in the path below SOURCE, such as "
         r"'(cat|dog)\.'",
     )
+    add(
+        "--relabel",
+        metavar="CSV",
+        help="other labels: a table with the columns filename and label. Images that it does not name keep theirs; "
+        "an empty label leaves the image out",
+    )
 
 
 def _add_tables(group: argparse._ArgumentGroup) -> None:

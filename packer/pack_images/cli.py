@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace, bar: Bar) -> int:
     options = {
         name: getattr(arguments, name)
-        for name in ("size", "color", "labels", "label_pattern", "order", "seed", "classes")
+        for name in ("size", "color", "labels", "label_pattern", "relabel", "order", "seed", "classes")
     }
     options["manifest"] = _manifests(arguments)
     options["reader"] = None if arguments.reader is None else _reader(arguments.reader)

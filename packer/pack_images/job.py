@@ -22,6 +22,7 @@ from pack_images.find.classes import read_classes
 from pack_images.find.labels import LabelRule
 from pack_images.find.manifest import Manifest
 from pack_images.find.readers import Reader
+from pack_images.find.relabel import Relabel
 from pack_images.find.scan import scan
 from pack_images.find.sources import PackedRow, PackFile
 from pack_images.output import Old, check_decoders, check_once, find_old, missing, without_known
@@ -71,6 +72,7 @@ def make_plan(
     *,
     manifests: Sequence[Manifest] = (),
     reader: Reader | None = None,
+    relabel: Relabel | None = None,
     output: str | None = None,
 ) -> Plan:
     """Scan the sources, check them, and plan the output.
@@ -80,7 +82,7 @@ def make_plan(
         OSError: A folder cannot be read.
     """
     rule = LabelRule(settings.labels, settings.label_pattern)
-    found = scan(sources, rule, manifests=manifests, reader=reader, classes=settings.classes)
+    found = scan(sources, rule, manifests=manifests, reader=reader, relabel=relabel, classes=settings.classes)
     found = without_known(found, output, settings.pixels)
     # Folders alone need no check: the scan finds each file once.
     if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):

@@ -20,6 +20,7 @@ from pack_images.run.choose import open_pool
 if TYPE_CHECKING:
     from pack_images.find.manifest import Manifest
     from pack_images.find.readers import Reader
+    from pack_images.find.relabel import Relabel
     from pack_images.plan import Plan
     from pack_images.settings import Color, Fit, Interpolation, Labels, Order
     from pack_images.summary import Progress, Summary
@@ -45,6 +46,7 @@ def pack(
     strict: bool = False,
     manifest: Table | Sequence[Table] = (),
     reader: Reader | None = None,
+    relabel: Relabel | None = None,
     reuse: bool = True,
     workers: int | None = None,
     executor: Executor | None = None,
@@ -79,6 +81,8 @@ def pack(
         reader: A function that reads each folder, in place of the rules for labels. `reader(path)` returns four lists:
             the names of files, the class number of each file, the names of the classes and the number of each class.
             These numbers are kept; for several folders they must agree.
+        relabel: Labels in place of those found: file name -> label, or the path of a CSV with the columns `filename`
+            and `label`. Images that it does not name keep their label; those with an empty label are passed over.
         reuse: Copy rows from an existing output if the SHA-256 of the source file and all settings and versions that
             affect pixels are the same.
         workers: Number of worker processes. None: one per core.
@@ -112,7 +116,9 @@ def pack(
             classes=classes,
         )
         path = output_path(output)
-        plan = make_plan(_paths(sources), settings, manifests=_manifests(manifest), reader=reader, output=path)
+        plan = make_plan(
+            _paths(sources), settings, manifests=_manifests(manifest), reader=reader, relabel=relabel, output=path
+        )
         return Job(path, plan, strict, reuse).run(pool, progress, started)
 
 
@@ -128,6 +134,7 @@ def preview(
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
     manifest: Table | Sequence[Table] = (),
     reader: Reader | None = None,
+    relabel: Relabel | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """Return the plan that `pack` would follow with these arguments. Nothing is written.
@@ -153,7 +160,9 @@ def preview(
             classes=classes,
         )
         path = None if output is None else output_path(output)
-        return make_plan(_paths(sources), settings, manifests=_manifests(manifest), reader=reader, output=path)
+        return make_plan(
+            _paths(sources), settings, manifests=_manifests(manifest), reader=reader, relabel=relabel, output=path
+        )
 
 
 def _paths(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Sequence[str | os.PathLike[str]]:

@@ -29,6 +29,7 @@ from pack_images.errors import PackError
 from pack_images.find.labels import BY_FOLDERS, LabelRule, folder_name
 from pack_images.find.manifest import Manifest
 from pack_images.find.readers import Reader, read_folder
+from pack_images.find.relabel import Relabel, relabelled
 from pack_images.find.sources import PackedRow, Sources, has_image_extension, is_hdf5, pack_file
 from pack_images.foreign import by_extension, is_foreign
 
@@ -62,6 +63,7 @@ def scan(
     *,
     manifests: Sequence[Manifest] = (),
     reader: Reader | None = None,
+    relabel: Relabel | None = None,
     classes: Sequence[str] | None = None,
 ) -> Sources:
     """Find the images in folders, packs and tables.
@@ -72,6 +74,7 @@ def scan(
             that a reader lists, unless there are to be no labels.
         manifests: Tables of files.
         reader: A function that reads each folder, in place of the rules above.
+        relabel: Labels by file name, in place of those found; see `find.relabel`.
         classes: If given, images of other classes are passed over and counted.
 
     Raises:
@@ -110,6 +113,8 @@ def scan(
             found.passed_over.append((root, "no images in it"))
     if rule.labels == "none":
         found = found.unlabelled()
+    if relabel is not None:
+        found = relabelled(found, relabel)
     found = _composed(found, exact)
     return found if classes is None else _select_classes(found, classes)
 

@@ -1,0 +1,85 @@
+"""Give images other labels than those found, by a table of file names and labels."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from h5split.writing.tables import open_table
+from pack_images.errors import PackError
+from pack_images.find.sources import UNLABELLED, PackedRow, Sources
+
+Relabel = str | os.PathLike[str] | Mapping[str, str]
+
+_COLUMNS = ("filename", "label")
+
+
+def relabelled(found: Sources, given: Relabel) -> Sources:
+    """Return the images with the labels of a table. Those that it does not name keep theirs.
+
+    Args:
+        found: All images.
+        given: File name -> label, or the path of a CSV file with the columns `filename` and `label`. An image with an
+            empty label is passed over.
+
+    Raises:
+        PackError: The table names a file twice, or one that is not there, or that is several images; or it leaves no
+            image.
+    """
+    name = "the mapping" if isinstance(given, Mapping) else os.fsdecode(given)
+    labels = _by_name(name, given.items() if isinstance(given, Mapping) else _lines(name))
+    _check_found(name, labels, found)
+    changed = [labels.get(filename, label) for filename, label in zip(found.filenames, found.labels, strict=True)]
+    kept = [row for row, label in enumerate(changed) if label]
+    if not kept:
+        raise PackError(f"{name}: expected a label for some of the images, found none for all {len(changed):,}")
+    passed_over = [
+        (filename, f"its label in {name} is empty")
+        for filename, label in zip(found.filenames, changed, strict=True)
+        if not label
+    ]
+    class_names = [one for one in found.class_names if one != UNLABELLED or one in changed]
+    return replace(
+        replace(found, labels=changed, class_names=class_names).take(kept),
+        passed_over=[*found.passed_over, *passed_over],
+    )
+
+
+def _lines(path: str) -> list[tuple[str, str]]:
+    """Read the pairs of a CSV file."""
+    try:
+        with open_table(path) as table:
+            if any(table.heading.count(column) != 1 for column in _COLUMNS):
+                raise PackError(f"{path}: expected the columns filename and label, found {table.heading or 'none'}")
+            name_at, label_at = map(table.heading.index, _COLUMNS)
+            return [(fields[name_at], fields[label_at]) for _, fields in table.rows()]
+    except FileNotFoundError:
+        raise PackError(f"{path}: expected a CSV file with the columns filename and label, found none there") from None
+
+
+def _by_name(name: str, lines: Iterable[tuple[str, str]]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for filename, label in lines:
+        if not isinstance(label, str):
+            raise PackError(f"{name}: expected a text as the label of {filename!r}, found {label!r}")
+        if labels.setdefault(filename, label) != label:
+            raise PackError(f"{name}: expected one label for {filename!r}, found {labels[filename]!r} and {label!r}")
+    return labels
+
+
+def _check_found(name: str, labels: Mapping[str, str], found: Sources) -> None:
+    there = {*found.filenames}
+    missing = [filename for filename in labels if filename not in there]
+    if missing:
+        raise PackError(
+            f"{name}: expected names of images, such as {found.filenames[0]!r}, found {len(missing):,} of "
+            f"{len(labels):,} that are none, such as {missing[0]!r}"
+        )
+    # A file and its row in a pack, if both are given, have one name: they are one image.
+    origins = (path.pack if isinstance(path, PackedRow) else None for path in found.paths)
+    times = Counter(one for one in zip(found.filenames, origins, strict=True) if one[0] in labels)
+    several = next((one for one, count in times.items() if count > 1), None)
+    if several is not None:
+        raise PackError(f"{name}: expected names of single images, found {several[0]!r}, which {times[several]} have")
