@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import os
+import pydoc
 import re
 import shlex
 import subprocess
@@ -120,6 +122,36 @@ def test_the_readme_names_every_option_and_setting():
                     assert option in README, option
     for name in Settings.__dataclass_fields__:
         assert f"`{name}`" in README, name
+
+
+@pytest.mark.parametrize("name", ["SplitSequence", "H5SplitSequence"])
+def test_help_lists_every_setting_with_its_type_and_default(name):
+    pytest.importorskip("keras", reason="needs Keras")
+    import h5split
+
+    documented = getattr(h5split, name)
+    text = pydoc.render_doc(documented, renderer=pydoc.plaintext)
+    for function in (documented, documented.set):
+        parameters = inspect.signature(function).parameters
+        for setting in dataclasses.fields(h5split.Settings):
+            found = parameters[setting.name]
+            assert (found.annotation, found.default) == (setting.type, setting.default)
+            assert f"{setting.name}: {setting.type!r} = {setting.default!r}" in text
+
+
+def test_a_misspelt_setting_is_found_by_mypy(tmp_path):
+    pytest.importorskip("mypy", reason="needs mypy: pip install 'pack-images[dev]'")
+    lines = ["from h5split import SplitSequence", "SplitSequence('a.h5', batch_size=8)", "SplitSequence(batch_sise=8)"]
+    lines += ["SplitSequence('a.h5').set(auto_shufle=True)", "SplitSequence('a.h5', batch_size='8')"]
+    (tmp_path / "use.py").write_text("\n".join(lines))
+    path = os.pathsep.join(str(PROJECT / name) for name in ("loader", "packer"))
+    checked = [sys.executable, "-m", "mypy", "--strict", "--follow-imports", "silent", "use.py"]
+    done = subprocess.run(checked, cwd=tmp_path, env={**os.environ, "MYPYPATH": path}, capture_output=True, text=True)
+    assert re.findall(r"use\.py:(\d): error: (\w+)", done.stdout) == [
+        ("3", "Unexpected"),
+        ("4", "Unexpected"),
+        ("5", "Argument"),
+    ], done.stdout
 
 
 def test_relative_links_lead_to_existing_files():

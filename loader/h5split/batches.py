@@ -26,7 +26,7 @@ from h5split.order.epochs import Epochs, Order
 from h5split.order.passes import Loop, Pass, Passes, Told, checked
 from h5split.order.rows import Rows
 from h5split.order.selection import Selection
-from h5split.order.settings import SettingNames, Settings, changed
+from h5split.order.settings import SettingNames, Settings, changed, listing_settings
 from h5split.resuming import Resuming
 
 _OF_THIS_PROCESS = frozenset(("_gatherer", "_asking", "_passes", "_learned"))
@@ -53,7 +53,7 @@ class SplitSequence(Delivered, Resuming, Adapters):
 
     Args:
         paths: Packs to open; none makes an empty sequence.
-        settings: As for `set`.
+        settings: Described at `Settings`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -63,6 +63,7 @@ class SplitSequence(Delivered, Resuming, Adapters):
 
     _gatherer: Gatherer | None  # made with the first batch, as very many parts may never have one
 
+    @listing_settings
     def __init__(self, *paths: str | os.PathLike[str], **settings: Unpack[SettingNames]) -> None:
         given: dict[str, Any] = dict(settings)
         of_rows = {name: given.pop(name) for name in _OF_ROWS if name in given}
@@ -128,8 +129,9 @@ class SplitSequence(Delivered, Resuming, Adapters):
         """Whether batches go through functions, as `map` has it."""
         return bool(self._functions)
 
+    @listing_settings
     def set(self, **settings: Unpack[SettingNames]) -> Self:
-        """Change settings; see `Settings`. A pass that has begun keeps its order.
+        """Change settings; `Settings` describes them. Those not given stay. A pass that has begun keeps its order.
 
         Raises:
             ValueError: A setting is unknown or out of range; the message lists those there are.

@@ -14,7 +14,7 @@ from h5split.batch.gather import Batch
 from h5split.batches import SplitSequence
 from h5split.errors import ArgumentError
 from h5split.keras_calls import LOOK, ended_by, loop_of, validation_of
-from h5split.order.settings import SettingNames
+from h5split.order.settings import SettingNames, listing_settings
 from h5split.system.text import listed
 
 _OF_KERAS = {"workers", "use_multiprocessing", "max_queue_size"}
@@ -42,6 +42,7 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
     in other processes, and handing batches from one to another takes longer than making them.
     """
 
+    @listing_settings
     def __init__(self, *paths: str | os.PathLike[str], **settings: Unpack[_KerasSettingNames]) -> None:
         PyDataset.__init__(self)
         ours: dict[str, Any] = dict(settings)

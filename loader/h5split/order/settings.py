@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from h5split.file.classes import checked_classes
 
 LabelMode = Literal["categorical", "int", "binary"]
 AutoShuffle = bool | Literal["block"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LABEL_MODES = ("categorical", "int", "binary")
 
@@ -118,6 +121,18 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         if name not in names:
             raise ArgumentError(f"unknown setting {name!r}; expected one of {', '.join(names)}")
     return replace(settings, **changes)
+
+
+def listing_settings(function: Function) -> Function:
+    """Have `help` list every setting, with its type and default, in place of ``**settings``."""
+    signature = inspect.signature(function)
+    others = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    settings = [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
+        for one in fields(Settings)
+    ]
+    function.__signature__ = signature.replace(parameters=[*others, *settings])  # type: ignore[attr-defined]
+    return function
 
 
 def check_whole(name: str, value: object, least: int) -> None:
