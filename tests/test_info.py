@@ -89,7 +89,7 @@ def test_text_output_contains_everything_on_one_screen(full, capsys):
         "  2 classes\n          5  cat  █████████████████████\n          7  dog  ██████████████████████████████\n",
         "  source: 1 value: data 12\n",
         "fit stretch, interpolation bilinear, labels auto, ",
-        "duplicates: 5 files in 2 groups of identical ones, 1 of them with different labels\n",
+        "duplicates: 5 images in 2 groups of identical ones, 1 of them with different labels\n",
         "left out: 1\n  data/cat/broken.png: not an image that Pillow knows\n",
     ):
         assert line in out
@@ -120,6 +120,7 @@ def test_json_output_contains_everything(full, capsys):
         "losses": [],
         "duplicates": [list(group) for group in found.duplicates],
         "conflicting": 1,
+        "blank": 0,
     }
 
 

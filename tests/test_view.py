@@ -428,9 +428,9 @@ def test_identical_files_with_different_labels_come_first(tmp_path):
     files = ["d/a/one.png", "e/a/one.png", "d/b/two.png", "d/a/two.png", "f/b/two.png", "d/a/three.png"]
     page = page_of(SplitSequence(write_pack(tmp_path / "p.h5", files)))
     first, second = re.findall(r'<div class="group (\w*)"><p>(.*?)</p>\s*(<ul.*?</ul>)', page, re.DOTALL)
-    assert first[:2] == ("bad", "3 identical files, with different labels")
+    assert first[:2] == ("bad", "3 identical images, with different labels")
     assert sorted(names(tiles(first[2]))) == ["d/a/two.png", "d/b/two.png", "f/b/two.png"]
-    assert second[:2] == ("", "2 identical files")
+    assert second[:2] == ("", "2 identical images")
     assert sorted(names(tiles(second[2]))) == ["d/a/one.png", "e/a/one.png"]
     assert_tiles_show_the_images_they_name(tiles(page))
     finding = re.search(r'<li class="bad"><a href="#identical">(.*?)</a>', page)[1]
@@ -799,6 +799,7 @@ def chromium(tmp_path_factory):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with webdriver.Chrome(options=options, service=Service(driver)) as started:
+        started.command_executor.client_config.timeout = PATIENCE  # of each command; 120 s, by default
         started.set_page_load_timeout(PATIENCE)
         started.set_script_timeout(PATIENCE)
         yield started

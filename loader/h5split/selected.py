@@ -124,17 +124,26 @@ class Selected:
             preload(self._selection.packs, self.rows, verbose=self._settings.verbose)
         return self
 
-    def split(self, *points: float, stratify: bool = False, groups: str | ArrayLike | None = None) -> list[Self]:
+    def split(
+        self,
+        *points: float,
+        stratify: bool = True,
+        groups: str | ArrayLike | None = None,
+        stable: bool = False,
+    ) -> list[Self]:
         """Cut the current order at fractions of all rows.
 
-        `split(0.2, 0.4)` gives three parts: 20 %, 20 % and 60 %. Equal points give an empty part. In the stratified
-        row order that packs have by default, every part has each class in its share to within a row or two.
+        `split(0.2, 0.4)` gives three parts: 20 %, 20 % and 60 %. Equal points give an empty part. Every part has each
+        class in its share, to within two rows. In the row order that packs have by default, parts are slices.
 
         Args:
             points: Where to cut, from 0 to 1, not decreasing.
-            stratify: Cut each class at those points: for rows in any order.
-            groups: Rows of equal value stay in one part: the name of a column, `"content"` for identical files, or an
-                array (N,).
+            stratify: Cut each class if slices do not have the classes in their shares. False: slices.
+            groups: Rows of equal value stay in one part: the name of a column, an array (N,), or `"content"`, which is
+                identical files or identical pixels. Classes have their shares as nearly as that allows.
+            stable: The part of a row depends on the setting `seed` and on its group alone, so images that are added
+                later move none. The group is `"content"` (of the pixels) unless `groups` says otherwise. Sizes and
+                shares vary by chance.
 
         Returns:
             len(points) + 1 sequences with the same settings.
@@ -142,7 +151,8 @@ class Selected:
         Raises:
             ValueError: Points outside [0, 1] or decreasing, or an unknown column.
         """
-        return [self._part(rows) for rows in self._selection.split(points, stratify=stratify, groups=groups)]
+        parts = self._selection.split(points, stratify=stratify, groups=groups, stable=stable, seed=self._settings.seed)
+        return [self._part(part) for part in parts]
 
     def split_by(self, column: str) -> dict[str, Self]:
         """One part for each value of a column: `split_by("split")["train"]`.

@@ -211,10 +211,12 @@ def _describe_summary(summary: Summary) -> str:
     if summary.duplicates:
         copies = sum(len(group) for group in summary.duplicates)
         lines.append(
-            f"duplicates: {copies:,} files in {count(len(summary.duplicates), 'group')} of identical ones, "
+            f"duplicates: {copies:,} images in {count(len(summary.duplicates), 'group')} of identical ones, "
             f"{summary.conflicting:,} of them with different labels"
         )
         lines.extend(f"  {', '.join(map(shown, group[:3]))}" for group in summary.duplicates[: summary.conflicting][:3])
+    if summary.blank:
+        lines.append(f"blank: {count(summary.blank, 'image')} of one colour, alike in pixels")
     if summary.skipped:
         lines.append(f"left out: {len(summary.skipped):,}")
         lines.extend(f"  {shown(name)}: {shown(reason)}" for name, reason in summary.skipped[:SHOWN])

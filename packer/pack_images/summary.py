@@ -29,9 +29,11 @@ class Summary:
         passed_over: (path, reason) of everything found that is not an image to pack.
         warnings: What the user should know, one line each: classes without images, images of classes that were not
             asked for, text columns that are mostly padding.
-        duplicates: The filenames of each group of identical files. Groups with different labels come first, because
-            they are labelling errors.
+        duplicates: The filenames of each group of images whose files or pixels are identical. Groups with different
+            labels come first, because they are labelling errors.
         conflicting: Number of groups with different labels.
+        blank: Number of images of one colour that have the pixels of another. They are duplicates only if their files
+            are identical.
         decoded: Number of images decoded by this run.
         copied: Number of rows copied from packs: from SOURCES that are packs, and from an earlier output.
         continued: Number of rows taken over from an interrupted run.
@@ -50,6 +52,7 @@ class Summary:
     warnings: Sequence[str]
     duplicates: Sequence[tuple[str, ...]]
     conflicting: int
+    blank: int
     decoded: int
     copied: int
     continued: int
@@ -87,11 +90,14 @@ def summary_of(
     """
     import numpy as np
 
+    from h5split.file.images import PackedImages
     from h5split.file.losses import described
-    from h5split.order.rows import duplicates
+    from h5split.file.packs import Packs
+    from h5split.order.content import content_of
 
     counts = np.bincount(tables.labels, minlength=len(tables.class_names)).tolist()
-    mixed, plain = duplicates(tables.digests, tables.labels)
+    content = content_of([(Packs([PackedImages(output)]), np.arange(len(tables.labels)))])
+    mixed, plain = content.mixed(tables.labels)
     return Summary(
         output=output,
         rows=len(tables.filenames),
@@ -103,6 +109,7 @@ def summary_of(
         warnings=warnings,
         duplicates=[tuple(sorted(tables.filenames[row] for row in group)) for group in (*mixed, *plain)],
         conflicting=len(mixed),
+        blank=len(content.blank),
         decoded=decoded,
         copied=copied,
         continued=continued,

@@ -12,8 +12,9 @@ import numpy as np
 from h5split.file.format import decode
 from h5split.file.images import PackedImages
 from h5split.file.losses import loss_lines
+from h5split.file.packs import Packs
 from h5split.file.texts import Texts
-from h5split.order.rows import duplicates
+from h5split.order.content import content_of
 from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
 
 _BAR_LENGTH = 30  # characters
@@ -38,8 +39,10 @@ class Info:
         packed_by: Program or library -> version.
         skipped: (filename, reason) of each file that was left out.
         losses: (filename, text) of each loss of a picture when it was packed.
-        duplicates: The file names of each group of identical files. Groups with different labels come first.
+        duplicates: The file names of each group of images whose files or pixels are identical. Groups with different
+            labels come first.
         conflicting: The number of groups with different labels.
+        blank: The number of images of one colour that have the pixels of another; see `h5split.order.content`.
     """
 
     path: str
@@ -54,6 +57,7 @@ class Info:
     losses: list[tuple[str, str]]
     duplicates: list[tuple[str, ...]]
     conflicting: int
+    blank: int
 
     def as_json(self) -> dict[str, Any]:
         """The same contents as lists and dicts, for JSON."""
@@ -69,6 +73,7 @@ class Info:
                 *self._column_lines(),
                 *self._packing_lines(),
                 *self._duplicate_lines(),
+                *self._blank_lines(),
                 *self._skipped_lines(),
                 *loss_lines(self.losses),
             ]
@@ -97,10 +102,13 @@ class Info:
         if not files:
             return ["duplicates: none"]
         return [
-            f"duplicates: {files:,} files in {count(len(self.duplicates), 'group')} of identical ones, "
+            f"duplicates: {files:,} images in {count(len(self.duplicates), 'group')} of identical ones, "
             f"{self.conflicting:,} of them with different labels",
             *(f"  {', '.join(map(shown, group[:3]))}" for group in self.duplicates[:3]),
         ]
+
+    def _blank_lines(self) -> list[str]:
+        return [f"blank: {count(self.blank, 'image')} of one colour, alike in pixels"] if self.blank else []
 
     def _skipped_lines(self) -> list[str]:
         if not self.skipped:
@@ -112,9 +120,10 @@ class Info:
 
 
 def describe(images: PackedImages) -> Info:
-    """Describe a pack. Labels, columns and digests are read, but no pixels."""
+    """Describe a pack. Only the pixels of rows with equal checksums are read, to count identical images."""
     counts = np.bincount(images.labels, minlength=len(images.class_names)).tolist()
-    mixed, plain = duplicates(images.digests, images.labels)
+    content = content_of([(Packs([images]), np.arange(len(images)))])
+    mixed, plain = content.mixed(images.labels)
     return Info(
         path=images.path,
         rows=len(images),
@@ -128,6 +137,7 @@ def describe(images: PackedImages) -> Info:
         losses=images.losses,
         duplicates=[tuple(images.filenames.take(group)) for group in (*mixed, *plain)],
         conflicting=len(mixed),
+        blank=len(content.blank),
     )
 
 

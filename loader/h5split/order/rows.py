@@ -18,6 +18,7 @@ from h5split.errors import ArgumentError
 Rows = NDArray[np.int64]
 
 _ROWS_PER_CHUNK = 1 << 16
+_MAX_DEVIATION = 2  # rows of a class that a slice may have more or less than its share
 _MAX_INT64_ROWS = 1 << 20  # up to this number of rows, time matters more than memory
 
 
@@ -86,17 +87,41 @@ def split(rows: Rows, points: Sequence[float]) -> list[Rows]:
 
 
 def split_strata(rows: Rows, strata: NDArray[np.int32], points: Sequence[float]) -> list[Rows]:
-    """Cut at `points` so that each part has the class proportions of all rows. Parts keep the order of `rows`.
+    """Cut at `points` so that each part has each class in its share, to within two rows.
 
-    The k-th of the n rows of a stratum gets the position `(k + 1/2) / n`. All rows are sorted by position and cut. The
-    sizes of the parts are exact. Proportions are nearly exact, even for strata with fewer rows than there are parts.
+    If the order of the rows already gives that, the parts are slices. Otherwise each class is cut. In both cases parts
+    keep the order of `rows`, and their sizes are exact.
 
     Args:
         rows: int64 (N,).
         strata: int (N,), the class of each of `rows`.
         points: The fractions to cut at, as in `cuts`.
     """
-    part = _strata_parts(strata, cuts(len(rows), points))
+    bounds = cuts(len(rows), points)
+    if _have_shares(strata, bounds):
+        return split(rows, points)
+    part = _strata_parts(strata, bounds)
+    return [rows[part == index] for index in range(len(points) + 1)]
+
+
+def split_hashed(rows: Rows, keys: NDArray[np.uint64], points: Sequence[float], seed: int) -> list[Rows]:
+    """Cut so that the part of a row depends on its key and the seed alone.
+
+    The finalizer of SplitMix64 (Steele, Lea and Flood, 2014) turns key and seed into a position in [0, 1). The sizes of
+    the parts vary by chance, by about the square root of their number of keys.
+
+    Args:
+        rows: int64 (N,).
+        keys: uint64 (N,), the key of each row. Rows with equal keys are in one part.
+        points: The fractions to cut at, as in `cuts`.
+        seed: A non-negative integer.
+    """
+    cuts(len(rows), points)  # for its checks
+    mixed = keys + _stream(1, 0, seed)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    positions = (mixed ^ (mixed >> np.uint64(31))) / 2.0**64
+    part = np.searchsorted(np.asarray(points, np.float64), positions, side="right")
     return [rows[part == index] for index in range(len(points) + 1)]
 
 
@@ -140,16 +165,55 @@ def split_groups(
     return [rows[part == index] for index in range(len(bounds) - 1)]
 
 
+def _have_shares(strata: NDArray[Any], bounds: Sequence[int]) -> bool:
+    """Whether each slice has each class in its share of all rows, to within two rows."""
+    if not len(strata):
+        return True
+    counts = np.bincount(strata)
+    for start, stop in pairwise(bounds):
+        found = np.bincount(strata[start:stop], minlength=len(counts))
+        if np.abs(found - counts * ((stop - start) / len(strata))).max() > _MAX_DEVIATION:
+            return False
+    return True
+
+
 def _strata_parts(strata: NDArray[Any], bounds: Sequence[int]) -> NDArray[np.int64]:
-    """The part of each row if the strata are spread evenly over all rows, and then cut at `bounds`: int64 (N,)."""
+    """The part of each row if each class is cut in the shares of the parts: int64 (N,).
+
+    The first rows of a class go to the first part, and so on.
+    """
+    if not len(strata):
+        return np.empty(0, np.int64)
     by_stratum = np.argsort(strata, kind="stable")
     ordered = strata[by_stratum]
-    counts = np.bincount(strata) if len(strata) else np.empty(0, np.int64)
-    positions = np.empty(len(strata))
-    positions[by_stratum] = (_rank_in_class(ordered, counts) + 0.5) / counts[ordered]
+    counts = np.bincount(strata)
+    ranks = _rank_in_class(ordered, counts)
+    found = np.zeros(len(strata), np.int64)
+    for upto in np.cumsum(_shares(counts, np.diff(bounds).tolist())[:-1], axis=0):
+        found += ranks >= upto[ordered]
     part = np.empty(len(strata), np.int64)
-    part[np.argsort(positions, kind="stable")] = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    part[by_stratum] = found
     return part
+
+
+def _shares(counts: NDArray[np.int64], sizes: Sequence[int]) -> NDArray[np.int64]:
+    """How many rows of each class each part gets: int64 (parts, classes).
+
+    Parts take their share one after another, from the rows that are left. Shares are rounded by the method of the
+    largest remainder, so that sizes are exact. A class is never more than two rows from its share in a part.
+
+    Args:
+        counts: The number of rows of each class.
+        sizes: The number of rows of each part. Together they are all rows.
+    """
+    left, found = counts.astype(np.int64), []
+    for size in sizes:
+        total = max(int(left.sum()), 1)
+        share, remainder = np.divmod(left * size, total)
+        share[np.argsort(-remainder, kind="stable")[: size - int(share.sum())]] += 1
+        left = left - share
+        found.append(share)
+    return np.array(found)
 
 
 def _fill(room: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -318,18 +382,3 @@ def identical(digests: NDArray[np.uint8]) -> list[Rows]:
     starts = np.flatnonzero(np.append(True, (words[rows[1:]] != words[rows[:-1]]).any(axis=1)))
     groups = [group for group in np.split(rows, starts[1:]) if len(group) > 1]
     return sorted(groups, key=lambda group: int(group[0]))
-
-
-def duplicates(digests: NDArray[np.uint8], labels: NDArray[np.int32]) -> tuple[list[Rows], list[Rows]]:
-    """Divide the groups of `identical` into those with different labels, which are labelling errors, and the others.
-
-    Args:
-        digests: uint8 (N, 32).
-        labels: int32 (N,).
-    """
-    groups = identical(digests)
-    mixed = [bool((labels[group] != labels[group[0]]).any()) for group in groups]
-    return (
-        [group for group, is_mixed in zip(groups, mixed, strict=True) if is_mixed],
-        [group for group, is_mixed in zip(groups, mixed, strict=True) if not is_mixed],
-    )

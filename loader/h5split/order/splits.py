@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.errors import ArgumentError, ArgumentTypeError
-from h5split.order.rows import identical
+from h5split.file.packs import Packs
+from h5split.order.content import content_of
+from h5split.order.rows import Rows
 from h5split.writing.replace import written
 from h5split.writing.tables import open_table, write_table
 
@@ -25,11 +27,16 @@ class Part(Protocol):
     def filenames(self) -> Sequence[str]: ...  # noqa: D102  # documented in SplitSequence
 
     @property
-    def digests(self) -> NDArray[np.uint8]: ...  # noqa: D102
+    def packs(self) -> Packs: ...  # noqa: D102
+
+    @property
+    def rows(self) -> Rows: ...  # noqa: D102
 
 
 def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
-    """Find identical files, by their SHA-256, that are in two or more sequences.
+    """Find images that are in two or more sequences: identical files, or identical pixels.
+
+    Images of a single colour count only if their files are identical.
 
     Example::
 
@@ -37,18 +44,18 @@ def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
             print(in_train, "=", in_val)
 
     Returns:
-        For each file content that is in several sequences: a list of its file names in each sequence. The list is empty
-        for a sequence that does not have the content.
+        For each content that is in several sequences: a list of its file names in each sequence. The list is empty for
+        a sequence that does not have the content.
     """
     for sequence in sequences:
-        if not hasattr(sequence, "digests"):
+        if not hasattr(sequence, "rows"):
             raise ArgumentTypeError(
                 f"leaks: expected sequences one by one, as in leaks(train, val), found {sequence!r}"
             )
-    digests = np.concatenate([np.empty((0, 32), np.uint8), *(sequence.digests for sequence in sequences)])
-    bounds = np.cumsum([0, *(len(sequence.filenames) for sequence in sequences)])
+    bounds = np.cumsum([0, *(len(sequence.rows) for sequence in sequences)])
+    content = content_of([(sequence.packs, sequence.rows) for sequence in sequences if len(sequence.rows)])
     found = []
-    for group in identical(digests):
+    for group in content.groups:
         where = np.searchsorted(bounds, group, side="right") - 1
         if where[0] == where[-1]:
             continue

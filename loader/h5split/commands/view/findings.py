@@ -53,14 +53,14 @@ def _losses(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _identical(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if section["mixed"]:
-        yield "bad", f"{count(section['mixed'], 'image')} stored under different labels, from identical files"
+        yield "bad", f"{count(section['mixed'], 'image')} stored under different labels, from identical files or pixels"
     if section["plain"]:
         yield "doubtful", f"{count(section['plain'], 'image')} stored more than once under one label"
 
 
 def _split(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if section["leaking"]:
-        yield "bad", f"{count(section['leaking'], 'image')} in more than one part of the split, as identical files"
+        yield "bad", f"{count(section['leaking'], 'image')} in more than one part of the split"
     for part in section["missing"]["parts"]:
         yield "bad", f"No image of {_some(part)} in {brief(part['part'])}"
     if section["missing"]["more"]:

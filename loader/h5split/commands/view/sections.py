@@ -13,8 +13,8 @@ from h5split.commands.view.gallery import Gallery
 from h5split.commands.view.limits import LISTED, NAMES, PARTS, extremes
 from h5split.commands.view.statistics import Statistics
 from h5split.file.losses import count_images, grouped
-from h5split.order.rows import Rows, duplicates, permutation
-from h5split.order.rows import identical as groups_of_identical
+from h5split.order.content import content_of
+from h5split.order.rows import Rows, permutation
 from h5split.system.text import dimensions
 
 if TYPE_CHECKING:
@@ -130,8 +130,9 @@ def outliers(packs: Packs, statistics: Statistics, gallery: Gallery) -> Section:
 
 
 def identical(packs: Packs, rows: Rows, gallery: Gallery) -> Section:
-    """Groups of identical files. Groups with different labels come first."""
-    mixed, plain = duplicates(packs.digests(rows), packs.labels[rows])
+    """Groups of identical images. Groups with different labels come first."""
+    content = content_of([(packs, rows)])
+    mixed, plain = content.mixed(packs.labels[rows])
     groups = [*mixed, *plain][:_GROUPS]
     return {
         "mixed": len(mixed),
@@ -226,12 +227,11 @@ def _parts_by_class(
 
 
 def _leaks(packs: Packs, parts: Mapping[str, SplitSequence]) -> tuple[int, list[Section]]:
-    """The number of file contents that are in several parts, and the file names of the first of them."""
+    """The number of images that are in several parts, and the file names of the first of them."""
     rows = np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts.values())])
     part_of = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts.values()])
-    leaking = [
-        group for group in groups_of_identical(packs.digests(rows)) if (part_of[group] != part_of[group[0]]).any()
-    ]
+    groups = content_of([(packs, rows)]).groups
+    leaking = [group for group in groups if (part_of[group] != part_of[group[0]]).any()]
     return len(leaking), [
         {"count": len(group), "names": list(packs.filenames.take(rows[group[:NAMES]]))} for group in leaking[:LISTED]
     ]

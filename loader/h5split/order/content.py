@@ -1,0 +1,124 @@
+"""Which rows have the same content: identical source files, or identical pixels.
+
+The same picture is often in a data set as two files that differ in metadata or compression. The network sees no
+difference, so identical pixels count as identical content. A pack has a checksum of the pixels of each row. Rows with
+equal checksums are read, and compared by the SHA-256 of their pixels.
+
+Images of a single colour are compared as files only. Otherwise all black images of a data set would be one picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5split.file.packs import Packs
+from h5split.order.rows import Rows, identical
+
+_CHUNK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Content:
+    """The rows of some selections, and which of them have the same content.
+
+    Attributes:
+        count: The number of rows.
+        groups: The groups of two or more rows with the same content: int64, ascending. So are the groups by their first
+            rows.
+        blank: The rows of a single colour with the pixels of another row. They are in a group only if their files are
+            identical.
+    """
+
+    count: int
+    groups: Sequence[Rows]
+    blank: Rows
+
+    @property
+    def numbers(self) -> Rows:
+        """A number for each row, equal for rows with the same content: int64 (N,)."""
+        numbers = np.arange(self.count)
+        for group in self.groups:
+            numbers[group] = group[0]
+        return numbers
+
+    def mixed(self, labels: NDArray[np.int32]) -> tuple[list[Rows], list[Rows]]:
+        """Divide the groups into those with different labels, which are labelling errors, and the others.
+
+        Args:
+            labels: int32 (N,).
+        """
+        found: tuple[list[Rows], list[Rows]] = [], []
+        for group in self.groups:
+            found[bool((labels[group] == labels[group[0]]).all())].append(group)
+        return found
+
+
+def content_of(selections: Sequence[tuple[Packs, Rows]]) -> Content:
+    """Compare all rows of some selections. They are numbered one selection after another.
+
+    Args:
+        selections: The packs of each selection, and its rows.
+    """
+    if not selections:
+        return Content(0, [], np.empty(0, np.int64))
+    digests = np.concatenate([packs.digests(rows) for packs, rows in selections])
+    checksums = np.concatenate([packs.checksums(rows) for packs, rows in selections])
+    alike, blank = _alike(selections, checksums)
+    return Content(len(digests), _joined(len(digests), [*identical(digests), *alike]), blank)
+
+
+def _alike(selections: Sequence[tuple[Packs, Rows]], checksums: NDArray[np.uint64]) -> tuple[list[Rows], Rows]:
+    """Return the groups of rows with identical pixels, and the rows of one colour, of all with equal checksums."""
+    _, number, times = np.unique(checksums, return_inverse=True, return_counts=True)
+    candidates = np.flatnonzero(times[number] > 1)
+    members: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
+    blank = []
+    for row, pixels in zip(candidates.tolist(), _pixels(selections, candidates), strict=True):
+        if (pixels == pixels[:1, :1]).all():
+            blank.append(row)
+        else:
+            members.setdefault((pixels.shape, hashlib.sha256(pixels.data).digest()), []).append(row)
+    groups = [np.array(rows) for rows in members.values() if len(rows) > 1]
+    return groups, np.array(blank, np.int64)
+
+
+def _pixels(selections: Sequence[tuple[Packs, Rows]], wanted: Rows) -> Iterator[NDArray[np.uint8]]:
+    """Yield the pixels of some rows, which are numbered one selection after another."""
+    start = 0
+    for packs, rows in selections:
+        here = rows[wanted[(wanted >= start) & (wanted < start + len(rows))] - start].astype(np.int64)
+        step = max(1, _CHUNK_BYTES // int(np.prod(packs.shape)))
+        for first in range(0, len(here), step):
+            yield from packs.pixels(here[first : first + step])
+        start += len(rows)
+
+
+def _joined(count: int, groups: Iterable[Rows]) -> list[Rows]:
+    """Join groups that have a row in common, directly or through others.
+
+    Args:
+        count: The number of rows.
+        groups: Groups of two or more rows.
+    """
+    first = np.arange(count)  # a smaller row of the same group, or the row itself
+
+    def root(row: int) -> int:
+        while first[row] != row:
+            first[row] = first[first[row]]
+            row = int(first[row])
+        return row
+
+    members = set()
+    for group in groups:
+        roots = [root(row) for row in group.tolist()]
+        first[roots] = min(roots)
+        members.update(group.tolist())
+    found: dict[int, list[int]] = {}
+    for row in sorted(members):
+        found.setdefault(root(row), []).append(row)
+    return [np.array(rows) for rows in found.values()]
