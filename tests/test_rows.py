@@ -106,13 +106,23 @@ def test_split_strata_cuts_each_class(labels, cut):
     counts = np.bincount(labels, minlength=6)
     for part, size in zip(parts, np.diff(bounds), strict=True):
         share = counts * size / len(labels)
-        assert np.abs(np.bincount(labels[part], minlength=6) - share).max() <= 1 + np.count_nonzero(counts) / 2
+        assert np.abs(np.bincount(labels[part], minlength=6) - share).max() <= 2
     assert all((np.diff(part) > 0).all() for part in parts)
 
 
 def test_split_strata_handles_classes_with_fewer_rows_than_parts():
     labels = np.repeat(np.arange(1000, dtype=np.int32), 2)
     assert [len(part) for part in rows.split_strata(np.arange(2000), labels, (0.2, 0.4))] == [400, 400, 1200]
+
+
+def test_split_strata_keeps_thousands_of_classes_in_their_shares():
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(np.arange(3000), rng.integers(1, 9, 3000))).astype(np.int32)
+    labels = np.concatenate([labels, np.full(20_000, 3000, np.int32)])
+    for part in (parts := rows.split_strata(np.arange(len(labels)), labels, (0.1, 0.2, 0.35, 0.8))):
+        share = np.bincount(labels) * (len(part) / len(labels))
+        assert np.abs(np.bincount(labels[part], minlength=3001) - share).max() <= 2
+    assert sorted(np.concatenate(parts).tolist()) == [*range(len(labels))]
 
 
 def test_split_groups_of_no_rows_gives_empty_parts():
