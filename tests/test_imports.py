@@ -29,6 +29,7 @@ LAYERS = {
         "writing",  # how files are written
         "file",  # a pack as a file
         "order",  # which rows, in which order
+        "alike",  # which images are alike
         "batch",  # one batch
         "*",  # sequences, splits, tf.data and torch
         "commands",  # what `h5split` does

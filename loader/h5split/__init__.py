@@ -10,13 +10,14 @@ TYPE_CHECKING = False  # as typing's, which takes longer to load than all of thi
 if TYPE_CHECKING:
     from typing import Any
 
+    from h5split.alike.leaks import leaks
     from h5split.batch.mistakes import Mistake
     from h5split.batch.targets import Tags
     from h5split.batches import SplitSequence
     from h5split.errors import FormatError, H5SplitError
     from h5split.file.images import PackedImages
     from h5split.order.settings import Settings
-    from h5split.order.splits import leaks, write_split
+    from h5split.order.splits import write_split
     from h5split.sequence import H5SplitSequence
 
 __all__ = [
@@ -41,7 +42,7 @@ _HOME = {
     "Settings": "order.settings",
     "SplitSequence": "batches",
     "Tags": "batch.targets",
-    "leaks": "order.splits",
+    "leaks": "alike.leaks",
     "write_split": "order.splits",
 }
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from h5split.alike.content import CONTENT, content_of
 from h5split.batch.mapping import Function, check_function
 from h5split.errors import ArgumentError
 from h5split.file.packs import Packs
@@ -151,6 +152,8 @@ class Selected:
         Raises:
             ValueError: Points outside [0, 1] or decreasing, or an unknown column.
         """
+        if isinstance(groups, str) and groups == CONTENT:
+            groups = None if stable else content_of([(self.packs, self.rows)] if len(self.rows) else []).numbers
         parts = self._selection.split(points, stratify=stratify, groups=groups, stable=stable, seed=self._settings.seed)
         return [self._part(part) for part in parts]
 

@@ -90,10 +90,10 @@ def summary_of(
     """
     import numpy as np
 
+    from h5split.alike.content import content_of
     from h5split.file.images import PackedImages
     from h5split.file.losses import described
     from h5split.file.packs import Packs
-    from h5split.order.content import content_of
 
     counts = np.bincount(tables.labels, minlength=len(tables.class_names)).tolist()
     content = content_of([(Packs([PackedImages(output)]), np.arange(len(tables.labels)))])

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from h5split.alike.content import content_of
 from h5split.file.format import decode
 from h5split.file.images import PackedImages
 from h5split.file.losses import loss_lines
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts
-from h5split.order.content import content_of
 from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
 
 _BAR_LENGTH = 30  # characters
@@ -42,7 +42,7 @@ class Info:
         duplicates: The file names of each group of images whose files or pixels are identical. Groups with different
             labels come first.
         conflicting: The number of groups with different labels.
-        blank: The number of images of one colour that have the pixels of another; see `h5split.order.content`.
+        blank: The number of images of one colour that have the pixels of another; see `h5split.alike.content`.
     """
 
     path: str

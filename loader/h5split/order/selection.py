@@ -17,14 +17,12 @@ from h5split.file.images import PackedImages
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts, column_of
 from h5split.order import rows as row_math
-from h5split.order.content import Content, content_of
 from h5split.order.epochs import Shard
 from h5split.order.rows import Rows
 from h5split.order.settings import check_whole
 from h5split.order.splits import read_rows
 from h5split.system.text import listed
 
-CONTENT = "content"  # the groups of rows with the same content
 _EMPTY = "the sequence is empty; add_file(path) opens a pack"
 
 
@@ -240,22 +238,19 @@ class Selection:
     def _groups(self, groups: str | ArrayLike) -> NDArray[Any]:
         """The group of each row: (N,), any dtype that can be sorted."""
         if isinstance(groups, str):
-            return self._content().numbers if groups == CONTENT else column_of(self.columns, groups).raw()
+            return column_of(self.columns, groups).raw()
         values = np.asarray(groups)
         if values.shape != self.rows.shape:
             raise ArgumentError(f"groups: expected a value for each of {len(self)} rows, found shape {values.shape}")
         return values
 
     def _keys(self, groups: str | ArrayLike | None) -> NDArray[np.uint64]:
-        """A hash of the group of each row that other rows do not change: uint64 (N,). Of content it is the pixels'."""
-        if groups is None or (isinstance(groups, str) and groups == CONTENT):
+        """A hash of the group of each row that other rows do not change: uint64 (N,). Without groups, of the pixels."""
+        if groups is None:
             return np.empty(0, np.uint64) if self.packs is None else self.packs.checksums(self.rows)
         values, number = np.unique(self._groups(groups), return_inverse=True)
         texts = [value if isinstance(value, bytes) else str(value).encode() for value in values.tolist()]
         return np.array([xxhash.xxh3_64_intdigest(text) for text in texts], np.uint64)[number]
-
-    def _content(self) -> Content:
-        return content_of([] if self.packs is None else [(self.packs, self.rows)])
 
 
 def _check_known(what: str, wanted: Sequence[str], known: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Functions on all parts of a split: find files that are in several parts, and write or read the split as a table."""
+"""Write the parts of a split as a table, and read it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.errors import ArgumentError, ArgumentTypeError
-from h5split.file.packs import Packs
-from h5split.order.content import content_of
-from h5split.order.rows import Rows
+from h5split.errors import ArgumentError
 from h5split.writing.replace import written
 from h5split.writing.tables import open_table, write_table
 
@@ -25,45 +22,6 @@ class Part(Protocol):
 
     @property
     def filenames(self) -> Sequence[str]: ...  # noqa: D102  # documented in SplitSequence
-
-    @property
-    def packs(self) -> Packs: ...  # noqa: D102
-
-    @property
-    def rows(self) -> Rows: ...  # noqa: D102
-
-
-def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
-    """Find images that are in two or more sequences: identical files, or identical pixels.
-
-    Images of a single colour count only if their files are identical.
-
-    Example::
-
-        for in_train, in_val in leaks(train, val):
-            print(in_train, "=", in_val)
-
-    Returns:
-        For each content that is in several sequences: a list of its file names in each sequence. The list is empty for
-        a sequence that does not have the content.
-    """
-    for sequence in sequences:
-        if not hasattr(sequence, "rows"):
-            raise ArgumentTypeError(
-                f"leaks: expected sequences one by one, as in leaks(train, val), found {sequence!r}"
-            )
-    bounds = np.cumsum([0, *(len(sequence.rows) for sequence in sequences)])
-    content = content_of([(sequence.packs, sequence.rows) for sequence in sequences if len(sequence.rows)])
-    found = []
-    for group in content.groups:
-        where = np.searchsorted(bounds, group, side="right") - 1
-        if where[0] == where[-1]:
-            continue
-        names: tuple[list[str], ...] = tuple([] for _ in sequences)
-        for sequence, row in zip(where.tolist(), group.tolist(), strict=True):
-            names[sequence].append(sequences[sequence].filenames[row - int(bounds[sequence])])
-        found.append(names)
-    return found
 
 
 def write_split(path: str | os.PathLike[str], parts: Mapping[str, Part]) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.alike.content import content_of
 from h5split.commands.view.gallery import Gallery
 from h5split.commands.view.limits import LISTED, NAMES, PARTS, extremes
 from h5split.commands.view.statistics import Statistics
 from h5split.file.losses import count_images, grouped
-from h5split.order.content import content_of
 from h5split.order.rows import Rows, permutation
 from h5split.system.text import dimensions
 

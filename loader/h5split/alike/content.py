@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from h5split.file.packs import Packs
 from h5split.order.rows import Rows, identical
 
+CONTENT = "content"  # the groups of rows with the same content
 _CHUNK_BYTES = 16 << 20
 
 

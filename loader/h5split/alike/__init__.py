@@ -1,0 +1,1 @@
+"""Which images of packs are alike: identical, or nearly so."""
