@@ -320,7 +320,8 @@ def test_ten_of_many_copies_in_several_parts_are_named(tmp_path):
     files = [f"{at}/cat/same.png" for at in range(40)]
     pack = write_pack(tmp_path / "p.h5", files, {"fold": ["train" if at < 20 else "val" for at in range(40)]})
     page = page_of(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
-    assert f"<li>{' = '.join(files[:10])} and 30 more</li>" in section(page, "split")
+    names = " = ".join(f"{name} (train)" for name in files[:10])
+    assert f"<li>{names} and 30 more</li>" in section(page, "split")
 
 
 def test_very_long_names_are_shortened_in_the_middle(tmp_path):
@@ -496,11 +497,33 @@ def test_a_single_part_can_be_viewed_with_its_predictions(tmp_path):
     assert names(tiles(section(page, "predictions"))) == [mistake.filename for mistake in expected]
 
 
+def test_a_page_of_a_part_shows_what_of_it_is_in_other_parts(tmp_path):
+    files = ["a/cat/1.png", "b/cat/1.png", "a/dog/2.png", "c/dog/2.png", "a/cat/3.png", "c/cat/4.png"]
+    pack = write_pack(tmp_path / "p.h5", files, {"fold": ["train", "test", "train", "val", "train", "val"]})
+    parts = SplitSequence(pack).split_by("fold")
+    page = page_of(parts["test"], parts=parts)
+    assert "<li>b/cat/1.png (test) = a/cat/1.png (train)</li>" in section(page, "split")
+    assert "dog/2.png" not in section(page, "split")
+    assert "1 image in more than one part of the split" in page
+    assert main(["view", str(pack), "-o", str(tmp_path / "p.html"), "--split", "fold", "--part", "test"]) == 0
+    assert "<li>b/cat/1.png (test) = a/cat/1.png (train)</li>" in (tmp_path / "p.html").read_text()
+
+
+def test_columns_split_and_source_are_parts_if_nobody_gives_them(tmp_path):
+    files = ["a/cat/1.png", "b/cat/1.png", "a/dog/2.png"]
+    page = page_of(SplitSequence(write_pack(tmp_path / "p.h5", files)))
+    assert "<h2>Parts, by the column source</h2>" in page
+    assert "<li>a/cat/1.png (a) = b/cat/1.png (b)</li>" in section(page, "split")
+    page = page_of(SplitSequence(write_pack(tmp_path / "q.h5", files, {"split": ["x", "y", "x"]})))
+    assert "<h2>Parts, by the column split</h2>" in page
+    assert "<li>a/cat/1.png (x) = b/cat/1.png (y)</li>" in section(page, "split")
+
+
 def test_leaks_between_parts_and_missing_classes_are_named(tmp_path):
     files = ["d/cat/same.png", "e/cat/same.png", "d/dog/x.png", "d/cat/y.png"]
     pack = write_pack(tmp_path / "p.h5", files, {"fold": ["train", "val", "train", "in both"]})
     page = page_of(SplitSequence(pack), parts=SplitSequence(pack).split_by("fold"))
-    assert "<li>d/cat/same.png = e/cat/same.png</li>" in section(page, "split")
+    assert "<li>d/cat/same.png (train) = e/cat/same.png (val)</li>" in section(page, "split")
     bad = re.findall(r'<li class="bad"><a href="#split">(.*?)</a>', page)
     assert "No image of dog in val" in bad
     assert any("more than one part" in line for line in bad)

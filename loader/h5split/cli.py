@@ -111,7 +111,7 @@ def _view(arguments: argparse.Namespace) -> int:
     targets = _targets(arguments, sequence)
     parts = _parts(sequence, arguments.split)
     if arguments.part is not None:
-        sequence, parts = _part(parts, arguments.part), None
+        sequence = _part(parts, arguments.part)
     if targets is not None:
         sequence.set(targets=targets)
     predictions = None if arguments.predictions is None else _array(arguments.predictions)

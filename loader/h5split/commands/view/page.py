@@ -17,7 +17,7 @@ import numpy as np
 from h5split.commands.view import sections
 from h5split.commands.view.findings import findings
 from h5split.commands.view.gallery import Gallery
-from h5split.commands.view.limits import brief, extremes
+from h5split.commands.view.limits import PARTS, brief, extremes
 from h5split.commands.view.predictions.chosen import MOST_TILES
 from h5split.commands.view.predictions.section import predictions as scored
 from h5split.commands.view.statistics import look_at
@@ -40,6 +40,7 @@ _HEAD = b"""<!doctype html>
 <meta charset="utf-8">
 <meta name="generator" content="h5split view">
 """
+_PARTS = "split", "source"  # columns that tell parts
 _MAX_PIXEL_BYTES = 1 << 30  # pixels that are examined unless every row is asked for
 
 
@@ -64,7 +65,8 @@ def report(
         predictions: The return value of `predict` for the sequence, as for `mistakes`; None to leave that section out.
             The section compares them with the targets of the sequence: classes, tags or numbers.
         path: The path of the page.
-        parts: The split of the sequence: name of each part -> its sequence. None for no split.
+        parts: The split: name of each part -> its sequence. The sequence may be one of them. None: the values of the
+            column `split` or `source`, if there are a few.
         seed: The seed that selects the images to show.
         every_row: Examine the pixels of every row. Otherwise, of more than 1 GB, a random sample of 1 GB is examined.
         threshold: The score from which on a tag counts as predicted.
@@ -84,6 +86,8 @@ def report(
         raise ArgumentError("expected rows to look at, found none")
     if parts is not None:
         packs.check_same({name: part.packs for name, part in parts.items()})
+    column = "" if parts is not None else _column_of_parts(sequence)
+    parts = sequence.split_by(column) if column else parts
     gallery = Gallery(packs, tiles=sections.most_tiles(len(packs.class_names)) + (predictions is not None) * MOST_TILES)
     about = None if predictions is None else scored(sequence, predictions, gallery, threshold)
     chosen = rows if every_row else _sample(packs, rows, seed)
@@ -92,7 +96,7 @@ def report(
     found = {
         "overview": sections.overview(packs, rows, len(chosen)),
         "classes": sections.classes(packs, rows, statistics),
-        "split": None if parts is None else sections.split(packs, rows, parts),
+        "split": sections.split(packs, rows, parts, column) if parts else None,
         "identical": sections.identical(packs, rows, gallery),
         "outliers": sections.outliers(packs, statistics, gallery),
         "predictions": about,
@@ -102,6 +106,14 @@ def report(
     }
     with written(path, _KIND, _is_page) as file:
         file.writelines(template.generate(**found, findings=findings(found), **_style_and_script()))
+
+
+def _column_of_parts(sequence: SplitSequence) -> str:
+    """The column whose values are the parts if nobody gave them; empty if there is none."""
+    for name in _PARTS:
+        if name in sequence.columns and 1 < len(np.unique(sequence.columns[name].raw())) <= PARTS:
+            return name
+    return ""
 
 
 def _sample(packs: Packs, rows: Rows, seed: int) -> Rows:

@@ -167,15 +167,23 @@ def losses(packs: Packs, rows: Rows) -> Section:
     return {"count": count_images(found), "groups": groups}
 
 
-def split(packs: Packs, rows: Rows, parts: Mapping[str, SplitSequence]) -> Section:
-    """The number of rows by class and part of a split, and the files that are in several parts."""
+def split(packs: Packs, rows: Rows, parts: Mapping[str, SplitSequence], column: str) -> Section:
+    """The number of rows by class and part of a split, and the images that are in several parts.
+
+    Args:
+        packs: The packs that hold the rows.
+        rows: int64 (M,), the rows that the page is about. Images count as leaking if one of these rows is among them.
+        parts: Name of each part -> its sequence.
+        column: The column whose values are the parts; empty if somebody gave the parts.
+    """
     there = class_counts(packs, rows)
     names, sizes, counts, missing = _parts_by_class(packs, parts, there > 0)
-    leaking, leaks = _leaks(packs, parts)
+    leaking, leaks = _leaks(packs, rows, parts)
     in_parts = np.zeros(len(packs), np.bool_)
     for part in parts.values():
         in_parts[part.rows] = True
     return {
+        "column": column,
         "parts": names,
         "more_parts": max(0, len(parts) - PARTS),
         "totals": sizes,
@@ -226,14 +234,21 @@ def _parts_by_class(
     return [names[number] for number in shown], counts.sum(axis=1).tolist(), counts, missing
 
 
-def _leaks(packs: Packs, parts: Mapping[str, SplitSequence]) -> tuple[int, list[Section]]:
-    """The number of images that are in several parts, and the file names of the first of them."""
+def _leaks(packs: Packs, seen: Rows, parts: Mapping[str, SplitSequence]) -> tuple[int, list[Section]]:
+    """The number of images that are in several parts and among `seen`, and the file names of the first of them."""
     rows = np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts.values())])
     part_of = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts.values()])
+    is_seen = np.zeros(len(packs), np.bool_)
+    is_seen[seen] = True
     groups = content_of([(packs, rows)]).groups
-    leaking = [group for group in groups if (part_of[group] != part_of[group[0]]).any()]
+    leaking = [group for group in groups if (part_of[group] != part_of[group[0]]).any() and is_seen[rows[group]].any()]
+    names = list(parts)
     return len(leaking), [
-        {"count": len(group), "names": list(packs.filenames.take(rows[group[:NAMES]]))} for group in leaking[:LISTED]
+        {
+            "count": len(group),
+            "names": [f"{packs.filenames[int(rows[row])]} ({names[part_of[row]]})" for row in group[:NAMES].tolist()],
+        }
+        for group in leaking[:LISTED]
     ]
 
 
