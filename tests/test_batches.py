@@ -657,7 +657,7 @@ def test_names_and_mistakes_of_a_shard_are_those_of_its_rows(sequence, auto_shuf
         predictions = np.eye(3)[[rank.classnames.index(name.split("/")[-2]) for name in names]]
         predictions[[0, 32]] = np.roll(predictions[[0, 32]], 1, axis=1)
         assert [mistake.filename for mistake in rank.mistakes(predictions)] == [names[0], names[32]]
-        with pytest.raises(IndexError, match="33 is out of bounds"):
+        with pytest.raises(IndexError, match="expected positions from 0 to 32, found 33"):
             rank.get_filenames([33])
 
 

@@ -10,8 +10,8 @@ TYPE_CHECKING = False  # as typing's, which takes longer to load than all of thi
 if TYPE_CHECKING:
     from typing import Any
 
+    from h5split.batch.given import Tags
     from h5split.batch.mistakes import Mistake
-    from h5split.batch.targets import Tags
     from h5split.batches import SplitSequence
     from h5split.errors import FormatError, H5SplitError
     from h5split.file.images import PackedImages
@@ -40,7 +40,7 @@ _HOME = {
     "PackedImages": "file.images",
     "Settings": "order.settings",
     "SplitSequence": "batches",
-    "Tags": "batch.targets",
+    "Tags": "batch.given",
     "leaks": "order.splits",
     "write_split": "order.splits",
 }
