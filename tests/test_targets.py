@@ -160,6 +160,24 @@ def test_torch_has_the_targets(packs, lines, targets, expected):
     assert len(assert_rows(sequence.as_torch_loader(), lines, expected)) == 66
 
 
+def test_a_loader_of_torch_turns_images_alone(packs):
+    torch = pytest.importorskip("torch", reason="needs torch")
+    masks = np.arange(66 * 2 * 3 * 5, dtype=np.int32).reshape(66, 2, 3, 5)
+    sequence = SplitSequence(*packs, batch_size=66, label_mode="int", targets=masks)
+    images, targets = next(iter(sequence.as_torch_loader()))
+    assert images.shape == (66, 3, 8, 8)
+    assert (targets.dtype, np.array_equal(targets.numpy(), masks)) == (torch.int32, True)
+    sequence.set(targets={"masks": masks, "kind": "label"})
+    images, targets = next(iter(sequence.as_torch_loader()))
+    assert np.array_equal(targets["masks"].numpy(), masks)
+    assert {name: one.dtype for name, one in targets.items()} == {"masks": torch.int32, "kind": torch.int64}
+    two = sequence.set(targets=None).map(lambda images, targets, rng: ((images, images), {"a": targets}))
+    images, targets = next(iter(two.as_torch_loader()))
+    assert ([one.shape for one in images], targets["a"].dtype) == ([(66, 3, 8, 8)] * 2, torch.int64)
+    alone = next(iter(sequence.set(label_mode=None).as_torch_loader()))
+    assert alone.shape == (66, 3, 8, 8)
+
+
 def test_an_array_has_a_value_for_each_row_of_the_sequence_it_is_set_on(packs, lines):
     whole = SplitSequence(*packs, batch_size=7, auto_shuffle=True)
     part = whole.shuffle(4).split(0.4)[1]
@@ -673,7 +691,7 @@ def test_validation_data_of_other_classes_is_an_error(packs):
     model = keras.Sequential([keras.Input(train.shape), keras.layers.Flatten(), keras.layers.Dense(3)])
     model.compile(loss="sparse_categorical_crossentropy")
     with pytest.raises(
-        ArgumentError, match="fit: expected validation data of the classes cat, dog, emu; found cat, dog;"
+        ArgumentError, match="fit: expected validation data of the classes cat, dog, emu; found the classes cat, dog;"
     ):
         model.fit(train, validation_data=val, verbose=0)
     history = model.fit(train, validation_data=val.set(classes=train.classnames), epochs=2, verbose=0).history
