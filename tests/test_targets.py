@@ -699,6 +699,82 @@ def test_validation_data_of_other_classes_is_an_error(packs):
     model.fit(train, validation_data=train.split(0.5)[0], verbose=0)
 
 
+def model_for(keras, sequence, units, loss, **outputs):
+    """A model of one dense layer for each output; without names, of one."""
+    inputs = keras.Input(sequence.shape)
+    flat = keras.layers.Flatten()(inputs)
+    made = {name: keras.layers.Dense(count, name=name)(flat) for name, count in outputs.items()}
+    model = keras.Model(inputs, made or keras.layers.Dense(units)(flat))
+    model.compile(loss=loss)
+    return model
+
+
+MSE = "mean_squared_error"
+OTHER_TARGETS = {
+    "tags": (Tags("finding"), "the tags ARDS, COVID-19, No Finding, Pneumonia; found the tags COVID-19, ARDS, Edema, "),
+    "columns": (["age", "price"], "the columns age, price; found the columns price, age"),
+    "a dict": ({"x": ["age", "price"]}, "the columns age, price; found the columns price, age"),
+    "the class in a dict": ({"x": "label"}, "the classes cat, dog; found the classes dog, cat"),
+}
+VALIDATION = {
+    "tags": {"targets": Tags("finding", names=["COVID-19", "ARDS", "Edema", "No Finding", "Pneumonia"])},
+    "columns": {"targets": ["price", "age"]},
+    "a dict": {"targets": {"x": ["price", "age"]}},
+    "the class in a dict": {"targets": {"x": "label"}, "classes": ["dog", "cat"]},
+}
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("case", OTHER_TARGETS)
+def test_validation_data_of_other_targets_is_an_error(packs, case):
+    keras = pytest.importorskip("keras", reason="needs Keras")
+    from h5split import H5SplitSequence
+
+    targets, message = OTHER_TARGETS[case]
+    train = H5SplitSequence(packs[0], label_mode="int", targets=targets)
+    val = H5SplitSequence(packs[0], label_mode="int", **VALIDATION[case])
+    loss = "sparse_categorical_crossentropy" if "class" in case else MSE
+    outputs = {"x": 2} if isinstance(targets, dict) else {}
+    model = model_for(keras, train, 4 if case == "tags" else 2, {"x": loss} if outputs else loss, **outputs)
+    with pytest.raises(ArgumentError, match=f"^fit: expected validation data of {message}"):
+        model.fit(train, validation_data=val, verbose=0)
+    mapped = train.map(lambda images, targets, rng: (images, targets))
+    with pytest.raises(ArgumentError, match=f"^fit: expected validation data of {message}"):
+        model.fit(mapped, validation_data=val, verbose=0)
+    val.set(targets=train.settings.targets, classes=None)
+    assert "val_loss" in model.fit(train, validation_data=val, verbose=0).history
+
+
+@pytest.mark.filterwarnings("default")
+def test_fit_takes_arrays_and_mapped_targets_for_validation(packs):
+    keras = pytest.importorskip("keras", reason="needs Keras")
+    from h5split import H5SplitSequence
+
+    train, val = (H5SplitSequence(packs[0], targets="age") for _ in range(2))
+    model = model_for(keras, train, 1, MSE)
+    model.fit(train, validation_data=val.set(targets=np.zeros(51)), verbose=0)
+    mapped = val.set(targets=Tags("finding")).map(lambda images, targets, rng: (images, targets[:, 0]))
+    model.fit(train, validation_data=mapped, verbose=0)
+    with pytest.raises(ArgumentError, match="fit: expected validation data of the columns age; found the tags ARDS"):
+        model.fit(train, validation_data=val, verbose=0)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_callback_of_fit_may_predict_data_of_other_classes(packs):
+    keras = pytest.importorskip("keras", reason="needs Keras")
+    from h5split import H5SplitSequence
+
+    train, val = H5SplitSequence(packs[0], label_mode="int").split(0.5)
+    other = H5SplitSequence(*packs, label_mode=None)
+    model = model_for(keras, train, 2, "sparse_categorical_crossentropy")
+    seen = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(len(model.predict(other, verbose=0)))
+    )
+    model.fit(train, validation_data=val, callbacks=[callback], epochs=2, verbose=0)
+    assert seen == [66, 66]
+
+
 @pytest.mark.filterwarnings("default")
 def test_predict_takes_images_alone(packs):
     keras = pytest.importorskip("keras", reason="needs Keras")
