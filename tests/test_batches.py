@@ -762,7 +762,9 @@ def test_a_pass_goes_on_in_another_process(packed):
 )
 def test_a_state_of_other_settings_is_refused(packed, other):
     state = made(packed, {"auto_shuffle": True}, None).state()
-    with pytest.raises(ValueError, match="restore: expected a state of the same rows in the same order"):
+    with pytest.raises(
+        ValueError, match="restore: expected a state of the same rows in the same order, with the same classes, batch"
+    ):
         made(packed, {"auto_shuffle": True}, None).set(**other).restore(state)
     restored = made(packed, {"auto_shuffle": True}, None).set(scale=0.5, label_mode="int", verbose=True)
     assert restored.restore(state).epoch == 0

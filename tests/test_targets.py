@@ -502,6 +502,15 @@ def test_an_array_that_is_set_belongs_to_its_packs(packs, tmp_path, name):
         SplitSequence(packs[0]).set(**{name: getattr(same.set(**{name: np.arange(2)}).settings, name)})
 
 
+def test_targets_that_were_set_may_be_weights_if_they_are_fit_for_it(packs):
+    sequence = SplitSequence(packs[0], batch_size=51, targets=np.arange(51))
+    sequence.set(weights=sequence.settings.targets)
+    assert (sequence[0][2].dtype, sequence[0][2].tolist()) == (np.float32, list(range(51)))
+    sequence.set(targets=-np.arange(51))
+    with pytest.raises(ArgumentError, match=r"weights: expected numbers of 0 or more .* found -1 at position 1"):
+        sequence.set(weights=sequence.settings.targets)
+
+
 def test_numbers_that_float32_cannot_hold_are_an_error(tmp_path):
     names = names_in("c", {"cat": 2})
     pack = write_pack(tmp_path / "c.h5", names, {"v": ["1", "1e39"], "w": ["-1", "2"]})

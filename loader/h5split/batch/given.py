@@ -96,16 +96,12 @@ def bound(settings: Settings, packs: Packs | None, rows: Rows) -> Settings:
     Raises:
         ValueError: Targets or weights are none, or do not fit the packs or the rows.
     """
-    targets, weights = settings.targets, settings.weights
+    targets = settings.targets
     if isinstance(targets, str) and targets == LABEL and packs is not None and LABEL not in packs.columns:
         targets = None
     elif targets is not None:
         targets = _bound_targets(targets, packs, rows)
-    if isinstance(weights, np.ndarray):
-        weights = _bound_array("weights", _checked_weights(weights), packs, rows)
-    elif weights is not None and not isinstance(weights, (str, PerRow)):
-        raise ArgumentError(_expected_weights(weights))
-    return replace(settings, targets=targets, weights=weights)
+    return replace(settings, targets=targets, weights=_bound_weights(settings.weights, packs, rows))
 
 
 def texts_of(what: str, column: str, packs: Packs, rows: Rows) -> Texts:
@@ -206,6 +202,17 @@ def _found_names(given: Tags, packs: Packs, rows: Rows) -> tuple[str, ...]:
             f"texts of the column {given.column}; if they are tags, give Tags their names"
         )
     return tuple(names)
+
+
+def _bound_weights(given: Any, packs: Packs | None, rows: Rows) -> Any:
+    if isinstance(given, np.ndarray):
+        return _bound_array("weights", _checked_weights(given), packs, rows)
+    if isinstance(given, PerRow):
+        weights = _checked_weights(given.values)
+        return given if given.values.dtype == weights.dtype else replace(given, values=weights)
+    if given is None or isinstance(given, str):
+        return given
+    raise ArgumentError(_expected_weights(given))
 
 
 def _bound_array(what: str, given: NDArray[Any], packs: Packs | None, rows: Rows) -> PerRow:
