@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from conftest import assert_rows_are_who_they_say, names_in, names_of, pixels_of, write_classes, write_pack
 from h5split import FormatError, PackedImages, SplitSequence
-from h5split.errors import ArgumentError, PositionError
+from h5split.errors import ArgumentError, ArgumentTypeError, PositionError
 from h5split.file.packs import Packs
 from h5split.file.sealing import Tables, seal
 from h5split.file.texts import Texts
@@ -627,7 +627,7 @@ def test_texts_equal_any_sequence_of_the_same_strings():
     assert texts != TEXTS[:-1]
     assert texts != [*TEXTS[:-1], "other"]
     assert Texts(RAW[:0]) == []
-    assert texts != 5
+    assert texts != {5}
 
 
 def test_texts_compared_with_a_string_give_a_mask():
@@ -653,6 +653,26 @@ def test_texts_are_taken_at_positions_slices_and_masks():
     for wrong in ([5], [-6], [True], [1.0], [[0]], ["a"]):
         with pytest.raises(PositionError, match=r"^expected positions"):
             texts[wrong]
+
+
+@pytest.mark.parametrize("index", [True, np.True_, None, ..., 1.0, "ape"], ids=repr)
+def test_what_is_no_position_of_texts_is_an_error(index):
+    for texts in (Texts(RAW), Texts(RAW).take(np.arange(5))):
+        with pytest.raises(PositionError, match=r"^expected a position, a slice, positions or a mask, found "):
+            texts[index]
+
+
+@pytest.mark.parametrize("number", [3, 3.5, np.int64(3), True])
+def test_texts_are_not_compared_with_numbers(number):
+    message = r"columns hold texts: numbers\(\) gives numbers$"
+    for wrong in (
+        lambda: Texts(RAW) == number,
+        lambda: Texts(RAW) != number,
+        lambda: Texts(RAW).isin(number),
+        lambda: Texts(RAW).isin(["ape", number]),
+    ):
+        with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
+            wrong()
 
 
 def test_texts_are_read_as_numbers():

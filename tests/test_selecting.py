@@ -11,7 +11,7 @@ import pytest
 
 from conftest import names_in, names_of, one_pass, pixels_of, write_pack
 from h5split import SplitSequence
-from h5split.errors import ArgumentError
+from h5split.errors import ArgumentError, PositionError
 
 
 @pytest.fixture
@@ -78,6 +78,37 @@ def test_a_selection_that_makes_no_sense_is_an_error(train, options, message):
         SplitSequence(train).select(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": 3}, "select: split: expected a text or several, found 3; columns hold texts: numbers"),
+        ({"split": ["train", None]}, "select: split: expected a text or several, found None"),
+        ({"label": 0}, "select: label: expected a text or several, found 0"),
+        ({"rows": np.ma.array([True] * 36, mask=[0, 1] * 18)}, "select: expected values, found a masked array"),
+    ],
+    ids=["a number", "none", "a label", "a masked mask"],
+)
+def test_values_that_are_no_texts_and_masks_that_are_masked_are_an_error(train, options, message):
+    with pytest.raises(ArgumentError, match=f"^{message}"):
+        SplitSequence(train).select(**options)
+
+
+def test_a_masked_array_that_masks_nothing_selects_as_any_other(train):
+    sequence = SplitSequence(train)
+    assert list(sequence.select(np.ma.array([3, 1], mask=False)).filenames) == sequence.filenames[[3, 1]]
+
+
+@pytest.mark.parametrize("indices", [True, [[0, 1]], None, [0.5], "a"], ids=repr)
+def test_positions_of_an_epoch_are_whole_numbers_or_a_mask(train, indices):
+    sequence = SplitSequence(train)
+    if indices is None:
+        assert sequence.get_filenames(3) == sequence.filenames[[3]]
+        return
+    for get in (sequence.get_filenames, sequence.get_labels, sequence.get_targets):
+        with pytest.raises(PositionError, match=r"^expected positions, or a mask of 36 rows, found "):
+            get(indices)
+
+
 # --- classes ----------------------------------------------------------------------------------------------------------
 
 
@@ -102,6 +133,16 @@ def test_a_mapping_renames_and_merges(train):
     assert sequence.set(label_mode="binary")[0][1].shape == (32, 1)
     capped = sequence.set(label_mode="int", max_per_class_and_epoch=4)
     assert Counter(np.concatenate([labels for _, labels in capped]).tolist()) == {0: 4, 1: 4}
+
+
+def test_a_mapping_in_another_order_is_another_setting(train):
+    sequence = SplitSequence(train, label_mode="int", classes={"cat": "x", "deer": "y", "dog": "z"})
+    sequence.set(classes={"dog": "z", "deer": "y", "cat": "x"})
+    assert sequence.classnames == ["z", "y", "x"]
+    assert sequence.classnames == pickle.loads(pickle.dumps(sequence)).classnames
+    assert_classes(sequence, {"cat": "x", "deer": "y", "dog": "z"}.get)
+    before = sequence.settings
+    assert sequence.set(classes={"cat": "x", "deer": "y", "dog": "z"}).settings != before
 
 
 def test_a_class_with_images_must_be_among_the_classes(train):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import itertools
 import os
@@ -159,6 +160,24 @@ def test_torch_has_the_targets(packs, lines, targets, expected):
     assert len(assert_rows(sequence.as_torch_loader(), lines, expected)) == 66
 
 
+def test_a_loader_of_torch_turns_images_alone(packs):
+    torch = pytest.importorskip("torch", reason="needs torch")
+    masks = np.arange(66 * 2 * 3 * 5, dtype=np.int32).reshape(66, 2, 3, 5)
+    sequence = SplitSequence(*packs, batch_size=66, label_mode="int", targets=masks)
+    images, targets = next(iter(sequence.as_torch_loader()))
+    assert images.shape == (66, 3, 8, 8)
+    assert (targets.dtype, np.array_equal(targets.numpy(), masks)) == (torch.int32, True)
+    sequence.set(targets={"masks": masks, "kind": "label"})
+    images, targets = next(iter(sequence.as_torch_loader()))
+    assert np.array_equal(targets["masks"].numpy(), masks)
+    assert {name: one.dtype for name, one in targets.items()} == {"masks": torch.int32, "kind": torch.int64}
+    two = sequence.set(targets=None).map(lambda images, targets, rng: ((images, images), {"a": targets}))
+    images, targets = next(iter(two.as_torch_loader()))
+    assert ([one.shape for one in images], targets["a"].dtype) == ([(66, 3, 8, 8)] * 2, torch.int64)
+    alone = next(iter(sequence.set(label_mode=None).as_torch_loader()))
+    assert alone.shape == (66, 3, 8, 8)
+
+
 def test_an_array_has_a_value_for_each_row_of_the_sequence_it_is_set_on(packs, lines):
     whole = SplitSequence(*packs, batch_size=7, auto_shuffle=True)
     part = whole.shuffle(4).split(0.4)[1]
@@ -223,6 +242,16 @@ def test_the_kind_of_targets(packs, targets, kind):
     assert SplitSequence(*packs, targets=targets).target_kind == kind
 
 
+class Lines:
+    """Like a Series of pandas: it has a length, and its text has several lines."""
+
+    def __len__(self):
+        return 2
+
+    def __repr__(self):
+        return "0    1\n1    2\ndtype: int64"
+
+
 WRONG = {
     "no such column": ({"targets": "weigth"}, "targets: expected one of the columns age, .*, found 'weigth'"),
     "no such weights": ({"weights": "w"}, "weights: expected one of the columns age, .*, found 'w'"),
@@ -233,11 +262,46 @@ WRONG = {
     "no numbers in a dict": ({"targets": {"x": "source"}}, "targets: expected numbers in the column source, found 'a'"),
     "too few": ({"targets": np.zeros(3)}, r"targets: expected a value for each of 66 rows, found shape \(3,\)"),
     "too few weights": ({"weights": np.zeros(3)}, r"weights: expected a value for each of 66 rows, found shape \(3,\)"),
+    "no array": ({"targets": list(range(100_000))}, "found a list of 100,000 values, the first 0; np.asarray"),
+    "lines": ({"targets": Lines()}, r"found 0 1 1 2 dtype: int64; np\.asarray\(\.\.\.\) makes an array of it$"),
+    "objects": ({"targets": np.array([None] * 66)}, "targets: expected an array of numbers or texts, found object"),
+    "dates": ({"targets": np.zeros(66, "M8[s]")}, "targets: expected an array of numbers or texts, found datetime64"),
+    "masked": (
+        {"targets": np.ma.array(np.zeros(66), mask=[0, 1] * 33)},
+        r"targets: expected values, found a masked array that hides some; fill them with filled\(\)",
+    ),
+    "masked weights": (
+        {"weights": np.ma.array(np.zeros(66), mask=[0, 1] * 33)},
+        "weights: expected values, found a masked array",
+    ),
+    "a mask as weights": (
+        {"weights": np.ones(66, bool)},
+        r"weights: expected a column, .* row, found ndarray of bool and shape \(66,\)$",
+    ),
+    "negative weights": ({"weights": np.linspace(1, -1, 66)}, r"weights: expected numbers of 0 .* found -0\.0153.* at"),
+    "weights of NaN": ({"weights": np.full(66, np.nan)}, "weights: expected numbers of 0 or more .* found nan at .* 0"),
+    "infinite weights": (
+        {"weights": np.full(66, 1e300)},
+        "weights: .* that float32 holds, found 1e\\+300 at position 0",
+    ),
+    "a column twice": ({"targets": ["age", "age"]}, "targets: expected each column once, found 'age' twice"),
+    "a tag twice": ({"targets": Tags("finding", names=["A", "B", "A"])}, "expected each tag once, found 'A' twice"),
+    "a tag of spaces": ({"targets": Tags("finding", names=[" A"])}, "without ',' and spaces around them, found ' A'"),
+    "a tag of two": ({"targets": Tags("finding", names=["A,B"])}, "without ',' and spaces around them, found 'A,B'"),
+    "a tag of a number": ({"targets": Tags("finding", names=[1])}, "targets: expected names of tags, .*, found 1"),
+    "tags as a text": ({"targets": Tags("finding", names="AB")}, "expected a list of the names of tags, found 'AB'"),
+    "no names": ({"targets": Tags("finding", names=[])}, "targets: expected names of tags, found none"),
+    "a separator of a number": ({"targets": Tags("finding", separator=3)}, "expected a text between tags, .*, found 3"),
+    "tags of a number": ({"targets": Tags(3)}, "targets: expected a column of tags, found 3"),
     "weights that are lists": ({"weights": np.zeros((66, 2))}, "weights: expected a column, or an array with a number"),
     "a number": ({"targets": 3}, "targets: expected a column, a list of columns, Tags, .*, found 3"),
     "nothing": ({"targets": []}, r"targets: expected a column, .*, found \[\]"),
     "weights of nothing": (
         {"targets": None, "label_mode": None, "weights": "age"},
+        "weights: expected targets to weigh",
+    ),
+    "weights of the class without labels": (
+        {"targets": "label", "label_mode": None, "weights": "age"},
         "weights: expected targets to weigh",
     ),
     "no separator": ({"targets": Tags("finding", "")}, "targets: expected a text between tags, such as ',', found an"),
@@ -255,6 +319,230 @@ def test_targets_that_do_not_fit_are_an_error_and_change_nothing(packs, options,
     if "array" not in message and "rows" not in message:
         with pytest.raises(ArgumentError, match=message):
             SplitSequence(*packs, **options)
+
+
+# --- what is set keeps its meaning ------------------------------------------------------------------------------------
+
+COPIES = {
+    "the part": lambda part: part,
+    "a pickle": lambda part: pickle.loads(pickle.dumps(part)),
+    "a copy": copy.copy,
+    "weights": lambda part: part.set(weights=np.ones(len(part.filenames))),
+    "classes": lambda part: part.set(classes=["emu", "dog", "cat"]),
+    "a mapped one": lambda part: part.map(lambda images, targets, rng: (images, targets)),
+}
+
+
+@pytest.mark.parametrize("change", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "in a dict"])
+def test_a_part_keeps_the_tags_of_the_whole(packs, lines, change, inside):
+    tags = Tags("finding")
+    whole = SplitSequence(*packs, batch_size=66, targets={"tags": tags} if inside else tags)
+    chosen = np.flatnonzero([lines[name]["finding"] == "Pneumonia" for name in whole.filenames])
+    part = change(whole.select(chosen))
+    targets = part[0][1]["tags"] if inside else part[0][1]
+    assert targets.tolist() == [[0, 0, 0, 1]] * len(chosen)
+    assert part.target_names == (["tags"] if inside else TAGS)
+
+
+@pytest.mark.parametrize("change", [COPIES["a pickle"], copy.copy, COPIES["weights"], COPIES["classes"]])
+def test_an_empty_part_keeps_the_tags_of_the_whole(packs, change):
+    part = change(SplitSequence(*packs, targets=Tags("finding")).split(0.0)[0])
+    assert (list(part), part.target_names, part.get_targets().shape) == ([], TAGS, (0, 4))
+
+
+def test_the_tags_that_are_set_give_another_sequence_the_same_ones(packs):
+    train = SplitSequence(*packs, targets=Tags("finding"))
+    val = SplitSequence(packs[0]).select([0]).set(targets=train.settings.targets)
+    assert val.target_names == TAGS
+
+
+def test_a_pack_with_tags_that_are_new_is_refused(packs, tmp_path):
+    names = names_in("c", {"cat": 2})
+    other = write_pack(tmp_path / "c.h5", names, {"finding": ["ARDS", "Edema"]})
+    sequence = SplitSequence(packs[0], targets=Tags("finding"))
+    message = r"expected ARDS, .*; found 'Edema' in the column finding; set targets to Tags\('finding'\) again"
+    with pytest.raises(ArgumentError, match=message):
+        sequence.add_file(other)
+    assert (sequence.target_names, len(sequence.filenames)) == (TAGS, 51)
+    later = SplitSequence(targets=Tags("finding")).add_file(packs[0])
+    with pytest.raises(ArgumentError, match=message):
+        later.add_file(other)
+    assert later.set(targets=None).add_file(other).set(targets=Tags("finding")).target_names == sorted([*TAGS, "Edema"])
+
+
+@pytest.mark.parametrize("targets", [Tags("finding"), "age", ["age"], {"x": Tags("finding")}], ids=repr)
+def test_a_pack_without_the_column_is_refused_and_named(packs, tmp_path, targets):
+    other = write_pack(tmp_path / "c.h5", names_in("c", {"cat": 2}))
+    message = r"targets: expected a column (age|finding) in every pack, found none in .*c\.h5; pack it with the column"
+    with pytest.raises(ArgumentError, match=message):
+        SplitSequence(packs[0], other, targets=targets)
+    sequence = SplitSequence(packs[0], targets=targets)
+    with pytest.raises(ArgumentError, match=message):
+        sequence.add_file(other)
+    whole = SplitSequence(packs[0], other)
+    part = whole.select(whole.columns["source"] == "a").set(targets=targets)
+    assert len(part.filenames) == 51
+
+
+def test_lists_that_are_given_are_copied(packs):
+    columns, names, classes = ["age"], [*TAGS], {"x": "age", "y": "price"}
+    sequences = [SplitSequence(*packs, targets=given) for given in (columns, Tags("finding", names=names), classes)]
+    columns.append("price")
+    names.reverse()
+    classes.clear()
+    for sequence, expected in zip(sequences, (["age"], TAGS, ["x", "y"]), strict=True):
+        assert sequence.target_names == copy.copy(sequence).target_names == expected
+        assert sequence.set(targets=sequence.settings.targets).target_names == expected
+
+
+def test_a_column_whose_texts_all_differ_is_hardly_one_of_tags(tmp_path):
+    count = 10_001
+    names = [f"c/cat/{number}.png" for number in range(count)]
+    pixels = [np.zeros((1, 1, 3), np.uint8)] * count
+    columns = {"id": [f"patient-{number}" for number in range(count)]}
+    sequence = SplitSequence(write_pack(tmp_path / "c.h5", names, columns, pixels=pixels))
+    message = "found 10,001 different ones in 10,001 different texts of the column id; if they are tags, give Tags "
+    with pytest.raises(ArgumentError, match=message):
+        sequence.set(targets=Tags("id"))
+    few = sequence.select([7, 5]).set(targets=Tags("id", names=["patient-5", "patient-6", "patient-7"]))
+    assert few[0][1].tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+# --- a column label ---------------------------------------------------------------------------------------------------
+
+
+def test_a_column_label_is_meant_unless_there_is_none(packs, tmp_path):
+    names = names_in("c", {"cat": 2, "dog": 2})
+    sequence = SplitSequence(
+        write_pack(tmp_path / "c.h5", names, {"label": ["0", "1.5", "3", "4.5"]}), label_mode="int"
+    )
+    for mode in ("int", None):
+        sequence.set(label_mode=mode)
+        assert sequence.set(targets="label")[0][1].tolist() == [0, 1.5, 3, 4.5]
+        assert sequence.set(targets=["label"])[0][1].tolist() == [[0], [1.5], [3], [4.5]]
+    assert sequence.set(weights="label")[0][2].tolist() == [0, 1.5, 3, 4.5]
+    with pytest.raises(ArgumentError, match="targets: expected 'label' to mean one thing, found a column label beside"):
+        sequence.set(targets={"y": "label"})
+    both = sequence.set(targets={"kind": sequence.classes, "y": ["label"]})[0][1]
+    assert (both["kind"].tolist(), both["y"].ravel().tolist()) == (sequence.classes.tolist(), [0, 1.5, 3, 4.5])
+    without = SplitSequence(*packs, batch_size=66, label_mode="int", targets="label")
+    assert without[0][1].tolist() == without.classes.tolist()
+
+
+# --- arrays -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["targets", "weights"])
+def test_a_row_that_is_there_twice_has_one_value(packs, name):
+    sequence = SplitSequence(*packs, batch_size=9, label_mode="int").select([5, 5, 1, 60])
+    own = sequence.filenames[0]
+    with pytest.raises(ArgumentError, match=f"{name}: expected one value for each image, .* ones for {own}, which"):
+        sequence.set(**{name: np.array([10, 20, 30, 40])})
+    assert sequence.set(**{name: np.array([10, 10, 30, 40])})[0][-1].tolist() == [10, 10, 30, 40]
+
+
+@pytest.mark.parametrize(
+    ("values", "is_right"),
+    [
+        (np.array([np.nan, np.nan, 3]), True),
+        (np.array([np.nan, 1, 3]), False),
+        (np.array([[[1, 2]], [[1, 2]], [[1, 3]]]), True),
+        (np.array([[[1, 2]], [[1, 3]], [[1, 3]]]), False),
+        (np.array(["a", "b", "c"]), False),
+        (np.array(["a", "a", "c"]), True),
+        (np.zeros((3, 0)), True),
+    ],
+)
+def test_values_of_any_kind_are_compared_for_rows_that_are_there_twice(packs, values, is_right):
+    sequence = SplitSequence(*packs).select([5, 5, 1])
+    if is_right:
+        assert np.array_equal(sequence.set(targets=values)[0][1], values, equal_nan=values.dtype.kind == "f")
+    else:
+        with pytest.raises(ArgumentError, match="which is in the sequence several times; set them before select"):
+            sequence.set(targets=values)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i4", ">i2", ">U1"])
+def test_arrays_of_another_byte_order_become_native(packs, dtype):
+    values = np.arange(66).astype(dtype)
+    sequence = SplitSequence(*packs, targets=values, weights=values if dtype != ">U1" else None, batch_size=66)
+    for found in sequence[0][1:]:
+        assert found.dtype.isnative
+    assert np.array_equal(sequence[0][1], values)
+    mapped = sequence.map(lambda images, targets, rng: (images, targets.astype(dtype)))
+    assert mapped[0][1].dtype.isnative
+
+
+def test_masked_arrays_that_mask_nothing_become_plain(packs):
+    values = np.ma.array(np.arange(66.0), mask=False)
+    _, targets, weights = SplitSequence(*packs, targets=values, weights=values, batch_size=66)[0]
+    assert {type(targets), type(weights)} == {np.ndarray}
+    assert targets.tolist() == weights.tolist() == list(range(66))
+
+
+@pytest.mark.parametrize("name", ["targets", "weights"])
+def test_an_array_that_is_set_belongs_to_its_packs(packs, tmp_path, name):
+    train = SplitSequence(packs[0], **{name: np.arange(51)})
+    same = SplitSequence(packs[0]).select([3, 1])
+    longer = SplitSequence(*packs).select([3, 1])
+    for given in (getattr(train.settings, name), getattr(pickle.loads(pickle.dumps(train)).settings, name)):
+        assert not given.values.flags.writeable
+        for sequence in (same, longer):
+            assert sequence.set(**{name: given})[0][-1].tolist() == [3, 1]
+            assert pickle.loads(pickle.dumps(sequence))[0][-1].tolist() == [3, 1]
+        for other in (SplitSequence(packs[1]), SplitSequence(packs[1], packs[0])):
+            with pytest.raises(
+                ArgumentError, match=f"{name}: expected values for rows of .*, found an array that was "
+            ):
+                other.set(**{name: given})
+    with pytest.raises(
+        ArgumentError, match=f"{name}: expected a value for each of 51 rows, found an array of 2 from a"
+    ):
+        SplitSequence(packs[0]).set(**{name: getattr(same.set(**{name: np.arange(2)}).settings, name)})
+
+
+def test_targets_that_were_set_may_be_weights_if_they_are_fit_for_it(packs):
+    sequence = SplitSequence(packs[0], batch_size=51, targets=np.arange(51))
+    sequence.set(weights=sequence.settings.targets)
+    assert (sequence[0][2].dtype, sequence[0][2].tolist()) == (np.float32, list(range(51)))
+    sequence.set(targets=-np.arange(51))
+    with pytest.raises(ArgumentError, match=r"weights: expected numbers of 0 or more .* found -1 at position 1"):
+        sequence.set(weights=sequence.settings.targets)
+
+
+def test_numbers_that_float32_cannot_hold_are_an_error(tmp_path):
+    names = names_in("c", {"cat": 2})
+    pack = write_pack(tmp_path / "c.h5", names, {"v": ["1", "1e39"], "w": ["-1", "2"]})
+    sequence = SplitSequence(pack)
+    for name in ("targets", "weights"):
+        with pytest.raises(ArgumentError, match=f"{name}: .* found '1e39' for {names[1]}, which float32 cannot hold"):
+            sequence.set(**{name: "v"})
+    with pytest.raises(ArgumentError, match=f"numbers of 0 or more in the column w, found '-1' for {names[0]}; leave"):
+        sequence.set(weights="w")
+    assert sequence.set(targets="w")[0][1].tolist() == [-1, 2]
+    given = np.array([np.nan, np.inf])
+    assert np.array_equal(sequence.set(targets=given)[0][1], given, equal_nan=True)
+
+
+def test_mistakes_show_all_digits_of_numbers(packs):
+    targets = np.full(66, 0.1, np.float32)
+    targets[0] = 1234567
+    predictions = targets.copy()
+    predictions[0] += 1
+    found = SplitSequence(*packs, targets=targets).mistakes(predictions)
+    assert [(one.label, one.predicted) for one in found[:2]] == [("1234567", "1234568"), ("0.1", "0.1")]
+
+
+def test_the_parts_of_a_report_have_its_classes(packs, tmp_path):
+    from h5split.view import report
+
+    sequence = SplitSequence(packs[0])
+    part = sequence.split(0.5)[0].set(classes=["dog", "cat"])
+    with pytest.raises(
+        ArgumentError, match="part 'a': expected the classes cat, dog, found dog, cat; give it the same"
+    ):
+        report(sequence, None, tmp_path / "r.html", parts={"a": part})
 
 
 def test_only_the_rows_of_the_sequence_need_numbers(tmp_path):
@@ -412,12 +700,88 @@ def test_validation_data_of_other_classes_is_an_error(packs):
     model = keras.Sequential([keras.Input(train.shape), keras.layers.Flatten(), keras.layers.Dense(3)])
     model.compile(loss="sparse_categorical_crossentropy")
     with pytest.raises(
-        ArgumentError, match="fit: expected validation data of the classes cat, dog, emu; found cat, dog;"
+        ArgumentError, match="fit: expected validation data of the classes cat, dog, emu; found the classes cat, dog;"
     ):
         model.fit(train, validation_data=val, verbose=0)
     history = model.fit(train, validation_data=val.set(classes=train.classnames), epochs=2, verbose=0).history
     assert len(history["val_loss"]) == 2
     model.fit(train, validation_data=train.split(0.5)[0], verbose=0)
+
+
+def model_for(keras, sequence, units, loss, **outputs):
+    """A model of one dense layer for each output; without names, of one."""
+    inputs = keras.Input(sequence.shape)
+    flat = keras.layers.Flatten()(inputs)
+    made = {name: keras.layers.Dense(count, name=name)(flat) for name, count in outputs.items()}
+    model = keras.Model(inputs, made or keras.layers.Dense(units)(flat))
+    model.compile(loss=loss)
+    return model
+
+
+MSE = "mean_squared_error"
+OTHER_TARGETS = {
+    "tags": (Tags("finding"), "the tags ARDS, COVID-19, No Finding, Pneumonia; found the tags COVID-19, ARDS, Edema, "),
+    "columns": (["age", "price"], "the columns age, price; found the columns price, age"),
+    "a dict": ({"x": ["age", "price"]}, "the columns age, price; found the columns price, age"),
+    "the class in a dict": ({"x": "label"}, "the classes cat, dog; found the classes dog, cat"),
+}
+VALIDATION = {
+    "tags": {"targets": Tags("finding", names=["COVID-19", "ARDS", "Edema", "No Finding", "Pneumonia"])},
+    "columns": {"targets": ["price", "age"]},
+    "a dict": {"targets": {"x": ["price", "age"]}},
+    "the class in a dict": {"targets": {"x": "label"}, "classes": ["dog", "cat"]},
+}
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("case", OTHER_TARGETS)
+def test_validation_data_of_other_targets_is_an_error(packs, case):
+    keras = pytest.importorskip("keras", reason="needs Keras")
+    from h5split import H5SplitSequence
+
+    targets, message = OTHER_TARGETS[case]
+    train = H5SplitSequence(packs[0], label_mode="int", targets=targets)
+    val = H5SplitSequence(packs[0], label_mode="int", **VALIDATION[case])
+    loss = "sparse_categorical_crossentropy" if "class" in case else MSE
+    outputs = {"x": 2} if isinstance(targets, dict) else {}
+    model = model_for(keras, train, 4 if case == "tags" else 2, {"x": loss} if outputs else loss, **outputs)
+    with pytest.raises(ArgumentError, match=f"^fit: expected validation data of {message}"):
+        model.fit(train, validation_data=val, verbose=0)
+    mapped = train.map(lambda images, targets, rng: (images, targets))
+    with pytest.raises(ArgumentError, match=f"^fit: expected validation data of {message}"):
+        model.fit(mapped, validation_data=val, verbose=0)
+    val.set(targets=train.settings.targets, classes=None)
+    assert "val_loss" in model.fit(train, validation_data=val, verbose=0).history
+
+
+@pytest.mark.filterwarnings("default")
+def test_fit_takes_arrays_and_mapped_targets_for_validation(packs):
+    keras = pytest.importorskip("keras", reason="needs Keras")
+    from h5split import H5SplitSequence
+
+    train, val = (H5SplitSequence(packs[0], targets="age") for _ in range(2))
+    model = model_for(keras, train, 1, MSE)
+    model.fit(train, validation_data=val.set(targets=np.zeros(51)), verbose=0)
+    mapped = val.set(targets=Tags("finding")).map(lambda images, targets, rng: (images, targets[:, 0]))
+    model.fit(train, validation_data=mapped, verbose=0)
+    with pytest.raises(ArgumentError, match="fit: expected validation data of the columns age; found the tags ARDS"):
+        model.fit(train, validation_data=val, verbose=0)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_callback_of_fit_may_predict_data_of_other_classes(packs):
+    keras = pytest.importorskip("keras", reason="needs Keras")
+    from h5split import H5SplitSequence
+
+    train, val = H5SplitSequence(packs[0], label_mode="int").split(0.5)
+    other = H5SplitSequence(*packs, label_mode="int")
+    model = model_for(keras, train, 2, "sparse_categorical_crossentropy")
+    seen = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(len(model.predict(other, verbose=0)))
+    )
+    model.fit(train, validation_data=val, callbacks=[callback], epochs=2, verbose=0)
+    assert seen == [66, 66]
 
 
 @pytest.mark.filterwarnings("default")

@@ -250,7 +250,7 @@ def test_the_largest_errors_of_each_target_come_first(pack, options):
                 number = number_of(tile.name)
                 value = 20 + number / 4 if name == "age" else 1000 - 3 * number
                 predicted = predictions[place, at]
-                expected = f"{name}, true {value:g}, predicted {predicted:g}, error {predicted - value:+.3g}, row"
+                expected = f"{name}, true {value:.7g}, predicted {predicted:.7g}, error {predicted - value:+.3g}, row"
                 assert expected in tile.text
 
 

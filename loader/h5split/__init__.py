@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from h5split.alike.leaks import leaks
+    from h5split.batch.given import Tags
     from h5split.batch.mistakes import Mistake
-    from h5split.batch.targets import Tags
     from h5split.batches import SplitSequence
     from h5split.errors import FormatError, H5SplitError
     from h5split.file.images import PackedImages
@@ -41,7 +41,7 @@ _HOME = {
     "PackedImages": "file.images",
     "Settings": "order.settings",
     "SplitSequence": "batches",
-    "Tags": "batch.targets",
+    "Tags": "batch.given",
     "leaks": "alike.leaks",
     "write_split": "order.splits",
 }

@@ -48,7 +48,8 @@ class Adapters:
         """The batches as a `torch.utils.data.DataLoader`; every iteration over it is one pass.
 
         Batches are whole when they come to it, so that nothing is collated. Class numbers (`label_mode="int"`) are
-        int64, as torch's losses want them.
+        int64, as torch's losses want them. Only images are turned: targets keep their axes, also if `map` makes images
+        of them.
 
         Args:
             pin_memory: Copy batches into page-locked memory, from where a GPU reads without waiting.

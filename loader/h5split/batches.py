@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from h5split import torch_calls
 from h5split.adapters import Adapters
 from h5split.batch.gather import Batch, Gatherer
+from h5split.batch.given import bound
 from h5split.batch.mapping import Place, mapped, specs_of
 from h5split.batch.readahead import Reading
-from h5split.batch.targets import Learned, Spec, bound
+from h5split.batch.targets import Learned, Spec
 from h5split.delivered import Delivered
 from h5split.errors import ArgumentError
 from h5split.file.packs import Packs
@@ -30,7 +31,7 @@ from h5split.order.settings import SettingNames, Settings, changed, listing_sett
 from h5split.resuming import Resuming
 
 _OF_THIS_PROCESS = frozenset(("_gatherer", "_asking", "_passes", "_learned"))
-_OF_ROWS = ("targets", "weights")  # settings that depend on the rows
+_OF_ROWS = frozenset(("targets", "weights"))  # settings that depend on the rows
 _SAME_ORDER = (
     "auto_shuffle: expected new orders, found a DataLoader with num_workers, whose processes never learn of epochs: "
     "every pass has the same order; use num_workers=0, or as_torch_loader()"
@@ -66,7 +67,7 @@ class SplitSequence(Delivered, Resuming, Adapters):
     @listing_settings
     def __init__(self, *paths: str | os.PathLike[str], **settings: Unpack[SettingNames]) -> None:
         given: dict[str, Any] = dict(settings)
-        of_rows = {name: given.pop(name) for name in _OF_ROWS if name in given}
+        of_rows = {name: given.pop(name) for name in _OF_ROWS & given.keys()}
         self._settings = changed(Settings(), given)
         self._reset(Selection())
         self.add_file(*paths)
@@ -136,17 +137,9 @@ class SplitSequence(Delivered, Resuming, Adapters):
         Raises:
             ValueError: A setting is unknown or out of range; the message lists those there are.
         """
-        given: dict[str, Any] = dict(settings)
-        of_rows = {name: bound(name, given[name], self.rows) for name in _OF_ROWS if name in given}
-        before, after = self._settings, changed(self._settings, given | of_rows)
+        before, after = self._settings, changed(self._settings, settings)
         renamed = self._selection if before.classes == after.classes else self._selection.with_classes(after.classes)
-        _check_labels(after, renamed.packs)
-        learned = _learned(renamed, after) if of_rows else self._learned
-        self._settings, self._learned = after, learned
-        if renamed is not self._selection:
-            self._use(renamed)
-        elif before.order_key() != after.order_key():
-            self._passes.change_order(*_plan(self._selection, after))
+        self._change(after, renamed, is_bound=_OF_ROWS.isdisjoint(settings))
         return self
 
     def on_epoch_end(self) -> None:
@@ -248,11 +241,25 @@ class SplitSequence(Delivered, Resuming, Adapters):
         return Gatherer(self.packs).encoded(labels, self._settings.label_mode or "int")
 
     def _use(self, selection: Selection) -> None:
-        _check_labels(self._settings, selection.packs)
-        if selection.packs is not self._learned.packs:
-            self._learned = _learned(selection, self._settings)
-        self._selection = selection
-        self._passes.change_order(*_plan(selection, self._settings))
+        self._change(self._settings, selection)
+
+    def _change(self, settings: Settings, selection: Selection, *, is_bound: bool = True) -> None:
+        """Have other settings and rows; if they do not fit, raise and have those there are.
+
+        Args:
+            settings: The settings.
+            selection: The rows.
+            is_bound: Whether targets and weights were bound to rows before.
+        """
+        learned = self._learned
+        if not is_bound or selection.packs is not learned.packs:
+            settings = bound(settings, selection.packs, selection.rows)
+            learned = _learned(selection, settings)
+        _check_labels(settings, selection.packs)
+        is_same_order = selection is self._selection and settings.order_key() == self._settings.order_key()
+        self._settings, self._learned, self._selection = settings, learned, selection
+        if not is_same_order:
+            self._passes.change_order(*_plan(selection, settings))
 
     def _reset(self, selection: Selection) -> None:
         _check_labels(self._settings, selection.packs)

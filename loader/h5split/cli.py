@@ -136,7 +136,7 @@ def _targets(arguments: argparse.Namespace, sequence: SplitSequence) -> Any:
 
     The tags are those of the whole file, also if only a part is viewed: a network has an output for each of them.
     """
-    from h5split.batch.targets import Tags
+    from h5split.batch.given import Tags
 
     needs = {"targets": "predictions", "tags": "predictions", "separator": "tags", "threshold": "tags"}
     for name, needed in needs.items():

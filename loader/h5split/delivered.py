@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from h5split.batch.mistakes import Mistake, find_errors, find_mistakes, find_wrong_tags
-from h5split.batch.targets import Kind, Learned
-from h5split.errors import ArgumentError, PositionError
+from h5split.batch.targets import Kind, Learned, Meaning, Meanings
+from h5split.errors import ArgumentError
 from h5split.order.rows import Rows
 from h5split.selected import Selected
+from h5split.system.arrays import plain, positions
 
 
 class Delivered(Selected):
@@ -37,6 +38,13 @@ class Delivered(Selected):
     def target_kind(self) -> Kind:
         """What the targets are: "class", "tags", "numbers", or "other" for a dict, text or arrays of more axes."""
         return self._learned.targets.kind
+
+    @property
+    def target_meaning(self) -> Meanings:
+        """The kind and the names of the targets; of a dict, those of each. There are no names without labels."""
+        if self._learned.is_class and self.settings.label_mode is None:
+            return Meaning("class", ())
+        return self._learned.meaning()
 
     def get_filenames(self, indices: ArrayLike | None = None) -> list[str]:
         """Return the file names at positions of the epoch that was delivered last.
@@ -86,7 +94,7 @@ class Delivered(Selected):
             ValueError: The predictions do not have the shape of the targets of an epoch; predictions or targets are NaN
                 or infinite; or the targets are neither classes, tags nor numbers.
         """
-        rows, packs, found = self.delivered, self.packs, np.asarray(predictions)
+        rows, packs, found = self.delivered, self.packs, plain("predictions", predictions)
         names, kind = packs.filenames.take(rows), self.target_kind
         if kind == "class":
             return find_mistakes(found, packs.labels[rows], names, packs.class_names)
@@ -117,13 +125,7 @@ class Delivered(Selected):
         delivered = self.delivered
         if indices is None:
             return delivered
-        at = np.asarray(indices)
-        try:
-            return np.atleast_1d(delivered[at if at.size else at.astype(np.int64)])
-        except IndexError as error:
-            raise PositionError(
-                f"positions: expected whole numbers below {len(delivered)}, or a mask; {error}"
-            ) from None
+        return delivered[positions(np.atleast_1d(plain("positions", indices)), len(delivered))]
 
     def _encoded(self, labels: NDArray[np.int32]) -> NDArray[Any]:
         """Labels in the form that batches have."""

@@ -47,15 +47,19 @@ def loop_of(frame: FrameType | None) -> Loop | None:
     return LOOK if caller.f_code.co_name == _LOOK else None
 
 
-def validation_of(frame: FrameType | None) -> Any:
-    """The `validation_data` of the call of `fit` that `frame` was called from; None if there is none.
+def validation_of(data: object, frame: FrameType | None) -> Any:
+    """The `validation_data` of the call of `fit` that trains on `data`; None if there is none.
+
+    A callback of `fit` may evaluate or predict other data, whose calls come from that `fit` too.
 
     Args:
+        data: The training data.
         frame: Of the caller.
     """
     while frame is not None:
         if frame.f_code.co_name == _FIT and str(frame.f_globals.get("__name__")).startswith("keras."):
-            return frame.f_locals.get("validation_data")
+            found = frame.f_locals
+            return found.get("validation_data") if found.get("x") is data else None
         frame = frame.f_back
     return None
 

@@ -52,8 +52,8 @@ class Resuming(Selected):
             raise ArgumentError(f"restore: expected what state() returned, found {state!r}")
         if state["rows"] != self._fingerprint():
             raise ArgumentError(
-                "restore: expected a state of the same rows in the same order, with the same batch_size, seed, cap, "
-                "auto_shuffle, drop_remainder and shard; found one of another sequence"
+                "restore: expected a state of the same rows in the same order, with the same classes, batch_size, "
+                "seed, cap, auto_shuffle, drop_remainder and shard; found one of another sequence"
             )
         check_whole("restore: epoch", state["epoch"], 0)
         check_whole("restore: batch", state["batch"], 0)

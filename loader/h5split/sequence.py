@@ -11,6 +11,7 @@ from keras.layers import Rescaling
 from keras.utils import PyDataset
 
 from h5split.batch.gather import Batch
+from h5split.batch.targets import Meaning, Meanings, differing
 from h5split.batches import SplitSequence
 from h5split.errors import ArgumentError
 from h5split.keras_calls import LOOK, ended_by, loop_of, validation_of
@@ -18,6 +19,7 @@ from h5split.order.settings import SettingNames, listing_settings
 from h5split.system.text import listed
 
 _OF_KERAS = {"workers", "use_multiprocessing", "max_queue_size"}
+_NOUNS = {"class": "classes", "tags": "tags", "numbers": "columns", "other": "targets"}
 _FETCHES_AHEAD = backend() == "tensorflow"  # by tf.data, in a thread; the others ask for a batch when they want it
 
 
@@ -95,16 +97,12 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
         """Called by Keras before each pass.
 
         Raises:
-            ValueError: `fit` was given validation data with other classes, whose numbers would mean something else.
+            ValueError: This is the training data of `fit`, and the targets of the validation data mean something else:
+                its classes, tags or columns are others, or in another order.
         """
-        other = validation_of(sys._getframe(1))
-        if not isinstance(other, SplitSequence) or not (self._learned.is_class and other._learned.is_class):
-            return
-        if other.classnames != self.classnames:
-            raise ArgumentError(
-                f"fit: expected validation data of the classes {listed(self.classnames)}; found "
-                f"{listed(other.classnames)}; give it the same by validation.set(classes=train.classnames)"
-            )
+        other = validation_of(self, sys._getframe(1))
+        if isinstance(other, SplitSequence):
+            _check_validation(self, other)
 
     def on_epoch_end(self) -> None:
         """Called by Keras after each pass, and when it makes ready for passes; or by a loop of one's own, to end it."""
@@ -115,6 +113,29 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
             self._passes.take_back(ended.adapter)
         else:
             self._passes.end(ended.adapter)
+
+
+def _check_validation(train: SplitSequence, validation: SplitSequence) -> None:
+    """Raise if numbers in the targets of validation data mean something else than in those of training data."""
+    found = differing(train.target_meaning, validation.target_meaning)
+    if found is None:
+        return
+    one, other = found
+    is_of_a_kind = isinstance(one, Meaning) and isinstance(other, Meaning) and one.kind == other.kind
+    if (train.is_mapped or validation.is_mapped) and not is_of_a_kind:
+        return  # a function may make one kind of targets of another
+    is_class = is_of_a_kind and isinstance(one, Meaning) and one.kind == "class"
+    setting = "classes=train.classnames" if is_class else "targets=train.settings.targets"
+    raise ArgumentError(
+        f"fit: expected validation data of {_described(one)}; found {_described(other)}; "
+        f"give it the same by validation.set({setting})"
+    )
+
+
+def _described(targets: Meanings) -> str:
+    if isinstance(targets, dict):
+        return f"the targets {listed([*targets])}"
+    return f"the {_NOUNS[targets.kind]} {listed(targets.names)}"
 
 
 def _refusal(name: str, found: object, expected: str) -> str:

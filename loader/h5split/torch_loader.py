@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,10 +11,16 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset
 
 from h5split.batch.gather import Batch
+from h5split.batch.targets import Meanings
+
+_IMAGE_AXES = 4
 
 
 class Sequence(Protocol):
     """What is asked of a `SplitSequence` here."""
+
+    @property
+    def target_meaning(self) -> Meanings: ...  # noqa: D102  # as SplitSequence's
 
     def __len__(self) -> int: ...
 
@@ -35,30 +41,61 @@ class _Batches(IterableDataset[Any]):
         return len(self._sequence)
 
     def __iter__(self) -> Iterator[Any]:
+        meaning = self._sequence.target_meaning
         for batch in self._sequence.iterate(writable=True):
-            yield _tensors(batch, self._channels_first)
+            yield _converted(batch, self._channels_first, meaning)
 
 
-def _tensors(batch: Any, channels_first: bool) -> Any:
+def _converted(batch: Any, channels_first: bool, meaning: Meanings) -> Any:
     """A batch, or what a subclass made of it, with tensors for arrays.
 
     Args:
-        batch: Arrays in tuples, lists and dicts; anything else is left as it is.
-        channels_first: Whether images, the arrays with four axes, are turned.
+        batch: Images alone, or a tuple or list of images, targets and weights.
+        channels_first: Whether images, which have four axes, are turned.
+        meaning: What the targets mean.
     """
-    if isinstance(batch, np.ndarray):
-        return _tensor(batch, channels_first)
-    if isinstance(batch, dict):
-        return {name: _tensors(value, channels_first) for name, value in batch.items()}
-    if type(batch) in (tuple, list):
-        return type(batch)(_tensors(value, channels_first) for value in batch)
-    return batch
+    turned = _turned if channels_first else _tensor
+    if type(batch) not in (tuple, list) or not batch:
+        return _each(batch, turned)
+    images, *others = batch
+    return type(batch)([_each(images, turned), *(_labelled(other, meaning) for other in others)])
 
 
-def _tensor(array: NDArray[Any], channels_first: bool) -> torch.Tensor:
+def _labelled(targets: Any, meaning: Meanings) -> Any:
+    """Targets as tensors, class numbers in int64, as losses want them."""
+    if isinstance(targets, dict) and isinstance(meaning, dict):
+        return {name: _labelled(one, meaning.get(name, meaning)) for name, one in targets.items()}
+    return _each(targets, _numbers if _has_classes(meaning) else _tensor)
+
+
+def _has_classes(meaning: Meanings) -> bool:
+    if isinstance(meaning, dict):
+        return any(map(_has_classes, meaning.values()))
+    return meaning.kind == "class"
+
+
+def _each(part: Any, convert: Callable[[NDArray[Any]], torch.Tensor]) -> Any:
+    """Part of a batch with tensors for the arrays in tuples, lists and dicts; anything else is left as it is."""
+    if isinstance(part, np.ndarray):
+        return convert(part)
+    if isinstance(part, dict):
+        return {name: _each(value, convert) for name, value in part.items()}
+    if type(part) in (tuple, list):
+        return type(part)(_each(value, convert) for value in part)
+    return part
+
+
+def _turned(images: NDArray[Any]) -> torch.Tensor:
+    tensor = _tensor(images)
+    return tensor.permute(0, 3, 1, 2) if tensor.ndim == _IMAGE_AXES else tensor
+
+
+def _numbers(classes: NDArray[Any]) -> torch.Tensor:
+    tensor = _tensor(classes)
+    return tensor.long() if tensor.dtype == torch.int32 else tensor
+
+
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
     if any(stride < 0 for stride in array.strides):  # of a flip, which torch cannot have
         array = array.copy()
-    tensor = torch.from_numpy(array)
-    if tensor.ndim == 4:
-        return tensor.permute(0, 3, 1, 2) if channels_first else tensor
-    return tensor.long() if tensor.dtype == torch.int32 else tensor
+    return torch.from_numpy(array)

@@ -9,6 +9,7 @@ import numpy as np
 
 from h5split.batch.targets import Spec
 from h5split.errors import ArgumentError, ArgumentTypeError
+from h5split.system.arrays import plain
 
 Function = Callable[[Any, Any, np.random.Generator], tuple[Any, Any]]
 
@@ -101,7 +102,7 @@ def _arrays(part: Any, count: int, function: Function) -> Any:
         return {name: _arrays(one, count, function) for name, one in part.items()}
     if isinstance(part, (tuple, list)):
         return tuple(_arrays(one, count, function) for one in part)
-    array = np.asarray(part)
+    array = plain("map", part)
     if array.ndim == 0 or len(array) != count:
         raise ArgumentError(
             f"map: expected {count} rows, as the batch has, from {_name(function)}, found {_brief(part)}; "

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from h5split.errors import ArgumentError
 
+_LEAST_PLAIN, _MOST_PLAIN = 1e-4, 1e16  # numbers between these are written without an exponent, as Python does
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -105,14 +107,14 @@ def find_errors(predictions: NDArray[Any], targets: NDArray[Any], filenames: Seq
     Raises:
         ValueError: The predictions have another shape; or predictions or targets are not finite.
     """
-    found = numbers_like(targets, predictions)
-    errors = np.abs(found - targets)
+    errors = np.abs(numbers_like(targets, predictions) - targets)
+    given = predictions.reshape(targets.shape)
     largest = errors.max(axis=_all_but_rows(errors), initial=0)
     return [
         Mistake(
             filename=filenames[position],
             label=_written(targets[position]),
-            predicted=_written(found[position]),
+            predicted=_written(given[position]),
             confidence=float(largest[position]),
             position=position,
         )
@@ -226,7 +228,15 @@ def _joined(names: Sequence[str], mask: NDArray[np.bool_]) -> str:
 
 
 def _written(numbers: Any) -> str:
-    return ", ".join(f"{number:g}" for number in np.atleast_1d(numbers).tolist())
+    return ", ".join(map(_all_digits, np.atleast_1d(numbers)))
+
+
+def _all_digits(number: Any) -> str:
+    """A number with all digits that tell it from others of its dtype."""
+    if not isinstance(number, np.floating):
+        return str(number)
+    is_plain = number == 0 or _LEAST_PLAIN <= abs(number) < _MOST_PLAIN
+    return (np.format_float_positional if is_plain else np.format_float_scientific)(number, trim="-")
 
 
 def _check_numbers(predictions: NDArray[Any]) -> None:

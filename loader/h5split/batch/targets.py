@@ -1,26 +1,26 @@
 """Targets: what a network learns from each image, in place of its class; and the weights of images in the loss.
 
-The setting `targets` says what they are, and `targets_of` turns it into a `Target` for the rows of a sequence. A target
-holds a value for every row of the packs, so that parts of the sequence can share it; rows outside the sequence have no
-meaningful value.
+The settings `targets` and `weights`, once they are bound (`batch.given`), say what they are. `Learned` makes a `Target`
+of each for the rows of a sequence. A target holds a value for every row of the packs, so that parts of the sequence can
+share it; rows outside the sequence have no meaningful value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.batch.given import LABEL, PerRow, Tags, tags_in, texts_of
 from h5split.errors import ArgumentError
 from h5split.file.packs import Packs
-from h5split.file.texts import Texts, column_of
+from h5split.file.texts import Texts
 from h5split.order.rows import Rows
 from h5split.system.text import listed
 
-LABEL = "label"  # stands for the class, as `label_mode` encodes it
 _MAX_NUMBERS_AXES = 2
 
 Kind = Literal["class", "tags", "numbers", "other"]  # numbers are (N,) or (N, K)
@@ -35,32 +35,19 @@ class Spec:
     dtype: Any
 
 
-@dataclass(frozen=True)
-class Tags:
-    """Targets from a column of tags, such as "COVID-19, ARDS": float32 (B, K), 1 for each tag that an image has.
+class Meaning(NamedTuple):
+    """What the numbers of a target mean.
 
     Attributes:
-        column: The column. Spaces around a tag are removed; an empty text has no tags.
-        separator: The text between tags.
-        names: The tags in the order of their numbers. None: those of all rows of the sequence, sorted.
+        kind: What they are.
+        names: The names of classes, tags or columns; none for an array of the user.
     """
 
-    column: str
-    separator: str = ","
-    names: Sequence[str] | None = None
+    kind: Kind
+    names: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class PerRow:
-    """Values for the rows of a sequence, given by the user.
-
-    Attributes:
-        values: (N, ...).
-        rows: The rows of the packs that they belong to: int (N,).
-    """
-
-    values: NDArray[Any]
-    rows: Rows
+Meanings = Meaning | dict[str, Any]  # of several targets: name -> Meanings
 
 
 class Target(Protocol):
@@ -79,6 +66,9 @@ class Target(Protocol):
             label: The spec of encoded labels.
         """
 
+    def meaning(self, class_names: Sequence[str]) -> Meanings:
+        """Return what the values mean."""
+
 
 class _Class:
     """The class of each row."""
@@ -93,6 +83,9 @@ class _Class:
 
     def spec(self, label: Spec) -> Spec:
         return label
+
+    def meaning(self, class_names: Sequence[str]) -> Meaning:
+        return Meaning(self.kind, tuple(class_names))
 
 
 class _Values:
@@ -126,6 +119,9 @@ class _Values:
     def spec(self, label: Spec) -> Spec:
         return Spec(self._values.shape[1:], self._dtype)
 
+    def meaning(self, class_names: Sequence[str]) -> Meaning:
+        return Meaning(self.kind, tuple(self.names))
+
 
 class _Named:
     """Several targets, by name."""
@@ -142,6 +138,9 @@ class _Named:
     def spec(self, label: Spec) -> dict[str, Any]:
         return {name: target.spec(label) for name, target in self._targets.items()}
 
+    def meaning(self, class_names: Sequence[str]) -> dict[str, Any]:
+        return {name: target.meaning(class_names) for name, target in self._targets.items()}
+
 
 class Learned:
     """What a network learns from the rows of a sequence: targets, and weights in the loss.
@@ -149,8 +148,8 @@ class Learned:
     Args:
         packs: The packs of the sequence; None if it has none.
         rows: Its rows.
-        targets: The setting `targets`.
-        weights: The setting `weights`.
+        targets: The setting `targets`, bound.
+        weights: The setting `weights`, bound.
 
     Raises:
         ValueError: They do not fit the packs or the rows.
@@ -161,7 +160,7 @@ class Learned:
         self.targets: Target = _Class()
         self.weights: Target | None = None
         if packs is not None and targets is not None:
-            self.targets = targets_of(targets, packs, rows)
+            self.targets = _target_of(targets, packs, rows)
         if packs is not None and weights is not None:
             self.weights = _weights_of(weights, packs, rows)
         self.is_class = self.targets.kind == "class"
@@ -189,70 +188,60 @@ class Learned:
         targets = self.targets.spec(label)
         return (image, targets) if self.weights is None else (image, targets, self.weights.spec(label))
 
-
-def bound(what: str, given: Any, rows: Rows) -> Any:
-    """Return a setting with arrays in it bound to the rows of a sequence; anything else as it is.
-
-    Args:
-        what: The name of the setting.
-        given: The setting.
-        rows: The rows of the sequence.
-
-    Raises:
-        ValueError: An array has another length.
-    """
-    if isinstance(given, Mapping):
-        return {name: bound(what, one, rows) for name, one in given.items()}
-    if not isinstance(given, np.ndarray):
-        return list(given) if isinstance(given, tuple) else given
-    if given.ndim == 0 or len(given) != len(rows):
-        raise ArgumentError(f"{what}: expected a value for each of {len(rows)} rows, found shape {given.shape}")
-    return PerRow(given.copy(), rows)
+    def meaning(self) -> Meanings:
+        """Return what the targets mean."""
+        return self.targets.meaning(() if self.packs is None else self.packs.class_names)
 
 
-def targets_of(given: Any, packs: Packs, rows: Rows) -> Target:
-    """Return the targets that a setting means.
+def differing(one: Meanings, other: Meanings) -> tuple[Meanings, Meanings] | None:
+    """Return the first parts of two meanings that differ; None if there are none. An array may mean anything."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return next(filter(None, (differing(one[name], other[name]) for name in one)), None)
+    is_unknown = any(isinstance(each, Meaning) and not each.names for each in (one, other))
+    return None if is_unknown or one == other else (one, other)
 
-    Args:
-        given: The setting, after `bound`.
-        packs: The packs of the sequence.
-        rows: Its rows.
+
+def _target_of(given: Any, packs: Packs, rows: Rows) -> Target:
+    """Return the target that a bound setting means, or one name in a dict of several.
 
     Raises:
-        ValueError: There is no such column, a text in it is no number, or the setting is something else.
+        ValueError: There is no such column, a text in it is no number, or values are missing for some rows.
     """
     if isinstance(given, str):
-        return _Class() if given == LABEL else _Values(_numbers("targets", given, packs, rows), [given])
+        return _Values(_numbers("targets", given, packs, rows), [given])
     if isinstance(given, Tags):
         return _tags(given, packs, rows)
     if isinstance(given, PerRow):
         return _per_row("targets", given, packs, rows)
-    if isinstance(given, Mapping) and given and all(isinstance(name, str) for name in given):
-        return _Named({name: targets_of(one, packs, rows) for name, one in given.items()})
-    if isinstance(given, list) and given and all(isinstance(name, str) for name in given):
-        return _Values(np.stack([_numbers("targets", name, packs, rows) for name in given], axis=1), given)
-    raise ArgumentError(
-        "targets: expected a column, a list of columns, Tags, an array with a value for each row, or a dict of these, "
-        f"found {given!r}"
-    )
+    if isinstance(given, Mapping):
+        return _Named(
+            {
+                name: _Class() if isinstance(one, str) and one == LABEL else _target_of(one, packs, rows)
+                for name, one in given.items()
+            }
+        )
+    return _Values(np.stack([_numbers("targets", name, packs, rows) for name in given], axis=1), given)
 
 
-def _weights_of(given: Any, packs: Packs, rows: Rows) -> Target:
-    if isinstance(given, str) and given != LABEL:
-        return _Values(_numbers("weights", given, packs, rows))
-    if isinstance(given, PerRow) and given.values.ndim == 1 and given.values.dtype.kind in "fiu":
-        return _per_row("weights", PerRow(given.values.astype(np.float32), given.rows), packs, rows)
-    raise ArgumentError(f"weights: expected a column, or an array with a number for each row, found {given!r}")
+def _weights_of(given: str | PerRow, packs: Packs, rows: Rows) -> Target:
+    if isinstance(given, PerRow):
+        return _per_row("weights", given, packs, rows)
+    return _Values(_numbers("weights", given, packs, rows, least=0))
 
 
-def _numbers(what: str, column: str, packs: Packs, rows: Rows) -> NDArray[np.float32]:
+def _numbers(what: str, column: str, packs: Packs, rows: Rows, least: float = -np.inf) -> NDArray[np.float32]:
     """A column as numbers: float32, for each row of the packs; NaN for those that are not in `rows`."""
-    texts = column_of(packs.columns, column, f"{what}: ").take(rows)
-    numbers, wrong = texts.parsed()
-    if wrong is not None:
+    texts = texts_of(what, column, packs, rows)
+    exact, _ = texts.parsed()
+    with np.errstate(over="ignore"):
+        numbers = exact.astype(np.float32)
+    wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= least)))
+    if len(wrong):
+        at = int(wrong[0])
+        reason = ", which float32 cannot hold" if np.isfinite(exact[at]) and np.isinf(numbers[at]) else ""
         raise ArgumentError(
-            f"{what}: expected numbers in the column {column}, found {texts[wrong]!r} for "
-            f"{packs.filenames[int(rows[wrong])]}; leave such rows out by select()"
+            f"{what}: expected numbers{'' if least < 0 else f' of {least:g} or more'} in the column {column}, found "
+            f"{texts[at]!r} for {packs.filenames[int(rows[at])]}{reason}; leave such rows out by select()"
         )
     values = np.full(len(packs), np.nan, np.float32)
     values[rows] = numbers
@@ -260,33 +249,32 @@ def _numbers(what: str, column: str, packs: Packs, rows: Rows) -> NDArray[np.flo
 
 
 def _tags(given: Tags, packs: Packs, rows: Rows) -> Target:
-    texts = column_of(packs.columns, given.column, "targets: ").take(rows)
-    if not given.separator:
-        raise ArgumentError("targets: expected a text between tags, such as ',', found an empty one")
+    texts = texts_of("targets", given.column, packs, rows)
     distinct, at = np.unique(texts.raw(), return_inverse=True)
-    of_text = [[tag.strip() for tag in text.split(given.separator) if tag.strip()] for text in Texts(distinct)]
-    there = {tag for tags in of_text for tag in tags}
-    names = sorted(there) if given.names is None else list(given.names)
-    unknown = sorted(there.difference(names))
-    if unknown or not names:
-        found = f"{unknown[0]!r} in the column {given.column}" if unknown else f"none in the column {given.column}"
-        raise ArgumentError(f"targets: expected {listed(names) or 'tags'}; found {found}")
-    number = {name: index for index, name in enumerate(names)}
-    lines = np.zeros((len(distinct), len(names)), np.uint8)
+    of_text = [tags_in(text, given.separator) for text in Texts(distinct)]
+    number = {name: index for index, name in enumerate(given.names or ())}
+    unknown = min({tag for tags in of_text for tag in tags}.difference(number), default=None)
+    if unknown is not None:
+        raise ArgumentError(
+            f"targets: expected {listed([*number])}; found {unknown!r} in the column {given.column}; "
+            f"set targets to Tags({given.column!r}) again to take all tags there are"
+        )
+    lines = np.zeros((len(distinct), len(number)), np.uint8)
     for line, tags in zip(lines, of_text, strict=True):
         line[[number[tag] for tag in tags]] = 1
-    values = np.zeros((len(packs), len(names)), np.uint8)
-    values[rows] = lines[at]
-    return _Values(values, names, kind="tags")
+    places = np.zeros(len(packs), np.int64)
+    places[rows] = at
+    return _Values(lines, [*number], places=places, kind="tags")
 
 
 def _per_row(what: str, given: PerRow, packs: Packs, rows: Rows) -> Target:
+    given.check_packs(what, packs)
     places = np.full(len(packs), -1, np.int64)
     places[given.rows] = np.arange(len(given.rows))
     if (places[rows] < 0).any():
         raise ArgumentError(
-            f"{what}: expected a value for each of {len(rows)} rows, found an array of {len(given.rows)} from before "
-            "packs were added; set it again"
+            f"{what}: expected a value for each of {len(rows)} rows, found an array of {len(given.rows)} from a "
+            "sequence of other rows, or from before packs were added; set it again"
         )
     is_numbers = given.values.ndim <= _MAX_NUMBERS_AXES and given.values.dtype.kind in "fiu"
     return _Values(given.values, places=places, kind="numbers" if is_numbers else "other")

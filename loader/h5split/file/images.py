@@ -29,8 +29,7 @@ class PackedImages:
     It is a map-style data set: it has `len`, indexing, and `__getitems__` for a batch. Items are writable copies. It is
     pickled as a path. Another process opens the path again, and raises an error if another pack is there now.
 
-    The arrays are read-only views of the file, but torch ignores the read-only flag. A write by torch changes the array
-    only, not the file, and not the items and batches. Give torch a copy.
+    The arrays are read-only views of the file. Torch may write to them, which changes nothing else. Give it a copy.
 
     Args:
         path: A file made by pack-images.
@@ -47,6 +46,7 @@ class PackedImages:
         columns: Name -> N texts.
         digests: uint8 (N, 32), SHA-256 of each source file.
         checksums: uint64 (N,), XXH3-64 of the pixels of each row.
+        tables_checksum: XXH3-64 of all tables, which tells packs, and changes of a pack, apart.
         skipped: (filename, reason) of each file that was left out.
         losses: (filename, text) of each loss of a picture in packing, in the order of rows.
         loss_table: The losses as numbers: `losses.LOSSES` (L,).
@@ -77,8 +77,8 @@ class PackedImages:
         self.digests: NDArray[np.uint8] = self.file.array(header.digests)
         self.checksums: NDArray[np.uint64] = self.file.array(header.checksums)
         _check_labels(self.path, self.labels, len(self.class_names))
-        # To detect a change of the file later. Only small files that were made by hand lack the checksum.
-        self._tables_sum = self.file.tables_checksum() if header.tables_checksum is None else header.tables_checksum
+        # Only small files that were made by hand lack it.
+        self.tables_checksum = header.tables_checksum or self.file.tables_checksum()
         self._own_names = frozenset(vars(self))
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class PackedImages:
         """
         self.check_unchanged()
         state: dict[str, Any] = {"paths": (self.path, self._full_path), "stamp": self._stamp}
-        state["tables"] = self._tables_sum
+        state["tables"] = self.tables_checksum
         state["added"] = {name: vars(self)[name] for name in vars(self).keys() - self._own_names - {"_own_names"}}
         try:
             status = os.stat(self._full_path)
@@ -208,7 +208,7 @@ class PackedImages:
         if stamp == self._stamp:
             return
         self.check_whole()
-        if not self._has_contents(self._tables_sum):
+        if not self._has_contents(self.tables_checksum):
             raise FormatError(
                 f"{self.path}: another program wrote to it while it was read; open it again, and replace a "
                 "pack in use by renaming, as pack-images does"

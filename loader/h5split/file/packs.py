@@ -18,6 +18,7 @@ from h5split.file.losses import described
 from h5split.file.pieces import located
 from h5split.file.texts import Joined, Texts
 from h5split.system.lazy import lazy
+from h5split.system.text import listed
 
 _MAX_ROW_BYTES = (1 << 31) - 1  # the largest item of a numpy array
 
@@ -167,6 +168,11 @@ class Packs:
             ValueError: A part has other packs.
         """
         for name, packs in parts.items():
+            if packs.class_names != self.class_names:
+                raise ArgumentError(
+                    f"part {name!r}: expected the classes {listed(self.class_names)}, found "
+                    f"{listed(packs.class_names)}; give it the same by set(classes=...)"
+                )
             if packs is not self and packs.fingerprint != self.fingerprint:
                 raise ArgumentError(f"part {name!r}: expected rows of {self!r}, found rows of {packs!r}")
 

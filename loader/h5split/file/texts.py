@@ -9,9 +9,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from h5split.errors import ArgumentError, PositionError
+from h5split.errors import ArgumentError, ArgumentTypeError, PositionError
 from h5split.file.format import decode, encode
 from h5split.file.pieces import located
+from h5split.system.arrays import brief, positions
 
 _TEXTS_PER_CHUNK = 1024  # texts that are decoded at a time when a user iterates over all
 
@@ -65,12 +66,14 @@ class Texts(Sequence[str]):
     @overload
     def __getitem__(self, index: ArrayLike) -> list[str]: ...
     def __getitem__(self, index: Any) -> str | list[str]:
-        if not isinstance(index, slice) and np.ndim(index):
-            return self._at(index)
-        at = index if self._rows is None else self._rows[index]
         if isinstance(index, slice):
+            at = index if self._rows is None else self._rows[index]
             return [decode(raw) for raw in self._raw[at].tolist()]
-        return decode(bytes(self._raw[at]))
+        if np.ndim(index):
+            rows = positions(index, len(self))
+            return [decode(raw) for raw in self._raw[rows if self._rows is None else self._rows[rows]].tolist()]
+        row = _whole(index)
+        return decode(bytes(self._raw[row if self._rows is None else self._rows[row]]))
 
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), _TEXTS_PER_CHUNK):
@@ -82,6 +85,10 @@ class Texts(Sequence[str]):
     def __eq__(self, other: object) -> Any:
         if isinstance(other, str):
             return self.raw() == encode(other)
+        if isinstance(other, (int, float, np.number)):
+            raise ArgumentTypeError(
+                f"expected a text to compare texts with, found {other!r}; columns hold texts: numbers() gives numbers"
+            )
         if not isinstance(other, Sequence):
             return NotImplemented
         return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
@@ -98,7 +105,7 @@ class Texts(Sequence[str]):
 
     def isin(self, texts: Iterable[str]) -> NDArray[np.bool_]:
         """Whether each text is one of `texts`: bool (N,)."""
-        wanted = [encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
+        wanted = [encode(text) for text in checked_texts("isin", texts)]
         values, place = np.unique(self.raw(), return_inverse=True)
         found: NDArray[np.bool_] = np.isin(values, np.array(wanted, np.bytes_))[place]
         return found
@@ -128,19 +135,6 @@ class Texts(Sequence[str]):
         found: NDArray[np.bytes_] = self._raw[slice(None) if self._rows is None else self._rows]
         return found
 
-    def _at(self, index: ArrayLike) -> list[str]:
-        """The texts at positions, whole numbers (M,), or where a mask, bool (N,), is true."""
-        at = np.asarray(index)
-        at = at if at.size else at.astype(np.int64)
-        if at.dtype.kind not in "iub" or at.ndim != 1 or (at.dtype == np.bool_ and len(at) != len(self)):
-            raise PositionError(
-                f"expected positions, or a mask of {len(self)} rows, found {at.dtype} of shape {at.shape}"
-            )
-        rows = np.flatnonzero(at) if at.dtype == np.bool_ else at
-        if len(rows) and not -len(self) <= rows.min() <= rows.max() < len(self):
-            raise PositionError(f"expected positions from 0 to {len(self) - 1}, found {rows.min()} to {rows.max()}")
-        return [decode(raw) for raw in self._raw[rows if self._rows is None else self._rows[rows]].tolist()]
-
 
 def column_of(columns: Mapping[str, Texts], name: str, about: str = "") -> Texts:
     """A column.
@@ -158,6 +152,36 @@ def column_of(columns: Mapping[str, Texts], name: str, about: str = "") -> Texts
             f"{about}expected one of the columns {', '.join(columns) or '(there are none)'}, found {name!r}"
         )
     return columns[name]
+
+
+def checked_texts(what: str, given: object) -> list[str]:
+    """Return one text, or several, as a list.
+
+    Args:
+        what: What the message of an error begins with.
+        given: One text, or several.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    texts: list[Any] = [given] if isinstance(given, str) or not isinstance(given, Iterable) else [*given]
+    wrong = next((text for text in texts if not isinstance(text, str)), "")
+    if wrong != "":
+        raise ArgumentError(
+            f"{what}: expected a text or several, found {brief(wrong)}; columns hold texts: numbers() gives numbers"
+        )
+    return texts
+
+
+def _whole(index: Any) -> int:
+    """A position that is not a list.
+
+    Raises:
+        IndexError: It is no whole number.
+    """
+    if isinstance(index, (bool, np.bool_)) or not hasattr(index, "__index__"):
+        raise PositionError(f"expected a position, a slice, positions or a mask, found {brief(index)}")
+    return int(index)
 
 
 def _number(text: str) -> float:

@@ -15,12 +15,13 @@ from h5split.errors import ArgumentError, ArgumentTypeError, PositionError
 from h5split.file.classes import Classes
 from h5split.file.images import PackedImages
 from h5split.file.packs import Packs
-from h5split.file.texts import Texts, column_of
+from h5split.file.texts import Texts, checked_texts, column_of
 from h5split.order import rows as row_math
 from h5split.order.epochs import Shard
 from h5split.order.rows import Rows
 from h5split.order.settings import check_whole
 from h5split.order.splits import read_rows
+from h5split.system.arrays import plain
 from h5split.system.text import listed
 
 _EMPTY = "the sequence is empty; add_file(path) opens a pack"
@@ -205,7 +206,7 @@ class Selection:
         Raises:
             IndexError: A position is not in [0, N), or the mask has another length.
         """
-        chosen = np.asarray(rows)
+        chosen = plain("select", rows)
         if chosen.ndim != 1:
             raise PositionError(f"select: expected one dimension, found shape {chosen.shape}")
         if chosen.dtype == np.bool_:
@@ -225,12 +226,12 @@ class Selection:
         mask = np.ones(len(self), np.bool_)
         if label is not None:
             names = self.opened.class_names
-            wanted = [label] if isinstance(label, str) else [*label]
+            wanted = checked_texts("select: label", label)
             _check_known("label", wanted, names)
             mask &= np.isin(self.classes, [number for number, name in enumerate(names) if name in wanted])
         for name, values in columns.items():
             texts = column_of(self.columns, name)
-            wanted = [values] if isinstance(values, str) else [*values]
+            wanted = checked_texts(f"select: {name}", values)
             _check_known(name, wanted, Texts(np.unique(texts.raw())))
             mask &= texts.isin(wanted)
         return self.of(self.rows[mask])
@@ -239,7 +240,7 @@ class Selection:
         """The group of each row: (N,), any dtype that can be sorted."""
         if isinstance(groups, str):
             return column_of(self.columns, groups).raw()
-        values = np.asarray(groups)
+        values = plain("groups", groups)
         if values.shape != self.rows.shape:
             raise ArgumentError(f"groups: expected a value for each of {len(self)} rows, found shape {values.shape}")
         return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict, TypeVar
@@ -57,9 +58,11 @@ class Settings:
             classes of the packs.
         targets: The targets in place of the class. A column: float32 (B,). A list of columns: float32 (B, number of
             columns). `Tags(column)`: float32 (B, K), multi-hot. An array (N, ...) with a value for each row of the
-            sequence: its rows. A dict of these, in which `"label"` is the class: a dict of such arrays.
-        weights: The weight of each image in the loss: a column, or an array (N,). Batches are then (images, targets,
-            weights).
+            sequence: its rows, as they are, also where they are NaN. A dict of these: a dict of such arrays, in which
+            `"label"` is the class, or an error if there is a column of that name too. Alone, `"label"` is that column,
+            and without one the class.
+        weights: The weight of each image in the loss, 0 or more: a column, or an array (N,). Batches are then (images,
+            targets, weights).
     """
 
     batch_size: int = 32
@@ -87,7 +90,10 @@ class Settings:
             )
         if not (isinstance(self.auto_shuffle, (bool, np.bool_)) or self.auto_shuffle == "block"):
             raise ArgumentError(f"auto_shuffle: expected True, False or 'block', found {self.auto_shuffle!r}")
-        object.__setattr__(self, "classes", checked_classes(self.classes))
+        classes = checked_classes(self.classes)
+        if isinstance(classes, Mapping):  # two dicts are equal in any order, but the order numbers the classes
+            classes = OrderedDict(classes)
+        object.__setattr__(self, "classes", classes)
         if self.weights is not None and self.targets is None and self.label_mode is None:
             raise ArgumentError("weights: expected targets to weigh, found none, and no labels: label_mode is None")
         for name in ("drop_remainder", "verbose"):

@@ -144,5 +144,5 @@ def _tiles(
     errors = predicted - true
     largest = np.argsort(-np.abs(errors), kind="stable")[:most]
     largest = largest[errors[largest] != 0]
-    notes = [f"true {true[at]:g}, predicted {predicted[at]:g}, error {errors[at]:+.3g}" for at in largest.tolist()]
+    notes = [f"true {true[at]:.7g}, predicted {predicted[at]:.7g}, error {errors[at]:+.3g}" for at in largest.tolist()]
     return gallery.tiles(sequence.delivered[largest], notes, labels=[name] * len(largest))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from h5split.commands.view.predictions.classes import of_classes
 from h5split.commands.view.predictions.numbers import of_numbers
 from h5split.commands.view.predictions.tags import of_tags
 from h5split.errors import ArgumentError
+from h5split.system.arrays import plain
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -38,7 +37,7 @@ def predictions(sequence: SplitSequence, given: ArrayLike, gallery: Gallery, thr
         raise ArgumentError(_advice(isinstance(sequence.get_targets([]), dict)))
     if not len(rows):
         raise ArgumentError("predictions: expected an epoch with images, found none")
-    found = np.asarray(given)
+    found = plain("predictions", given)
     if kind == "class":
         section = of_classes(sequence.packs, rows, found, gallery)
     elif kind == "tags":
