@@ -30,19 +30,11 @@ from pack_images.find.labels import BY_FOLDERS, LabelRule, folder_name
 from pack_images.find.manifest import Manifest
 from pack_images.find.readers import Reader, read_folder
 from pack_images.find.sources import PackedRow, Sources, has_image_extension, is_hdf5, pack_file
-from pack_images.foreign import by_extension, is_foreign
+from pack_images.foreign import by_extension, is_foreign, is_ignored, is_of_system
 
 _MAX_NAMES = 3  # in a message, of a list that may be long
 _FILE = "file"
 _FOLDER = "folder"
-# Thumbnails, trash and notes that operating systems leave in folders, in lower case. Names with a leading dot are
-# ignored too.
-_SYSTEM_NAMES = """
-    __macosx, thumbs.db, ehthumbs.db, ehthumbs_vista.db, desktop.ini, $recycle.bin, recycler, system volume information,
-    lost+found, @eadir, #recycle, #snapshot, @recycle, @recently-snapshot, @sharesnap, @tmp, @syno, @database,
-    network trash folder, temporary items, thedummy.ds_store, __pycache__
-"""
-_IGNORED_NAMES = frozenset(name.strip() for name in _SYSTEM_NAMES.split(","))
 _PARTS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "dev"))  # of a data set
 
 
@@ -98,6 +90,12 @@ def scan(
         raise PackError(
             f"{os.fspath(sources[0])}: expected a folder of images or a pack, found a file; "
             "give the folder it is in, or, for a table of files, --manifest"
+        )
+    if not found.filenames and not roots:
+        names = ", ".join(manifest.name for manifest in manifests) or "any SOURCE"
+        raise PackError(
+            f"no images in {names}: expected rows with paths of files, found none"
+            + _passed_over_example(found.passed_over)
         )
     if not found.filenames:
         where = ", ".join([*(root for root, _ in roots), *(manifest.name for manifest in manifests)]) or "any SOURCE"
@@ -162,7 +160,7 @@ def _roots(sources: Sequence[str], found: Sources) -> Iterator[tuple[str, bool]]
     is_glob = len(sources) > 1  # several SOURCES may come from a glob, which includes unwanted names
     for given in sources:
         source = given.rstrip("/") or "/"
-        if os.path.isdir(source) and is_glob and os.path.basename(source).lower() in _IGNORED_NAMES:
+        if os.path.isdir(source) and is_glob and is_of_system(os.path.basename(source)):
             found.passed_over.append((source, "thumbnails, trash or notes of a system"))
         elif os.path.isdir(source):
             yield source, True
@@ -298,7 +296,7 @@ def _list(folder: _Folder, found: Sources) -> tuple[list[str], list[_Folder], li
     with os.scandir(folder.path) as entries:
         for entry in entries:
             name = entry.name
-            if name.startswith(".") or name.lower() in _IGNORED_NAMES:
+            if is_ignored(name):
                 continue
             kind = _kind(entry)
             if kind is _FILE and has_image_extension(name):
