@@ -76,6 +76,30 @@ def test_a_picture_of_another_size_than_the_pack_is_an_error(tmp_path):
         prepare(tmp_path / "out.h5", picture("RGB"))
 
 
+@pytest.mark.parametrize("more", [(), ("new",)], ids=["packs alone", "and a folder"])
+def test_a_pack_made_of_packs_prepares_as_they_do(tmp_path, more, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for index, folder in enumerate(("d", "e", "new")):
+        write_image(tmp_path / folder / "cat" / f"{index}.png", (60, 90, 3))
+        pack(folder, f"{folder}.h5", size=(24, 16), fit="crop", workers=1)
+    summary = pack(["d.h5", "e.h5", *more], "all.h5", fit="crop", workers=1)
+    packed = PackedImages("all.h5")
+    assert (summary.rows, packed.header.settings["size"]) == (2 + len(more), [24, 16])
+    for name, row in zip(packed.filenames, packed.images, strict=True):
+        assert np.array_equal(prepare(packed, name), row), name
+    again = pack(["all.h5", "new"], "all.h5", fit="crop", workers=1)
+    assert (again.rows, PackedImages("all.h5").header.settings["size"]) == (3, [24, 16])
+
+
+def test_a_pack_made_of_packs_without_a_size_has_none(tmp_path):
+    write_image(tmp_path / "d" / "cat" / "a.png")
+    pack(tmp_path / "d", tmp_path / "one.h5", workers=1)
+    pack(tmp_path / "one.h5", tmp_path / "two.h5", workers=1)
+    assert PackedImages(tmp_path / "two.h5").header.settings["size"] is None
+    with pytest.raises(SizeError, match=r"expected a picture of 8x8, as all of .*two\.h5 are, found 90x60"):
+        prepare(tmp_path / "two.h5", picture("RGB"))
+
+
 def test_what_cannot_be_prepared_is_an_error(tmp_path):
     write_image(tmp_path / "d" / "cat" / "a.png")
     pack(tmp_path / "d", tmp_path / "out.h5", size=8, workers=1)

@@ -150,6 +150,7 @@ class _Reading:
         self._table = table
         self._found = Sources()
         self._files = _Files(manifest)
+        self._has_labels = False
         self._same: dict[str, str] = {}  # keeps one object per distinct text, to save memory
 
     def read(self) -> Sources:
@@ -160,6 +161,8 @@ class _Reading:
         else:
             self._read_columns(heading)
         self._found.columns["source"].extend([self._manifest.name] * len(self._found))
+        if self._has_labels:
+            self._found.labelled.append(self._manifest.name)
         return self._found
 
     def _is_list(self, heading: Sequence[str]) -> bool:
@@ -230,6 +233,7 @@ class _Reading:
         if not path.strip("/"):
             self._refuse(line, "a path", "none")
         place = self._files.place(line, path)
+        self._has_labels = label is not None
         if label is None:
             label = self._label_of(line, place)
         elif not label and self._manifest.skip_unlabelled:

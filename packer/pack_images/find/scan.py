@@ -17,14 +17,14 @@ it. So each folder is read once, and loops end.
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
-from h5split.file.classes import sorted_classes
+from h5split.file.classes import one_form, sorted_classes
+from h5split.system.text import listed
 from pack_images.errors import PackError
 from pack_images.find.labels import BY_FOLDERS, LabelRule, folder_name
 from pack_images.find.manifest import Manifest
@@ -35,7 +35,8 @@ from pack_images.foreign import by_extension, is_foreign, is_ignored, is_of_syst
 _MAX_NAMES = 3  # in a message, of a list that may be long
 _FILE = "file"
 _FOLDER = "folder"
-_PARTS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "dev"))  # of a data set
+_PART_NAMES = "train training val valid validation test testing dev eval evaluation holdout"
+_PARTS = frozenset(_PART_NAMES.split())  # of a data set
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ def scan(
     Args:
         sources: Folders and packs. Other files are passed over, because a shell glob may include them.
         rule: Where class names come from. It does not apply to packs, to tables with a column of labels, and to folders
-            that a reader lists, unless there are to be no labels.
+            that a reader lists, unless there are to be no labels. A note says so; it is an error if it applies nowhere.
         manifests: Tables of files.
         reader: A function that reads each folder, in place of the rules above.
-        classes: If given, images of other classes are passed over and counted.
+        classes: Class names that the user gives. Names that differ from them in their Unicode form only become theirs.
 
     Raises:
         PackError: A SOURCE does not exist, lies inside another, or has ambiguous labels; or there is no image at all.
@@ -77,14 +78,14 @@ def scan(
     folders = [root for root, is_folder in roots if is_folder]
     tables = [read_folder(reader, root) for root in folders] if reader else _scan_folders(folders, rule, found)
     waiting = iter(tables)
-    exact: set[str] = set()  # class names that a program wrote
+    exact: list[Sequence[str]] = []  # lists of class names that programs wrote
     for root, is_folder in roots:
         table = next(waiting) if is_folder else _read_pack(root)
-        exact.update(() if is_folder else table.class_names)
+        exact.append(table.class_names if table.labelled else ())
         found.extend(table)
     for manifest in manifests:
         table = manifest.read(rule)
-        exact.update(() if manifest.name_column is None else table.labels)
+        exact.append(() if manifest.name_column is None else table.labels)
         found.extend(table)
     if not found.filenames and not roots and not manifests and sources:
         raise PackError(
@@ -108,25 +109,54 @@ def scan(
             found.passed_over.append((root, "no images in it"))
     if rule.labels == "none":
         found = found.unlabelled()
-    found = _composed(found, exact)
-    return found if classes is None else _select_classes(found, classes)
+    else:
+        _check_rule_applies(rule, found, len(roots) + len(manifests))
+    return _composed(found, exact, classes)
 
 
-def _composed(found: Sources, exact: Collection[str]) -> Sources:
+def select_classes(found: Sources, classes: Sequence[str]) -> Sources:
+    """Return only the images of these classes. The others are counted.
+
+    Raises:
+        PackError: There is no image of them.
+    """
+    chosen = found.of_classes(classes)
+    if not chosen.filenames:
+        raise PackError(
+            f"classes: expected names of classes that have images, such as {found.labels[0]!r}, found "
+            f"{', '.join(map(repr, classes[:_MAX_NAMES]))}{', ...' if len(classes) > _MAX_NAMES else ''}"
+        )
+    return chosen
+
+
+def _check_rule_applies(rule: LabelRule, found: Sources, number: int) -> None:
+    """Say which of the SOURCES, `number` in all, do not follow the user's rule for labels. Raise if none does."""
+    if not rule.is_explicit or not found.labelled:
+        return
+    if len(found.labelled) == number:
+        raise PackError(
+            f"{rule.option}: expected a folder, or a table without labels, found only labels that SOURCES bring "
+            f"themselves, {listed(found.labelled)}; leave the option out"
+        )
+    found.notes.append(f"{rule.option} does not apply to SOURCES with labels of their own: {listed(found.labelled)}")
+
+
+def _composed(found: Sources, exact: Sequence[Sequence[str]], classes: Sequence[str] | None) -> Sources:
     """Merge class names that differ in their Unicode form only, and say so: they look alike wherever they are printed.
-
-    A Mac writes file names decomposed (an e and an accent), and other systems composed.
 
     Args:
         found: The images.
-        exact: Class names that stay as they are.
+        exact: Lists of class names that programs wrote. Names of one list stay apart, and others become theirs.
+        classes: A list like these, which comes before all others.
     """
-    composed = {name: unicodedata.normalize("NFC", name) for name in {*found.labels, *found.class_names}}
-    twice = sorted({one for name, one in composed.items() if name not in {one, *exact} and one in composed})
+    written = {name for names in exact for name in names}
+    names = {*found.labels, *found.class_names}
+    lists = [*exact, classes or (), *([name] for name in names - written)]
+    merged = one_form(lists, written if classes is None else classes)
+    twice = sorted({merged[name] for name in names if merged[name] != name})
     if not twice:
         return found
     found.notes.append(f"one class each, though written in two Unicode forms: {', '.join(twice)}")
-    merged = {name: one if one in twice and name not in exact else name for name, one in composed.items()}
     return replace(
         found,
         labels=[merged[label] for label in found.labels],
@@ -136,16 +166,6 @@ def _composed(found: Sources, exact: Collection[str]) -> Sources:
             for where, numbers in found.class_numbers
         ],
     )
-
-
-def _select_classes(found: Sources, classes: Sequence[str]) -> Sources:
-    chosen = found.of_classes(classes)
-    if not chosen.filenames:
-        raise PackError(
-            f"classes: expected names of classes that have images, such as {found.labels[0]!r}, found "
-            f"{', '.join(map(repr, classes[:_MAX_NAMES]))}{', ...' if len(classes) > _MAX_NAMES else ''}"
-        )
-    return chosen
 
 
 def _passed_over_example(passed_over: Sequence[tuple[str, str]]) -> str:
@@ -187,6 +207,7 @@ def _read_pack(path: str) -> Sources:
         class_numbers=[]
         if [*pack.class_names] == sorted_classes(pack.class_names)
         else [(path, {name: number for number, name in enumerate(pack.class_names)})],
+        labelled=[path],
     )
 
 
@@ -349,12 +370,22 @@ def _check_levels(root: str, folders: _Listing, rule: LabelRule) -> None:
 
 
 def _check_not_parts(root: str, folders: _Listing) -> None:
-    """Raise if the class folders of a SOURCE look like the parts of a data set."""
-    has_folders = {folder.below[0] for folder, _ in folders if len(folder.below) == 2}
-    parts = sorted(name for name in has_folders if name.lower() in _PARTS)
-    if len(parts) > 1:
+    """Raise if the class folders of a SOURCE, or those in its only folder, look like the parts of a data set.
+
+    The parts are two or more, one of which has folders in it: the test data often has none.
+    """
+    top: tuple[str, ...] = ()
+    below = {folder.below for folder, _ in folders}
+    while len(level := {path for path in below if path[:-1] == top and path}) == 1:
+        (top,) = level
+    where = "/".join((root, *top))
+    parts = sorted(path[-1] for path in level if path[-1].lower() in _PARTS)
+    divided = sorted({path[-2] for path in below if path[:-2] == top and len(path) == len(top) + 2} & {*parts})
+    if len(parts) > 1 and divided:
+        is_all = divided == parts
+        places = f"{where}/*" if is_all else " and ".join(f"{where}/{part}" for part in divided)
         raise PackError(
-            f"{root}: expected class folders, found {' and '.join(parts)} with folders in them; give {root}/* if these "
-            "are parts of the data set (the column `source` then tells them apart), or --labels subfolder if they are "
-            "the classes"
+            f"{root}: expected class folders, found {' and '.join(parts)} with folders in "
+            f"{'them' if is_all else ' and '.join(divided)}; give {places} if these are parts of the data set (the "
+            "column `source` then tells them apart), or --labels subfolder if the first folders are the classes"
         )
