@@ -198,8 +198,8 @@ def without_known(found: Sources, output: str | None, how: Pixels) -> Sources:
             _check_same_image(found, at, rows[keys[at]], is_same)
     found.passed_over.extend((found.filenames[at], f"its row is in {output} already") for at in again)
     kept = sum(_pack_of(path) in ours for path in found.paths)
-    rows = "its 1 row is" if kept == 1 else f"its {kept:,} rows are"
-    found.notes.append(f"{output} is a SOURCE too: {rows} kept, also of files that are gone or moved")
+    its_rows = "its 1 row is" if kept == 1 else f"its {kept:,} rows are"
+    found.notes.append(f"{output} is a SOURCE too: {its_rows} kept, also of files that are gone or moved")
     return found.take(np.delete(np.arange(len(found)), again).tolist())
 
 

@@ -11,6 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any
 
 from pack_images.errors import PackError
 from pack_images.find.sources import is_hdf5
@@ -39,7 +40,7 @@ def read_classes(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ..
     return tuple(names)
 
 
-def _in_order(given: object) -> Iterable[object]:
+def _in_order(given: object) -> Iterable[Any]:
     if isinstance(given, Iterable) and not isinstance(given, Mapping | Set):
         return given
     advice = "; the setting classes of a SplitSequence renames and merges" if isinstance(given, Mapping) else ""
