@@ -435,7 +435,6 @@ def test_a_row_without_a_label_is_an_error_unless_skip_unlabelled_is_set(here):
         ("path,label\n", {}, "no images in table.csv: expected rows with paths of files, found none$"),
         ("path,label\na.png,\n", {"skip_unlabelled": True}, r"found none; passed over: 1, such as a\.png"),
         ("path,label,name\na.png,x,\n", {"name_column": "name"}, "table.csv, line 2: expected a name, found none"),
-        ("path,label,name\na.png,x, \n", {"name_column": "name"}, "table.csv, line 2: expected a name, found none"),
     ],
 )
 def test_invalid_tables_are_errors(here, text, options, message):

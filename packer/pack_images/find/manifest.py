@@ -241,7 +241,7 @@ class _Reading:
             return False
         elif not label:
             self._refuse(line, "a label", "none", "; --skip-unlabelled passes over such rows")
-        if name is not None and not name.strip():
+        if name is not None and not name:
             self._refuse(line, "a name", "none", "; every row keeps a name to be found by")
         self._found.filenames.append(place if name is None else name)
         self._found.paths.append(place)

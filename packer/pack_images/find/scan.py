@@ -384,8 +384,9 @@ def _check_not_parts(root: str, folders: _Listing) -> None:
     if len(parts) > 1 and divided:
         is_all = divided == parts
         places = f"{where}/*" if is_all else " and ".join(f"{where}/{part}" for part in divided)
+        apart = " (the column `source` then tells them apart)" if len(divided) > 1 else ""
         raise PackError(
             f"{root}: expected class folders, found {' and '.join(parts)} with folders in "
-            f"{'them' if is_all else ' and '.join(divided)}; give {places} if these are parts of the data set (the "
-            "column `source` then tells them apart), or --labels subfolder if the first folders are the classes"
+            f"{'them' if is_all else ' and '.join(divided)}; give {places} if these are parts of the data "
+            f"set{apart}, or --labels subfolder if the first folders are the classes"
         )
