@@ -87,23 +87,8 @@ def scan(
         table = manifest.read(rule)
         exact.append(() if manifest.name_column is None else table.labels)
         found.extend(table)
-    if not found.filenames and not roots and not manifests and sources:
-        raise PackError(
-            f"{os.fspath(sources[0])}: expected a folder of images or a pack, found a file; "
-            "give the folder it is in, or, for a table of files, --manifest"
-        )
-    if not found.filenames and not roots:
-        names = ", ".join(manifest.name for manifest in manifests) or "any SOURCE"
-        raise PackError(
-            f"no images in {names}: expected rows with paths of files, found none"
-            + _passed_over_example(found.passed_over)
-        )
     if not found.filenames:
-        where = ", ".join([*(root for root, _ in roots), *(manifest.name for manifest in manifests)]) or "any SOURCE"
-        raise PackError(
-            f"no images in {where}: expected files such as .jpg or .png in it or below"
-            + _passed_over_example(found.passed_over)
-        )
+        raise _nothing_found(sources, [root for root, _ in roots], manifests, found)
     for root, table in zip(folders, tables, strict=True):
         if not table.filenames and not table.class_names:
             found.passed_over.append((root, "no images in it"))
@@ -112,6 +97,21 @@ def scan(
     else:
         _check_rule_applies(rule, found, len(roots) + len(manifests))
     return _composed(found, exact, classes)
+
+
+def _nothing_found(
+    sources: Sequence[str | os.PathLike[str]], roots: Sequence[str], manifests: Sequence[Manifest], found: Sources
+) -> PackError:
+    """Return the error that says where there are no images."""
+    if sources and not roots and not manifests:
+        return PackError(
+            f"{os.fspath(sources[0])}: expected a folder of images or a pack, found a file; "
+            "give the folder it is in, or, for a table of files, --manifest"
+        )
+    where = ", ".join([*roots, *(manifest.name for manifest in manifests)]) or "any SOURCE"
+    is_table = bool(manifests and not roots)
+    wanted = "rows with paths of files, found none" if is_table else "files such as .jpg or .png in it or below"
+    return PackError(f"no images in {where}: expected {wanted}{_passed_over_example(found.passed_over)}")
 
 
 def select_classes(found: Sources, classes: Sequence[str]) -> Sources:
