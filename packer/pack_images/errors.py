@@ -25,7 +25,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from h5split.errors import H5SplitError
+from h5split import errors as of_reader
 
 
 class PackError(ValueError):
@@ -49,5 +49,5 @@ def one_root() -> Iterator[None]:
     """Raise an error of the reader of packs as an error of this package."""
     try:
         yield
-    except H5SplitError as error:
+    except of_reader.H5SplitError as error:
         raise PackError(str(error)) from error
