@@ -23,9 +23,12 @@ What the system refuses stays what Python makes of it: kinds of `OSError`, with 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 
 from h5split import errors as of_reader
+
+TYPE_CHECKING = False  # replaces typing.TYPE_CHECKING: typing takes longer to load than all of this
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class PackError(ValueError):
