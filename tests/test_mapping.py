@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import pickle
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -317,3 +319,83 @@ def test_a_subclass_that_changes_items_is_told_of_map(packed):
 
     with pytest.raises(TypeError, match=r"which it does not call; do the same in a function for map\(\)"):
         Negative(packed).as_tf_dataset()
+
+
+@pytest.mark.filterwarnings("default")
+def test_workers_of_torch_that_repeat_random_numbers_are_warned_of(packed):
+    data = pytest.importorskip("torch.utils.data", reason="needs torch")
+    mapped = SplitSequence(packed, batch_size=8, label_mode="int").map(shifted)
+    loader = data.DataLoader(Warned(mapped), batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    assert "map: expected a DataLoader without num_workers" in next(iter(loader))
+
+
+class Warned:
+    """A data set whose items are the warnings that items of a sequence give."""
+
+    def __init__(self, sequence):
+        self.sequence = sequence
+
+    def __len__(self):
+        return len(self.sequence)
+
+    def __getitem__(self, index):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.sequence[index]
+        return " ".join(str(one.message) for one in caught)
+
+
+def test_a_mapped_sequence_goes_on_where_the_sequence_was(plain):
+    list(plain)
+    begun = iter(plain)
+    next(begun)
+    state = plain.state()
+    (other,) = plain.split()
+    mapped = other.restore(state).map(shifted)
+    assert mapped.state() == state
+    assert seen(plain, mapped) == expected(other, 1)[8:]
+
+
+def test_a_pass_keeps_its_random_numbers_when_the_seed_changes(plain):
+    mapped = plain.map(shifted)
+    begun = iter(mapped)
+    first = [next(begun)]
+    mapped.set(seed=9)
+    assert seen(plain, [*first, *begun]) == expected(plain, 0)
+
+
+def test_several_inputs_without_targets_are_inputs(packed):
+    sequence = SplitSequence(packed, batch_size=10, label_mode=None)
+    (inputs,) = sequence.map(lambda images, targets, rng: ((images, 255 - images), None))[0]
+    assert np.array_equal(inputs[0], 255 - inputs[1])
+    if importlib.util.find_spec("tensorflow"):
+        ((first, _),) = next(iter(sequence.map(lambda i, t, r: ((i, 255 - i), None)).as_tf_dataset()))
+        assert np.array_equal(first, inputs[0])
+
+
+def test_a_list_of_rows_is_stacked(packed):
+    """Also if there are as many images in a batch as rows in an image."""
+    sequence = SplitSequence(packed, batch_size=8, label_mode="int")
+    images, labels = sequence.map(lambda images, labels, rng: ([255 - one for one in images], [*labels]))[0]
+    assert np.array_equal(images, 255 - sequence[0][0])
+    assert np.array_equal(labels, sequence[0][1])
+    with pytest.raises(ArgumentError, match=r"expected arrays of one shape from .*, found 8 values that cannot be"):
+        sequence.map(lambda images, labels, rng: ([one[at:] for at, one in enumerate(images)], labels))[0]
+
+
+def test_images_that_are_none_are_an_error(plain):
+    with pytest.raises(ArgumentTypeError, match=r"map: expected images from .*, found None"):
+        plain.map(lambda images, targets, rng: (None, targets))[0]
+
+
+def test_torch_never_writes_to_what_a_function_shares(packed):
+    pytest.importorskip("torch", reason="needs torch")
+    shared = np.zeros((1, 8, 8, 3), np.uint8)
+    shared.flags.writeable = False
+    sequence = SplitSequence(packed, batch_size=10, label_mode="int")
+    for made in (lambda i, t, r: (np.broadcast_to(shared, i.shape), t), lambda i, t, r: (i[:, :, ::-1], t)):
+        images, _ = next(iter(sequence.map(made).as_torch_loader()))
+        before = images[1:].clone()
+        images[0] += 1
+        assert (images[1:] == before).all()
+    assert not shared.any()

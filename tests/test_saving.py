@@ -12,10 +12,11 @@ from PIL import Image
 
 from conftest import assert_whole, names_in, pixels_of, write_classes, write_pack
 from h5split import FormatError, PackedImages, SplitSequence
+from h5split.cli import main as h5split
 from h5split.commands.verify import verify
 from h5split.errors import ArgumentError
 from h5split.file import newpack
-from pack_images import pack, prepare
+from pack_images import PackError, pack, prepare
 from pack_images.cli import main
 
 
@@ -196,3 +197,52 @@ def test_the_command_adds_to_a_saved_pack(here):
     write_classes(here / "more", {"yak": 3})
     assert main(["cats.h5", "more", "-o", "cats.h5", "--quiet"]) == 0
     assert_whole("cats.h5", 17)
+
+
+def test_damaged_tables_are_never_copied(here):
+    shutil.copy("all.h5", "broken.h5")
+    at = PackedImages("broken.h5").header.labels.offset
+    with open("broken.h5", "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([1 - byte[0] % 2]))
+    message = "labels, names or other tables are not as they were packed"
+    with pytest.raises(FormatError, match=message):
+        SplitSequence("broken.h5").save("new.h5")
+    for options in ({}, {"relabel": {}}):
+        with pytest.raises(PackError, match=message):
+            pack(["broken.h5"], "new.h5", workers=1, **options)
+    assert main(["broken.h5", "-o", "new.h5", "--quiet"]) == 1
+    assert h5split(["export", "broken.h5", "folders", "--quiet"]) == 1
+    assert not os.path.exists("new.h5")
+
+
+def test_a_pack_that_was_cut_short_is_an_error_wherever_it_is_read(here):
+    sequence = SplitSequence("all.h5")
+    os.truncate("all.h5", 8192)
+    message = "the file was cut short"
+    for read in (
+        lambda: sequence.save("new.h5"),
+        lambda: sequence.filenames[5],
+        lambda: sequence.digests,
+        lambda: sequence.get_filenames([0]),
+        lambda: sequence.state(),
+        lambda: sequence[0],
+    ):
+        with pytest.raises(FormatError, match=message):
+            read()
+
+
+def test_what_was_left_out_stays_known(here):
+    (here / "data/cat/broken.png").write_bytes(b"broken")
+    pack(["data"], "some.h5", workers=1)
+    SplitSequence("some.h5", "all.h5").save("both.h5")
+    assert [name for name, _ in PackedImages("both.h5").skipped] == ["data/cat/broken.png"]
+
+
+def test_a_pack_saved_of_packs_that_differ_says_what_to_give(here):
+    pack(["data"], "exact.h5", exact=True, workers=1)
+    SplitSequence("all.h5", "exact.h5").save("both.h5")
+    with pytest.raises(PackError, match=r"both\.h5: expected rows packed with exact False, found a pack that does"):
+        pack(["both.h5"], "new.h5", workers=1)

@@ -67,8 +67,9 @@ class Adapters:
     def save(self: _Sequence, path: str | os.PathLike[str]) -> None:
         """Save these rows as a pack, in this order and with these classes. Nothing is decoded.
 
-        Names, columns, digests and losses are those of the packs. Targets, weights and the order of epochs are not
-        saved. The pack appears under its name when it is whole. With `verbose` there is a progress bar. h5py is needed.
+        Names, columns, digests, losses and what was left out are those of the packs. Targets, weights and the order of
+        epochs are not saved. The pack appears under its name when it is whole. With `verbose` there is a progress bar.
+        h5py is needed.
 
         Args:
             path: The new pack. A pack that is there is replaced, but never one that these rows come from.

@@ -33,8 +33,8 @@ from h5split.resuming import Resuming
 _OF_THIS_PROCESS = frozenset(("_gatherer", "_asking", "_passes", "_learned"))
 _OF_ROWS = frozenset(("targets", "weights"))  # settings that depend on the rows
 _SAME_ORDER = (
-    "auto_shuffle: expected new orders, found a DataLoader with num_workers, whose processes never learn of epochs: "
-    "every pass has the same order; use num_workers=0, or as_torch_loader()"
+    "auto_shuffle, map: expected a DataLoader without num_workers, whose processes never learn of epochs, found one "
+    "with: every pass has the same order and the same random numbers; use num_workers=0, or as_torch_loader()"
 )
 
 
@@ -201,7 +201,7 @@ class SplitSequence(Delivered, Resuming, Adapters):
         if inside is not None:
             return self._fetch(inside, checked(index, inside.order))
         loop = torch_calls.loop_of(sys._getframe(2)) if loop is None else loop
-        if loop is torch_calls.WORKER and self._settings.auto_shuffle:
+        if loop is torch_calls.WORKER and (self._settings.auto_shuffle or self._functions):
             warnings.warn(_SAME_ORDER, stacklevel=2)
         return self._fetch(*self._passes.item(index, loop, is_ahead=is_ahead))
 
@@ -235,7 +235,7 @@ class SplitSequence(Delivered, Resuming, Adapters):
         if not self._functions:
             return batch
         rank = self._selection.shard.index if self._selection.shard else 0
-        return mapped(self._functions, batch, Place(int(self._settings.seed), current.epoch, first, rank))
+        return mapped(self._functions, batch, Place(current.order.seed, current.epoch, first, rank))
 
     def _encoded(self, labels: NDArray[np.int32]) -> NDArray[Any]:
         return Gatherer(self.packs).encoded(labels, self._settings.label_mode or "int")

@@ -56,6 +56,7 @@ class Delivered(Selected):
             IndexError: A position is not in the epoch, or is no whole number, or a mask has another length.
             ValueError: The sequence is empty.
         """
+        self.packs.check_whole()
         return list(self.packs.filenames.take(self._rows_at(indices)))
 
     def get_labels(self, indices: ArrayLike | None = None) -> NDArray[np.int32]:

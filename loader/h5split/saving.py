@@ -32,6 +32,8 @@ def save(selection: Selection, path: str | os.PathLike[str], *, verbose: bool) -
     if not len(rows):
         raise ArgumentError("save: expected rows, found none")
     _check_not_own(packs, path)
+    packs.check_whole()
+    packs.check_tables()
     expected = packs.checksums(rows)
     step = max(1, CHUNK_BYTES // int(np.prod(packs.shape)))
     bar = Bar(" images", quiet=not verbose)
@@ -62,6 +64,7 @@ def _tables(packs: Packs, rows: NDArray[Any], checksums: NDArray[np.uint64]) -> 
         checksums=checksums,
         settings=settings,
         packed_by=_agreed([header.packed_by for header in headers]),
+        skipped=sorted({pair for pack in packs.packs for pair in pack.skipped}),
         losses=_losses(packs, rows),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -215,7 +216,7 @@ class Selected:
         return self._part(self._selection.select(rows))
 
     def map(self, function: Function) -> Self:
-        """The same rows, whose batches go through a function, however they are asked for.
+        """The same rows and the same next epoch, but batches go through a function, however they are asked for.
 
         ::
 
@@ -229,16 +230,16 @@ class Selected:
         Args:
             function: `function(images, targets, rng) -> (images, targets)`. Images and targets are as a batch has them;
                 the function may write to them. Targets are None with `label_mode=None`; if it returns targets all the
-                same, batches have them. What it returns has as many rows, in the same order: arrays, tensors, or dicts
-                or tuples of these; batches have arrays. `rng` depends on (seed, epoch, batch) alone, so batches are the
-                same after `restore`. Ranks of `shard` have the same `rng`. `rng.spawn(len(images))` gives a generator
-                for each image, which is the same for any number of ranks.
+                same, batches have them. What it returns has as many rows, in the same order: arrays, tensors, lists of
+                rows, or dicts or tuples of these; batches have arrays. `rng` depends on (seed, epoch, batch) alone, so
+                batches are the same after `restore`. Ranks of `shard` have the same `rng`. `rng.spawn(len(images))`
+                gives a generator for each image, which is the same for any number of ranks.
 
         Raises:
             TypeError: It is no function.
         """
         check_function(function)
-        part = self._part(self._selection)
+        part = copy.copy(self)
         part._functions = (*self._functions, function)
         return part
 

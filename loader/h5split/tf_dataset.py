@@ -51,7 +51,7 @@ def dataset(sequence: Sequence) -> Any:
     copy if it begins at a multiple of 64 bytes, as buffers do. Later stages of the pipeline may write into the array in
     place, so TensorFlow never gets a view of the file.
 
-    The functions of `map` get one batch at a time, in order, and are never called by two threads at once.
+    An iterator gives the functions of `map` one batch after another, in order. Several iterators may call them at once.
 
     Raises:
         ValueError: The sequence is empty.

@@ -96,6 +96,8 @@ def _numbers(classes: NDArray[Any]) -> torch.Tensor:
 
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    if any(stride < 0 for stride in array.strides):  # of a flip, which torch cannot have
+    # torch has no negative strides, as of a flip; and it would write to arrays that are not to be written to, or whose
+    # rows share memory.
+    if not array.flags.writeable or any(stride <= 0 for stride in array.strides):
         array = array.copy()
     return torch.from_numpy(array)

@@ -141,6 +141,11 @@ def _checked_shape(pack: PackedImages, how: Pixels) -> Shape:
 
 
 def _disagreement(path: str, name: str, there: object, wanted: object) -> str:
+    if there is None:
+        return (
+            f"{path}: expected rows packed with {name} {wanted}, found a pack that does not say, such as one that was "
+            "saved of packs that differ in it; give those packs"
+        )
     return (
         f"{path} was packed with {name} {there}, this run asks for {wanted}; "
         f"give --{name} {there}, or pack its folders again, without it as a SOURCE"

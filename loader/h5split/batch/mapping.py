@@ -80,9 +80,13 @@ def mapped(functions: Sequence[Function], batch: Any, place: Place) -> Any:
         if not isinstance(found, (tuple, list)) or len(found) != _PARTS:
             raise ArgumentTypeError(f"map: expected (images, targets) from {_name(function)}, found {_brief(found)}")
         images, targets = (_arrays(part, count, function) for part in found)
-    if targets is None and weights:
+        if images is None:
+            raise ArgumentTypeError(f"map: expected images from {_name(function)}, found None")
+    if targets is not None:
+        return images, targets, *weights
+    if weights:
         raise ArgumentError("map: expected targets, as there are weights, found None")
-    return images if targets is None else (images, targets, *weights)
+    return (images,) if isinstance(images, tuple) else images  # a pair would be taken for images and targets
 
 
 def specs_of(batch: Any) -> Any:
@@ -100,9 +104,15 @@ def _arrays(part: Any, count: int, function: Function) -> Any:
         return None
     if isinstance(part, Mapping):
         return {name: _arrays(one, count, function) for name, one in part.items()}
-    if isinstance(part, (tuple, list)):
+    if isinstance(part, tuple):
         return tuple(_arrays(one, count, function) for one in part)
-    array = plain("map", part)
+    try:
+        array = plain("map", part)
+    except ArgumentError:
+        raise
+    except ValueError as error:  # a list of rows of several shapes
+        found = f"{_brief(part)} that cannot be stacked"
+        raise ArgumentError(f"map: expected arrays of one shape from {_name(function)}, found {found}") from error
     if array.ndim == 0 or len(array) != count:
         raise ArgumentError(
             f"map: expected {count} rows, as the batch has, from {_name(function)}, found {_brief(part)}; "

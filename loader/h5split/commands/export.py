@@ -91,10 +91,12 @@ def export(
     Raises:
         ValueError: The folder is not empty; the rows do not have 1, 3 or 4 channels; a part has other packs; somebody
             replaced a folder that was created here; or the locale does not use UTF-8 for file names.
+        FormatError: Labels, names or other tables of a pack are damaged.
         OSError: A file cannot be written.
     """
     check_names()
     packs = sequence.packs
+    packs.check_tables()
     check_channels(packs.shape)
     packs.check_same({name: part.packs for name, part in (parts or {}).items()})
     rows, splits = _rows_and_splits(sequence, parts)

@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from h5split.errors import ArgumentError
+from h5split.errors import ArgumentError, FormatError
 from h5split.file.classes import Classes, one_form, renumbered, sorted_classes
 from h5split.file.images import PackedImages
 from h5split.file.losses import described
@@ -73,6 +73,7 @@ class Packs:
     @lazy
     def fingerprint(self) -> str:
         """A hash of the labels and pixels of all rows, in hexadecimal. It reads 12 bytes a row, once."""
+        self.check_whole()
         digest = xxhash.xxh3_64(repr(self.class_names).encode(errors="surrogateescape"))
         for pack in self.packs:
             digest.update(np.ascontiguousarray(pack.checksums).data)
@@ -98,11 +99,13 @@ class Packs:
 
     def digests(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The SHA-256 of each row's source file: uint8 (M, 32)."""
+        self.check_whole()
         found: NDArray[np.uint8] = self._digests[rows]
         return found
 
     def checksums(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
         """The XXH3-64 of the pixels of each row: uint64 (M,)."""
+        self.check_whole()
         found: NDArray[np.uint64] = self._joined([pack.checksums for pack in self.packs])[rows]
         return found
 
@@ -177,6 +180,30 @@ class Packs:
                 )
             if packs is not self and packs.fingerprint != self.fingerprint:
                 raise ArgumentError(f"part {name!r}: expected rows of {self!r}, found rows of {packs!r}")
+
+    def check_whole(self) -> None:
+        """Raise if a file was cut short since it was opened: reading its map would end the process.
+
+        Raises:
+            FormatError: A file was truncated.
+        """
+        for pack in self.packs:
+            pack.check_whole()
+
+    def check_tables(self) -> None:
+        """Raise if labels, names or other tables in a file do not match their checksum.
+
+        Raises:
+            FormatError: They do not match.
+            OSError: They cannot be read.
+        """
+        for pack in self.packs:
+            expected = pack.header.tables_checksum
+            if expected is not None and pack.file.tables_checksum() != expected:
+                raise FormatError(
+                    f"{pack.path}: labels, names or other tables are not as they were packed; h5split verify says what "
+                    "is damaged; copy the file again, or pack again"
+                )
 
     def check_unchanged(self) -> None:
         """Raise if a file was written to since it was opened.

@@ -28,15 +28,18 @@ class Order:
         rows: int (N,).
         size: The number of rows in a batch.
         drop_remainder: Leave out the last batch if it is not full.
+        seed: The seed of the order, and of random numbers for its batches.
 
     Attributes:
         rows: The rows as given.
+        seed: As given.
         size: The number of rows in a batch.
         batches: The number of batches.
     """
 
-    def __init__(self, rows: Rows, size: int, *, drop_remainder: bool = False) -> None:
+    def __init__(self, rows: Rows, size: int, *, drop_remainder: bool = False, seed: int = 0) -> None:
         self.rows = rows
+        self.seed = seed
         self.size = size
         self.batches = len(rows) // size if drop_remainder else -(-len(rows) // size)
         self._labels: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None
@@ -109,4 +112,4 @@ class Epochs:
             rows = rows[row_math.permutation(len(rows), settings.seed, epoch)]
         if shard is not None:
             rows = row_math.shard(rows, size, shard.index, shard.count)
-        return Order(rows, size, drop_remainder=bool(settings.drop_remainder))
+        return Order(rows, size, drop_remainder=bool(settings.drop_remainder), seed=int(settings.seed))

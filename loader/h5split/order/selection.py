@@ -73,7 +73,10 @@ class Selection:
     @property
     def filenames(self) -> Sequence[str]:
         """The source file of each row. A name is decoded when it is read."""
-        return [] if self.packs is None else self.packs.filenames.take(self.rows)
+        if self.packs is None:
+            return []
+        self.packs.check_whole()
+        return self.packs.filenames.take(self.rows)
 
     @property
     def classes(self) -> NDArray[np.int32]:

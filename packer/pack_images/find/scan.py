@@ -200,9 +200,11 @@ def _roots(sources: Sequence[str], found: Sources) -> Iterator[tuple[str, bool]]
 def _read_pack(path: str) -> Sources:
     """Read the rows of a pack, with their file names, labels and columns."""
     from h5split.file.images import PackedImages  # here, because few runs need it
+    from h5split.file.packs import Packs
 
     file = pack_file(path)  # before opening, so that a pack that replaces it now has another stamp
     pack = PackedImages(path)
+    Packs([pack]).check_tables()
     return Sources(
         filenames=pack.filenames[:],
         labels=[pack.class_names[label] for label in pack.labels.tolist()],
