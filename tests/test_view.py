@@ -509,6 +509,33 @@ def test_a_page_of_a_part_shows_what_of_it_is_in_other_parts(tmp_path):
     assert "<li>b/cat/1.png (test) = a/cat/1.png (train)</li>" in (tmp_path / "p.html").read_text()
 
 
+def findings_of(page):
+    return re.findall(r'<li class="(\w+)"><a href="#outliers">(.*?)</a>', page)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (lambda image: image, []),
+        (
+            lambda image: np.repeat(image[..., :1], 3, axis=2),
+            [("doubtful", "All images are grey, but stored in three")],
+        ),
+        (
+            lambda image: image // 8 + 30,
+            [("doubtful", "All pixels lie from 30 to 61: the images hardly use their range")],
+        ),
+        (lambda image: np.full_like(image, image[0, 0, 0]), [("bad", "Every image is of one colour")]),
+    ],
+    ids=["colours", "grey", "narrow", "blank"],
+)
+def test_a_page_tells_what_holds_for_all_images(tmp_path, pixels, expected):
+    files = [f"d/{label}/{label}-{number}.png" for label in ("cat", "dog") for number in range(8)]
+    images = [pixels(pixels_of(name)) for name in files]
+    found = findings_of(page_of(SplitSequence(write_pack(tmp_path / "p.h5", files, pixels=images))))
+    assert [(grade, text[: len(start)]) for (grade, text), (_, start) in zip(found, expected, strict=True)] == expected
+
+
 def test_columns_split_and_source_are_parts_if_nobody_gives_them(tmp_path):
     files = ["a/cat/1.png", "b/cat/1.png", "a/dog/2.png"]
     page = page_of(SplitSequence(write_pack(tmp_path / "p.h5", files)))

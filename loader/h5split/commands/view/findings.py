@@ -11,6 +11,7 @@ from h5split.commands.view.limits import brief
 from h5split.system.text import count
 
 _MAX_RATIO = 10  # of the largest class to the smallest; above it, classes count as unbalanced
+_LEAST_RANGE = 64  # grey levels between the darkest and the brightest pixel; below it, images hardly use their range
 _MAX_NAMED = 5  # classes named in one line
 _GRADES = ("bad", "doubtful", "fine")  # from the worst to the best
 
@@ -68,6 +69,17 @@ def _split(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _outliers(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    lowest, highest = section["levels"]
+    if section["all_blank"]:
+        yield "bad", "Every image is of one colour"
+        return
+    if section["is_grey"]:
+        yield (
+            "doubtful",
+            "All images are grey, but stored in three colours: --color grayscale takes a third of the space",
+        )
+    if highest - lowest < _LEAST_RANGE:
+        yield "doubtful", f"All pixels lie from {lowest} to {highest}: the images hardly use their range of 0 to 255"
     if section["blank"]["count"]:
         yield "bad", f"{count(section['blank']['count'], 'image')} of one colour: blank"
     if section["nearly_blank"]["count"]:

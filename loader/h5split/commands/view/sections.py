@@ -126,6 +126,9 @@ def outliers(packs: Packs, statistics: Statistics, gallery: Gallery) -> Section:
         "darkest": first(brightness),
         "brightest": first(-brightness),
         "threshold": _NEARLY_BLANK,
+        "all_blank": bool(blank.all()),
+        "is_grey": statistics.is_grey,
+        "levels": statistics.levels,
     }
 
 

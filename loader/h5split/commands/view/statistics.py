@@ -26,6 +26,8 @@ class Statistics:
         means: float64 (M, C), the mean of each channel within a row, in grey levels from 0 to 255.
         deviations: float64 (M, C), the standard deviation of each channel within a row.
         blank: bool (M,), whether all pixels of a row are the same.
+        is_grey: Whether there are three colours, which are equal in every pixel of every row.
+        levels: The lowest and the highest value of a pixel, without the alpha channel.
         mean_images: Label -> the return value of `thumbnail` for the mean of all images of the class.
     """
 
@@ -34,6 +36,8 @@ class Statistics:
     means: NDArray[np.float64]
     deviations: NDArray[np.float64]
     blank: NDArray[np.bool_]
+    is_grey: bool
+    levels: tuple[int, int]
     mean_images: Mapping[int, str]
 
     @property
@@ -86,6 +90,7 @@ def look_at(
     channels = packs.shape[2]
     means, deviations = np.empty((len(rows), channels)), np.empty((len(rows), channels))
     blank = np.zeros(len(rows), np.bool_)
+    colors = _Colors(channels)
     mean_images: dict[int, str] = {}
     starts = np.flatnonzero(np.diff(labels, prepend=-1))
     step = max(1, _CHUNK_BYTES // packs.packs[0].stride)
@@ -97,13 +102,34 @@ def look_at(
             pixels = packs.pixels(rows[chosen])
             means[chosen], deviations[chosen], summed = _moments(pixels, averaging)
             blank[chosen] = _blank(pixels, deviations[chosen])
+            colors.add(pixels)
             total += summed
             if progress is not None:
                 progress(chosen.stop, len(rows))
         label = int(labels[start])
         if label in pictured:
             mean_images[label] = thumbnail((total / (end - start)).round().astype(np.uint8))
-    return Statistics(rows, labels, means, deviations, blank, mean_images)
+    return Statistics(rows, labels, means, deviations, blank, colors.is_grey, colors.levels, mean_images)
+
+
+class _Colors:
+    """Collects the facts about colours that hold for all rows.
+
+    Args:
+        channels: The number of channels of a row.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self._count = min(channels, 3) if channels > 2 else 1  # without the alpha channel
+        self.is_grey = self._count == 3
+        self.levels = 255, 0
+
+    def add(self, pixels: NDArray[np.uint8]) -> None:
+        """Take account of rows: uint8 (M, H, W, C)."""
+        colors = pixels[..., : self._count]
+        self.levels = min(self.levels[0], int(colors.min())), max(self.levels[1], int(colors.max()))
+        if self.is_grey:
+            self.is_grey = all(np.array_equal(colors[..., 0], colors[..., at]) for at in (1, 2))
 
 
 def _averaging_matrix(shape: tuple[int, int, int]) -> NDArray[Any]:
