@@ -274,7 +274,13 @@ def test_only_the_lowest_recalls_of_many_classes_are_shown(tmp_path):
     assert "the 1,000 of 1,200 with the lowest recall" in caption
     shown = [line[0] for line in table(lines[0])]
     assert shown == [f"class-{number:04}" for number in (*range(900), *range(1100, 1200))]
-    assert '<svg class="matrix"' not in page
+    assert "of the 40 of 1,200 classes with the most mistakes" in text_of(page)
+    cells = re.findall(r"<title>(\d+) class-(\d+) taken for class-(\d+)</title>", page)
+    assert {(int(label), int(other)) for number, label, other in cells if number != "0"} == {
+        (at, at - 1) for at in range(1101, 1140)
+    }
+    assert len(cells) == 40 * 40
+    assert "data-pick-label" not in between(page, '<svg class="matrix"', "</svg>")
     options = re.findall(r'<option value="([^"]+)">', page)
     assert {tile.label for tile in tiles(page)} | {tile.predicted for tile in tiles(page)} == set(options)
 

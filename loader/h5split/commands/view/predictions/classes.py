@@ -40,13 +40,15 @@ def of_classes(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery) 
     are_shares = scores.min() >= 0 and scores.max() <= 1
     predicted = scores.argmax(axis=1)
     tiles = _tiles(packs, rows[wrong[chosen]], taken_for[chosen], sure[chosen], are_shares, gallery)
+    in_matrix = _most_confused(labels, predicted, len(names))
     return {
         "count": len(rows),
         "wrong": len(wrong),
         "accuracy": 1 - len(wrong) / len(rows),
         "names": names if len(names) <= _MAX_MATRIX_CLASSES else sorted({tile.label for tile in tiles}),
         "taken_for": names if len(names) <= _MAX_MATRIX_CLASSES else sorted({tile.predicted for tile in tiles}),
-        "matrix": _matrix(labels, predicted, len(names)).tolist() if len(names) <= _MAX_MATRIX_CLASSES else None,
+        "matrix": _matrix(labels, predicted, in_matrix).tolist(),
+        "matrix_names": [names[label] for label in in_matrix.tolist()],
         "classes": _scores_by_class(labels, predicted, names),
         "all_classes": len(names),
         "confusions": [
@@ -84,10 +86,24 @@ def _tiles(
     return gallery.tiles(rows, notes, names)
 
 
-def _matrix(labels: NDArray[np.int32], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """The confusion matrix: rows are true classes, columns are predicted classes: int64 (K, K)."""
-    matrix = np.zeros((classes, classes), np.int64)
-    np.add.at(matrix, (labels, predicted), 1)
+def _most_confused(labels: NDArray[np.int32], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """The classes with the most mistakes, as label or as prediction, as many as a matrix can show: int64, ascending."""
+    wrong = labels != predicted
+    mistakes = sum(np.bincount(found[wrong], minlength=classes) for found in (labels, predicted))
+    return np.sort(np.argsort(-np.asarray(mistakes), kind="stable")[:_MAX_MATRIX_CLASSES])
+
+
+def _matrix(labels: NDArray[np.int32], predicted: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The confusion matrix of some classes: rows are true classes, columns are predicted classes: int64 (K, K).
+
+    Args:
+        labels: int32 (M,).
+        predicted: int64 (M,).
+        classes: int64 (K,), ascending. Rows of other classes are not counted.
+    """
+    inside = np.isin(labels, classes) & np.isin(predicted, classes)
+    matrix = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(matrix, (np.searchsorted(classes, labels[inside]), np.searchsorted(classes, predicted[inside])), 1)
     return matrix
 
 
