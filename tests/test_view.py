@@ -107,7 +107,7 @@ def text_of(html):
 
 def tiles(html):
     """Return the tiles in some HTML, with their images decoded."""
-    pattern = r'<li data-name="(.*?)" data-label="(.*?)" data-predicted="(.*?)">(.*?)</li>'
+    pattern = r'<li data-name="(.*?)" data-label="(.*?)" data-predicted="(.*?)"[^>]*>(.*?)</li>'
     found = []
     for name, label, predicted, inside in re.findall(pattern, html, re.DOTALL):
         data = base64.b64decode(re.search(r'src="data:image/(?:png|jpeg);base64,([^"]*)"', inside)[1])
@@ -1005,7 +1005,8 @@ def test_using_a_page_about_tags_or_numbers_causes_no_console_messages(browser, 
         choose(field, 1)
     click(browser, one(browser, "#predictions [name=text]"))
     press(browser, "data")
-    choose(all_of(browser, "#predictions select")[-1], 0)
+    for field in all_of(browser, "#predictions select"):
+        choose(field, 0)
     tile = next(tile for tile in all_of(browser, "#mistake-tiles .tile") if tile.is_displayed())
     click(browser, tile)
     assert_views(browser, tile.find_element(By.XPATH, "..").get_attribute("data-name"))
@@ -1082,6 +1083,29 @@ def test_a_filter_shows_exactly_the_matching_tiles(browser, full, label, text, e
     sheets = [sheet for sheet in all_of(browser, ".sheet") if sheet.is_displayed()]
     assert len(sheets) == len({name.split("/")[-2] for name in left})
     assert len(visible(browser, "#mistake-tiles")) == len(all_of(browser, "#mistake-tiles li"))
+
+
+def test_tiles_can_be_filtered_by_columns_and_the_viewer_shows_them(browser, tmp_path):
+    names = names_in("data", {"cat": 6, "dog": 6})
+    columns = {
+        "modality": ["X-ray" if at % 3 else "CT" for at in range(12)],
+        "age": [str(at) for at in range(12)],
+        "same": ["x"] * 12,
+    }
+    page = tmp_path / "page.html"
+    report(SplitSequence(write_pack(tmp_path / "p.h5", names, columns)), None, page)
+    browser.get(page.as_uri())
+    fields = {one_of.text.split()[0]: one_of for one_of in all_of(browser, "[data-filters=sheet-tiles] label")}
+    assert set(fields) == {"Class", "modality", "age", "File"}
+    choose(fields["modality"].find_element("tag name", "select"), 1)
+    assert sorted(visible(browser, "#sheet-tiles")) == sorted(names[::3])
+    choose(fields["Class"].find_element("tag name", "select"), 1)
+    left = [name for name in names[::3] if "/cat/" in name]
+    assert sorted(visible(browser, "#sheet-tiles")) == sorted(left)
+    tile = next(tile for tile in all_of(browser, "#sheet-tiles .tile") if tile.is_displayed())
+    click(browser, tile)
+    name = one(browser, "#viewer .name").text
+    assert one(browser, "#viewer .columns").text == f"age: {names.index(name)}; modality: CT"
 
 
 @pytest.mark.parametrize("label", ["big  cat", " cat", "all", "a&b", 'say "cat"'])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from h5split.commands.pictures import picture
 from h5split.file.packs import Packs
+from h5split.file.texts import Texts
 from h5split.order.rows import Rows
 
 _SIDE_RANGE = 80, 256  # the smallest and the largest length of a tile's longer side, in pixels
 _PIXELS_OF_ALL = 9_000_000  # the pixels of all tiles together, which take some 4 MB
 _LOSSLESS_PIXELS = 32 * 32  # up to this size PNG takes no more bytes than JPEG
 _QUALITY = 80  # of JPEG
+_MAX_COLUMNS = 20  # of a pack, that are shown; a table may have thousands
+_MAX_CHOICES = 30  # values of a column that images can be filtered by
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,35 @@ class Tile:
     source: str  # a data URI
     note: str
     predicted: str
+    columns: Mapping[str, str]  # the columns of the row that are shown
+    choices: Sequence[str]  # its value in each column that tiles can be filtered by
+
+
+class Columns:
+    """The columns of a page: those that are shown for each image, and those that images can be filtered by.
+
+    Args:
+        packs: The packs that hold the rows.
+        rows: int64 (M,), the rows of the page.
+
+    Attributes:
+        filters: Name -> its values on the page, for each column of a few values.
+    """
+
+    def __init__(self, packs: Packs, rows: Rows) -> None:
+        self.filters: dict[str, list[str]] = {}
+        self._shown = {}
+        for name in list(packs.columns)[:_MAX_COLUMNS]:
+            column = packs.columns[name]
+            values = np.unique(column.take(rows).raw())
+            if len(values) > 1:
+                self._shown[name] = column
+                if len(values) <= _MAX_CHOICES:
+                    self.filters[name] = list(Texts(values))
+
+    def of(self, row: int) -> dict[str, str]:
+        """Return what is shown of a row."""
+        return {name: column[row] for name, column in self._shown.items()}
 
 
 class Gallery:
@@ -38,10 +70,12 @@ class Gallery:
     Args:
         packs: The packs that hold the rows.
         tiles: The approximate number of tiles on the page. The fewer tiles, the larger each is.
+        columns: The columns of the page.
     """
 
-    def __init__(self, packs: Packs, tiles: int) -> None:
+    def __init__(self, packs: Packs, tiles: int, columns: Columns) -> None:
         self._packs = packs
+        self._columns = columns
         self._side = int(np.clip((_PIXELS_OF_ALL / tiles) ** 0.5, *_SIDE_RANGE))
 
     def tiles(
@@ -56,6 +90,7 @@ class Gallery:
             labels: The label of each row; empty for its class.
         """
         packs = self._packs
+        columns = [self._columns.of(row) for row in rows.tolist()]
         return [
             Tile(
                 row=int(row),
@@ -64,6 +99,8 @@ class Gallery:
                 source=self.data_uri(pixels),
                 note=notes[at] if notes else "",
                 predicted=predicted[at] if predicted else "",
+                columns=columns[at],
+                choices=[columns[at][name] for name in self._columns.filters],
             )
             for at, (row, filename, pixels) in enumerate(
                 zip(rows.tolist(), packs.filenames.take(rows), packs.pixels(rows), strict=True)

@@ -1,13 +1,12 @@
 
 "use strict";
 
-// --- filters: a form shows those tiles of the element it names whose label, prediction and file name agree with it
+// --- filters: a form shows those tiles of the element it names whose label, prediction, columns and file name agree
 
 function matches(tile, form) {
   const text = form.elements.text.value.trim().toLowerCase();
-  return ["label", "predicted"].every((name) => {
-    const choice = form.elements[name];
-    return !choice || choice.value === "" || tile.dataset[name] === choice.value;
+  return [...form.querySelectorAll("select")].every((choice) => {
+    return choice.value === "" || tile.getAttribute(`data-${choice.name}`) === choice.value;
   }) && tile.dataset.name.toLowerCase().includes(text);
 }
 
@@ -87,6 +86,7 @@ function view(tile) {
   viewer.querySelector("img").classList.toggle("small", image.naturalWidth <= 64);
   viewer.querySelector(".name").textContent = tile.closest("li").dataset.name;
   viewer.querySelector(".facts").textContent = tile.querySelector(".facts").textContent;
+  viewer.querySelector(".columns").textContent = tile.querySelector(".columns")?.textContent ?? "";
   if (!viewer.open) viewer.showModal();
 }
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from h5split.commands.view import sections
 from h5split.commands.view.findings import findings
-from h5split.commands.view.gallery import Gallery
+from h5split.commands.view.gallery import Columns, Gallery
 from h5split.commands.view.limits import PARTS, brief, extremes
 from h5split.commands.view.predictions.chosen import MOST_TILES
 from h5split.commands.view.predictions.section import predictions as scored
@@ -88,7 +88,9 @@ def report(
         packs.check_same({name: part.packs for name, part in parts.items()})
     column = "" if parts is not None else _column_of_parts(sequence)
     parts = sequence.split_by(column) if column else parts
-    gallery = Gallery(packs, tiles=sections.most_tiles(len(packs.class_names)) + (predictions is not None) * MOST_TILES)
+    columns = Columns(packs, rows)
+    most = sections.most_tiles(len(packs.class_names)) + (predictions is not None) * MOST_TILES
+    gallery = Gallery(packs, most, columns)
     about = None if predictions is None else scored(sequence, predictions, gallery, threshold)
     chosen = rows if every_row else _sample(packs, rows, seed)
     pictured = set(extremes(sections.class_counts(packs, rows)).tolist())
@@ -103,6 +105,7 @@ def report(
         "sheets": sections.sheets(packs, rows, gallery, seed),
         "losses": sections.losses(packs, rows),
         "skipped": sections.skipped(packs),
+        "filters": columns.filters,
     }
     with written(path, _KIND, _is_page) as file:
         file.writelines(template.generate(**found, findings=findings(found), **_style_and_script()))
