@@ -169,12 +169,10 @@ def _have_shares(strata: NDArray[Any], bounds: Sequence[int]) -> bool:
     """Whether each slice has each class in its share of all rows, to within two rows."""
     if not len(strata):
         return True
-    counts = np.bincount(strata)
-    for start, stop in pairwise(bounds):
-        found = np.bincount(strata[start:stop], minlength=len(counts))
-        if np.abs(found - counts * ((stop - start) / len(strata))).max() > _MAX_DEVIATION:
-            return False
-    return True
+    classes = int(strata.max()) + 1
+    found = np.array([np.bincount(strata[start:stop], minlength=classes) for start, stop in pairwise(bounds)])
+    shares = np.outer(np.diff(bounds) / len(strata), found.sum(axis=0))
+    return bool(np.abs(found - shares).max() <= _MAX_DEVIATION)
 
 
 def _strata_parts(strata: NDArray[Any], bounds: Sequence[int]) -> NDArray[np.int64]:
