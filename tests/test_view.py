@@ -35,7 +35,7 @@ from selenium.webdriver.chrome.service import Service  # noqa: E402  # imported 
 from selenium.webdriver.common.actions.action_builder import ActionBuilder  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import Select  # noqa: E402
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
 FLAGS = [
     "--headless=new",
@@ -844,6 +844,15 @@ def test_the_error_says_what_to_install_when_jinja_is_missing(small, tmp_path):
 # --- in a browser
 
 
+class Chromium(webdriver.Chrome):
+    """Chromium; on a busy machine, chromedriver may say that a page is loaded while it is still being read."""
+
+    def get(self, url):
+        super().get(url)
+        whole = "return document.readyState === 'complete' && document.URL === arguments[0]"
+        WebDriverWait(self, PATIENCE).until(lambda _: self.execute_script(whole, url))
+
+
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
@@ -854,7 +863,7 @@ def chromium(tmp_path_factory):
     for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options=options, service=Service(driver)) as started:
+    with Chromium(options=options, service=Service(driver)) as started:
         started.command_executor.client_config.timeout = PATIENCE  # of each command; 120 s, by default
         started.set_page_load_timeout(PATIENCE)
         started.set_script_timeout(PATIENCE)
