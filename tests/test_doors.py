@@ -478,7 +478,7 @@ def test_workers_of_a_loader_say_that_their_order_never_changes(torch, packed):
     command = [sys.executable, "-c", WORKERS, str(packed)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("every pass has the same order; use num_workers=0, or as_torch_loader()") == 1
+    assert done.stderr.count("every pass has the same order and the same random numbers; use num_workers=0") == 1
 
 
 # --- PackedImages as a data set --------------------------------------------------------------------------------------

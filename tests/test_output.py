@@ -436,6 +436,9 @@ def decoded_by(path, **packed_by):
         file.attrs["packed_by"] = np.bytes_(json.dumps(versions))
         file["images"][...] = file["images"][...] + 1
         file["checksums"][...] = [xxhash.xxh3_64_intdigest(row.tobytes()) for row in file["images"][...]]
+    tables = PackedImages(path).file.tables_checksum()
+    with h5py.File(path, "r+") as file:
+        file.attrs["tables_checksum"] = np.uint64(tables)
 
 
 @pytest.mark.parametrize("name", ["pillow", "simplejpeg", "pack-images"])

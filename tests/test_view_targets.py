@@ -460,17 +460,20 @@ def test_a_column_may_have_a_comma_in_its_name(tmp_path):
 def test_a_part_has_the_tags_of_the_whole_file(view, pack):
     """Its own are fewer, and a network has an output for each tag of the file."""
     whole = SplitSequence(pack, targets=Tags("finding"))
-    part = whole.split_by("finding")["Pneumonia"]
+    parts = whole.split_by("finding")
+    part = parts["Pneumonia"]
     scores = some_scores(part)
     found = view(scores, "--tags", "finding", "--split", "finding", "--part", "Pneumonia")
     assert list(lines_of(found, "By tag")) == TAGS
-    assert found == page_of(part, scores)
+    assert found == page_of(part, scores, parts=parts)
 
 
 def test_only_the_rows_of_the_part_need_numbers(view, pack):
-    part = SplitSequence(pack).split_by("fold")["even"].set(targets="known")
+    parts = SplitSequence(pack).split_by("fold")
+    part = parts["even"].set(targets="known")
     predictions = part.get_targets() - 2
-    assert view(predictions, "--targets", "known", "--split", "fold", "--part", "even") == page_of(part, predictions)
+    found = view(predictions, "--targets", "known", "--split", "fold", "--part", "even")
+    assert found == page_of(part, predictions, parts=parts)
     assert "targets: expected numbers in the column known" in view(np.zeros(40), "--targets", "known")
 
 
