@@ -142,6 +142,29 @@ def test_given_classes_set_the_order_and_images_of_other_classes_are_skipped(her
     assert sorted(numbers("o.h5").values()) == [0, 0, 0, 1]
 
 
+def test_rows_of_the_output_are_not_lost_to_given_classes(here):
+    write_classes(here / "d", {"ant": 1, "bee": 2})
+    pack("d", "all.h5", workers=1)
+    (here / "d/ant/d-ant-0.png").unlink()
+    before = (here / "all.h5").read_bytes()
+    message = (
+        r"^all\.h5 is a SOURCE too: expected --classes with all its classes, .* found none for {}; give another --o"
+    )
+    for classes, lost in (("bee", "1 row, such as 'ant'"), ("ant", "2 rows, such as 'bee'"), ("cow", "3 rows, .*")):
+        with pytest.raises(PackError, match=message.format(lost)):
+            pack(["all.h5", "d"], "all.h5", classes=classes, workers=1)
+        assert (here / "all.h5").read_bytes() == before
+    assert pack("all.h5", "bees.h5", classes="bee", workers=1).classes == {"bee": 2}
+    assert pack(["all.h5", "d"], "all.h5", classes="bee,ant,cow", workers=1).classes == {"bee": 2, "ant": 1, "cow": 0}
+
+
+def test_one_row_that_is_kept_is_said_in_the_singular(here):
+    write_classes(here / "d", {"ant": 1})
+    pack("d", "all.h5", workers=1)
+    summary = pack(["all.h5", "d"], "all.h5", workers=1)
+    assert summary.warnings == ["all.h5 is a SOURCE too: its 1 row is kept, also of files that are gone or moved"]
+
+
 def test_settings_omit_classes_when_none_are_given(here):
     write_classes(here / "d", {"ant": 2})
     pack("d", "o.h5", workers=1)
@@ -168,6 +191,10 @@ def test_classes_come_from_a_file_a_pack_or_a_list(here):
         ("empty.txt", "classes: expected names, found none"),
         ([], "classes: expected names, found none"),
         ([3], "classes: expected names, found 3"),
+        (3, "classes: expected a list of names in the order of their numbers, found int$"),
+        ({"ant", "bee"}, "classes: expected a list of names in the order of their numbers, found set$"),
+        (frozenset(["ant"]), "found frozenset$"),
+        ({"ant": "bee"}, "found dict; the setting classes of a SplitSequence renames and merges$"),
         ("bee", "classes: expected names of classes that have images, such as 'ant', found 'bee'"),
         (["ant", "a\0"], r"class 'a\\x00': expected no NUL character at its end"),
         (["ant", "\ud800"], r"class '\\ud800': expected text, found half a surrogate pair"),

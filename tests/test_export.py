@@ -25,7 +25,7 @@ ODD = [
     *("a b", " a b ", 'q"uo"te', "it's", "a,b", ";", "new\nline", "carriage\rreturn", "both\r\n", "tab\t", "=1+1"),
     *("\udcff", "\udcff\udce9", "ümläut", "u\u0308mla\u0308ut", "\ufeffmark", "\u202e", "a\u200bb", "日本", "🐈"),
     *("a.png", "A.png", "A.PNG", "a.jpg", "a.tar.gz", "a", "a.", "a ", "a-5", "a-6", "a-7", "-rf", "~", "%2e", "a\0b"),
-    *("", ".", "..", "...", "/", "//", ".hidden", "CON", "con.png", "nul.tar.gz", "COM1", "manifest.csv", "C:\\x"),
+    *(" ", ".", "..", "...", "/", "//", ".hidden", "CON", "con.png", "nul.tar.gz", "COM1", "manifest.csv", "C:\\x"),
     *(
         "../../x/cat/..",
         "/dev/null/passwd",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 
 import numpy as np
@@ -37,6 +38,7 @@ def packed(*sources, **options):
         (["01", "1", "0"], ["0", "01", "1"]),
         (["10", "9", "nine"], ["10", "9", "nine"]),
         (["1.5", "10"], ["1.5", "10"]),
+        (["9" * 5000, "-" + "9" * 5000, "10", "9"], ["-" + "9" * 5000, "9", "10", "9" * 5000]),
         (["²", "10", "9"], ["10", "9", "²"]),
         ([], []),
     ],
@@ -103,6 +105,7 @@ def test_a_class_may_be_found_by_a_pattern(here):
     [
         ({"label_pattern": "cat|dog"}, r"--label-pattern cat\|dog: expected a group for the class name"),
         ({"label_pattern": "(cat"}, r"--label-pattern \(cat: expected a regular expression"),
+        ({"label_pattern": re.compile("(cat)")}, "--label-pattern: expected a regular expression as text, found Patt"),
         ({"label_pattern": "(cat)", "labels": "root"}, "expected no other rule, found --labels root; give one of them"),
         (
             {"labels": "grandparent"},
@@ -153,6 +156,142 @@ def test_class_folders_that_are_called_as_parts_are_but_have_no_folders_are_clas
     write_classes(here / "e" / "train", {"cat": 2})
     write_classes(here / "e", {"dog": 2})
     assert packed("e")[0] == ["dog", "train"]
+
+
+@pytest.mark.parametrize("outer", ["", "wrapper/", "a/b/"])
+def test_a_part_without_class_folders_beside_one_with_them_is_told_too(here, outer):
+    write_classes(here / f"k/{outer}train", {"cat": 1, "dog": 1})
+    write_image(here / f"k/{outer}test" / "1.png")
+    (here / f"k/{outer}holdout").mkdir()
+    with pytest.raises(
+        PackError,
+        match=rf"^k: expected class folders, found holdout and test and train with folders in train; give k/{outer}tra",
+    ):
+        packed("k")
+    assert packed(f"k/{outer}train")[0] == ["cat", "dog"]
+    assert len(packed("k", labels="subfolder")[0]) == (1 if outer else 3)
+
+
+def test_parts_within_class_folders_are_no_parts_of_the_data_set(here):
+    for name in ("cat", "dog"):
+        write_classes(here / "d" / name / "train", {"a": 1})
+        write_classes(here / "d" / name / "test", {"a": 1})
+    assert packed("d")[0] == ["cat", "dog"]
+
+
+# --- SOURCES that bring their labels ----------------------------------------------------------------------------------
+
+OWN = {"a pack": "one.h5", "a table": "t.csv", "a list": "l.txt", "a reader": "d"}
+
+
+@pytest.fixture
+def own(here):
+    """A pack, a table, a list and a folder, each of the files d/cat/d-cat-0.png and d/dog/d-dog-0.png."""
+    write_classes(here / "d", {"cat": 1, "dog": 1})
+    write_classes(here / "e", {"emu": 1})
+    pack("d", "one.h5", workers=1)
+    lines = ["d/cat/d-cat-0.png,X", "d/dog/d-dog-0.png,Y"]
+    (here / "t.csv").write_text("\n".join(["path,label", *lines]))
+    (here / "l.txt").write_text("\n".join(lines))
+    return here
+
+
+def packed_from(source, *others, **options):
+    if source.endswith((".csv", ".txt")):
+        return packed(*others, manifest=source, **options)
+    if source == "d":
+        options["reader"] = reader_of({"cat": 0, "dog": 1})
+    return packed(source, *others, **options)
+
+
+@pytest.mark.parametrize("source", OWN.values(), ids=OWN)
+@pytest.mark.parametrize(
+    ("rule", "option"),
+    [({"labels": "parent"}, "--labels parent"), ({"label_pattern": "(c|d)"}, "--label-pattern (c|d)")],
+)
+def test_a_rule_that_applies_to_no_source_is_an_error(own, source, rule, option):
+    message = f"{option}: expected a folder, or a table without labels, found only labels that SOURCES bring themselves"
+    with pytest.raises(PackError, match=f"^{re.escape(message)}, {source}; leave the option out$"):
+        packed_from(source, **rule)
+    assert len(packed_from(source)[0]) == 2
+    assert packed_from(source, labels="none")[0] == ["unlabelled"]
+
+
+@pytest.mark.parametrize("source", ["one.h5", "t.csv", "l.txt"])
+def test_a_rule_that_does_not_apply_to_all_sources_is_said(own, source):
+    _, labels, summary = packed_from(source, "e", labels="root")
+    assert labels["e/emu/e-emu-0.png"] == "e"
+    assert set(labels.values()) in ({"e", "cat", "dog"}, {"e", "X", "Y"})
+    assert summary.warnings == [f"--labels root does not apply to SOURCES with labels of their own: {source}"]
+
+
+def test_a_table_without_labels_follows_the_rule(own):
+    (own / "t.csv").write_text("path\nd/cat/d-cat-0.png\nd/dog/d-dog-0.png")
+    names, _, summary = packed(manifest="t.csv", labels="parent")
+    assert (names, summary.warnings) == (["cat", "dog"], [])
+
+
+# --- Unicode forms ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forms(here):
+    """The composed and the decomposed form of a name, each the name of a class folder: d and e."""
+    composed, decomposed = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
+    write_classes(here / "d", {composed: 2, "Tee": 1})
+    write_classes(here / "e", {decomposed: 3, "Tee": 1})
+    return composed, decomposed
+
+
+def test_given_classes_are_those_of_the_images_in_another_unicode_form(forms):
+    composed, decomposed = forms
+    said = "one class each, though written in two Unicode forms: "
+    for source, given, number in (("d", decomposed, 2), ("e", composed, 3)):
+        names, labels, summary = packed(source, classes=["Tee", given])
+        assert (names, [*labels.values()].count(given)) == (["Tee", given], number)
+        assert summary.warnings == [said + given]
+    names, labels, summary = packed("d", "e", classes=[decomposed, "Tee"])
+    assert [*labels.values()].count(decomposed) == 5
+    names, labels, summary = packed("d", "e", classes=[decomposed, composed, "Tee"])
+    assert (summary.classes, summary.warnings) == ({decomposed: 3, composed: 2, "Tee": 2}, [])
+
+
+def test_a_folder_joins_the_class_of_a_pack_in_the_form_of_the_pack(forms):
+    composed, decomposed = forms
+    pack("e", "e.h5", workers=1)
+    _, _, summary = packed("e.h5", "d")
+    assert summary.classes == {decomposed: 5, "Tee": 2}
+    assert summary.warnings == [f"one class each, though written in two Unicode forms: {decomposed}"]
+    pack("d", "d.h5", workers=1)
+    assert packed("e.h5", "d.h5")[2].classes == {composed: 5, "Tee": 2}
+    pack("e", "e.h5", classes=["Tee", decomposed], workers=1)
+    pack("d", "d.h5", classes=["Tee", composed], workers=1)
+    assert packed("e.h5", "d.h5")[0] == ["Tee", composed]
+
+
+def test_two_forms_in_one_list_of_a_program_stay_two_classes(forms, here):
+    composed, decomposed = forms
+    names = [f"d/{composed}/d-{composed}-0.png", f"e/{decomposed}/e-{decomposed}-0.png"]
+    packed("d", reader=lambda path: (names, [0, 1], [composed, decomposed], [0, 1]))
+    os.rename("out.h5", "both.h5")
+    assert packed("both.h5")[2].classes == {decomposed: 1, composed: 1}
+    assert SplitSequence("both.h5").classnames == [composed, decomposed]
+
+
+def test_a_sequence_merges_classes_of_packs_in_two_unicode_forms(forms):
+    composed, _ = forms
+    pack("d", "d.h5", workers=1)
+    pack("e", "e.h5", workers=1)
+    for paths in (("d.h5", "e.h5"), ("e.h5", "d.h5")):
+        sequence = SplitSequence(*paths, label_mode="int")
+        assert sequence.classnames == [composed, "Tee"]
+        for name, label in zip(sequence.filenames, sequence.classes, strict=True):
+            assert unicodedata.normalize("NFC", name.split("/")[1]) == sequence.classnames[label]
+    other = SplitSequence("e.h5", classes=SplitSequence("d.h5").classnames[::-1])
+    assert other.classnames == ["Tee", composed]
+    assert [*other.classes].count(1) == 3
+    renamed = SplitSequence("e.h5", classes={composed: "drink", "Tee": "drink"})
+    assert [*renamed.classes] == [0] * 4
 
 
 def test_a_class_in_two_unicode_forms_is_one_and_that_is_said(here):

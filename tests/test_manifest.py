@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import unicodedata
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import SHARED, assert_rows_are_who_they_say, needs_shared, write_classes
 from h5split import PackedImages, SplitSequence
 from h5split.writing.tables import write_table
-from pack_images import Manifest, PackError, pack
+from pack_images import Manifest, PackError, pack, preview
 from pack_images.cli import main
 from pack_images.find.labels import LabelRule
 
@@ -21,6 +23,11 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_classes(tmp_path / "data", {"cat": 3, "dog": 4})
     return tmp_path
+
+
+@pytest.fixture
+def pd():
+    return pytest.importorskip("pandas")
 
 
 def table(here, text, name="table.csv"):
@@ -122,6 +129,26 @@ def test_an_id_of_several_files_is_an_error_that_names_them(here):
         Manifest("table.csv", path_column="id").read()
 
 
+def test_ids_are_not_found_where_a_scan_does_not_look(here):
+    hidden = ("@eaDir/thumbnail", ".Trash/trash", "__MACOSX/fork", "cat/.hidden")
+    for name in hidden:
+        (here / "data" / name).parent.mkdir(exist_ok=True)
+        shutil.copy("data/cat/data-cat-0.png", f"data/{name}.png")
+    names = [f"data-cat-{row}" for row in range(3)] + [f"data-dog-{row}" for row in range(4)]
+    stems = [name.rpartition("/")[2] for name in hidden]
+    table(here, "path,label\n" + "".join(f"{name},cat\n" for name in (*names, *stems)))
+    summary = pack([], "out.h5", manifest=Manifest("table.csv", root="data"), workers=1)
+    assert sorted(PackedImages("out.h5").filenames) == images(here)[-7:]
+    assert [name for name, _ in summary.skipped] == sorted(f"data/{stem}" for stem in stems)
+
+
+def test_an_absolute_path_without_extension_is_no_id_below_the_root(here):
+    absolute = f"{here}/data/cat/data-cat-0"
+    table(here, f"id,label\n/data-cat-1,cat\n/cat/data-cat-2,cat\n{absolute},cat\n")
+    found = Manifest("table.csv", path_column="id").read()
+    assert found.filenames == ["/data-cat-1", "/cat/data-cat-2", "data/cat/data-cat-0.png"]
+
+
 def test_the_nearest_file_of_an_id_is_meant(here):
     shutil.copy("data/cat/data-cat-0.png", "data/data-cat-0.png")
     table(here, "id,label\ndata-cat-0,cat\ncat/data-cat-0,cat\n")
@@ -170,10 +197,36 @@ def test_a_table_is_read_in_its_encoding(here, encoding, said):
 
 def test_an_encoding_that_is_not_known_or_not_the_tables_is_an_error(here):
     (here / "table.csv").write_bytes(b"path,label\na.png,\xe9\x81\n")
-    with pytest.raises(PackError, match="unknown encoding: klingon"):
+    with pytest.raises(PackError, match=r"table\.csv: expected an encoding of text .*, found 'klingon'"):
         rows(here, encoding="klingon")
     with pytest.raises(PackError, match=r"table\.csv: expected text in cp1252, found other bytes \('charmap'"):
         rows(here, encoding="cp1252")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "cp65001", "utf-16-le", "utf-16-be", "utf-32-le"])
+@pytest.mark.parametrize("text", ["path,label\nforêt.png,Château\n", "forêt.png Château\n"], ids=["table", "list"])
+def test_a_byte_order_mark_is_no_text_of_the_table(here, encoding, text):
+    (here / "table.csv").write_bytes(("\ufeff" + text).encode(encoding))
+    assert rows(here, encoding=encoding) == [("forêt.png", "Château")]
+
+
+def test_an_encoding_that_the_mark_of_utf_8_contradicts_is_an_error(here):
+    (here / "table.csv").write_bytes(b"\xef\xbb\xbfa.png x\nb.png y\n")
+    with pytest.raises(PackError, match=r"table\.csv: expected text in cp1252, found the mark of UTF-8 at its start"):
+        rows(here, encoding="cp1252")
+
+
+@pytest.mark.parametrize("encoding", ["nope", "base64", "undefined", "a\0b"])
+def test_what_is_no_encoding_of_text_is_an_error(here, encoding):
+    table(here, "path,label\na.png,x\n")
+    with pytest.raises(PackError, match=r"table\.csv: expected an encoding of text that Python knows, such as cp1252"):
+        rows(here, encoding=encoding)
+
+
+def test_text_that_is_not_in_the_encoding_given_is_an_error(here):
+    table(here, "path,label\na.png,x\n")
+    with pytest.raises(PackError, match=r"table\.csv: expected text in punycode, found other bytes"):
+        rows(here, encoding="punycode")
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -209,6 +262,25 @@ def test_a_list_of_paths_that_have_spaces_is_read(here):
     shutil.copy("data/cat/data-cat-0.png", "data/a cat.png")
     table(here, "data/a cat.png 1\n")
     assert rows(here) == [("data/a cat.png", "1")]
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", " ", " ; "])
+def test_quotes_in_a_list_are_those_of_a_table(here, delimiter):
+    lines = [("a.png", '"great white"'), ('"b c.png"', "cat"), ('"d,e.png"', '"a ""b"", c"'), ("f.png", '5" disk')]
+    if delimiter == " ":
+        lines = [("a.png", '"great white"'), ("d e.png", '"x y"'), ("f.png", '5"')]
+    table(here, "".join(delimiter.join(line) + "\n" for line in lines))
+    expected = [("a.png", "great white"), ("b c.png", "cat"), ("d,e.png", 'a "b", c'), ("f.png", '5" disk')]
+    if delimiter == " ":
+        expected = [("a.png", "great white"), ("d e.png", "x y"), ("f.png", '5"')]
+    assert rows(here) == expected
+
+
+@pytest.mark.parametrize("line", ['b.png,"cat', 'b.png,"cat" x', '"b".png,cat'])
+def test_quotes_in_a_list_that_do_not_close_are_an_error(here, line):
+    table(here, f"a.png,cat\n{line}\n")
+    with pytest.raises(PackError, match="line 2: expected one quoted field, found"):
+        rows(here)
 
 
 RULES = {
@@ -259,9 +331,19 @@ def test_a_path_may_be_made_of_several_columns(here):
     ]
 
 
-def test_a_manifest_may_be_a_path_or_a_data_frame(here):
-    frame = Frame("path,label,age\ndata/cat/data-cat-0.png,cat,3\n")
-    table(here, frame.text)
+def test_an_empty_folder_cell_is_the_root_and_an_empty_name_is_an_error(here):
+    shutil.copy("data/cat/data-cat-0.png", "data/top.png")
+    table(here, "folder,file,label\n,top.png,a\ncat,data-cat-1.png,b\n")
+    pack([], "out.h5", manifest=Manifest("table.csv", root="data", path_column="folder/file"), workers=1)
+    assert sorted(PackedImages("out.h5").filenames) == ["data/cat/data-cat-1.png", "data/top.png"]
+    table(here, "folder,file,label\ncat,,a\n")
+    with pytest.raises(PackError, match=r"table\.csv, line 2: expected a path, found none"):
+        rows(here, path_column="folder/file")
+
+
+def test_a_manifest_may_be_a_path_or_a_data_frame(here, pd):
+    frame = pd.DataFrame({"path": ["data/cat/data-cat-0.png"], "label": ["cat"], "age": [3]})
+    frame.to_csv("table.csv", index=False)
     for given in ("table.csv", here / "table.csv", frame, [frame], Manifest(frame)):
         pack([], "out.h5", manifest=given, workers=1)
         packed = PackedImages("out.h5")
@@ -269,15 +351,52 @@ def test_a_manifest_may_be_a_path_or_a_data_frame(here):
     assert packed.columns["source"][:] == ["the data frame"]
 
 
-class Frame:
-    """The one method of a pandas DataFrame that is used."""
+@pytest.mark.parametrize("dtype", ["float64", "Float64", "Int64", "category", "object"])
+def test_whole_numbers_in_a_data_frame_stay_whole_beside_a_missing_one(here, pd, dtype):
+    labels = pd.Series([1, 2, 10, None], dtype=None if dtype == "category" else dtype).astype(dtype)
+    ages = pd.Series([0.5, 1, np.nan, np.inf])
+    frame = pd.DataFrame({"path": images(here)[:4], "label": labels, "age": ages, "fold": [3.0, None, 0.0, 1.0]})
+    pack([], "out.h5", manifest=Manifest(frame, skip_unlabelled=True), order="sorted", workers=1)
+    packed = PackedImages("out.h5")
+    assert packed.class_names == ("1", "2", "10")
+    assert packed.columns["fold"][:] == ["3", "", "0"]
+    assert packed.columns["age"][:] == ["0.5", "1.0", ""]
 
-    def __init__(self, text):
-        self.text = text
 
-    def to_csv(self, *, index):
-        assert index is False
-        return self.text
+def test_texts_of_a_data_frame_are_kept_with_any_line_ends(here, pd):
+    shutil.copy("data/cat/data-cat-0.png", "a\rb.png")
+    labels = ["x\ry", 'quo"te', "1.0"]
+    frame = pd.DataFrame({"path": ["a\rb.png", *images(here)[:2]], "label": labels})
+    pack([], "out.h5", manifest=frame, order="sorted", workers=1)
+    packed = PackedImages("out.h5")
+    assert list(packed.filenames) == list(frame["path"])
+    assert [packed.class_names[label] for label in packed.labels] == labels
+    assert pack([], "out.h5", manifest=frame[["path"]], labels="none", workers=1).rows == 3
+    with pytest.raises(PackError, match="the data frame: expected text, found half a surrogate pair"):
+        pack([], "out.h5", manifest=pd.DataFrame({"path": ["a.png"], "label": ["\ud800"]}, dtype=object), workers=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"), [({"path": ["a.png"]}, "dict"), ([("a.png", "x")], "tuple"), (3, "int"), (b"t.csv", "bytes")]
+)
+def test_what_is_no_table_is_an_error(here, given, found):
+    with pytest.raises(PackError, match=f"^manifest: expected the path of a CSV, .* found {found}; pandas.DataFrame"):
+        preview("data", manifest=given)
+    assert len(preview("data", manifest=None)) == 7
+
+
+@pytest.mark.parametrize("name", ["path_column", "label_column", "name_column", "encoding", "root", "strip_prefix"])
+def test_names_of_columns_are_text(here, pd, name):
+    with pytest.raises(PackError, match=f"^{name}: expected text, found 0; give '0'$"):
+        Manifest("table.csv", **{name: 0})
+    frame = pd.DataFrame([["data/cat/data-cat-0.png", "x"]])
+    pack([], "out.h5", manifest=Manifest(frame, path_column="0", label_column="1"), workers=1)
+    assert PackedImages("out.h5").class_names == ("x",)
+
+
+def test_root_and_strip_prefix_may_be_paths(here):
+    table(here, "path,label\nimg/cat/data-cat-0.png,cat\n")
+    assert rows(here, root=here / "data", strip_prefix=Path("img")) == [(f"{here}/data/cat/data-cat-0.png", "cat")]
 
 
 def test_a_row_without_a_label_is_an_error_unless_skip_unlabelled_is_set(here):
@@ -313,7 +432,9 @@ def test_a_row_without_a_label_is_an_error_unless_skip_unlabelled_is_set(here):
         ('path,label\na,"cat\nb,dog\n', {}, "table.csv, line 2: expected a closing quote, found none up to the end"),
         ("path,label\na,cat\nb\n", {"skip_unlabelled": True}, "table.csv, line 3: expected 2 fields, as the heading"),
         ("path,label\na.png,cat\na.png,dog\n", {}, "a.png is given twice, so its row would be counted twice"),
-        ("path,label\n", {}, "no images in table.csv"),
+        ("path,label\n", {}, "no images in table.csv: expected rows with paths of files, found none$"),
+        ("path,label\na.png,\n", {"skip_unlabelled": True}, r"found none; passed over: 1, such as a\.png"),
+        ("path,label,name\na.png,x,\n", {"name_column": "name"}, "table.csv, line 2: expected a name, found none"),
     ],
 )
 def test_invalid_tables_are_errors(here, text, options, message):
@@ -358,7 +479,7 @@ def test_the_official_split_of_eurosat_can_be_packed(tmp_path):
 
 
 def test_names_from_name_column_are_stored_instead_of_the_paths(here):
-    names = ["a,b.png", " spaces ", "../../x", "", "/absolute", "new\nline", "carriage\rreturn"]
+    names = ["a,b.png", " spaces ", "../../x", "é", "/absolute", "new\nline", "carriage\rreturn"]
     lines = [(path, path.split("/")[1], name) for path, name in zip(images(here), names, strict=True)]
     write_rows(here / "table.csv", ["path", "label", "name"], lines)
     pack([], "out.h5", manifest=Manifest("table.csv", name_column="name"), order="sorted", workers=1)
@@ -409,6 +530,23 @@ def test_the_command_has_a_name_column_option(here, capsys):
     assert list(PackedImages("out.h5").filenames) == ["mine"]
     assert main([*arguments, "--name-column", "nowhere"]) == 1
     assert "--name-column names it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(
+            f"--{name}=cp1252"
+            for name in ["root", "strip-prefix", "path-column", "label-column", "name-column", "encoding"]
+        ),
+        "--skip-unlabelled",
+    ],
+)
+def test_options_of_a_table_need_a_table(here, option, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["data", "-o", "out.h5", option])
+    name = option.partition("=")[0]
+    assert f"{name}: expected a --manifest that it says how to read, found none" in capsys.readouterr().err
 
 
 def test_changing_the_name_column_reuses_the_pixels(here):

@@ -46,10 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = arguments_parser()
     arguments = parser.parse_args(argv)
-    if not arguments.sources and not arguments.manifest:
-        parser.error("the following arguments are required: SOURCE or --manifest")
-    if arguments.dask is not None and arguments.workers is not None:
-        parser.error("--workers are processes of this machine: not with --dask")
+    _check_usage(parser, arguments)
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers must not import, say, a random.py in the working folder
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no matrices are multiplied here, and numpy loads 30 ms faster
     bar = Bar(" images", quiet=arguments.quiet, leave=True)
@@ -69,6 +66,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         console.finish()
+
+
+def _check_usage(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Exit with a line about usage if options are missing, or have nothing that they could apply to."""
+    if not arguments.sources and not arguments.manifest:
+        parser.error("the following arguments are required: SOURCE or --manifest")
+    if arguments.dask is not None and arguments.workers is not None:
+        parser.error("--workers are processes of this machine: not with --dask")
+    unused = [name for name in _MANIFEST_OPTIONS if getattr(arguments, name) not in (None, False)]
+    if unused and not arguments.manifest:
+        parser.error(f"--{unused[0].replace('_', '-')}: expected a --manifest that it says how to read, found none")
 
 
 def _run(arguments: argparse.Namespace, bar: Bar) -> int:

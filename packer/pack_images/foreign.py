@@ -1,6 +1,7 @@
 """Recognise files that are often kept among images but cannot be packed, and give advice on them.
 
-The texts here are reasons: each says what a file is and what the user can do with it.
+The texts here are reasons: each says what a file is and what the user can do with it. Thumbnails and trash of operating
+systems are ignored without a reason.
 """
 
 from __future__ import annotations
@@ -15,6 +16,13 @@ _ARRAYS = "not packed; save each image as PNG or TIFF first"
 _ARCHIVE = "an archive: not packed; unpack it first"
 _HIGH_DYNAMIC_RANGE = f"OpenEXR or Radiance: {_CONVERT}"
 
+# Thumbnails, trash and notes that operating systems leave in folders, in lower case.
+_SYSTEM_NAMES = """
+    __macosx, thumbs.db, ehthumbs.db, ehthumbs_vista.db, desktop.ini, $recycle.bin, recycler, system volume information,
+    lost+found, @eadir, #recycle, #snapshot, @recycle, @recently-snapshot, @sharesnap, @tmp, @syno, @database,
+    network trash folder, temporary items, thedummy.ds_store, __pycache__
+"""
+_IGNORED_NAMES = frozenset(name.strip() for name in _SYSTEM_NAMES.split(","))
 _EXTENSIONS_BY_REASON = {
     _HEIC: "heic heics heif heifs hif",
     _JPEG_XL: "jxl",
@@ -67,6 +75,16 @@ _SIGNATURES = (  # (offset, bytes at this offset, reason)
 )
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _BYTES_CHECKED = 1 << 10  # from the beginning of a file
+
+
+def is_of_system(name: str) -> bool:
+    """Return whether an operating system keeps thumbnails, trash or notes under this name."""
+    return name.lower() in _IGNORED_NAMES
+
+
+def is_ignored(name: str) -> bool:
+    """Return whether a file or folder of this name is never looked at: it is hidden, or of an operating system."""
+    return name.startswith(".") or is_of_system(name)
 
 
 def by_extension(name: str) -> str | None:

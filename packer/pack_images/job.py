@@ -7,7 +7,7 @@ import importlib
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,17 @@ from pack_images.find.labels import LabelRule
 from pack_images.find.manifest import Manifest
 from pack_images.find.readers import Reader
 from pack_images.find.relabel import Relabel
-from pack_images.find.scan import scan
+from pack_images.find.scan import scan, select_classes
 from pack_images.find.sources import PackedRow, PackFile
-from pack_images.output import Old, check_decoders, check_once, find_old, missing, without_known
+from pack_images.output import (
+    Old,
+    check_classes_kept,
+    check_decoders,
+    check_once,
+    find_old,
+    missing,
+    without_known,
+)
 from pack_images.partial import Partial
 from pack_images.plan import PAGE, Filled, Plan, plan, survivors
 from pack_images.run.pool import Pool, run
@@ -34,6 +42,7 @@ from pack_images.summary import Progress, Summary, summary_of
 from pack_images.versions import packed_by
 
 if TYPE_CHECKING:
+    from h5split.file.images import PackedImages
     from h5split.file.sealing import Tables
 
 
@@ -83,6 +92,9 @@ def make_plan(
     """
     rule = LabelRule(settings.labels, settings.label_pattern)
     found = scan(sources, rule, manifests=manifests, reader=reader, relabel=relabel, classes=settings.classes)
+    if settings.classes is not None:
+        check_classes_kept(found, output, settings.classes)
+        found = select_classes(found, settings.classes)
     found = without_known(found, output, settings.pixels)
     # Folders alone need no check: the scan finds each file once.
     if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):
@@ -90,17 +102,32 @@ def make_plan(
     read_by_others = [os.fspath(source) for source in sources] if reader else []
     gone = missing(found, [*(manifest.name for manifest in manifests), *read_by_others])
     packs = sorted({path.pack.path for path in found.paths if isinstance(path, PackedRow)})
-    shapes = {_shape_of_pack(pack, settings.pixels) for pack in packs}
-    if len(shapes) > 1:
-        raise PackError(f"expected packs of one image shape, found {', '.join(map(str, shapes))} in {', '.join(packs)}")
-    return plan(found, settings, shapes.pop() if shapes else _shape(found.paths, settings.pixels), gone)
+    if not packs:
+        return plan(found, settings, _shape(found.paths, settings.pixels), gone)
+    shape, size = _shape_of_packs(packs, settings.pixels)
+    return plan(found, replace(settings, pixels=replace(settings.pixels, size=size)), shape, gone)
 
 
-def _shape_of_pack(path: str, how: Pixels) -> Shape:
-    """Return the image shape of a pack. Refuse a pack whose rows were made with other settings or versions."""
+def _shape_of_packs(paths: Sequence[str], how: Pixels) -> tuple[Shape, tuple[int, int] | None]:
+    """Return the image shape of packs, and the size that they were packed with: the one asked for, or their own.
+
+    Raises:
+        PackError: They have different shapes, or were made with other settings or versions.
+    """
     from h5split.file.images import PackedImages
 
-    pack = PackedImages(path)
+    packs = [PackedImages(path) for path in paths]
+    shapes = {_checked_shape(pack, how) for pack in packs}
+    if len(shapes) > 1:
+        raise PackError(f"expected packs of one image shape, found {', '.join(map(str, shapes))} in {', '.join(paths)}")
+    height, width, channels = shapes.pop()
+    was_asked_for = how.size is not None or any(pack.header.settings.get("size") for pack in packs)
+    return (height, width, channels), (width, height) if was_asked_for else None
+
+
+def _checked_shape(pack: PackedImages, how: Pixels) -> Shape:
+    """Return the image shape of a pack. Refuse a pack whose rows were made with other settings or versions."""
+    path = pack.path
     height, width, channels = pack.shape
     there = pack.header.settings
     check_decoders(path, pack.header.packed_by)

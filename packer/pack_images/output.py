@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from h5split.file.classes import one_form
 from h5split.order.rows import digest_keys, is_among
 from h5split.system.machine import cores
 from h5split.system.text import count
@@ -66,16 +67,14 @@ class Old:
         if 2 * np.count_nonzero(gone) < len(gone):
             return
         there = {*tables.filenames}
-        asked_for = plan.settings.classes
+        asked_for = self._asked_for(plan)
         unread = {plan.sources.filenames[row] for row, reason in failures if reason.startswith("cannot be read")}
         rows = np.flatnonzero(gone)
         labels = [self.images.class_names[label] for label in self.images.labels[rows].tolist()]
         lost = [
             name
             for name, label in zip(self.images.filenames.take(rows), labels, strict=True)
-            if name not in there
-            and (asked_for is None or label in asked_for)
-            and (name in unread or not os.path.exists(name))
+            if name not in there and label in asked_for and (name in unread or not os.path.exists(name))
         ]
         if 2 * len(lost) >= len(gone):
             path = self.file.path
@@ -86,6 +85,14 @@ class Old:
                 f"{path}.partial)"
             )
 
+    def _asked_for(self, plan: Plan) -> set[str]:
+        """The classes of the old pack that the new one is to have."""
+        wanted = plan.settings.classes
+        if wanted is None:
+            return {*self.images.class_names}
+        merged = one_form([self.images.class_names, wanted], wanted)
+        return {name for name in self.images.class_names if merged[name] in wanted}
+
     def added_again(self, paths: Sequence[str | PackedRow], tables: Tables) -> Iterator[str]:
         """Warn of added files that the old pack already has under other names: yield one line or none.
 
@@ -93,8 +100,7 @@ class Old:
             paths: The source of each row of the new pack.
             tables: Tables of the new pack.
         """
-        packs = {path.pack for path in paths if isinstance(path, PackedRow)}
-        ours = {pack for pack in packs if _is_same_file(pack.path, self.file.path)}
+        ours = _packs_at(self.file.path, paths)
         if not ours:
             return
         kept = np.array([_pack_of(path) in ours for path in paths], np.bool_)
@@ -142,6 +148,30 @@ def find_old(path: str) -> Old | None:
     return Old(file, PackedImages(path))
 
 
+def check_classes_kept(found: Sources, output: str | None, classes: Collection[str]) -> None:
+    """If the output is also a SOURCE, refuse to lose its rows of other classes than the user asks for.
+
+    Args:
+        found: All sources.
+        output: Path of the output.
+        classes: The classes that the user asks for.
+
+    Raises:
+        PackError: It has rows of others.
+    """
+    ours = _packs_at(output, found.paths)
+    lost = [
+        label
+        for label, path in zip(found.labels, found.paths, strict=True)
+        if _pack_of(path) in ours and label not in classes
+    ]
+    if ours and lost:
+        raise PackError(
+            f"{output} is a SOURCE too: expected --classes with all its classes, so that its rows are kept, found none "
+            f"for {count(len(lost), 'row')}, such as {lost[0]!r}; give another --output"
+        )
+
+
 def without_known(found: Sources, output: str | None, how: Pixels) -> Sources:
     """If the output is also a SOURCE, drop the files that it already holds, so that their rows are kept.
 
@@ -155,23 +185,21 @@ def without_known(found: Sources, output: str | None, how: Pixels) -> Sources:
     Raises:
         PackError: A file has the name of a row in the output, but other bytes or another label.
     """
-    packs = {path.pack for path in found.paths if isinstance(path, PackedRow)}
-    ours = {pack for pack in packs if output is not None and _is_same_file(pack.path, output)}
+    ours = _packs_at(output, found.paths)
     if not ours:
         return found
     keys = _absolute_paths(found.filenames)
     rows = {key: at for at, (key, path) in enumerate(zip(keys, found.paths, strict=True)) if _pack_of(path) in ours}
     again = [at for at, key in enumerate(keys) if key in rows and _pack_of(found.paths[at]) not in ours]
-    digests = _Digests(packs, how)
+    digests = _Digests({path.pack for path in found.paths if isinstance(path, PackedRow)}, how)
     with ThreadPoolExecutor(cores()) as executor:
         pairs = [(found.paths[at], found.paths[rows[keys[at]]]) for at in again]
         for at, is_same in zip(again, executor.map(digests.agree, pairs), strict=True):
             _check_same_image(found, at, rows[keys[at]], is_same)
     found.passed_over.extend((found.filenames[at], f"its row is in {output} already") for at in again)
     kept = sum(_pack_of(path) in ours for path in found.paths)
-    found.notes.append(
-        f"{output} is a SOURCE too: its {count(kept, 'row')} are kept, also of files that are gone or moved"
-    )
+    its_rows = "its 1 row is" if kept == 1 else f"its {kept:,} rows are"
+    found.notes.append(f"{output} is a SOURCE too: {its_rows} kept, also of files that are gone or moved")
     return found.take(np.delete(np.arange(len(found)), again).tolist())
 
 
@@ -273,6 +301,12 @@ def _absolute_paths(names: Sequence[str]) -> list[str]:
         os.path.abspath(name) if "//" in name or "/." in name or name.startswith((".", "/")) else f"{here}/{name}"
         for name in names
     ]
+
+
+def _packs_at(output: str | None, paths: Sequence[str | PackedRow]) -> set[PackFile]:
+    """Return the pack at the output if rows of it are packed again: one pack, or none."""
+    packs = {path.pack for path in paths if isinstance(path, PackedRow)}
+    return {pack for pack in packs if output is not None and _is_same_file(pack.path, output)}
 
 
 def _pack_of(path: str | PackedRow) -> PackFile | None:

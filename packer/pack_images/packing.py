@@ -44,7 +44,7 @@ def pack(
     exact: bool = False,
     max_pixels: int = MAX_PIXELS,
     strict: bool = False,
-    manifest: Table | Sequence[Table] = (),
+    manifest: Table | Sequence[Table] | None = (),
     reader: Reader | None = None,
     relabel: Relabel | None = None,
     reuse: bool = True,
@@ -132,7 +132,7 @@ def preview(
     order: Order = "stratified",
     seed: int = 0,
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
-    manifest: Table | Sequence[Table] = (),
+    manifest: Table | Sequence[Table] | None = (),
     reader: Reader | None = None,
     relabel: Relabel | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -170,8 +170,8 @@ def _paths(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -
 
 
 def _manifests(given: Any) -> list[Manifest]:
-    """Return the tables that `manifest` means: one or several of a `Manifest`, a path or a DataFrame."""
+    """Return the tables that `manifest` means: one or several of a `Manifest`, a path or a DataFrame, or none."""
     from pack_images.find.manifest import Manifest
 
-    many = given if isinstance(given, list | tuple) else [given]
+    many = [] if given is None else given if isinstance(given, list | tuple) else [given]
     return [one if isinstance(one, Manifest) else Manifest(one) for one in many]

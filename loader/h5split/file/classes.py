@@ -1,10 +1,16 @@
-"""The order of class names, which gives each class its number; and other classes in their place."""
+"""The order of class names, which gives each class its number; their Unicode forms; and other classes in their place.
+
+A Mac writes file names decomposed, an e and an accent, and other systems composed. Such names look alike wherever they
+are printed, so names that differ in their Unicode form only are one class, unless one list of names has both.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
 
 from h5split.errors import ArgumentError
 
@@ -17,8 +23,30 @@ def sorted_classes(names: Iterable[str]) -> list[str]:
     """Sort class names. If all of them are whole numbers they are sorted by value, so that "10" comes after "2"."""
     distinct = sorted(set(names))
     if all(_WHOLE_NUMBER.fullmatch(name) for name in distinct):
-        distinct.sort(key=int)
+        distinct.sort(key=Decimal)  # int refuses more than 4,300 digits
     return distinct
+
+
+def one_form(lists: Iterable[Iterable[str]], preferred: Collection[str] = ()) -> dict[str, str]:
+    """Return name -> the name of its class, which differs at most in its Unicode form.
+
+    Args:
+        lists: Lists of class names. Two names in one list stay two classes.
+        preferred: Names to choose if they are there. Otherwise the composed form is chosen, if it is there.
+    """
+    forms: dict[str, set[str]] = {}
+    apart: set[str] = set()
+    for names in map(set, lists):
+        composed = {name: unicodedata.normalize("NFC", name) for name in names}
+        apart.update(form for form, count in Counter(composed.values()).items() if count > 1)
+        for name, form in composed.items():
+            forms.setdefault(form, set()).add(name)
+    found = {}
+    for form, names in forms.items():
+        known = [*names.intersection(preferred)] or [*names]
+        chosen = form if form in known else min(known)
+        found.update({name: name if form in apart else chosen for name in names})
+    return found
 
 
 def checked_classes(given: object) -> Classes | None:
@@ -65,4 +93,5 @@ def renumbered(names: Sequence[str], classes: Classes) -> tuple[list[str], list[
     else:
         new = list(classes)
         number = {name: index for index, name in enumerate(new)}
-    return new, [number.get(name, -1) for name in names]
+    known = one_form([names, number], number)
+    return new, [number.get(known[name], -1) for name in names]

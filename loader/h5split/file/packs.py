@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,13 @@ import xxhash
 from numpy.typing import NDArray
 
 from h5split.errors import ArgumentError
-from h5split.file.classes import Classes, renumbered, sorted_classes
+from h5split.file.classes import Classes, one_form, renumbered, sorted_classes
 from h5split.file.images import PackedImages
 from h5split.file.losses import described
 from h5split.file.pieces import located
 from h5split.file.texts import Joined, Texts
 from h5split.system.lazy import lazy
-from h5split.system.text import listed
+from h5split.system.text import count, listed
 
 _MAX_ROW_BYTES = (1 << 31) - 1  # the largest item of a numpy array
 
@@ -26,8 +26,9 @@ _MAX_ROW_BYTES = (1 << 31) - 1  # the largest item of a numpy array
 class Packs:
     """A concatenation of packs: row 0 of the second pack is row `len(first)` here.
 
-    Classes are merged by name. If all packs have the same classes in the same order, that order is kept; else the
-    classes are sorted. For the rows of a pack without a column that others have, the column holds empty texts.
+    Classes are merged by name, in whatever Unicode form (see `file.classes`). If all packs have the same classes in the
+    same order, that order is kept; else the classes are sorted. For the rows of a pack without a column that others
+    have, the column holds empty texts.
 
     Args:
         packs: One or more packs with the same image shape.
@@ -53,8 +54,9 @@ class Packs:
         self._check()
         self._bounds = [0, *accumulate(map(len, self.packs))]
         self._items = [pack.items for pack in self.packs]
-        self.class_names = self._merged_class_names()
-        self.labels: NDArray[np.int32] = self._merged_labels()
+        names = self._names_by_pack()
+        self.class_names = list(names[0]) if len(set(names)) == 1 else sorted_classes(chain.from_iterable(names))
+        self.labels: NDArray[np.int32] = self._merged_labels(names)
         if classes is not None:
             self.class_names, numbers = renumbered(self.class_names, classes)
             self.labels = np.array(numbers, np.int32)[self.labels]
@@ -90,7 +92,7 @@ class Packs:
             pack, local = next(self.by_pack(np.asarray(lost[:1])))
             name = pack.class_names[pack.numbers[local[0]]]
             raise ArgumentError(
-                f"classes: expected every class that has images, found {len(lost):,} images of others, such as "
+                f"classes: expected every class that has images, found {count(len(lost), 'image')} of others, such as "
                 f"{name!r}; add it, or leave them out by select(label=...) before"
             )
 
@@ -205,17 +207,17 @@ class Packs:
             if any(pack.inode == other.inode for other in self.packs[:index]):
                 raise ArgumentError(f"{pack.path} is there already; its rows would count twice")
 
-    def _merged_class_names(self) -> list[str]:
-        if len({pack.class_names for pack in self.packs}) == 1:
-            return list(self.packs[0].class_names)
-        return sorted_classes(name for pack in self.packs for name in pack.class_names)
+    def _names_by_pack(self) -> list[tuple[str, ...]]:
+        """The class names of each pack, in one Unicode form."""
+        known = one_form(pack.class_names for pack in self.packs)
+        return [tuple(known[name] for name in pack.class_names) for pack in self.packs]
 
-    def _merged_labels(self) -> NDArray[np.int32]:
+    def _merged_labels(self, names: Sequence[Sequence[str]]) -> NDArray[np.int32]:
         if len(self.packs) == 1:
             return self.packs[0].numbers
         number = {name: index for index, name in enumerate(self.class_names)}
-        merged = [np.array([number[name] for name in pack.class_names], np.int32)[pack.numbers] for pack in self.packs]
-        return np.concatenate(merged)
+        numbers = [np.array([number[name] for name in own], np.int32) for own in names]
+        return np.concatenate([new[pack.numbers] for new, pack in zip(numbers, self.packs, strict=True)])
 
     def _merged_columns(self) -> dict[str, Texts]:
         names = dict.fromkeys(name for pack in self.packs for name in pack.columns)

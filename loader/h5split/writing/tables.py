@@ -19,6 +19,7 @@ Blank lines are skipped. A field may have up to 2 GB.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
@@ -36,7 +37,8 @@ _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _SPACED_QUOTE = re.compile(r'[,;|\t\r\n] +"|^ +"')
 _AS = "in UTF-8 ('CSV UTF-8' in Excel)"  # the end of several messages: "save the table ..."
 _MAX_SHOWN = 40  # characters of a field in an error message
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_MARKS = {"utf-16": _UTF16, "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)}  # byte order marks
 
 
 class Table:
@@ -174,16 +176,15 @@ def open_table(
 
     Raises:
         OSError: The file cannot be read.
-        TableError: The file is not text in this encoding, or its heading is malformed.
-        LookupError: There is no such encoding.
+        TableError: The file is not text in this encoding, or its heading is malformed; or there is no such encoding.
     """
     csv.field_size_limit(max(_MAX_FIELD, csv.field_size_limit()))
     with open(path, "rb") if file is None else file as opened, _decoding(os.fspath(path), encoding):
         path = os.fspath(path)
-        is_utf16 = opened.read(2) in _UTF16
+        known = _encoding_of(path, encoding, opened.read(4))
         opened.seek(0)
-        known = encoding or ("utf-16" if is_utf16 else "utf-8-sig")
-        text = io.TextIOWrapper(opened, known, "surrogateescape" if known == "utf-8-sig" else "strict", newline="")
+        errors = "surrogateescape" if encoding is None and known == "utf-8-sig" else "strict"
+        text = io.TextIOWrapper(opened, known, errors, newline="")
         lines: list[str] = []
         tried = []
         first = _line_at(lines, text, 0)
@@ -199,12 +200,37 @@ def open_table(
         yield Table(path, delimiter, heading, chain(["".join(lines[used:])], _pieces(text)), lines[:used])
 
 
+def _encoding_of(path: str, given: str | None, start: bytes) -> str:
+    """The encoding that reads a file without its byte order mark.
+
+    Args:
+        path: The path of the table, for messages.
+        given: As the user named it. None: UTF-8, or UTF-16 with a mark.
+        start: The first bytes of the file.
+    """
+    if given is None:
+        return "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
+    try:
+        name = codecs.lookup(given).name
+        "".encode(name)
+    except (LookupError, ValueError):
+        raise TableError(
+            f"{path}: expected an encoding of text that Python knows, such as cp1252, found {given!r}"
+        ) from None
+    if name == "utf-8":
+        return "utf-8-sig"
+    if start.startswith(codecs.BOM_UTF8) and name != "utf-8-sig":
+        raise TableError(f"{path}: expected text in {given}, found the mark of UTF-8 at its start; give no encoding")
+    whole, _, order = name.rpartition("-")
+    return whole if order in ("le", "be") and start.startswith(_MARKS.get(whole, ())) else name
+
+
 @contextmanager
 def _decoding(path: str, encoding: str | None) -> Iterator[None]:
     """Name the file in the error about bytes that cannot be decoded."""
     try:
         yield
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise TableError(f"{path}: expected text in {encoding or 'UTF-16'}, found other bytes ({error})") from error
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from h5split.file.losses import FLOATS, INTEGERS, MOST_LEVELS, Loss
+from pack_images.decode.guards import open_image
 
 _SAMPLES_PER_BLOCK = 1 << 20  # counting in blocks bounds the memory for temporary arrays
 _BITS_PER_SAMPLE = 258  # TIFF tag
@@ -151,7 +152,7 @@ def _color_samples(depth: Depth, image: Image.Image, data: bytes) -> NDArray[Any
 
 def _read_as(rawmode: str, image: Image.Image, data: bytes) -> NDArray[np.uint8]:
     """Decode the picture again with another rawmode, which keeps other bytes of each sample."""
-    again: Any = Image.open(io.BytesIO(data), formats=[str(image.format)])
+    again: Any = open_image(io.BytesIO(data), formats=[str(image.format)])
     again.tile = [
         tile._replace(args=rawmode if isinstance(tile.args, str) else (rawmode, *tile.args[1:])) for tile in again.tile
     ]

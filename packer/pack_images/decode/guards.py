@@ -44,6 +44,7 @@ _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
 # digits (PPM) take more. The rest is for more pages, reduced copies and metadata.
 _BASE_FILE_BYTES = 256 << 20
 _FILE_BYTES_PER_PIXEL = 32
+_PREFIX_BYTES = 16  # that Pillow tells a format by
 _HEADER_BYTES = 64 << 20  # bytes that Pillow may read to identify a file
 _MIN_TAG_LIMIT = 1 << 18  # bytes of tags always accepted: even if they overlap, they cost only some megabytes
 
@@ -56,9 +57,10 @@ def limits(how: Pixels) -> Iterator[None]:
     file, such as those of an icon: their size is not known before Pillow loads them.
 
     Limit and warnings belong to the whole process, so only the main thread may set and restore them. Other threads
-    keep Pillow's settings; `ExecutorPool.result` tries the files that they leave out once more.
+    keep Pillow's settings, which `open_image` passes over where it can; `ExecutorPool.result` tries the files that they
+    leave out once more.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _is_main_thread():
         yield
         return
     before = Image.MAX_IMAGE_PIXELS
@@ -68,6 +70,48 @@ def limits(how: Pixels) -> Iterator[None]:
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
+
+
+def open_image(file: IO[bytes], formats: list[str] | None = None) -> Image.Image:
+    """Open a picture like `Image.open`, in other threads too if it is larger than Pillow's own limit.
+
+    There, the plugin of its format opens it, without Pillow's check of its size. `check_pixels` must follow.
+
+    Args:
+        file: Open for reading.
+        formats: Pillow's names of the formats to try. None: all.
+
+    Raises:
+        DecompressionBombError: It is larger than the limit that holds in this thread.
+    """
+    try:
+        return Image.open(file, formats=formats)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        if _is_main_thread():
+            raise
+        file.seek(0)
+        prefix = file.read(_PREFIX_BYTES)
+        for name in Image.ID if formats is None else formats:
+            factory, accepts = Image.OPEN[name]
+            if name in FORMATS and (accepts is None or accepts(prefix) is True):
+                file.seek(0)
+                with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # as Image.open does
+                    return factory(file, "")
+        raise
+
+
+def too_large(how: Pixels) -> DecodeError:
+    """Return the error for a picture that is larger than Pillow's limit in this thread."""
+    if _is_main_thread() or Image.MAX_IMAGE_PIXELS is None:
+        return DecodeError(f"more than {how.max_pixels} pixels; --max-pixels allows more")
+    return DecodeError(
+        f"more than {2 * Image.MAX_IMAGE_PIXELS} pixels, Pillow's limit outside the main thread; decode it in the main "
+        "thread, or set PIL.Image.MAX_IMAGE_PIXELS"
+    )
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def check_pixels(width: int, height: int, how: Pixels) -> None:
@@ -91,7 +135,7 @@ def check_file(descriptor: int, size: int, how: Pixels) -> None:
     width = height = 0
     try:
         with limits(how):
-            image = Image.open(cast("IO[bytes]", _HeaderOnly(descriptor, size)))
+            image = open_image(cast("IO[bytes]", _HeaderOnly(descriptor, size)))
         _check_format(image)
         width, height = image.size
         check_pixels(width, height, how)
@@ -100,7 +144,7 @@ def check_file(descriptor: int, size: int, how: Pixels) -> None:
     except (DecodeError, OSError):
         raise
     except Image.DecompressionBombError:
-        raise DecodeError(f"more than {how.max_pixels} pixels; --max-pixels allows more") from None
+        raise too_large(how) from None
     except Exception:  # Pillow needs the whole file, or cannot open it: if the size is fine, decoding gives the reason
         width = height = 0
     most = _BASE_FILE_BYTES + _FILE_BYTES_PER_PIXEL * width * height

@@ -1,4 +1,4 @@
-"""Pictures that are in memory already: arrays, and images of Pillow's."""
+"""Pictures that are in memory already: arrays, and images of Pillow's, which may still have their file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from h5split.file.losses import TRANSPARENCY, Loss
 from pack_images.decode.picture import decoded, fitted
@@ -19,6 +20,7 @@ Picture = NDArray[np.uint8] | Image.Image
 _COLOR_OF_MODE: dict[str, Color] = {"L": "grayscale", "RGB": "rgb", "RGBA": "rgba"}
 COLOR_OF_CHANNELS: dict[int, Color] = {1: "grayscale", 3: "rgb", 4: "rgba"}
 _PNG_MODES = frozenset(("1", "L", "LA", "P", "RGB", "RGBA", "I;16"))  # of Pillow's, that a PNG stores without a loss
+_STORED_MODES = {"HSV": "RGB", "RGBa": "RGBA", "La": "LA", "I;16N": "I"}  # of modes that no file stores
 _ORIENTATION_TAG = 0x0112  # EXIF tag
 
 
@@ -44,6 +46,23 @@ def as_picture(given: Any) -> Picture:
             "(image * 255).round().astype('uint8')"
         )
     return array
+
+
+def jpeg_of(picture: Picture) -> bytes | None:
+    """Return the file of a JPEG that Pillow has opened, unless it was loaded or changed since.
+
+    Packing may decode a JPEG at a reduced size, which only its file allows.
+    """
+    if not isinstance(picture, JpegImageFile) or picture.fp is None or picture.fp.closed:
+        return None
+    if not picture.tile or picture.decoderconfig or picture.tell():  # loaded, reduced, or another frame
+        return None
+    file = picture.fp
+    before = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(before)
+    return data
 
 
 def color_of(picture: Picture) -> Color:
@@ -73,13 +92,13 @@ def decode_held(picture: Picture, how: Pixels) -> tuple[NDArray[np.uint8], Loss 
         if is_as_stored:
             return picture, None
         return _fitted(Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture), how)
-    if picture.mode in _COLOR_OF_MODE and picture.getexif().get(_ORIENTATION_TAG, 1) == 1:
-        try:
-            picture.load()
-        except Exception as error:  # Pillow raises unrelated types on broken files
-            raise DecodeError(" ".join(str(error).split()) or type(error).__name__) from error
-        return _fitted(picture, how)
-    return decoded(bytes_of(picture), how)
+    try:
+        picture.load()
+        is_plain = picture.mode in _COLOR_OF_MODE and picture.getexif().get(_ORIENTATION_TAG, 1) == 1
+        data = None if is_plain else _bytes_of(picture)
+    except Exception as error:  # Pillow raises unrelated types on broken files
+        raise DecodeError(" ".join(str(error).split()) or type(error).__name__) from error
+    return _fitted(picture, how) if data is None else decoded(data, how)
 
 
 def _fitted(picture: Image.Image, how: Pixels) -> tuple[NDArray[np.uint8], Loss | None]:
@@ -87,9 +106,11 @@ def _fitted(picture: Image.Image, how: Pixels) -> tuple[NDArray[np.uint8], Loss 
     return pixels, Loss(TRANSPARENCY) if is_hidden else None
 
 
-def bytes_of(picture: Image.Image) -> bytes:
+def _bytes_of(picture: Image.Image) -> bytes:
     """Return a file with an image of Pillow's, without a loss."""
     file = io.BytesIO()
     exif = picture.getexif()
+    if picture.mode in _STORED_MODES:
+        picture = picture.convert(_STORED_MODES[picture.mode])
     picture.save(file, "PNG" if picture.mode in _PNG_MODES else "TIFF", **({"exif": exif} if exif else {}))
     return file.getvalue()

@@ -25,6 +25,8 @@ from pack_images.decode.guards import (
     check_scans,
     check_tags,
     limits,
+    open_image,
+    too_large,
 )
 from pack_images.decode.jpeg import jpeg_header, jpeg_outline
 from pack_images.decode.pages import has_more_pages
@@ -68,7 +70,7 @@ def decoded(data: bytes, how: Pixels) -> tuple[NDArray[np.uint8], Loss | None]:
     except UnidentifiedImageError:
         raise DecodeError(by_content(data) or "not an image that Pillow knows") from None
     except Image.DecompressionBombError as error:
-        raise DecodeError(f"more than {how.max_pixels} pixels; --max-pixels allows more") from error
+        raise too_large(how) from error
     except Exception as error:  # Pillow raises unrelated types on broken files, even MemoryError
         raise DecodeError(by_content(data) or _one_line(error)) from error
 
@@ -91,7 +93,7 @@ def _decode_jpeg(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None] | 
     check_pixels(width, height, how)
     orientation, loss = 1, None
     if jpeg_outline(data)[0]:
-        image: Image.Image = Image.open(io.BytesIO(data))
+        image: Image.Image = open_image(io.BytesIO(data))
         orientation, loss = _orientation(image), _add_loss(None, PAGES) if has_more_pages(image, data) else None
     eighths = _jpeg_scale(width, height, orientation, how)
     least = {"min_height": -(-height * eighths // 8), "min_width": -(-width * eighths // 8)}
@@ -106,7 +108,7 @@ def _decode_with_pillow(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | N
     """Decode the first frame of any file with Pillow, and turn it upright. Return the picture and what was lost."""
     data = without_notes(data)
     check_tags(data)
-    image: Image.Image = Image.open(io.BytesIO(data))
+    image = open_image(io.BytesIO(data))
     check_opened(image, data, how)
     width, height = image.size
     if image.format in ("JPEG", "MPO"):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any
 
 from pack_images.errors import PackError
 from pack_images.find.sources import is_hdf5
@@ -27,7 +28,7 @@ def read_classes(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ..
         FormatError: The file is HDF5 but no pack.
         OSError: The file cannot be read.
     """
-    names = [*(_names_from(os.fspath(given)) if isinstance(given, str | os.PathLike) else given)]
+    names = [*(_names_from(os.fspath(given)) if isinstance(given, str | os.PathLike) else _in_order(given))]
     for name in names:
         if not isinstance(name, str) or not name:
             raise PackError(f"classes: expected names, found {name!r}")
@@ -37,6 +38,15 @@ def read_classes(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ..
     if not names:
         raise PackError("classes: expected names, found none")
     return tuple(names)
+
+
+def _in_order(given: object) -> Iterable[Any]:
+    if isinstance(given, Iterable) and not isinstance(given, Mapping | Set):
+        return given
+    advice = "; the setting classes of a SplitSequence renames and merges" if isinstance(given, Mapping) else ""
+    raise PackError(
+        f"classes: expected a list of names in the order of their numbers, found {type(given).__name__}{advice}"
+    )
 
 
 def _names_from(given: str) -> Sequence[str]:

@@ -35,6 +35,11 @@ class LabelRule:
             raise PackError(f"labels: expected one of {', '.join(LABELS)}, found {self.labels!r}")
         if self.pattern is None:
             return
+        if not isinstance(self.pattern, str):
+            raise PackError(
+                f"--label-pattern: expected a regular expression as text, found {type(self.pattern).__name__}; give "
+                "its text, with flags in front such as (?i)"
+            )
         if self.labels != "auto":
             raise PackError(f"--label-pattern: expected no other rule, found --labels {self.labels}; give one of them")
         if not self._expression.groups:
@@ -46,6 +51,11 @@ class LabelRule:
     def is_explicit(self) -> bool:
         """Whether the user chose a rule."""
         return self.labels != "auto" or self.pattern is not None
+
+    @property
+    def option(self) -> str:
+        """The option that chose it."""
+        return f"--labels {self.labels}" if self.pattern is None else f"--label-pattern {self.pattern}"
 
     def labels_of(self, root: str, below: Sequence[str], names: Sequence[str]) -> list[str]:
         """Return the class name of each file in a folder.

@@ -9,12 +9,14 @@ Three variants are told from the table itself:
 
 - A list without a heading, as Caltech and Places have it: a path and a label a line, with spaces, a tab, or one of the
   delimiters in between; or paths alone. Its first line names an image.
-- Ids instead of paths: ``0a1b`` is ``0a1b.jpg`` in the folder of the table or `root`, or anywhere below it.
+- Ids instead of paths: ``0a1b`` is ``0a1b.jpg`` in the folder of the table or `root`, or anywhere below it, but not in
+  hidden folders and thumbnails.
 - No column of labels: the rule for folders is used on the paths, if the user chose one.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import re
@@ -25,11 +27,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from h5split.errors import TableError
 from h5split.writing.tables import Table, open_table
 from pack_images.errors import PackError
 from pack_images.find.labels import BY_FOLDERS, LabelRule
 from pack_images.find.sources import Sources, has_image_extension
+from pack_images.foreign import is_ignored
 
 PATH_COLUMNS = ("path", "filename", "filepath", "file", "image")
 LABEL_COLUMNS = ("label", "class", "target", "category")
@@ -37,7 +43,12 @@ LABEL_COLUMNS = ("label", "class", "target", "category")
 _DELIMITERS = ",;|\t"
 _MAX_HEADING_SHOWN = 200  # characters in a message
 _IMAGE_NAME = re.compile(r"\.(avif|bmp|gif|jp2|jpe?g|p[bgnp]m|png|tiff?|webp)([\s,;|]|$)", re.IGNORECASE)
+_QUOTED = r'"(?:[^"]|"")*"'
+# The path and the label in a line of a list, if there are quotes around the first, or around the second alone.
+_QUOTED_PATH = re.compile(rf"({_QUOTED})(?:\s*[\s,;|]\s*(.+))?")
+_QUOTED_LABEL = re.compile(rf'([^"].*?)\s*[\s,;|]\s*({_QUOTED})')
 _FRAME = "the data frame"  # in messages
+_EXACT_FLOATS = 2.0**53  # a float holds every whole number below it
 
 
 @dataclass(frozen=True)
@@ -57,13 +68,24 @@ class Manifest:
     """
 
     path: str | os.PathLike[str] | Any
-    root: str | None = None
-    strip_prefix: str | None = None
+    root: str | os.PathLike[str] | None = None
+    strip_prefix: str | os.PathLike[str] | None = None
     path_column: str | None = None
     label_column: str | None = None
     name_column: str | None = None
     skip_unlabelled: bool = False
     encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self._is_frame and not isinstance(self.path, str | os.PathLike):
+            raise PackError(
+                "manifest: expected the path of a CSV, a pandas DataFrame or a Manifest, found "
+                f"{type(self.path).__name__}; pandas.DataFrame(...) makes a table of columns or rows"
+            )
+        for name in ("root", "strip_prefix", "path_column", "label_column", "name_column", "encoding"):
+            given = getattr(self, name)
+            if not isinstance(given, str | os.PathLike | None):
+                raise PackError(f"{name}: expected text, found {given!r}; give {str(given)!r}")
 
     @property
     def name(self) -> str:
@@ -74,7 +96,7 @@ class Manifest:
     def start(self) -> str:
         """The folder that relative paths start from; "" for the working folder."""
         if self.root is not None:
-            return self.root
+            return os.fspath(self.root)
         return "" if self._is_frame else os.path.dirname(self.name)
 
     def read(self, rule: LabelRule = BY_FOLDERS) -> Sources:
@@ -91,20 +113,18 @@ class Manifest:
                 return _Reading(self, rule, table).read()
         except (FileNotFoundError, IsADirectoryError):
             raise PackError(f"{self.name}: expected a manifest, a CSV of paths and labels, found none there") from None
-        except (TableError, LookupError) as error:
-            advice = ", or give its --encoding, such as cp1252" if "UTF-8" in str(error) and not self.encoding else ""
+        except TableError as error:
+            is_of_encoding = "in UTF-8" in str(error) and not self.encoding and not self._is_frame
+            advice = ", or give its --encoding, such as cp1252" if is_of_encoding else ""
             raise PackError(f"{error}{advice}") from error
 
     @property
     def _is_frame(self) -> bool:
-        return hasattr(self.path, "to_csv")
+        return hasattr(self.path, "to_csv") and hasattr(self.path, "columns")
 
     def _open(self) -> AbstractContextManager[Table]:
         if self._is_frame:
-            frame: Any = self.path
-            text: str = frame.to_csv(index=False)
-            file = io.BytesIO(text.encode("utf-8", "surrogateescape"))
-            return open_table(self.name, ",", file=file)
+            return open_table(self.name, ",", file=io.BytesIO(_csv_of(self.path)))
         return open_table(self.name, _DELIMITERS, self._has_paths, encoding=self.encoding)
 
     def _has_paths(self, heading: Sequence[str]) -> bool:
@@ -130,6 +150,7 @@ class _Reading:
         self._table = table
         self._found = Sources()
         self._files = _Files(manifest)
+        self._has_labels = False
         self._same: dict[str, str] = {}  # keeps one object per distinct text, to save memory
 
     def read(self) -> Sources:
@@ -140,6 +161,8 @@ class _Reading:
         else:
             self._read_columns(heading)
         self._found.columns["source"].extend([self._manifest.name] * len(self._found))
+        if self._has_labels:
+            self._found.labelled.append(self._manifest.name)
         return self._found
 
     def _is_list(self, heading: Sequence[str]) -> bool:
@@ -152,7 +175,7 @@ class _Reading:
     def _read_list(self) -> None:
         is_labelled = None
         for line, text in self._table.lines():
-            path, label = _list_fields(text)
+            path, label = (self._unquoted(line, field) for field in _list_fields(text))
             if is_labelled is None:
                 is_labelled = bool(label)
             if is_labelled != bool(label):
@@ -162,6 +185,13 @@ class _Reading:
                     line, "a path and a label", repr(text.strip()), "; --labels parent takes the folder, none no labels"
                 )
             self._add(line, path, label or None)
+
+    def _unquoted(self, line: int, field: str) -> str:
+        if not field.startswith('"'):
+            return field
+        if not re.fullmatch(_QUOTED, field):
+            self._refuse(line, "one quoted field", repr(field), "; a quote within a field is written twice")
+        return field[1:-1].replace('""', '"')
 
     def _read_columns(self, heading: list[str]) -> None:
         given = self._manifest
@@ -177,12 +207,19 @@ class _Reading:
         for line, fields in self._table.rows(None if given.name_column is not None else {*paths_at}):
             if fields == self._table.heading:
                 self._refuse(line, "a row", "the heading again", "; remove it where tables were put together")
-            path = "/".join(given.stripped(fields[at]) for at in paths_at)
+            path = self._joined(line, [given.stripped(fields[at]) for at in paths_at])
             label = None if label_at is None else given.stripped(fields[label_at])
             if self._add(line, path, label, None if name_at is None else fields[name_at]):
                 for at, column in columns:
                     text = fields[at]
                     column.append(self._same.setdefault(text, text))
+
+    def _joined(self, line: int, parts: Sequence[str]) -> str:
+        """The path that folders and a name make. An empty folder adds nothing."""
+        *folders, name = parts
+        if not name:
+            self._refuse(line, "a path", "none")
+        return "/".join([*filter(None, folders), name])
 
     def _add(self, line: int, path: str, label: str | None, name: str | None = None) -> bool:
         """Add an image, and return True; pass over one without a label if the user wants that.
@@ -196,6 +233,7 @@ class _Reading:
         if not path.strip("/"):
             self._refuse(line, "a path", "none")
         place = self._files.place(line, path)
+        self._has_labels = label is not None
         if label is None:
             label = self._label_of(line, place)
         elif not label and self._manifest.skip_unlabelled:
@@ -203,6 +241,8 @@ class _Reading:
             return False
         elif not label:
             self._refuse(line, "a label", "none", "; --skip-unlabelled passes over such rows")
+        if name is not None and not name:
+            self._refuse(line, "a name", "none", "; every row keeps a name to be found by")
         self._found.filenames.append(place if name is None else name)
         self._found.paths.append(place)
         self._found.labels.append(self._same.setdefault(label, label))
@@ -283,7 +323,7 @@ class _Files:
     def __init__(self, manifest: Manifest) -> None:
         prefix = manifest.strip_prefix
         self._name = manifest.name
-        self._prefix = None if prefix is None else prefix.replace("\\", "/").rstrip("/") + "/"
+        self._prefix = None if prefix is None else os.fspath(prefix).replace("\\", "/").rstrip("/") + "/"
         self._root = manifest.start
         self._start = self._root if not self._root or self._root.endswith("/") else f"{self._root}/"
         self._by_id: dict[str, list[str]] | None = None
@@ -322,17 +362,44 @@ class _Files:
         return [image for image in found if image.count("/") == nearest]
 
 
+def _csv_of(frame: Any) -> bytes:
+    """Return a pandas DataFrame as a CSV in UTF-8.
+
+    pandas makes floats of whole numbers if some are missing. So floats that are all whole are written as whole numbers.
+    """
+    written = frame.copy(deep=False)
+    for at in range(frame.shape[1]):
+        column = frame.iloc[:, at]
+        values = getattr(column.dtype, "categories", column)  # of a categorical column, what its categories are
+        if values.dtype.kind == "f" and _are_whole(np.asarray(values.dropna(), np.float64)):
+            written.isetitem(at, column.astype(values.dtype).astype("Int64"))
+    text: str = written.to_csv(index=False, quoting=csv.QUOTE_ALL)  # pandas does not quote a carriage return by itself
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise PackError(
+            f"{_FRAME}: expected text, found half a surrogate pair ({error.reason}); give it another name"
+        ) from None
+
+
+def _are_whole(numbers: NDArray[np.float64]) -> bool:
+    return bool(np.all((numbers == np.floor(numbers)) & (np.abs(numbers) < _EXACT_FLOATS)))
+
+
 def _images_below(root: str) -> Iterator[str]:
-    """All images below a folder, in a fixed order."""
+    """All images below a folder that a scan would find, in a fixed order."""
     for folder, folders, names in os.walk(root):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not is_ignored(name))
         prefix = "" if folder == "." else f"{folder.removeprefix('./').rstrip('/')}/"
-        yield from (prefix + name for name in sorted(names) if has_image_extension(name))
+        yield from (prefix + name for name in sorted(names) if has_image_extension(name) and not is_ignored(name))
 
 
 def _is_named(image: str, path: str) -> bool:
-    """Whether the path of an image, without its extension, is `path` or ends with its folders and name."""
-    return f"/{image}".rpartition(".")[0].endswith(f"/{path.lstrip('/')}")
+    """Whether the path of an image, without its extension, is `path` or, if that is relative, ends with it."""
+    stem = image.rpartition(".")[0]
+    if path.startswith("/"):
+        return os.path.abspath(stem) == os.path.normpath(path)
+    return f"/{stem}".endswith(f"/{path}")
 
 
 def _other_form(place: str) -> str:
@@ -342,8 +409,14 @@ def _other_form(place: str) -> str:
 
 
 def _list_fields(text: str) -> tuple[str, str]:
-    """The path and the label in a line of a list without a heading; the label is "" if there is none."""
+    """The path and the label in a line of a list without a heading; the label is "" if there is none.
+
+    A field may have quotes around it, as in a table.
+    """
     text = text.strip()
+    quoted = _QUOTED_PATH.fullmatch(text) or _QUOTED_LABEL.fullmatch(text)
+    if quoted is not None and has_image_extension(quoted[1].strip('"')):
+        return quoted[1], quoted[2] or ""
     if has_image_extension(text):
         return text, ""
     for delimiter in "\t,;|":

@@ -83,6 +83,7 @@ def read_folder(reader: Reader, root: str) -> Sources:
         {"source": [root] * len(filenames)},
         class_names=[*name_of.values()],
         class_numbers=[(root, {name: number for number, name in name_of.items()})],
+        labelled=[root],
     )
 
 

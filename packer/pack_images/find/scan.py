@@ -17,34 +17,27 @@ it. So each folder is read once, and loops end.
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
-from h5split.file.classes import sorted_classes
+from h5split.file.classes import one_form, sorted_classes
+from h5split.system.text import listed
 from pack_images.errors import PackError
 from pack_images.find.labels import BY_FOLDERS, LabelRule, folder_name
 from pack_images.find.manifest import Manifest
 from pack_images.find.readers import Reader, read_folder
 from pack_images.find.relabel import Relabel, relabelled
 from pack_images.find.sources import PackedRow, Sources, has_image_extension, is_hdf5, pack_file
-from pack_images.foreign import by_extension, is_foreign
+from pack_images.foreign import by_extension, is_foreign, is_ignored, is_of_system
 
 _MAX_NAMES = 3  # in a message, of a list that may be long
 _FILE = "file"
 _FOLDER = "folder"
-# Thumbnails, trash and notes that operating systems leave in folders, in lower case. Names with a leading dot are
-# ignored too.
-_SYSTEM_NAMES = """
-    __macosx, thumbs.db, ehthumbs.db, ehthumbs_vista.db, desktop.ini, $recycle.bin, recycler, system volume information,
-    lost+found, @eadir, #recycle, #snapshot, @recycle, @recently-snapshot, @sharesnap, @tmp, @syno, @database,
-    network trash folder, temporary items, thedummy.ds_store, __pycache__
-"""
-_IGNORED_NAMES = frozenset(name.strip() for name in _SYSTEM_NAMES.split(","))
-_PARTS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "dev"))  # of a data set
+_PART_NAMES = "train training val valid validation test testing dev eval evaluation holdout"
+_PARTS = frozenset(_PART_NAMES.split())  # of a data set
 
 
 @dataclass(frozen=True)
@@ -71,11 +64,11 @@ def scan(
     Args:
         sources: Folders and packs. Other files are passed over, because a shell glob may include them.
         rule: Where class names come from. It does not apply to packs, to tables with a column of labels, and to folders
-            that a reader lists, unless there are to be no labels.
+            that a reader lists, unless there are to be no labels. A note says so; it is an error if it applies nowhere.
         manifests: Tables of files.
         reader: A function that reads each folder, in place of the rules above.
         relabel: Labels by file name, in place of those found; see `find.relabel`.
-        classes: If given, images of other classes are passed over and counted.
+        classes: Class names that the user gives. Names that differ from them in their Unicode form only become theirs.
 
     Raises:
         PackError: A SOURCE does not exist, lies inside another, or has ambiguous labels; or there is no image at all.
@@ -88,52 +81,87 @@ def scan(
     folders = [root for root, is_folder in roots if is_folder]
     tables = [read_folder(reader, root) for root in folders] if reader else _scan_folders(folders, rule, found)
     waiting = iter(tables)
-    exact: set[str] = set()  # class names that a program wrote
+    exact: list[Sequence[str]] = []  # lists of class names that programs wrote
     for root, is_folder in roots:
         table = next(waiting) if is_folder else _read_pack(root)
-        exact.update(() if is_folder else table.class_names)
+        exact.append(table.class_names if table.labelled else ())
         found.extend(table)
     for manifest in manifests:
         table = manifest.read(rule)
-        exact.update(() if manifest.name_column is None else table.labels)
+        exact.append(() if manifest.name_column is None else table.labels)
         found.extend(table)
-    if not found.filenames and not roots and not manifests and sources:
-        raise PackError(
-            f"{os.fspath(sources[0])}: expected a folder of images or a pack, found a file; "
-            "give the folder it is in, or, for a table of files, --manifest"
-        )
     if not found.filenames:
-        where = ", ".join([*(root for root, _ in roots), *(manifest.name for manifest in manifests)]) or "any SOURCE"
-        raise PackError(
-            f"no images in {where}: expected files such as .jpg or .png in it or below"
-            + _passed_over_example(found.passed_over)
-        )
+        raise _nothing_found(sources, [root for root, _ in roots], manifests, found)
     for root, table in zip(folders, tables, strict=True):
         if not table.filenames and not table.class_names:
             found.passed_over.append((root, "no images in it"))
     if rule.labels == "none":
         found = found.unlabelled()
+    else:
+        _check_rule_applies(rule, found, len(roots) + len(manifests))
     if relabel is not None:
         found = relabelled(found, relabel)
-    found = _composed(found, exact)
-    return found if classes is None else _select_classes(found, classes)
+    return _composed(found, exact, classes)
 
 
-def _composed(found: Sources, exact: Collection[str]) -> Sources:
+def _nothing_found(
+    sources: Sequence[str | os.PathLike[str]], roots: Sequence[str], manifests: Sequence[Manifest], found: Sources
+) -> PackError:
+    """Return the error that says where there are no images."""
+    if sources and not roots and not manifests:
+        return PackError(
+            f"{os.fspath(sources[0])}: expected a folder of images or a pack, found a file; "
+            "give the folder it is in, or, for a table of files, --manifest"
+        )
+    where = ", ".join([*roots, *(manifest.name for manifest in manifests)]) or "any SOURCE"
+    is_table = bool(manifests and not roots)
+    wanted = "rows with paths of files, found none" if is_table else "files such as .jpg or .png in it or below"
+    return PackError(f"no images in {where}: expected {wanted}{_passed_over_example(found.passed_over)}")
+
+
+def select_classes(found: Sources, classes: Sequence[str]) -> Sources:
+    """Return only the images of these classes. The others are counted.
+
+    Raises:
+        PackError: There is no image of them.
+    """
+    chosen = found.of_classes(classes)
+    if not chosen.filenames:
+        raise PackError(
+            f"classes: expected names of classes that have images, such as {found.labels[0]!r}, found "
+            f"{', '.join(map(repr, classes[:_MAX_NAMES]))}{', ...' if len(classes) > _MAX_NAMES else ''}"
+        )
+    return chosen
+
+
+def _check_rule_applies(rule: LabelRule, found: Sources, number: int) -> None:
+    """Say which of the SOURCES, `number` in all, do not follow the user's rule for labels. Raise if none does."""
+    if not rule.is_explicit or not found.labelled:
+        return
+    if len(found.labelled) == number:
+        raise PackError(
+            f"{rule.option}: expected a folder, or a table without labels, found only labels that SOURCES bring "
+            f"themselves, {listed(found.labelled)}; leave the option out"
+        )
+    found.notes.append(f"{rule.option} does not apply to SOURCES with labels of their own: {listed(found.labelled)}")
+
+
+def _composed(found: Sources, exact: Sequence[Sequence[str]], classes: Sequence[str] | None) -> Sources:
     """Merge class names that differ in their Unicode form only, and say so: they look alike wherever they are printed.
-
-    A Mac writes file names decomposed (an e and an accent), and other systems composed.
 
     Args:
         found: The images.
-        exact: Class names that stay as they are.
+        exact: Lists of class names that programs wrote. Names of one list stay apart, and others become theirs.
+        classes: A list like these, which comes before all others.
     """
-    composed = {name: unicodedata.normalize("NFC", name) for name in {*found.labels, *found.class_names}}
-    twice = sorted({one for name, one in composed.items() if name not in {one, *exact} and one in composed})
+    written = {name for names in exact for name in names}
+    names = {*found.labels, *found.class_names}
+    lists = [*exact, classes or (), *([name] for name in names - written)]
+    merged = one_form(lists, written if classes is None else classes)
+    twice = sorted({merged[name] for name in names if merged[name] != name})
     if not twice:
         return found
     found.notes.append(f"one class each, though written in two Unicode forms: {', '.join(twice)}")
-    merged = {name: one if one in twice and name not in exact else name for name, one in composed.items()}
     return replace(
         found,
         labels=[merged[label] for label in found.labels],
@@ -143,16 +171,6 @@ def _composed(found: Sources, exact: Collection[str]) -> Sources:
             for where, numbers in found.class_numbers
         ],
     )
-
-
-def _select_classes(found: Sources, classes: Sequence[str]) -> Sources:
-    chosen = found.of_classes(classes)
-    if not chosen.filenames:
-        raise PackError(
-            f"classes: expected names of classes that have images, such as {found.labels[0]!r}, found "
-            f"{', '.join(map(repr, classes[:_MAX_NAMES]))}{', ...' if len(classes) > _MAX_NAMES else ''}"
-        )
-    return chosen
 
 
 def _passed_over_example(passed_over: Sequence[tuple[str, str]]) -> str:
@@ -167,7 +185,7 @@ def _roots(sources: Sequence[str], found: Sources) -> Iterator[tuple[str, bool]]
     is_glob = len(sources) > 1  # several SOURCES may come from a glob, which includes unwanted names
     for given in sources:
         source = given.rstrip("/") or "/"
-        if os.path.isdir(source) and is_glob and os.path.basename(source).lower() in _IGNORED_NAMES:
+        if os.path.isdir(source) and is_glob and is_of_system(os.path.basename(source)):
             found.passed_over.append((source, "thumbnails, trash or notes of a system"))
         elif os.path.isdir(source):
             yield source, True
@@ -194,6 +212,7 @@ def _read_pack(path: str) -> Sources:
         class_numbers=[]
         if [*pack.class_names] == sorted_classes(pack.class_names)
         else [(path, {name: number for number, name in enumerate(pack.class_names)})],
+        labelled=[path],
     )
 
 
@@ -303,7 +322,7 @@ def _list(folder: _Folder, found: Sources) -> tuple[list[str], list[_Folder], li
     with os.scandir(folder.path) as entries:
         for entry in entries:
             name = entry.name
-            if name.startswith(".") or name.lower() in _IGNORED_NAMES:
+            if is_ignored(name):
                 continue
             kind = _kind(entry)
             if kind is _FILE and has_image_extension(name):
@@ -356,12 +375,23 @@ def _check_levels(root: str, folders: _Listing, rule: LabelRule) -> None:
 
 
 def _check_not_parts(root: str, folders: _Listing) -> None:
-    """Raise if the class folders of a SOURCE look like the parts of a data set."""
-    has_folders = {folder.below[0] for folder, _ in folders if len(folder.below) == 2}
-    parts = sorted(name for name in has_folders if name.lower() in _PARTS)
-    if len(parts) > 1:
+    """Raise if the class folders of a SOURCE, or those in its only folder, look like the parts of a data set.
+
+    The parts are two or more, one of which has folders in it: the test data often has none.
+    """
+    top: tuple[str, ...] = ()
+    below = {folder.below for folder, _ in folders}
+    while len(level := {path for path in below if path[:-1] == top and path}) == 1:
+        (top,) = level
+    where = "/".join((root, *top))
+    parts = sorted(path[-1] for path in level if path[-1].lower() in _PARTS)
+    divided = sorted({path[-2] for path in below if path[:-2] == top and len(path) == len(top) + 2} & {*parts})
+    if len(parts) > 1 and divided:
+        is_all = divided == parts
+        places = f"{where}/*" if is_all else " and ".join(f"{where}/{part}" for part in divided)
+        apart = " (the column `source` then tells them apart)" if len(divided) > 1 else ""
         raise PackError(
-            f"{root}: expected class folders, found {' and '.join(parts)} with folders in them; give {root}/* if these "
-            "are parts of the data set (the column `source` then tells them apart), or --labels subfolder if they are "
-            "the classes"
+            f"{root}: expected class folders, found {' and '.join(parts)} with folders in "
+            f"{'them' if is_all else ' and '.join(divided)}; give {places} if these are parts of the data "
+            f"set{apart}, or --labels subfolder if the first folders are the classes"
         )

@@ -50,6 +50,8 @@ class Sources:
         class_names: Classes that were found, with or without images. The names in `labels` may be missing here.
         class_numbers: (SOURCE, class name -> number) of each SOURCE that numbers its classes itself: a pack whose class
             names are not sorted, or a folder that the user's own reader lists.
+        labelled: The SOURCES that bring labels of their own, so that no rule for folders applies to them: packs, tables
+            with labels, and folders that the user's own reader lists.
         other_classes: Class name -> number of images left out because the user asked for other classes.
         notes: What the user should know about the search, one line each.
     """
@@ -61,6 +63,7 @@ class Sources:
     passed_over: list[tuple[str, str]] = field(default_factory=list)
     class_names: list[str] = field(default_factory=list)
     class_numbers: list[tuple[str, dict[str, int]]] = field(default_factory=list)
+    labelled: list[str] = field(default_factory=list)
     other_classes: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -100,6 +103,7 @@ class Sources:
         self.passed_over.extend(other.passed_over)
         self.class_names.extend(other.class_names)
         self.class_numbers.extend(other.class_numbers)
+        self.labelled.extend(other.labelled)
         self.notes.extend(other.notes)
 
 
