@@ -75,6 +75,7 @@ def of_pillow(number):
         (IMAGES, LABELS),
         (IMAGES, LABELS[:, None]),  # as keras.datasets has them
         (IMAGES, LABELS.astype(np.uint8).tolist()),
+        (IMAGES, LABELS[:, None].tolist()),
         (IMAGES, [NAMES[label] for label in LABELS]),
         (IMAGES[:, :, ::-1][:, :, ::-1], LABELS),
         ([*IMAGES], LABELS),
@@ -84,7 +85,20 @@ def of_pillow(number):
         ([(Tensor(IMAGES[number]), Tensor(LABELS[number])) for number in range(COUNT)],),
         lambda: (([picture(number), NAMES[LABELS[number]]] for number in range(COUNT)),),
     ],
-    ids=["array", "column", "list", "names", "strides", "pictures", "maps", "pillow", "pairs", "tensors", "generator"],
+    ids=[
+        "array",
+        "column",
+        "list",
+        "lists",
+        "names",
+        "strides",
+        "pictures",
+        "maps",
+        "pillow",
+        "pairs",
+        "tensors",
+        "generator",
+    ],
 )
 @pytest.mark.parametrize("order", ["stratified", "given"])
 def test_every_row_has_its_pixels_and_its_label(given, order):
@@ -107,6 +121,7 @@ class OfTorch:
         return COUNT
 
     def __getitem__(self, number):
+        assert number <= 2 * COUNT, "asked for pictures without end"
         return picture(number), LABELS[number % COUNT]
 
 
@@ -707,6 +722,16 @@ def test_a_written_pack_can_be_exported_looked_at_and_saved(here):
         (IMAGES, {"labels": np.array(5)}, "labels: expected values in their order, in a list or an array, found a sin"),
         (IMAGES, {"labels": ["", *"ab" * 29, "a"]}, "found an empty one for image 0; name the class, or leave"),
         (IMAGES, {"labels": [picture(0)] * COUNT}, "for each image, found ndarray of uint8 and shape (8, 8, 3) for"),
+        (
+            IMAGES,
+            {"labels": [[1, [2, 3]]] * COUNT},
+            "for each image, found a list of 2 values, the first 1 for image 0",
+        ),
+        (
+            IMAGES,
+            {"labels": [np.timedelta64(1, "D")] * COUNT},
+            "labels: expected a class number or a class name for each",
+        ),
         (IMAGES, {"labels": [20240101, 20240102] * 30}, "found up to 20240102 for 2 classes; give class_names, or"),
         (IMAGES, {"labels": [2**63, 2] * 30}, "found up to 9223372036854775808 for 2 classes; give class_names, or"),
         (IMAGES, {"labels": [0, 1000] * 30}, "labels: expected class numbers from 0, found up to 1000 for 2 classes"),

@@ -85,8 +85,9 @@ def write(
     Args:
         output: The file to make.
         images: An array, uint8 (N, H, W) or (N, H, W, C) with 1, 3 or 4 channels. Or an iterable of pictures or of
-            (picture, label), where a picture is such an array without N, or an image of Pillow's. Or the path of an
-            .npz file of such arrays with their labels, such as x_train and y_train; the column `split` tells its parts.
+            (picture, label), where a picture is such an array without N, or an image of Pillow's. One that Pillow has
+            opened but not loaded is taken from its file, as `pack` takes it. Or the path of an .npz file of such arrays
+            with their labels, such as x_train and y_train; the column `split` tells its parts.
         labels: A class number from 0, or a class name, for each picture. None: they come with the pictures, or there
             are none, and all are of the one class `unlabelled`.
         class_names: The name of each class number, or a dict of name -> number. None: numbers are their own names;

@@ -13,7 +13,7 @@ from h5split.file.losses import TRANSPARENCY, Loss
 from h5split.system.arrays import plain
 from pack_images.decode.guards import FORMATS
 from pack_images.decode.picture import decoded, fitted
-from pack_images.errors import DecodeError
+from pack_images.errors import DecodeError, reason
 from pack_images.settings import CHANNELS, Color, Pixels
 
 Picture = NDArray[np.uint8] | Image.Image
@@ -38,7 +38,7 @@ def as_picture(given: Any) -> Picture:
     try:
         array = plain("pixels", given)
     except Exception as error:  # libraries raise any type, and numpy has no array for a tuple of unlike things
-        many = f" of {len(given)}" if isinstance(given, tuple | list) else f" ({_reason(error)})"
+        many = f" of {len(given)}" if isinstance(given, tuple | list) else f" ({reason(error)})"
         raise _no_picture(f"a {type(given).__name__}{many}") from error
     if array.ndim == 2:
         array = array[:, :, np.newaxis]
@@ -56,10 +56,6 @@ def _no_picture(found: str) -> DecodeError:
     return DecodeError(
         f"expected an image of Pillow's, or an array (H, W) or (H, W, C) with 1, 3 or 4 channels, found {found}"
     )
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _file_of(picture: Image.Image) -> bytes | None:
@@ -118,7 +114,7 @@ def decode_held(picture: Picture, how: Pixels) -> tuple[NDArray[np.uint8], Loss 
     except DecodeError:
         raise
     except Exception as error:  # Pillow raises unrelated types on broken files
-        raise DecodeError(f"Pillow cannot load it ({_reason(error)})") from error
+        raise DecodeError(f"Pillow cannot load it ({reason(error)})") from error
     return _fitted(picture, how) if data is None else decoded(data, how)
 
 

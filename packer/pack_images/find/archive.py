@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pack_images.errors import PackError
+from pack_images.errors import PackError, reason
 from pack_images.find.named import check_labels
 
 _LEAST_AXES = 3  # of an array of images
@@ -53,7 +53,9 @@ def pictures_in(path: str) -> Iterator[tuple[NDArray[Any], Any, str, str]]:
     except (PackError, OSError):
         raise
     except Exception as error:  # zipfile, zlib and numpy raise unrelated types on damaged files
-        raise PackError(f"{path}: expected an .npz file of arrays, found another or a damaged one ({error})") from error
+        raise PackError(
+            f"{path}: expected an .npz file of arrays, found another or a damaged one ({reason(error)})"
+        ) from error
 
 
 def _arrays(archive: zipfile.ZipFile) -> dict[str, _Array]:

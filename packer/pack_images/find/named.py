@@ -73,10 +73,10 @@ def _label(given: Any, index: int) -> int | str:
                 "or leave the image out"
             )
         return label
-    if isinstance(label, int | np.integer | np.ndarray | list):
-        array = np.asarray(label)
-        if array.size == 1 and array.dtype.kind in "iu":
-            return int(array.reshape(-1)[0])
+    if isinstance(label, list | tuple | np.ndarray) and len(label) == 1:
+        return _label(label[0], index)
+    if isinstance(label, int | np.integer) and np.asarray(label).dtype.kind in "iu":
+        return int(label)
     raise PackError(
         f"labels: expected a class number or a class name for each image, found {shown(label)} for image {index}; put "
         "numbers to predict into columns={...}"

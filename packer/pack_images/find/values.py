@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.errors import H5SplitError
 from h5split.system.arrays import brief, plain
-from pack_images.errors import PackError
+from pack_images.errors import PackError, reason
 
 _MISSING = ("None", "nan", "NaT", "<NA>")  # how numpy and pandas print a value that is not a text and is missing
 _NUMBERS = "biuf"  # numpy's kinds of numbers
@@ -110,16 +111,14 @@ def _is_array(given: Any) -> bool:
         return True
     if isinstance(dtype, np.dtype):
         return dtype.kind in _NUMBERS
-    return hasattr(next(iter(given), None), "__array__")  # the values of a tensor are tensors
+    return hasattr(next(iter(given), None), "__array__")  # a tensor is one of tensors, each slow to read
 
 
 def _as_array(what: str, given: Any) -> NDArray[Any]:
     try:
         return plain(what, given)
-    except ValueError:
+    except H5SplitError:
         raise
     except Exception as error:  # libraries raise any type, such as for a tensor on another device
-        reason = " ".join(str(error).split())
-        raise PackError(
-            f"{what}: expected values that numpy can read, found {type(given).__name__} ({reason})"
-        ) from None
+        found = f"{type(given).__name__} ({reason(error)})"
+        raise PackError(f"{what}: expected values that numpy can read, found {found}") from error
