@@ -92,11 +92,11 @@ def new_pack(path: str | os.PathLike[str], shape: Shape, rows: int) -> Iterator[
     stride = int(np.prod(shape))
     offset = images_offset(stride)
     with written(path, "a pack", is_pack) as file:
-        _reserve(file, offset + rows * stride, os.fspath(path))
+        _reserve(file, offset + rows * stride)
         yield NewPack(file.fileno(), shape, offset)
 
 
-def _reserve(file: TextIO, size: int, path: str) -> None:
+def _reserve(file: TextIO, size: int) -> None:
     """Reserve space, so that a full disk is noticed at once."""
     if not hasattr(os, "posix_fallocate"):
         return
@@ -104,4 +104,4 @@ def _reserve(file: TextIO, size: int, path: str) -> None:
         os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise OSError(error.errno, f"{error.strerror}: expected room for {size:,} bytes", path) from error
+            raise OSError(error.errno, f"{error.strerror}: expected room for {size:,} bytes") from error
