@@ -14,6 +14,8 @@ from h5split import PackedImages, SplitSequence
 from h5split.commands.verify import verify, verify_sources
 from pack_images import PackError, pack
 from pack_images.cli import main
+from pack_images.find.relabel import relabelled
+from pack_images.find.sources import Sources
 
 COUNTS = {"cat": 6, "dgo": 2, "dog": 5}
 NAMES = names_in("data", COUNTS)
@@ -108,6 +110,56 @@ def test_a_saved_selection_is_relabelled_without_decoding():
 
 
 @pytest.mark.parametrize(
+    ("heading", "line", "encoding"),
+    [
+        ("filename,label", "{},dog", "utf-16"),
+        ("filename,label", "{},dog", "utf-8-sig"),
+        ("filename;label", "{};dog", "utf-8"),
+        ("filename\tlabel", "{}\tdog", "utf-8"),
+        ("Filename, LABEL", "{},dog", "utf-8"),
+        ("label,note,filename", "dog,1,{}", "utf-8"),
+        ("filename,label", "{}, dog ", "utf-8"),
+    ],
+    ids=["utf-16", "mark", "semicolon", "tab", "case", "order", "spaces"],
+)
+def test_a_table_may_be_written_as_a_manifest_may(here, heading, line, encoding):
+    lines = [heading, *(line.format(name) for name in MISSPELT), ""]
+    (here / "labels.csv").write_bytes("\n".join(lines).encode(encoding))
+    pack(["old.h5"], "new.h5", relabel="labels.csv", workers=1)
+    assert_labels("new.h5", labels_of(dict.fromkeys(MISSPELT, "dog")))
+
+
+def test_a_label_of_spaces_is_an_empty_one():
+    pack(["old.h5"], "new.h5", relabel=write_table(f"{MISSPELT[0]},   "), workers=1)
+    assert_labels("new.h5", labels_of({MISSPELT[0]: ""}))
+
+
+def test_a_table_that_is_not_utf_8_is_refused(here):
+    (here / "labels.csv").write_bytes(f"filename,label\n{NAMES[0]},dog\n{MISSPELT[0]},caf\xe9\n".encode("latin-1"))
+    expected = r"labels\.csv, line 3: expected text in UTF-8, found 'caf\\udce9'; save the table in UTF-8"
+    with pytest.raises(PackError, match=expected):
+        pack(["old.h5"], "new.h5", relabel="labels.csv", workers=1)
+
+
+def test_names_that_are_not_utf_8_can_be_given_other_labels(here):
+    name = os.fsdecode(b"caf\xe9.png")
+    os.rename(MISSPELT[0], here / "data/dgo" / name)
+    pack(["data"], "old.h5", workers=1)
+    (here / "labels.csv").write_bytes(b"filename,label\ndata/dgo/caf\xe9.png,dog\n")
+    pack(["old.h5"], "new.h5", relabel="labels.csv", workers=1)
+    packed = PackedImages("new.h5")
+    row = list(packed.filenames).index(f"data/dgo/{name}")
+    assert packed.class_names[packed.labels[row]] == "dog"
+
+
+def test_only_images_that_the_table_names_are_passed_over():
+    """A pack of another program may have a class whose name is empty."""
+    found = Sources(["a", "b", "c"], ["", "dog", ""], ["a", "b", "c"], {"source": [""] * 3})
+    changed = relabelled(found, {"b": "emu"})
+    assert (changed.filenames, changed.labels, changed.passed_over) == (["a", "b", "c"], ["", "emu", ""], [])
+
+
+@pytest.mark.parametrize(
     ("lines", "message"),
     [
         (["data/cat/none.png,dog"], "expected names of images, such as 'data/"),
@@ -139,6 +191,11 @@ def test_a_name_of_several_rows_is_refused(here):
         ("data/dog/data-dog-0.png", r"data-dog-0\.png.*expected"),
         ({MISSPELT[0]: 3}, "the mapping: expected a text as the label of 'data/dgo/data-dgo-0.png', found 3"),
         ({MISSPELT[0]: None}, "the mapping: expected a text as the label"),
+        (
+            ["dog"],
+            r"relabel: expected a dict of file name -> label, or the path of a CSV file, found a list of 1 values",
+        ),
+        ("data", r"data: expected a CSV file with the columns filename and label, found none there"),
     ],
 )
 def test_something_else_than_a_table_is_refused(given, message):
@@ -148,7 +205,8 @@ def test_something_else_than_a_table_is_refused(given, message):
 
 def test_a_table_with_other_columns_is_refused(here):
     (here / "labels.csv").write_text("path,label\na,b\n")
-    with pytest.raises(
-        PackError, match=r"labels\.csv: expected the columns filename and label, found \['path', 'label'\]"
-    ):
+    expected = (
+        r"labels\.csv: expected the columns filename and label, found \['path', 'label'\]; write filename,label as"
+    )
+    with pytest.raises(PackError, match=expected):
         pack(["old.h5"], "new.h5", relabel="labels.csv", workers=1)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
+import struct
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -71,6 +75,7 @@ def of_pillow(number):
         (IMAGES, LABELS),
         (IMAGES, LABELS[:, None]),  # as keras.datasets has them
         (IMAGES, LABELS.astype(np.uint8).tolist()),
+        (IMAGES, LABELS[:, None].tolist()),
         (IMAGES, [NAMES[label] for label in LABELS]),
         (IMAGES[:, :, ::-1][:, :, ::-1], LABELS),
         ([*IMAGES], LABELS),
@@ -80,7 +85,20 @@ def of_pillow(number):
         ([(Tensor(IMAGES[number]), Tensor(LABELS[number])) for number in range(COUNT)],),
         lambda: (([picture(number), NAMES[LABELS[number]]] for number in range(COUNT)),),
     ],
-    ids=["array", "column", "list", "names", "strides", "pictures", "maps", "pillow", "pairs", "tensors", "generator"],
+    ids=[
+        "array",
+        "column",
+        "list",
+        "lists",
+        "names",
+        "strides",
+        "pictures",
+        "maps",
+        "pillow",
+        "pairs",
+        "tensors",
+        "generator",
+    ],
 )
 @pytest.mark.parametrize("order", ["stratified", "given"])
 def test_every_row_has_its_pixels_and_its_label(given, order):
@@ -94,6 +112,83 @@ def test_every_row_has_its_pixels_and_its_label(given, order):
     else:
         for part in SplitSequence("all.h5").split(0.25, 0.5):
             assert np.ptp(np.bincount(part.classes)) <= 1
+
+
+class OfTorch:
+    """A data set as torch allows it: its length counts, and it need not raise IndexError behind the last picture."""
+
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, number):
+        assert number <= 2 * COUNT, "asked for pictures without end"
+        return picture(number), LABELS[number % COUNT]
+
+
+def test_a_data_set_of_torch_is_as_long_as_it_says():
+    summary = write("all.h5", OfTorch(), class_names=NAMES)
+    assert summary.rows == COUNT
+    assert_rows("all.h5")
+
+
+def test_numbers_of_many_classes_may_lack_some():
+    labels = np.arange(COUNT) * 16
+    write("all.h5", IMAGES, labels, order="given")
+    assert PackedImages("all.h5").labels.tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "taken"),
+    [
+        ({"filenames": ["a"] * 5}, 0),
+        ({"filenames": ["a", "b"]}, 3),
+        ({"columns": {"age": [1, 2]}}, 3),
+        ({"columns": {"source": range(5)}}, 0),
+        ({"columns": {"age": [[]] * 5}}, 0),
+        ({"columns": {"\ud800": range(5)}}, 0),
+        ({"class_names": []}, 0),
+        ({"labels": [0.5] * 5}, 0),
+        ({"labels": [0, 3], "class_names": NAMES}, 0),
+    ],
+)
+def test_what_needs_no_picture_is_checked_before_pictures_are_taken(options, taken):
+    seen = []
+    with pytest.raises(PackError):
+        write("all.h5", (seen.append(number) or picture(number) for number in range(5)), **options)
+    assert len(seen) == taken
+
+
+def test_columns_may_grow_while_pictures_are_taken():
+    ages = []
+
+    def pictures():
+        for number in range(COUNT):
+            ages.append(number)
+            yield picture(number), LABELS[number]
+
+    write("all.h5", pictures(), class_names=NAMES, columns={"age": ages}, order="given")
+    assert list(PackedImages("all.h5").columns["age"]) == [str(number) for number in range(COUNT)]
+
+
+def test_a_missing_folder_is_named():
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: 'none/all\.h5'"):
+        write("none/all.h5", IMAGES)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc"), reason="needs a limit on the size of files")
+@pytest.mark.parametrize("given", [lambda: iter(IMAGES), lambda: IMAGES], ids=["iterator", "array"])
+def test_a_full_disk_is_said_with_the_path_and_the_size(here, monkeypatch, given):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        with pytest.raises(
+            OSError, match=r"expected room for .* [\d,]+ bytes: 'all\.h5'|: expected room for [\d,]+ bytes: 'all\.h5'"
+        ):
+            write("all.h5", given())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(here) == []
 
 
 def test_an_iterator_is_taken_once_and_need_not_say_how_many_there_are(here):
@@ -194,6 +289,49 @@ def test_a_picture_in_a_file_is_turned_as_its_exif_says(here):
     assert np.array_equal(PackedImages("turned.h5").images[0], np.rot90(picture(0), -1))
 
 
+def write_png16(path, samples):
+    """Write a PNG of 16 bits a channel, which Pillow cannot: uint16 (H, W, C), C being 2, 3 or 4."""
+    height, width, channels = samples.shape
+    header = struct.pack(">2L5B", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    with open(path, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+            file.write(struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data)))
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_an_opened_file_of_16_bits_loses_what_packing_it_loses(here, channels):
+    (here / "deep").mkdir()
+    samples = np.arange(64 * channels, dtype=np.uint16).reshape(8, 8, channels) * 77
+    write_png16("deep/a.png", samples)
+    expected = pack(["deep"], "packed.h5", workers=1, size=6)
+    with Image.open("deep/a.png") as opened:
+        summary = write("written.h5", [opened], color="rgb", size=6)
+    assert [text for _, text in summary.losses] == [text for _, text in expected.losses]
+    assert summary.losses[0][1].startswith("16 bits cut to 8: ")
+    assert np.array_equal(PackedImages("written.h5").images, PackedImages("packed.h5").images)
+
+
+def test_an_opened_picture_that_was_changed_is_taken_as_it_is():
+    Image.fromarray(picture(0)).save("a.png")
+    with Image.open("a.png") as opened:
+        opened.paste((1, 2, 3), (0, 0, 8, 8))
+        write("all.h5", [opened])
+    assert np.array_equal(PackedImages("all.h5").images[0], np.full((8, 8, 3), (1, 2, 3)))
+
+
+def test_an_opened_picture_that_cannot_be_loaded_is_named(here):
+    Image.fromarray(picture(0, (99, 99, 3))).save("a.png")
+    (here / "b.png").write_bytes((here / "a.png").read_bytes()[:9000])
+    with Image.open("a.png") as closed, Image.open("a.png") as whole, Image.open("b.png") as cut:
+        closed.close()
+        for given in (closed, cut):
+            with pytest.raises(PackError, match=r"^image 1: ") as raised:
+                write("all.h5", [whole, given])
+            assert "\n" not in str(raised.value)
+
+
 def test_losses_are_said_and_stored():
     deep = Image.fromarray((np.arange(64, dtype=np.uint16) * 16).reshape(8, 8))
     summary = write("all.h5", [picture(0), deep, picture(2)], color="rgb")
@@ -240,10 +378,132 @@ def test_the_arrays_of_an_npz_file_are_packed_with_their_parts(here, arrays, par
 
 
 def test_an_npz_file_is_read_piece_by_piece(here, monkeypatch):
-    monkeypatch.setattr("pack_images.find.arrays._CHUNK_BYTES", 500)
+    monkeypatch.setattr("pack_images.find.archive._CHUNK_BYTES", 500)
     np.savez_compressed("set.npz", images=IMAGES, labels=LABELS)
     write("all.h5", "set.npz", class_names=NAMES)
     assert_rows("all.h5")
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("x_train", "y_train", "x_extra", "y_extra"), ["train", "extra"]),
+        (("x-train", "y-train", "x-text", "y-text"), ["train", "text"]),
+        (("X_train", "y_train", "X_test", "y_test"), ["train", "test"]),
+        (("x_train", "y_train", "X_test", "Y_test"), ["train", "test"]),
+        (("Images_train", "Labels_train", "Images_val", "labels_val"), ["train", "val"]),
+        (("x_a", "y_a", "X_a", "Y_a"), ["a"]),
+    ],
+)
+def test_no_part_of_an_npz_file_is_left_out(names, parts):
+    half = COUNT // 2
+    first, first_labels, second, second_labels = names
+    arrays = {first: IMAGES[:half], first_labels: LABELS[:half], second: IMAGES[half:], second_labels: LABELS[half:]}
+    np.savez("set.npz", **arrays)
+    write("all.h5", "set.npz", class_names=NAMES, order="given")
+    packed = PackedImages("all.h5")
+    assert np.array_equal(packed.images, IMAGES)
+    assert packed.labels.tolist() == LABELS.tolist()
+    assert set(packed.columns["split"]) == {*parts}
+    assert packed.columns["split"][COUNT - 1] == parts[-1]
+
+
+def test_an_npz_file_may_hold_other_arrays_too():
+    np.savez("set.npz", images=IMAGES, labels=LABELS, mean=np.zeros(3), ids=np.arange(COUNT))
+    write("all.h5", "set.npz", class_names=NAMES)
+    assert len(PackedImages("all.h5")) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES},
+            "labels for each array of images, found none for x_te",
+        ),
+        (
+            {"images": IMAGES, "labels": LABELS, "masks": IMAGES},
+            "labels for each array of images, found none for masks",
+        ),
+        ({"images": IMAGES, "data": IMAGES, "labels": LABELS}, "images, found labels for images and data; load them"),
+        (
+            {"x": np.asfortranarray(IMAGES), "y": LABELS},
+            "expected x in C order, row after row, found Fortran order; save",
+        ),
+        ({"x": IMAGES[:, :0], "y": LABELS}, "expected x to be images (N, H, W, C), found uint8 of shape (60, 0, 8, 3)"),
+        ({"x": np.zeros((60, 2, 2), "U1"), "y": LABELS}, "expected x to be images (N, H, W, C), found <U1 of shape"),
+        ({"x": IMAGES, "y": np.array(["a", "b"] * 30, object)}, "y to be class numbers or texts, found objects; save"),
+        ({"x": IMAGES, "y": np.array(5)}, "labels: expected values in their order, in a list or an array, found a"),
+    ],
+)
+def test_arrays_of_an_npz_file_that_are_no_pictures_with_labels_are_refused(arrays, message):
+    np.savez("set.npz", **arrays)
+    with pytest.raises(PackError, match=re.escape(message)):
+        write("all.h5", "set.npz")
+    assert not os.path.exists("all.h5")
+
+
+def npy(shape, data, dtype="|u1"):
+    """An .npy file whose heading may say something else than its data."""
+    file = io.BytesIO()
+    heading = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, heading)
+    return file.getvalue() + data
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (npy((4, 2**40, 2**40, 3), b"1" * 48), npy((4,), b"1" * 4)),
+        (npy((4, 2, 2, 3), b"1" * 47), npy((4,), b"1" * 4)),
+        (npy((4, 2, 2, 3), b"1" * 49), npy((4,), b"1" * 4)),
+        (npy((4, -2, 2, 3), b"1" * 48), npy((4,), b"1" * 4)),
+        (npy((4, 2, 2, 3), b"1" * 48), npy((10**13,), b"1" * 4)),
+        (npy((4, 2, 2, 3), b"1" * 48), npy((4,), b"", "<U0")),
+        (b"nonsense", npy((4,), b"1" * 4)),
+    ],
+    ids=["overflow", "short", "long", "negative", "labels", "empty", "nonsense"],
+)
+def test_an_npz_file_whose_headings_are_wrong_is_refused(images, labels):
+    with zipfile.ZipFile("set.npz", "w") as file:
+        file.writestr("x.npy", images)
+        file.writestr("y.npy", labels)
+    with pytest.raises(
+        PackError, match=r"set\.npz: expected an \.npz file of arrays, found another or a damaged one \("
+    ):
+        write("all.h5", "set.npz")
+
+
+def test_a_damaged_npz_file_is_refused(here):
+    np.savez_compressed("set.npz", x=IMAGES % 4, y=LABELS)
+    content = bytearray((here / "set.npz").read_bytes())
+    for at in range(200, 2000, 37):
+        damaged = content.copy()
+        damaged[at] ^= 255
+        (here / "damaged.npz").write_bytes(damaged)
+        with pytest.raises(PackError, match=r"damaged\.npz: expected"):
+            write("all.h5", "damaged.npz")
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("x.npy", "x.npy", "y.npy")], ids=["plain", "twice"])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_npz_file_with_other_members_is_refused(names):
+    with zipfile.ZipFile("set.npz", "w") as file:
+        for name in names:
+            file.writestr(name, npy((4, 2, 2, 3), b"1" * 48))
+    with pytest.raises(
+        PackError, match=r"set\.npz: expected .* found (none|another or a damaged one \(x\.npy is in it twice)"
+    ):
+        write("all.h5", "set.npz")
+
+
+def test_the_parts_of_an_npz_file_are_not_overwritten():
+    np.savez("set.npz", x_train=IMAGES, y_train=LABELS)
+    with pytest.raises(PackError, match="columns: expected another name than split, which tells the parts of the file"):
+        write("all.h5", "set.npz", columns={"split": ["a"] * COUNT})
+    np.savez("set.npz", x=IMAGES, y=LABELS)
+    write("all.h5", "set.npz", columns={"split": ["a"] * COUNT})
+    assert set(PackedImages("all.h5").columns["split"]) == {"a"}
 
 
 # --- names and columns ------------------------------------------------------------------------------------------------
@@ -270,6 +530,94 @@ def test_names_and_columns_follow_their_pictures():
             "missing": "",
         }
     assert SplitSequence("all.h5", targets="age").get_targets().dtype == np.float32
+
+
+def tensors(library, values):
+    """An array of a library that has tensors of its own, also for single values."""
+    if library == "tensorflow":
+        return pytest.importorskip("tensorflow").constant(values)
+    if library == "jax":
+        return pytest.importorskip("jax.numpy").asarray(values)
+    return pytest.importorskip("torch").tensor(values)
+
+
+@pytest.mark.parametrize("library", ["torch", "tensorflow", "jax"])
+def test_tensors_are_taken_for_their_values(library):
+    ages = np.arange(COUNT, dtype=np.float32) / np.float32(3)
+    given = {"age": tensors(library, ages), "number": [*tensors(library, np.arange(COUNT))]}
+    write("all.h5", IMAGES, LABELS, filenames=tensors(library, np.arange(COUNT)), columns=given, order="given")
+    packed = PackedImages("all.h5")
+    assert list(packed.filenames) == list(packed.columns["number"]) == [str(number) for number in range(COUNT)]
+    assert list(packed.columns["age"]) == [str(age) for age in ages]
+    assert packed.columns["age"][1] == "0.33333334"
+
+
+def test_texts_of_tensorflow_are_texts():
+    names = [f"{number}-\u00e9" for number in range(COUNT)]
+    labels = tensors("tensorflow", [NAMES[label] for label in LABELS])
+    write("all.h5", IMAGES, labels, filenames=tensors("tensorflow", names), order="given")
+    packed = PackedImages("all.h5")
+    assert list(packed.filenames) == names
+    assert [packed.class_names[label] for label in packed.labels] == [NAMES[label] for label in LABELS]
+
+
+def test_columns_of_pandas_keep_their_values():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {
+            "age": np.arange(COUNT, dtype=np.float32) / 10,
+            "seen": pandas.array([None, *range(1, COUNT)], dtype="Int64"),
+            "day": pandas.date_range("2020-01-01", periods=COUNT),
+        },
+        index=range(7, 7 + COUNT),
+    )
+    write("all.h5", IMAGES, frame["seen"].isna().astype(int), columns=frame, order="given")
+    columns = PackedImages("all.h5").columns
+    assert columns["age"][:4] == ["0.0", "0.1", "0.2", "0.3"]
+    assert columns["seen"][:3] == ["", "1", "2"]
+    assert columns["day"][1] == "2020-01-02 00:00:00"
+
+
+def test_a_tensor_that_numpy_cannot_read_is_refused():
+    torch = pytest.importorskip("torch")
+    given = torch.ones(COUNT, requires_grad=True)
+    with pytest.raises(
+        PackError, match=r"age: expected values that numpy can read, found Tensor \(.*detach\(\)\.numpy"
+    ) as raised:
+        write("all.h5", IMAGES, columns={"age": given})
+    assert "\n" not in str(raised.value)
+    with pytest.raises(PackError, match=r"image 0: expected .*, found a Tensor \(.*detach\(\)\.numpy"):
+        write("all.h5", [torch.ones((4, 4, 3), requires_grad=True)])
+
+
+@pytest.mark.parametrize("what", ["labels", "filenames", "age", "images"])
+@pytest.mark.parametrize("kind", [set, dict.fromkeys, str], ids=["set", "dict", "str"])
+def test_values_without_an_order_are_refused(what, kind):
+    names = [f"{number:02}" for number in range(COUNT)]
+    given = " ".join(names) if kind is str else kind(names)
+    options = {"columns": {"age": given}} if what == "age" else {what: given}
+    images = options.pop("images", IMAGES)
+    kind_of = {set: "a set", str: "a str"}.get(kind, "a dict")
+    expected = f"{what}: expected values in their order, in a list or an array, found {kind_of}; give a list"
+    if what == "images" and kind is str:
+        expected = "expected arrays, or an .npz file of them"  # it is a path
+    with pytest.raises(PackError, match=re.escape(expected)):
+        write("all.h5", images, **options)
+
+
+def test_the_views_of_a_dict_keep_its_order():
+    given = {f"{COUNT - number}.png": NAMES[label] for number, label in enumerate(LABELS)}
+    write("all.h5", IMAGES, given.values(), filenames=given.keys(), order="given")
+    packed = PackedImages("all.h5")
+    names = zip(packed.filenames, [packed.class_names[label] for label in packed.labels], strict=True)
+    assert dict(names) == given
+
+
+@pytest.mark.parametrize("numbers", [(2, 0, 1), np.array([2, 0, 1])], ids=["int", "numpy"])
+def test_a_dict_gives_class_names_by_their_numbers(numbers):
+    write("all.h5", IMAGES, LABELS, class_names=dict(zip(("emu", "cat", "dog"), numbers, strict=True)))
+    assert PackedImages("all.h5").class_names == ("cat", "dog", "emu")
+    assert_rows("all.h5")
 
 
 def test_the_file_says_what_the_pictures_came_from():
@@ -315,8 +663,17 @@ def test_a_written_pack_can_be_exported_looked_at_and_saved(here):
     ("images", "options", "message"),
     [
         (IMAGES, {"labels": LABELS[:50]}, "labels: expected one for each of 60 images, found 50"),
-        ([*IMAGES], {"labels": LABELS[:50]}, "labels: expected one for each image, found 50 labels and more images"),
-        ([*IMAGES[:9]], {"labels": LABELS}, "labels: expected one for each image, found 9 images and more labels"),
+        ([*IMAGES], {"labels": LABELS[:50]}, "labels: expected one for each of 60 images, found 50"),
+        (
+            [*IMAGES],
+            {"labels": iter(LABELS[:9])},
+            "labels: expected one for each image, found 9 labels and more images",
+        ),
+        (
+            [*IMAGES[:9]],
+            {"labels": iter(LABELS)},
+            "labels: expected one for each image, found 9 images and more labels",
+        ),
         (IMAGES, {"labels": np.eye(3)[LABELS]}, "found an array of shape (60, 3); of one-hot labels make numbers by"),
         (IMAGES, {"labels": LABELS / 2}, "expected a class number or a class name for each image, found"),
         (IMAGES, {"labels": LABELS - 1}, "labels: expected class numbers from 0 to 1, found -1 for image 0"),
@@ -345,13 +702,53 @@ def test_a_written_pack_can_be_exported_looked_at_and_saved(here):
         (IMAGES[:0], {}, "images: expected one or more, found none"),
         ("photos", {}, "photos: expected arrays, or an .npz file of them; pack() packs folders of image files"),
         ("other.npz", {}, "other.npz: expected arrays such as x_train and y_train, or images and labels, found a, b"),
-        ("uneven.npz", {}, "expected images to be images (N, H, W, C), as many as there are labels, 50, found uint8"),
+        ("uneven.npz", {}, "uneven.npz: expected a label for each of 60 images, found 50; load them"),
         ("broken.npz", {}, "broken.npz: expected an .npz file of arrays, found another or a damaged one"),
         (IMAGES, {"filenames": ["a"] * COUNT}, "expected a name for each image, each once, found 'a' 60 times"),
         (IMAGES, {"filenames": ["a", "b"]}, "filenames: expected a value for each of 60 images, found 2"),
         (IMAGES, {"columns": {"age": [1, 2]}}, "age: expected a value for each of 60 images, found 2"),
         (IMAGES, {"columns": {"age": IMAGES}}, "age: expected a text or a number for each image, found"),
         (IMAGES, {"columns": {"source": [""] * COUNT}}, "columns: expected another name than source"),
+        (IMAGES, {"columns": {5: [1] * COUNT}}, "columns: expected texts as names, found 5; give '5'"),
+        (IMAGES, {"columns": {"": [1] * COUNT}}, "columns: expected texts as names, found ''; give 'a name'"),
+        (IMAGES, {"columns": {"\ud800": [1] * COUNT}}, "column '\\ud800': expected text, found half a surrogate pair"),
+        (IMAGES, {"columns": {"a\0": [1] * COUNT}}, "column 'a\\x00': expected no NUL character at its end"),
+        (IMAGES, {"columns": [[1] * COUNT]}, "columns: expected a dict of name -> values, found a list of 1 values"),
+        (IMAGES, {"columns": {"age": 5}}, "age: expected values in their order, in a list or an array, found 5; give"),
+        (IMAGES, {"columns": {"age": [{}] * COUNT}}, "age: expected a text or a number for each image, found {}"),
+        (IMAGES, {"columns": {"age": [b"\xff"] * COUNT}}, "age: expected a text or a number for each image, found b'"),
+        (IMAGES, {"columns": {"age": np.ma.masked_equal(LABELS, 1)}}, "age: expected values, found a masked array"),
+        (IMAGES, {"labels": 5}, "labels: expected values in their order, in a list or an array, found 5; give a list"),
+        (IMAGES, {"labels": np.array(5)}, "labels: expected values in their order, in a list or an array, found a sin"),
+        (IMAGES, {"labels": ["", *"ab" * 29, "a"]}, "found an empty one for image 0; name the class, or leave"),
+        (IMAGES, {"labels": [picture(0)] * COUNT}, "for each image, found ndarray of uint8 and shape (8, 8, 3) for"),
+        (
+            IMAGES,
+            {"labels": [[1, [2, 3]]] * COUNT},
+            "for each image, found a list of 2 values, the first 1 for image 0",
+        ),
+        (
+            IMAGES,
+            {"labels": [np.timedelta64(1, "D")] * COUNT},
+            "labels: expected a class number or a class name for each",
+        ),
+        (IMAGES, {"labels": [20240101, 20240102] * 30}, "found up to 20240102 for 2 classes; give class_names, or"),
+        (IMAGES, {"labels": [2**63, 2] * 30}, "found up to 9223372036854775808 for 2 classes; give class_names, or"),
+        (IMAGES, {"labels": [0, 1000] * 30}, "labels: expected class numbers from 0, found up to 1000 for 2 classes"),
+        (IMAGES, {"labels": [-1] * COUNT}, "labels: expected class numbers from 0 to 0, found -1 for image 0"),
+        (IMAGES, {"class_names": 5}, "classes: expected values in their order, in a list or an array, found 5; give"),
+        (IMAGES, {"class_names": {0: "a", 1: "b"}}, "with each number from 0 to 1 once, found {0: 'a', 1: 'b'}"),
+        (None, {}, "images: expected values in their order, in a list or an array, found None; give a list"),
+        (5, {}, "images: expected values in their order, in a list or an array, found 5; give a list"),
+        (IMAGES[:, :0], {}, "image 0: expected an image of Pillow's, or an array (H, W) or (H, W, C) with 1, 3 or 4"),
+        (np.ma.masked_equal(IMAGES, 1), {}, "images: expected values, found a masked array that hides some; fill"),
+        (
+            [(picture(0), 1, 2)],
+            {},
+            "image 0: expected an image of Pillow's, or an array (H, W) or (H, W, C) with 1, 3 or",
+        ),
+        ([(picture(0), 1)], {"labels": [1]}, "or (H, W, C) with 1, 3 or 4 channels, found a tuple of 2"),
+        ([Image.new("RGB", (0, 5))], {}, "with 1, 3 or 4 channels, found an image of 0x5"),
         (IMAGES, {"order": "sorted"}, "order: expected stratified or given, found 'sorted'"),
         (IMAGES, {"size": 0}, "size: expected a width and a height from 1 to 65535"),
     ],

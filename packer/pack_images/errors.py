@@ -47,6 +47,11 @@ class SizeError(PackError):
     """A picture of another size than the rest, where no stored size was asked for."""
 
 
+def reason(error: Exception) -> str:
+    """Return the text of another library's error on one line, for a message; the name of its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 @contextlib.contextmanager
 def one_root() -> Iterator[None]:
     """Raise an error of the reader of packs as an error of this package."""

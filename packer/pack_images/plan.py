@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -251,8 +251,8 @@ def plan(sources: Sources, settings: Settings, shape: Shape, missing: Sequence[s
             f"expected images of up to {_MAX_ITEM_BYTES:,} bytes, found {math.prod(shape):,}; give a smaller --size"
         )
     class_names = _class_names(sources, settings)
-    _check_columns(sources.columns)
-    _check_class_names(class_names)
+    check_columns(sources.columns)
+    _check_names("class", class_names)
     _check_texts("name of the file", sources.filenames, sources)
     for name, texts in sources.columns.items():
         _check_texts(f"column {name!r}", texts, sources)
@@ -304,8 +304,13 @@ def _agreed_numbers(given: Sequence[tuple[str, Mapping[str, int]]]) -> dict[str,
     return {name: number for name, (number, _) in number_of.items()}
 
 
-def _check_columns(columns: Iterable[str]) -> None:
-    """Refuse columns that `h5split` could not read back, because it limits the size of the metadata."""
+def check_columns(columns: Collection[str]) -> None:
+    """Refuse columns that `h5split` could not read back, because it limits the size of the metadata.
+
+    Raises:
+        PackError: There are too many, or their names cannot be stored.
+    """
+    _check_names("column", columns)
     names = [name.encode("utf-8", "surrogateescape") for name in columns]
     if len(names) > _MAX_COLUMNS + 1:  # one more: `source` is always there
         raise PackError(f"expected up to {_MAX_COLUMNS:,} columns, found {len(names) - 1:,}; leave some out")
@@ -316,16 +321,17 @@ def _check_columns(columns: Iterable[str]) -> None:
         )
 
 
-def _check_class_names(names: Sequence[str]) -> None:
+def _check_names(of: str, names: Iterable[str]) -> None:
     stored: dict[bytes, str] = {}
     for name in names:
         raw = _as_stored(name)
         if raw is None:
-            raise PackError(f"class {name!r}: expected text, found half a surrogate pair; give it another name")
+            raise PackError(f"{of} {name!r}: expected text, found half a surrogate pair; give it another name")
         if (other := stored.setdefault(raw, name)) != name:
-            raise PackError(f"classes {other!r} and {name!r} would be stored as one; give one of them another name")
+            of_both = {"class": "classes"}.get(of, f"{of}s")
+            raise PackError(f"{of_both} {other!r} and {name!r} would be stored as one; give one of them another name")
         if name.endswith("\0"):
-            raise PackError(f"class {name!r}: expected no NUL character at its end; give it another name")
+            raise PackError(f"{of} {name!r}: expected no NUL character at its end; give it another name")
 
 
 def _check_texts(what: str, texts: Sequence[str], sources: Sources) -> None:

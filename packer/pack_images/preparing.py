@@ -13,7 +13,7 @@ from PIL import Image
 from h5split.file.images import PackedImages
 from pack_images import versions
 from pack_images.decode.guards import check_pixels
-from pack_images.decode.held import Picture, as_picture, decode_held, jpeg_of
+from pack_images.decode.held import Picture, as_picture, decode_held
 from pack_images.decode.row import decode
 from pack_images.errors import DecodeError, PackError, SizeError, one_root
 from pack_images.fill import read
@@ -96,9 +96,6 @@ def _decode(picture: Given, how: Pixels, out: NDArray[np.uint8]) -> None:
         decode(bytes(picture), how, out)
         return
     held = as_picture(picture)
-    if (data := jpeg_of(held)) is not None:
-        decode(data, how, out)
-        return
     width, height = held.size if isinstance(held, Image.Image) else held.shape[1::-1]
     check_pixels(width, height, how)
     pixels, _ = decode_held(held, how)

@@ -6,10 +6,9 @@ import hashlib
 import os
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +16,24 @@ from numpy.typing import NDArray
 from h5split.file.losses import LOSSES, Loss
 from h5split.file.newpack import CHUNK_BYTES, new_pack
 from h5split.file.sealing import Tables
+from h5split.system.arrays import plain
 from pack_images.decode.held import COLOR_OF_CHANNELS, as_picture, color_of, decode_held
 from pack_images.errors import DecodeError, PackError, SizeError, one_root
-from pack_images.find.arrays import Item, check_labels, items_of, named
+from pack_images.find.arrays import Item, items_of
 from pack_images.find.classes import read_classes
+from pack_images.find.described import SOURCE, Described, described
+from pack_images.find.named import check_labels, named
 from pack_images.find.sources import PackedRow, Sources
+from pack_images.find.values import length_of
 from pack_images.job import settings_of
 from pack_images.output import output_path
-from pack_images.plan import Plan, plan
+from pack_images.plan import Plan, check_columns, plan
 from pack_images.settings import CHANNELS, Color, Fit, Interpolation, Pixels
 from pack_images.summary import Summary, summary_of
 from pack_images.versions import packed_by
 
-_SOURCE = "source"  # the column that every pack has
 _SPLIT = "split"  # the column of the parts of an .npz file
 _BATCH_AXES = 4  # of an array (N, H, W, C)
-_MISSING = ("None", "nan", "NaT", "<NA>")  # how numpy and pandas print a value that is not a text and is missing
 
 
 @dataclass
@@ -59,8 +60,8 @@ def write(
     images: str | os.PathLike[str] | Iterable[Any],
     labels: Iterable[Any] | None = None,
     *,
-    class_names: Sequence[str] | None = None,
-    filenames: Sequence[str] | None = None,
+    class_names: Sequence[str] | Mapping[str, int] | None = None,
+    filenames: Iterable[Any] | None = None,
     columns: Mapping[str, Iterable[Any]] | None = None,
     size: int | tuple[int, int] | None = None,
     fit: Fit = "stretch",
@@ -84,13 +85,15 @@ def write(
     Args:
         output: The file to make.
         images: An array, uint8 (N, H, W) or (N, H, W, C) with 1, 3 or 4 channels. Or an iterable of pictures or of
-            (picture, label), where a picture is such an array without N, or an image of Pillow's. Or the path of an
-            .npz file of such arrays with their labels, such as x_train and y_train; the column `split` tells its parts.
+            (picture, label), where a picture is such an array without N, or an image of Pillow's. One that Pillow has
+            opened but not loaded is taken from its file, as `pack` takes it. Or the path of an .npz file of such arrays
+            with their labels, such as x_train and y_train; the column `split` tells its parts.
         labels: A class number from 0, or a class name, for each picture. None: they come with the pictures, or there
             are none, and all are of the one class `unlabelled`.
-        class_names: The name of each class number. None: numbers are their own names; names are sorted.
+        class_names: The name of each class number, or a dict of name -> number. None: numbers are their own names;
+            names are sorted.
         filenames: A name for each picture, each once. None: the name of the output and the number of the picture.
-        columns: Name -> a text or number for each picture.
+        columns: Name -> a text or number for each picture. A pandas DataFrame is such a table.
         size: Stored (width, height), or one number for both. None: all pictures have the same size already.
         fit: As for `pack`.
         interpolation: As for `pack`.
@@ -116,10 +119,13 @@ def write(
             order="sorted" if order == "given" else order,
             seed=seed,
         )
-        with tempfile.TemporaryFile(dir=os.path.dirname(path) or os.curdir) as file:
-            given, pixels = _rows_of(images, labels, how.pixels, color, file)
-            names, classes = named(given.labels, None if class_names is None else read_classes(class_names))
-            sources = _sources(path, images, names, given, filenames, columns)
+        listed = None if class_names is None else read_classes(class_names)
+        about = described(filenames, columns)
+        _check_lengths(images, labels, listed, about)
+        with _Spool(path) as spool:
+            given, pixels = _rows_of(images, labels, how.pixels, color, about, spool)
+            names, classes = named(given.labels, listed)
+            sources = _sources(path, images, names, given, about)
             _, *shape = given.rows.shape
             planned = plan(sources, replace(how, pixels=pixels, classes=classes), (shape[0], shape[1], shape[2]))
             tables = _write(path, planned, given, order)
@@ -127,24 +133,80 @@ def write(
         return summary_of(tables, path, planned.shape, warnings=planned.warnings, decoded=len(planned), seconds=seconds)
 
 
-def _rows_of(images: Any, labels: Any, how: Pixels, color: Color | None, file: IO[bytes]) -> tuple[_Given, Pixels]:
+class _Spool:
+    """Rows in a temporary file beside the output, which takes no name and vanishes when it is closed.
+
+    Args:
+        path: The output.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._size = 0
+        try:
+            folder = os.path.dirname(path) or os.curdir
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed by __exit__
+        except OSError as error:  # with a name that says nothing to the user
+            raise OSError(error.errno, error.strerror, path) from None
+
+    def __enter__(self) -> _Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def append(self, row: NDArray[np.uint8]) -> None:
+        data = np.ascontiguousarray(row).reshape(-1).data
+        try:
+            while data:
+                written = self._file.write(data)
+                data, self._size = data[written:], self._size + written
+        except OSError as error:
+            room = f"{error.strerror}: expected room for all images, found some for {self._size:,} bytes"
+            raise OSError(error.errno, room, self._path) from error
+
+    def rows(self, count: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        return np.memmap(self._file, np.uint8, "r", shape=(count, *shape))
+
+
+def _check_lengths(images: Any, labels: Any, classes: tuple[str, ...] | None, about: Described) -> None:
+    """Check what needs no picture before any is taken, as far as its length is known."""
+    check_columns(about.columns)
+    count = None if isinstance(images, str | os.PathLike) else length_of(images)
+    about.check(count)
+    number = length_of(labels)
+    if number is None:
+        return
+    found = [*check_labels(labels)]
+    if count is not None and count != number:
+        raise PackError(f"labels: expected one for each of {count:,} images, found {number:,}")
+    named(found, classes)
+
+
+def _rows_of(
+    images: Any, labels: Any, how: Pixels, color: Color | None, about: Described, spool: _Spool
+) -> tuple[_Given, Pixels]:
     """Return the pictures as rows, and how they were made. An array that can be stored as it is stays in place."""
     if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim in (_BATCH_AXES - 1, _BATCH_AXES):
-        rows = images if images.ndim == _BATCH_AXES else images[..., np.newaxis]
+        array = plain("images", images)
+        rows = array if array.ndim == _BATCH_AXES else array[..., np.newaxis]
         own = replace(how, color=color or COLOR_OF_CHANNELS.get(rows.shape[3], "rgb"))
-        if len(rows) and CHANNELS[own.color] == rows.shape[3] and own.shape in (None, rows.shape[1:]):
+        if rows.size and CHANNELS[own.color] == rows.shape[3] and own.shape in (None, rows.shape[1:]):
             found = [None] * len(rows) if labels is None else [*check_labels(labels)]
             if len(found) != len(rows):
                 raise PackError(f"labels: expected one for each of {len(rows):,} images, found {len(found):,}")
             return _Given(rows, found, [*map(str, range(len(rows)))], [""] * len(rows)), own
-    return _spooled(items_of(images, labels), how, color, file)
+    return _spooled(items_of(images, labels), how, color, about, spool)
 
 
-def _spooled(items: Iterator[Item], how: Pixels, color: Color | None, file: IO[bytes]) -> tuple[_Given, Pixels]:
+def _spooled(
+    items: Iterator[Item], how: Pixels, color: Color | None, about: Described, spool: _Spool
+) -> tuple[_Given, Pixels]:
     """Write the pictures to a file as rows, one after another."""
     given = _Given(np.empty(0, np.uint8))
     shape: tuple[int, ...] = ()
     for index, item in enumerate(items):
+        about.check_room(index)
         try:
             picture = as_picture(item.picture)
             own = replace(how, color=color or color_of(picture))
@@ -157,7 +219,7 @@ def _spooled(items: Iterator[Item], how: Pixels, color: Color | None, file: IO[b
             raise DecodeError(f"image {index}: {error}") from error
         except SizeError as error:
             raise SizeError(f"image {index}: {error}") from error
-        file.write(np.ascontiguousarray(row).data)
+        spool.append(row)
         given.labels.append(item.label)
         given.places.append(item.place)
         given.parts.append(item.part)
@@ -165,8 +227,7 @@ def _spooled(items: Iterator[Item], how: Pixels, color: Color | None, file: IO[b
             given.losses[index] = loss
     if not shape:
         raise PackError("images: expected one or more, found none")
-    file.flush()
-    given.rows = np.memmap(file, np.uint8, "r", shape=(len(given.labels), *shape))
+    given.rows = spool.rows(len(given.labels), shape)
     return given, first
 
 
@@ -177,60 +238,23 @@ def _other_kind(own: Pixels, row: NDArray[np.uint8], first: Pixels, shape: tuple
     return f"expected {sizes}; give size= to scale them"
 
 
-def _sources(
-    path: str,
-    images: Any,
-    labels: list[str],
-    given: _Given,
-    filenames: Sequence[str] | None,
-    columns: Mapping[str, Iterable[Any]] | None,
-) -> Sources:
+def _sources(path: str, images: Any, labels: list[str], given: _Given, about: Described) -> Sources:
     """Return the table of the pictures: names, labels and columns. The path of a picture is its number."""
     is_archive = isinstance(images, (str, os.PathLike))
     found = os.fsdecode(images) if is_archive else _type_name(images)
     stem = found.replace(os.sep, "/") if is_archive else os.path.splitext(os.path.basename(path))[0]
-    names = [f"{stem}/{place}" for place in given.places] if filenames is None else _checked_names(filenames, labels)
-    if columns is not None and _SOURCE in columns:
-        raise PackError("columns: expected another name than source, which says what the pictures came from")
+    names = about.names(len(labels)) or [f"{stem}/{place}" for place in given.places]
     parts = {_SPLIT: given.parts} if any(given.parts) else {}
-    texts = {name: _texts(name, values, len(labels)) for name, values in (columns or {}).items()}
+    if _SPLIT in about.columns and parts:
+        raise PackError("columns: expected another name than split, which tells the parts of the file; rename it")
+    texts = about.texts(len(labels))
     numbers: list[str | PackedRow] = [*map(str, range(len(labels)))]
-    return Sources(names, labels, numbers, {_SOURCE: [found] * len(labels), **parts, **texts})
+    return Sources(names, labels, numbers, {SOURCE: [found] * len(labels), **parts, **texts})
 
 
 def _type_name(images: object) -> str:
     kind = type(images)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _checked_names(filenames: Sequence[str], labels: Sequence[str]) -> list[str]:
-    names = _texts("filenames", filenames, len(labels))
-    name, times = Counter(names).most_common(1)[0]
-    if times > 1 or "" in names:
-        found = f"{name!r} {times} times" if times > 1 else "an empty one"
-        raise PackError(f"filenames: expected a name for each image, each once, found {found}")
-    return names
-
-
-def _texts(name: str, values: Iterable[Any], count: int) -> list[str]:
-    """Return a column as texts. A missing value, None or NaN, is an empty text."""
-    texts = [_text(name, value) for value in values]
-    if len(texts) != count:
-        raise PackError(f"{name}: expected a value for each of {count:,} images, found {len(texts):,}")
-    return texts
-
-
-def _text(name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return str(value)
-    if np.ndim(value) or isinstance(value, bytes):
-        raise PackError(f"{name}: expected a text or a number for each image, found {_brief(value)}")
-    text = str(value)
-    return "" if text in _MISSING else text
-
-
-def _brief(value: Any) -> str:
-    return f"an array of shape {np.shape(value)}" if np.ndim(value) else repr(value)
 
 
 def _write(path: str, planned: Plan, given: _Given, order: str) -> Tables:

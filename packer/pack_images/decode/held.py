@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
+from PIL import Image, ImageFile
 
 from h5split.file.losses import TRANSPARENCY, Loss
+from h5split.system.arrays import plain
+from pack_images.decode.guards import FORMATS
 from pack_images.decode.picture import decoded, fitted
-from pack_images.errors import DecodeError
+from pack_images.errors import DecodeError, reason
 from pack_images.settings import CHANNELS, Color, Pixels
 
 Picture = NDArray[np.uint8] | Image.Image
@@ -31,15 +32,18 @@ def as_picture(given: Any) -> Picture:
         DecodeError: It is no picture, or its pixels are not bytes.
     """
     if isinstance(given, Image.Image):
+        if 0 in given.size:
+            raise _no_picture(f"an image of {given.width}x{given.height}")
         return given
-    array = np.asarray(given)
+    try:
+        array = plain("pixels", given)
+    except Exception as error:  # libraries raise any type, and numpy has no array for a tuple of unlike things
+        many = f" of {len(given)}" if isinstance(given, tuple | list) else f" ({reason(error)})"
+        raise _no_picture(f"a {type(given).__name__}{many}") from error
     if array.ndim == 2:
         array = array[:, :, np.newaxis]
     if array.ndim != 3 or array.shape[2] not in COLOR_OF_CHANNELS or 0 in array.shape:
-        found = f"shape {array.shape}" if array.dtype != object else type(given).__name__
-        raise DecodeError(
-            f"expected an image of Pillow's, or an array (H, W) or (H, W, C) with 1, 3 or 4 channels, found {found}"
-        )
+        raise _no_picture(f"shape {array.shape}" if array.dtype != object else type(given).__name__)
     if array.dtype != np.uint8:
         raise DecodeError(
             f"expected uint8 pixels, 0 to 255, found {array.dtype}; of 0.0 to 1.0 make them by "
@@ -48,16 +52,25 @@ def as_picture(given: Any) -> Picture:
     return array
 
 
-def jpeg_of(picture: Picture) -> bytes | None:
-    """Return the file of a JPEG that Pillow has opened, unless it was loaded or changed since.
+def _no_picture(found: str) -> DecodeError:
+    return DecodeError(
+        f"expected an image of Pillow's, or an array (H, W) or (H, W, C) with 1, 3 or 4 channels, found {found}"
+    )
 
-    Packing may decode a JPEG at a reduced size, which only its file allows.
+
+def _file_of(picture: Image.Image) -> bytes | None:
+    """Return the file of a picture that Pillow has opened, unless it was loaded or changed since.
+
+    The file tells more than the picture: Pillow cuts colours of 16 bits to 8, and packing may decode a JPEG at a
+    reduced size.
     """
-    if not isinstance(picture, JpegImageFile) or picture.fp is None or picture.fp.closed:
+    if not isinstance(picture, ImageFile.ImageFile) or picture.format not in FORMATS:
+        return None
+    file = picture.fp
+    if file is None or file.closed:
         return None
     if not picture.tile or picture.decoderconfig or picture.tell():  # loaded, reduced, or another frame
         return None
-    file = picture.fp
     before = file.tell()
     file.seek(0)
     data = file.read()
@@ -93,11 +106,15 @@ def decode_held(picture: Picture, how: Pixels) -> tuple[NDArray[np.uint8], Loss 
             return picture, None
         return _fitted(Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture), how)
     try:
+        if (data := _file_of(picture)) is not None:
+            return decoded(data, how)
         picture.load()
         is_plain = picture.mode in _COLOR_OF_MODE and picture.getexif().get(_ORIENTATION_TAG, 1) == 1
         data = None if is_plain else _bytes_of(picture)
+    except DecodeError:
+        raise
     except Exception as error:  # Pillow raises unrelated types on broken files
-        raise DecodeError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise DecodeError(f"Pillow cannot load it ({reason(error)})") from error
     return _fitted(picture, how) if data is None else decoded(data, how)
 
 

@@ -10,28 +10,32 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import index
 from typing import Any
 
+from h5split.system.arrays import brief
 from pack_images.errors import PackError
 from pack_images.find.sources import is_hdf5
+from pack_images.find.values import values_of
 
 
-def read_classes(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
+def read_classes(given: str | os.PathLike[str] | Sequence[str] | Mapping[str, int]) -> tuple[str, ...]:
     """Return the class names that `given` means.
 
     Args:
-        given: The path of a file of classes or of a pack, names separated by commas, or a sequence of names.
+        given: The path of a file of classes or of a pack, names separated by commas, a sequence of names, or a dict of
+            name -> number.
 
     Raises:
-        PackError: There is no name, a name occurs twice, or a line of the file is invalid.
+        PackError: There is no name, a name occurs twice, a line of the file is invalid, or the names have no order.
         FormatError: The file is HDF5 but no pack.
         OSError: The file cannot be read.
     """
     names = [*(_names_from(os.fspath(given)) if isinstance(given, str | os.PathLike) else _in_order(given))]
     for name in names:
         if not isinstance(name, str) or not name:
-            raise PackError(f"classes: expected names, found {name!r}")
+            raise PackError(f"classes: expected names, found {brief(name)}")
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise PackError(f"classes: expected each name once, found {twice!r} twice")
@@ -40,13 +44,20 @@ def read_classes(given: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ..
     return tuple(names)
 
 
-def _in_order(given: object) -> Iterable[Any]:
-    if isinstance(given, Iterable) and not isinstance(given, Mapping | Set):
-        return given
-    advice = "; the setting classes of a SplitSequence renames and merges" if isinstance(given, Mapping) else ""
-    raise PackError(
-        f"classes: expected a list of names in the order of their numbers, found {type(given).__name__}{advice}"
-    )
+def _in_order(given: Any) -> Iterable[Any]:
+    if not isinstance(given, Mapping):
+        return values_of("classes", given)
+    try:
+        numbers = {name: index(number) for name, number in given.items()}
+    except TypeError:
+        numbers = {}
+    if sorted(numbers.values()) != [*range(len(given))]:
+        raise PackError(
+            "classes: expected a list of names in the order of their numbers, or a dict of name -> number with each "
+            f"number from 0 to {len(given) - 1} once, found {brief(given)}; the setting classes of a SplitSequence "
+            "renames and merges"
+        )
+    return sorted(numbers, key=numbers.__getitem__)
 
 
 def _names_from(given: str) -> Sequence[str]:
