@@ -578,6 +578,11 @@ def test_labels_of_positions(packs):
     assert sequence.get_targets([5, -1]).tolist() == [[numbers[5]], [numbers[-1]]]
 
 
+def test_class_weights_are_of_classes_alone(packs):
+    with pytest.raises(ArgumentError, match="class_weights: expected classes as the target, found the setting targets"):
+        SplitSequence(*packs, targets="age").class_weights()
+
+
 def test_class_weights_make_classes_count_alike(packs):
     sequence = SplitSequence(*packs, classes=["cat", "dog", "elk", "emu"])
     weights = sequence.class_weights()

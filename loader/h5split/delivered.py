@@ -115,8 +115,10 @@ class Delivered(Selected):
         "balanced" has it. A class without images has weight 0.
 
         Raises:
-            ValueError: The sequence is empty.
+            ValueError: The sequence is empty, or classes are not its target.
         """
+        if not self._learned.is_class:
+            raise ArgumentError("class_weights: expected classes as the target, found the setting targets; use weights")
         counts = np.bincount(self.classes, minlength=len(self.packs.class_names))
         total, present = int(counts.sum()), int(np.count_nonzero(counts))
         return {number: total / (present * count) if count else 0.0 for number, count in enumerate(counts.tolist())}

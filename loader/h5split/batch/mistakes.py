@@ -138,7 +138,7 @@ def numbers_like(targets: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np
     if predictions.shape != targets.shape and not (is_single and predictions.shape in ((rows, 1), (rows,))):
         raise ArgumentError(
             f"predictions: expected shape {targets.shape}, found {predictions.shape}; "
-            "they are what predict returns for this very sequence"
+            "they are what predict returns for this very sequence or part"
         )
     _check_finite("predictions", predictions)
     _check_finite("targets", targets, "; leave such rows out by select()")
@@ -217,7 +217,7 @@ def scores_of(predictions: NDArray[Any], count: int, classes: int) -> NDArray[An
     elif found != (count, classes):
         raise ArgumentError(
             f"predictions: expected shape {(count, classes)}, found {found}; "
-            "they are what predict returns for this very sequence"
+            "they are what predict returns for this very sequence or part"
         )
     _check_finite("predictions", predictions)
     return predictions
