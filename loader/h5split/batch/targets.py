@@ -241,8 +241,8 @@ def _numbers(what: str, column: str, packs: Packs, rows: Rows, least: float = -n
         reason = ", which float32 cannot hold" if np.isfinite(exact[at]) and np.isinf(numbers[at]) else ""
         raise ArgumentError(
             f"{what}: expected numbers{'' if least < 0 else f' of {least:g} or more'} in the column {column}, found "
-            f"{texts[at]!r} for {packs.filenames[int(rows[at])]}{reason}; leave such rows out by select(), or take texts "
-            "by Tags"
+            f"{texts[at]!r} for {packs.filenames[int(rows[at])]}{reason}; leave such rows out by select(), or "
+            "take texts by Tags"
         )
     values = np.full(len(packs), np.nan, np.float32)
     values[rows] = numbers
