@@ -104,7 +104,7 @@ def test_duplicates_are_counted(here, capsys):
     (here / "data/cat/x.png").write_bytes((here / "data/dog/data-dog-1.png").read_bytes())
     assert main(["data", "-o", "out.h5", "--workers", "1"]) == 0
     out = capsys.readouterr().out
-    assert "duplicates: 2 images in 1 group of identical ones, 1 of them with different labels" in out
+    assert "duplicates: 1 group of identical images, 2 images in all; labels differ in 1 group" in out
     assert "  data/cat/x.png, data/dog/data-dog-1.png\n" in out
 
 

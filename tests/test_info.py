@@ -89,7 +89,7 @@ def test_text_output_contains_everything_on_one_screen(full, capsys):
         "  2 classes\n          5  cat  █████████████████████\n          7  dog  ██████████████████████████████\n",
         "  source: 1 value: data 12\n",
         "fit stretch, interpolation bilinear, labels auto, ",
-        "duplicates: 5 images in 2 groups of identical ones, 1 of them with different labels\n",
+        "duplicates: 2 groups of identical images, 5 images in all; labels differ in 1 group\n",
         "left out: 1\n  data/cat/broken.png: not an image that Pillow knows\n",
     ):
         assert line in out

@@ -122,7 +122,7 @@ class SplitSequence(Delivered, Resuming, Adapters):
 
     @property
     def delivered(self) -> Rows:
-        """The rows of the epoch just delivered, as `rows` numbers them: int (M,), that of position *i* at *i*."""
+        """The rows of the epoch just delivered, as `rows` numbers them, in the order of delivery: int (M,)."""
         return self._passes.delivered.delivered
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from h5split.system import console
 from h5split.system.console import Bar
-from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
+from h5split.system.text import SHOWN, class_lines, count, dimensions, duplicates_line, shown
 from pack_images.arguments import parser as arguments_parser
 from pack_images.foreign import is_foreign
 
@@ -217,11 +217,7 @@ def _describe_summary(summary: Summary) -> str:
     if summary.copied:
         lines.append(f"copied from packs: {summary.copied:,}; decoded: {summary.decoded:,}")
     if summary.duplicates:
-        copies = sum(len(group) for group in summary.duplicates)
-        lines.append(
-            f"duplicates: {copies:,} images in {count(len(summary.duplicates), 'group')} of identical ones, "
-            f"{summary.conflicting:,} of them with different labels"
-        )
+        lines.append(duplicates_line(summary.duplicates, summary.conflicting))
         lines.extend(f"  {', '.join(map(shown, group[:3]))}" for group in summary.duplicates[: summary.conflicting][:3])
     if summary.blank:
         lines.append(f"blank: {count(summary.blank, 'image')} of one colour, alike in pixels")

@@ -102,7 +102,7 @@ def write(
         seed: Seed of the stratified order.
 
     Raises:
-        PackError: A picture, a label or an option is none, or their numbers differ. Nothing is written.
+        PackError: A picture, a label or an option is invalid, or their numbers differ. Nothing is written.
         OSError: The disk is full, or the folder takes no files.
     """
     started = time.monotonic()

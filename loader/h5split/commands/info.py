@@ -15,7 +15,7 @@ from h5split.file.images import PackedImages
 from h5split.file.losses import loss_lines
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts
-from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
+from h5split.system.text import SHOWN, class_lines, count, dimensions, duplicates_line, shown
 
 _BAR_LENGTH = 30  # characters
 _MAX_DISTINCT = 10_000  # different values of a column that are counted
@@ -98,12 +98,10 @@ class Info:
         return [f"packed with {shown(settings) or 'nothing said'}", f"by {shown(versions) or 'nothing said'}"]
 
     def _duplicate_lines(self) -> list[str]:
-        files = sum(map(len, self.duplicates))
-        if not files:
+        if not self.duplicates:
             return ["duplicates: none"]
         return [
-            f"duplicates: {files:,} images in {count(len(self.duplicates), 'group')} of identical ones, "
-            f"{self.conflicting:,} of them with different labels",
+            duplicates_line(self.duplicates, self.conflicting),
             *(f"  {', '.join(map(shown, group[:3]))}" for group in self.duplicates[:3]),
         ]
 

@@ -30,6 +30,18 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
+def duplicates_line(groups: Sequence[Sequence[str]], conflicting: int) -> str:
+    """A line about identical images.
+
+    Args:
+        groups: The names of each group of identical images.
+        conflicting: The number of groups with different labels.
+    """
+    images = sum(map(len, groups))
+    labels = f"; labels differ in {count(conflicting, 'group')}" if conflicting else ""
+    return f"duplicates: {count(len(groups), 'group')} of identical images, {images:,} images in all{labels}"
+
+
 def dimensions(shape: tuple[int, int, int]) -> str:
     """An image shape (H, W, C) as people write it, with the width first: `WxHxC`."""
     height, width, channels = shape

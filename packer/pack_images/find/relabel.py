@@ -90,8 +90,8 @@ def _check_found(name: str, labels: Mapping[str, str], found: Sources) -> None:
     missing = [filename for filename in labels if filename not in there]
     if missing:
         raise PackError(
-            f"{name}: expected names of images, such as {found.filenames[0]!r}, found {len(missing):,} of "
-            f"{len(labels):,} that are none, such as {missing[0]!r}"
+            f"{name}: expected names of images, such as {found.filenames[0]!r}, found {missing[0]!r}, which no image "
+            f"has; so it is with {len(missing):,} of {len(labels):,} names"
         )
     # A file and its row in a pack, if both are given, have one name: they are one image.
     origins = (path.pack if isinstance(path, PackedRow) else None for path in found.paths)
