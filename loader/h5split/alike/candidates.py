@@ -10,7 +10,7 @@ The distance to centres is that of magnitudes, which symmetries do not change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,18 +91,14 @@ def pairs_in(
     return pairs[:, 0], pairs[:, 1]
 
 
-def distinct(count: int, found: Iterator[tuple[Rows, Rows]], seen: Callable[[], object]) -> tuple[Rows, Rows]:
+def distinct(count: int, found: Iterable[tuple[Rows, Rows]]) -> tuple[Rows, Rows]:
     """The pairs of all cells, each once, ascending.
 
     Args:
         count: The number of rows.
         found: The pairs of each cell.
-        seen: Called after each cell.
     """
-    keys = [np.empty(0, np.int64)]
-    for one, other in found:
-        keys.append(one * count + other)
-        seen()
+    keys = [one * count + other for one, other in found]
     return np.divmod(np.unique(np.concatenate(keys)), count)
 
 

@@ -56,8 +56,13 @@ def sample_of(count: int) -> Rows:
     return np.sort(permutation(count, 0, count)[: int(np.clip(count // _ROWS_FOR_EACH, least, most))])
 
 
-def nearest_of(frequencies: Frequencies, rows: Rows, features: Floats, sample: Rows, sampled: Floats) -> Floats:
-    """The distances of rows to their nearest rows of the sample, ascending: float32 (M, K).
+def spread_of(
+    frequencies: Frequencies, rows: Rows, features: Floats, sample: Rows, sampled: Floats
+) -> tuple[Floats, Floats]:
+    """How the number of sampled images around each row grows with the distance.
+
+    If it grows by a power law, `j * log(d[j + 1] / d[j])` is distributed exponentially with a mean of 1 / power, where
+    `d[j]` is the distance of the j-th neighbour.
 
     Args:
         frequencies: The frequencies that features have.
@@ -65,28 +70,32 @@ def nearest_of(frequencies: Frequencies, rows: Rows, features: Floats, sample: R
         features: float32 (M, F), those of the rows.
         sample: int64 (S,), the rows of the sample.
         sampled: float32 (S, F), their features.
+
+    Returns:
+        The distance of the first neighbour that counts, float32 (M,), and the power, float32 (M,).
     """
+    first, last = ranks(len(sample))
     distances = frequencies.distances(features, sampled)
     distances[rows[:, None] == sample] = 2
-    most = ranks(len(sample))[1]
-    return np.sort(np.partition(distances, most - 1, axis=1)[:, :most], axis=1)
+    nearest = np.sort(np.partition(distances, last - 1, axis=1)[:, :last], axis=1)[:, first - 1 :]
+    logs = np.log(np.maximum(nearest, np.float32(1e-6)))
+    growth = np.maximum(np.diff(logs, axis=1) @ np.arange(first, last, dtype=np.float32), np.float32(1e-3))
+    return np.exp(logs[:, 0]), np.divide(last - first, growth, dtype=np.float32)
 
 
-def scale_of(count: int, nearest: Iterable[Floats]) -> Scale:
+def scale_of(count: int, spreads: Iterable[tuple[Floats, Floats]]) -> Scale:
     """The scale of each row.
 
     Args:
         count: N, the number of rows.
-        nearest: The distances from `nearest_of`, of all rows, in pieces.
+        spreads: The results of `spread_of` for all rows, in pieces.
     """
     if count < LEAST_ROWS:
         return Scale(*(np.full(count, value, np.float32) for value in _FEW))
-    size = len(sample_of(count))
-    first, last = ranks(size)
-    found = [_spread(distances, first, last) for distances in nearest]
-    base, power = (np.concatenate(values) for values in zip(*found, strict=True))
+    base, power = (np.concatenate(values) for values in zip(*spreads, strict=True))
     power = np.minimum(power, np.median(power))
-    reach = base * np.float32(size / (first * count)) ** (1 / power)
+    size = len(sample_of(count))
+    reach = base * np.float32(size / (ranks(size)[0] * count)) ** (1 / power)
     return Scale(np.maximum(reach, np.float32(_FLOOR) * np.median(reach)), power)
 
 
@@ -94,14 +103,3 @@ def ranks(size: int) -> tuple[int, int]:
     """The first and the last neighbour, counted from 1, that tell the scale."""
     first = max(1, min(_PASSED_OVER, size // 20))
     return first, min(4 * first, size - 1)
-
-
-def _spread(distances: Floats, first: int, last: int) -> tuple[Floats, Floats]:
-    """The distance to the first neighbour, and the power by which the number of neighbours grows with the distance.
-
-    If numbers grow by a power law, `j * log(d[j + 1] / d[j])` is distributed exponentially with a mean of 1 / power.
-    """
-    logs = np.log(np.maximum(distances[:, first - 1 : last], np.float32(1e-6)))
-    number = np.arange(first, last, dtype=np.float32)
-    growth = np.maximum(np.diff(logs, axis=1) @ number, np.float32(1e-3))
-    return np.exp(logs[:, 0]), np.divide(last - first, growth, dtype=np.float32)
