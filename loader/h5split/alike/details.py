@@ -22,7 +22,9 @@ from h5split.order.rows import Rows
 
 _COMPARED = 8  # different images that each image is compared with
 _FEW = 0.3, 0.3  # middle and spread of the agreement of different images, where there are too few to compare
-_LEAST = 1e-9  # the smallest probability that details count as
+_STRONG = 0.85  # correlation of details
+_LEAST = 1e-9  # the smallest probability that details count as if their correlation is that strong
+_LEAST_IF_WEAK = 1e-5  # and else, because the tails of the distribution are heavier than those of the model
 _PAIRS = 4096  # pairs that are compared at a time
 _ROWS = 512  # rows that are compared with the sample at a time
 
@@ -51,8 +53,8 @@ def chances_of_details(
     known, place = np.unique(np.concatenate(pairs), return_inverse=True)
     middle, spread = _by_chance(pictures, rows, features, known, work)
     scores = [(values - middle[at]) / np.sqrt(spread[at] ** 2 + deviations**2) for at in np.split(place, 2)]
-    tails = [math.erfc(score / math.sqrt(2)) / 2 for score in np.minimum(*scores).tolist()]
-    found: NDArray[np.float64] = np.maximum(np.array(tails), _LEAST)
+    tails = np.array([math.erfc(score / math.sqrt(2)) / 2 for score in np.minimum(*scores).tolist()])
+    found: NDArray[np.float64] = np.maximum(tails, np.where(np.tanh(values) < _STRONG, _LEAST_IF_WEAK, _LEAST))
     return found
 
 
