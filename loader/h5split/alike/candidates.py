@@ -21,7 +21,7 @@ from h5split.order.rows import Rows, permutation
 
 _CELL = 400  # rows in a cell, on average
 _PROBES = 8  # cells that a row is compared with
-_BLOCK = 1 << 19  # distances that are computed at a time
+_BLOCK = 1 << 17  # distances that are computed at a time
 _KEPT = 4  # pairs of one row that are kept of each cell, most alike first
 
 Features = NDArray[np.float16]  # (N, F); half the memory, and exact enough
@@ -106,7 +106,7 @@ def _blocks(
     frequencies: Frequencies, features: Features, limits: Floats, members: Rows, visitors: Rows
 ) -> Iterator[tuple[NDArray[np.int64], Floats]]:
     """Yield the pairs (visitor, member) below the limits of both, int64 (M, 2), and their distances."""
-    width = min(len(members), _BLOCK >> 8) or 1
+    width = min(len(members), _BLOCK >> 9) or 1
     step = max(1, _BLOCK // width)
     for first in range(0, len(members), width):
         here = members[first : first + width]

@@ -86,13 +86,16 @@ def _by_chance(pictures: Pictures, rows: Rows, features: Features, known: Rows, 
         return np.full(len(known), _FEW[0], np.float32), np.full(len(known), _FEW[1], np.float32)
     sample = sample_of(len(rows))
     first = ranks(len(sample))[0]
+    last = min(first + _COMPARED, len(sample))
     sampled, spectra = features[sample].astype(np.float32), pictures.spectra(rows[sample])
 
     def of(start: int) -> Floats:
         here = known[start : start + _ROWS]
         own = features[here].astype(np.float32)
-        order = np.argsort(pictures.frequencies.distances(own, sampled), axis=1, kind="stable")
-        near = order[:, first : first + _COMPARED]
+        distances = pictures.frequencies.distances(own, sampled)
+        near = np.argpartition(distances, last - 1, axis=1)[:, :last]
+        order = np.argsort(np.take_along_axis(distances, near, axis=1), axis=1, kind="stable")
+        near = np.take_along_axis(near, order, axis=1)[:, first:]
         each, partner = np.repeat(np.arange(len(here)), near.shape[1]), near.reshape(-1)
         symmetry = pictures.frequencies.symmetries(own[each], sampled[partner])[1]
         own_spectra = pictures.spectra(rows[here])

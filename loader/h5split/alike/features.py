@@ -5,25 +5,27 @@ the rest is scaled to unit length, so brightness and contrast do not matter. JPE
 low frequencies least. The distance of two images is 1 - the dot product of their numbers, the smallest over the eight
 symmetries of the square. It is 0 for equal pictures, and about 1 for unrelated ones.
 
-A reflection changes the sign of the odd frequencies across it, and transposition swaps rows and columns. So four dot
-products, of the frequencies that are even or odd in each direction, give the distance under all four reflections.
+A reflection changes the sign of the odd frequencies across it, and transposition swaps rows and columns. So the dot
+product of a mirrored picture is that of the frequencies of even columns less that of the odd ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-MIRRORED, UPSIDE_DOWN, TRANSPOSED = 1, 2, 4  # bits of a symmetry: transposed first, then reflected
+# A symmetry is a sum of these: the picture is transposed first, then reflected.
+MIRRORED, UPSIDE_DOWN, TRANSPOSED = 1, 2, 4
 _TILE = 256  # columns of a product that are computed at a time
-_MAX_OPERATIONS = 1 << 18  # of a product in one call: OpenBLAS computes larger ones with threads of its own
+_MAX_OPERATIONS = 1 << 18  # multiplications at a time: OpenBLAS computes more than these with threads of its own
 _MAX_FINE = 16  # frequencies in each direction of the spectrum of an image
+_WEIGHTS = np.array([77, 150, 29], np.uint16)  # of red, green and blue, in 256 parts: ITU-R BT.601
+_MIN_SIDE = 8  # of images in pixels; smaller ones have too few frequencies to tell them apart
 _MAX_COARSE = 8  # of these, the frequencies that are compared first
 
 
@@ -40,22 +42,20 @@ class Frequencies:
 
     def __init__(self, shapes: Sequence[tuple[int, int, int]]) -> None:
         side = min((min(shape[:2]) for shape in shapes), default=0)
-        self.fine = min(_MAX_FINE, side) if side >= 4 else 0
+        self.fine = min(_MAX_FINE, side) if side >= _MIN_SIDE else 0
         self.coarse = min(_MAX_COARSE, self.fine // 2)
 
     @cached_property
     def places(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The place of each feature in the spectrum: even and even, even and odd, odd and even, odd and odd ones."""
+        """The place of each feature in the spectrum. Those of even columns come first."""
         rows, columns = np.indices((self.coarse, self.coarse)).reshape(2, -1)[:, 1:]
-        order = np.argsort(rows % 2 * 2 + columns % 2, kind="stable")
+        order = np.argsort(columns % 2, kind="stable")
         return rows[order], columns[order]
 
     @cached_property
-    def parities(self) -> list[slice]:
-        """The features of each of the four parities."""
-        rows, columns = self.places
-        bounds = [0, *np.cumsum(np.bincount(rows % 2 * 2 + columns % 2, minlength=4)).tolist()]
-        return [slice(start, stop) for start, stop in pairwise(bounds)]
+    def even(self) -> int:
+        """The number of features of even columns. A picture that is mirrored has the negative of the others."""
+        return int((self.places[1] % 2 == 0).sum())
 
     @cached_property
     def transposed(self) -> NDArray[np.intp]:
@@ -115,12 +115,14 @@ class Frequencies:
             one: Features, float32 (M, F).
             other: Features, float32 (N, F).
         """
-        nearest = np.full((len(one), len(other)), -1, np.float32)
-        for turned in (one, one[:, self.transposed]):
-            even, across, down, both = (product(turned[:, part], other[:, part]) for part in self.parities)
-            sums, differences = across + both, across - both
-            np.maximum(nearest, even + down + np.abs(sums, out=sums), out=nearest)
-            np.maximum(nearest, even - down + np.abs(differences, out=differences), out=nearest)
+        turned, even = self._turned(one), self.even
+        nearest = np.empty((len(one), len(other)), np.float32)
+        for rows, columns in _tiles(len(one), len(other), one.shape[1]):
+            partners = np.ascontiguousarray(other[columns].T)
+            upright = turned[:, rows, :even] @ partners[:even]
+            mirrored = turned[:, rows, even:] @ partners[even:]
+            upright += np.abs(mirrored, out=mirrored)
+            nearest[rows, columns] = upright.max(axis=0)
         np.subtract(1, nearest, out=nearest)
         return nearest
 
@@ -134,18 +136,18 @@ class Frequencies:
         Returns:
             float32 (M,), and uint8 (M,): the sum of `TRANSPOSED`, and then `MIRRORED` and `UPSIDE_DOWN`.
         """
-        found = np.empty((8, len(one)), np.float32)
-        for transposed, turned in ((0, one), (TRANSPOSED, one[:, self.transposed])):
-            parts = [np.einsum("ij,ij->i", turned[:, part], other[:, part]) for part in self.parities]
-            for mirrored in (0, MIRRORED):
-                for upside_down in (0, UPSIDE_DOWN):
-                    across, down = (-1 if mirrored else 1), (-1 if upside_down else 1)
-                    signs = (1, across, down, across * down)
-                    found[transposed + mirrored + upside_down] = sum(
-                        sign * part for sign, part in zip(signs, parts, strict=True)
-                    )
+        turned, even = self._turned(one), self.even
+        upright = np.einsum("kij,ij->ki", turned[..., :even], other[:, :even])
+        mirrored = np.einsum("kij,ij->ki", turned[..., even:], other[:, even:])
+        found = np.stack([upright + mirrored, upright - mirrored], axis=1).reshape(8, -1)
         best = found.argmax(axis=0)
         return np.maximum(1 - found[best, np.arange(len(one))], 0), best.astype(np.uint8)
+
+    def _turned(self, features: Floats) -> Floats:
+        """The features of images, upside down, transposed, and transposed and then upside down: float32 (4, M, F)."""
+        flipped = 1 - 2 * (self.places[0] % 2).astype(np.float32)
+        transposed = features[:, self.transposed]
+        return np.stack([features, features * flipped, transposed, transposed * flipped])
 
     def agreement(self, one: Floats, other: Floats, symmetry: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """How well the details of each image agree with those of its partner.
@@ -172,36 +174,42 @@ class Frequencies:
 def product(one: Floats, other: Floats) -> Floats:
     """The dot product of each row with each other row: float32 (M, N).
 
-    It is computed in small tiles. Large products would start the threads of OpenBLAS, which wait for each other where
-    several threads compute products.
-
     Args:
         one: float32 (M, K).
         other: float32 (N, K).
     """
     found = np.empty((len(one), len(other)), np.float32)
-    one, columns = np.ascontiguousarray(one), np.ascontiguousarray(other.T)
-    step = max(1, _MAX_OPERATIONS // (max(1, one.shape[1]) * min(_TILE, max(1, len(other)))))
-    for left in range(0, len(other), _TILE):
-        here = np.ascontiguousarray(columns[:, left : left + _TILE])
-        for top in range(0, len(one), step):
-            found[top : top + step, left : left + _TILE] = one[top : top + step] @ here
+    for rows, columns in _tiles(len(one), len(other), one.shape[1]):
+        found[rows, columns] = one[rows] @ np.ascontiguousarray(other[columns].T)
     return found
 
 
 def brightness(pixels: NDArray[np.uint8]) -> Floats:
-    """The brightness of an image, (R + 2 G + B) / 4: float32 (H, W). Of one or two channels, it is the first.
+    """The brightness of an image, as of its conversion to grey: float32 (H, W). Of one or two channels, the first.
 
     Args:
         pixels: uint8 (H, W, C). A fourth channel, which is opacity, is passed over.
     """
     if pixels.shape[2] < 3:
         return pixels[..., 0].astype(np.float32)
-    total = pixels[..., 1].astype(np.uint16)
-    total += total
-    total += pixels[..., 0]
-    total += pixels[..., 2]
-    return total.astype(np.float32) * np.float32(0.25)
+    total: NDArray[np.uint16] = pixels[..., 0] * _WEIGHTS[0]
+    for channel in (1, 2):
+        total += pixels[..., channel] * _WEIGHTS[channel]
+    found: Floats = total.astype(np.float32)
+    found *= np.float32(1 / 256)
+    return found
+
+
+def _tiles(height: int, width: int, depth: int) -> Iterator[tuple[slice, slice]]:
+    """Divide a product of matrices into small tiles: rows and columns.
+
+    Small ones stay in the processor's cache, and OpenBLAS computes them without threads of its own, which would wait
+    for each other where several threads compute products.
+    """
+    step = max(1, _MAX_OPERATIONS // (max(1, depth) * min(_TILE, max(1, width))))
+    for left in range(0, width, _TILE):
+        for top in range(0, height, step):
+            yield slice(top, top + step), slice(left, left + _TILE)
 
 
 def _of_unit_length(vectors: Floats) -> tuple[Floats, Floats]:

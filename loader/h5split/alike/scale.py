@@ -21,7 +21,7 @@ from h5split.order.rows import Rows, permutation
 _SAMPLE = 150, 2000  # the smallest and the largest sample
 _ROWS_FOR_EACH = 4  # rows for each row of the sample, between these limits
 _PASSED_OVER = 10  # the nearest images of a sample that are passed over, at most
-LEAST_ROWS = 12  # for fewer rows there is nothing to learn from
+LEAST_ROWS = 40  # for fewer rows there is nothing to learn from
 _FEW = 0.02, 5.0  # the scale of so few: distance, and half the dimensions
 _MOST = 0.5  # of the reach: beyond it, details alone would have to tell near-identical images from others
 _FLOOR = 0.25  # of the median distance: in a dense group of near-identical images the sample shows only these

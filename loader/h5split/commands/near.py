@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from h5split.system.text import SHOWN, count, shown
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence
 
+_COPIES = 20  # identical copies that are considered of one picture
 # How the first picture of a pair is changed to look like the second: a text for each symmetry.
 _TURNS = (
     "",
@@ -139,16 +141,17 @@ def find(
 
 
 def _pairs(sequence: SplitSequence, near: Near, parts: Mapping[str, SplitSequence]) -> list[Pair]:
-    packs, found = sequence.packs, sequence.rows[near.pairs]
+    packs, texts = sequence.packs, ["", *parts]
+    part_of = _part_of(len(packs), parts)[sequence.rows]
+    chosen = _telling(near, part_of, sequence.classes)
+    found = sequence.rows[chosen]
     names = packs.filenames.take(found.reshape(-1))
-    part_of = _part_of(len(packs), parts)
-    texts = ["", *parts]
     return [
         Pair(
             rows=(one, other),
             filenames=(names[2 * at], names[2 * at + 1]),
             labels=(packs.class_names[packs.labels[one]], packs.class_names[packs.labels[other]]),
-            parts=(texts[part_of[one]], texts[part_of[other]]),
+            parts=(texts[part_of[chosen[at, 0]]], texts[part_of[chosen[at, 1]]]),
             distance=round(distance, 6),
             turn=_TURNS[symmetry],
         )
@@ -156,6 +159,25 @@ def _pairs(sequence: SplitSequence, near: Near, parts: Mapping[str, SplitSequenc
             zip(found.tolist(), near.distances.tolist(), near.symmetries.tolist(), strict=True)
         )
     ]
+
+
+def _telling(near: Near, part_of: NDArray[np.int64], labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The rows that stand for the two pictures of each pair: int64 (M, 2).
+
+    Where there are identical copies, two are chosen that are in different parts, or else in different classes.
+    """
+    copies = {int(group[0]): group[:_COPIES].tolist() for group in near.content.groups}
+    pairs = near.pairs.copy()
+    for at, (one, other) in enumerate(pairs.tolist()):
+        if one in copies or other in copies:
+            pairs[at] = max(
+                itertools.product(copies.get(one, [one]), copies.get(other, [other])),
+                key=lambda pair: (
+                    0 < part_of[pair[0]] != part_of[pair[1]] > 0,
+                    labels[pair[0]] != labels[pair[1]],
+                ),
+            )
+    return pairs
 
 
 def _part_of(rows: int, parts: Mapping[str, SplitSequence]) -> NDArray[np.int64]:
