@@ -29,12 +29,13 @@ from h5split.alike.work import Work
 Pixels = NDArray[np.uint8]
 
 EACH = 300  # planted copies of each change, at most
+LEAST = 100  # in several rounds, where images are few
 DIGITS = 20_000
 COPY_EVERY = 33  # of synthetic rows, one in so many is a near-identical copy of the row before
 
 
 class Memory:
-    """Pixels in memory, with the attributes of packs that are used."""
+    """Pixels in memory, with the methods of packs that are used."""
 
     def __init__(self, pixels: Pixels) -> None:
         self.images = pixels
@@ -42,14 +43,17 @@ class Memory:
         self.sums = np.array([xxhash.xxh3_64_intdigest(np.ascontiguousarray(image)) for image in pixels], np.uint64)
 
     def checksums(self, rows: Any) -> Any:
+        """The XXH3-64 of the pixels of each row."""
         return self.sums[rows]
 
     def digests(self, rows: Any) -> Any:
+        """A number for each row, which is equal for equal pixels."""
         found = np.zeros((len(rows), 32), np.uint8)
         found[:, :8] = self.sums[rows].view(np.uint8).reshape(-1, 8)
         return found
 
     def pixels(self, rows: Any) -> Pixels:
+        """The pixels of rows."""
         return self.images[rows]
 
 
@@ -142,28 +146,43 @@ CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
 
 
 def recall(name: str, images: Pixels) -> None:
-    """Plant copies of images, look for them, and print what was found."""
-    rng = np.random.default_rng(3)
+    """Plant copies of images, look for them, and print what was found; several times, if images are few."""
     each = min(EACH, len(images) // len(CHANGES))
-    origin = rng.permutation(len(images))[: each * len(CHANGES)]
+    rounds = -(-LEAST // each)
+    hits, planted = np.zeros((2, len(CHANGES)), np.int64)
+    others: set[tuple[int, int]] = set()
+    start = time.perf_counter()
+    for seed in range(rounds):
+        found, there, pairs = one_round(images, each, seed)
+        hits += found
+        planted += there
+        others |= pairs
+    seconds = time.perf_counter() - start
+    print(f"\n{name}: {len(images):,} images, {rounds} x {each} copies of each change, {seconds:.1f} s")
+    for change, found, there in zip(CHANGES, hits, planted, strict=True):
+        print(f"  {change:24} {found / there:.3f} of {there}")
+    print(f"  pairs of other origin: {len(others)}: {sorted(others)[:20]}")
+
+
+def one_round(images: Pixels, each: int, seed: int) -> tuple[Any, Any, set[tuple[int, int]]]:
+    """Plant copies once.
+
+    Returns:
+        For each change, how many copies were found, and how many have structure; and the pairs of other origin.
+    """
+    origin = np.random.default_rng(seed).permutation(len(images))[: each * len(CHANGES)]
     kinds = np.repeat(np.arange(len(CHANGES)), each)
     copies = [list(CHANGES.values())[kind](images[at]) for kind, at in zip(kinds, origin, strict=True)]
     everything = np.concatenate([images, np.stack(copies)])
-    start = time.perf_counter()
     found = near.near_of([(Memory(everything), np.arange(len(everything)))])  # type: ignore[list-item]
-    seconds = time.perf_counter() - start
-    flat = np.zeros(len(everything), np.bool_)
-    flat[found.flat] = True
-    print(f"\n{name}: {len(images):,} images and {each} copies of each change, {seconds:.1f} s, {flat.sum():,} flat")
-    numbers = found.numbers
-    for kind, change in enumerate(CHANGES):
-        at = np.flatnonzero(kinds == kind)
-        at = at[~(flat[len(images) + at] | flat[origin[at]])]
-        hits = numbers[len(images) + at] == numbers[origin[at]]
-        print(f"  {change:24} {hits.mean():.3f} of {len(at)}")
+    is_flat = np.zeros(len(everything), np.bool_)
+    is_flat[found.flat] = True
+    counts = ~(is_flat[len(images) :] | is_flat[origin])
+    hits = counts & (found.numbers[len(images) :] == found.numbers[origin])
     origins = np.concatenate([np.arange(len(images)), origin])[found.pairs]
-    others = np.unique(np.sort(origins[origins[:, 0] != origins[:, 1]], axis=1), axis=0)
-    print(f"  pairs of other origin: {len(others)}: {others.tolist()[:20]}")
+    others = np.sort(origins[origins[:, 0] != origins[:, 1]], axis=1)
+    found_of, there = (np.bincount(kinds[chosen], minlength=len(CHANGES)) for chosen in (hits, counts))
+    return found_of, there, set(map(tuple, others.tolist()))
 
 
 def speed(path: str, count: int, workers: int) -> None:
