@@ -1114,7 +1114,7 @@ def test_tiles_can_be_filtered_by_columns_and_the_viewer_shows_them(browser, tmp
     tile = next(tile for tile in all_of(browser, "#sheet-tiles .tile") if tile.is_displayed())
     click(browser, tile)
     name = one(browser, "#viewer .name").text
-    assert one(browser, "#viewer .columns").text == f"age: {names.index(name)}; modality: CT"
+    assert one(browser, "#viewer .fields").text == f"age: {names.index(name)}; modality: CT"
 
 
 @pytest.mark.parametrize("label", ["big  cat", " cat", "all", "a&b", 'say "cat"'])

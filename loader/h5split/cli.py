@@ -27,6 +27,7 @@ examples:
   h5split info eurosat.h5
   h5split verify eurosat.h5 --sources
   h5split view eurosat.h5 -o report.html
+  h5split near eurosat.h5 -o pairs.html
   h5split export eurosat.h5 folders
 
 exit status: 0 done and nothing wrong, 1 something is wrong, 2 usage, 130 interrupted
@@ -128,6 +129,26 @@ def _view(arguments: argparse.Namespace) -> int:
         )
     if not arguments.quiet and os.path.isfile(arguments.output):  # not if the page went to /dev/stdout
         print(f"{shown(arguments.output)}: {os.path.getsize(arguments.output) / 1e6:,.1f} MB; open it in a browser")
+    return 0
+
+
+def _near(arguments: argparse.Namespace) -> int:
+    from h5split.batches import SplitSequence
+    from h5split.commands.near import find
+    from h5split.commands.pictures import check_channels
+
+    sequence = SplitSequence(arguments.file)
+    parts = _parts(sequence, arguments.split)
+    if arguments.output is not None:
+        from h5split.commands.view.pairs import check_page, write_pairs
+
+        check_channels(sequence.packs.shape)
+        check_page(arguments.output)
+    with closing(Bar(" steps", quiet=arguments.quiet)) as bar:
+        found = find(sequence, parts=parts, workers=arguments.workers, progress=bar.show)
+    if arguments.output is not None:
+        write_pairs(found, sequence.packs, arguments.output)
+    print(json.dumps(found.as_json(), indent=2) if arguments.json else found)
     return 0
 
 
@@ -260,6 +281,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=whole(0), default=0, metavar="N", help="of the images that are shown (%(default)s)")
     add("--every-row", action="store_true", help="look at every row, however many; else at 1 GB of them")
     add("--quiet", action="store_true", help="no progress, no summary")
+
+    add = _command(commands, _near, "near", "find images that are nearly identical")
+    add("-o", "--output", metavar="PAIRS.html", help="also make a page with the pairs side by side")
+    _add_split(add)
+    add("--json", action="store_true", help="for programs; every pair")
+    add("--workers", type=whole(1), metavar="N", help="threads (one for each core)")
+    add("--quiet", action="store_true", help="no progress")
 
     add = _command(commands, _export, "export", "write PNG files again, in a folder for each class")
     add("folder", metavar="DIR", help="a new or empty folder")

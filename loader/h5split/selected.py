@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from h5split.alike.content import CONTENT, content_of
+from h5split.alike.near import NEAR, near_of
 from h5split.batch.mapping import Function, check_function
 from h5split.errors import ArgumentError
 from h5split.file.packs import Packs
@@ -141,8 +142,9 @@ class Selected:
         Args:
             points: Where to cut, from 0 to 1, not decreasing.
             stratify: Cut each class if slices do not have the classes in their shares. False: slices.
-            groups: Rows of equal value stay in one part: the name of a column, an array (N,), or `"content"`, which is
-                identical files or identical pixels. Classes have their shares as nearly as that allows.
+            groups: Rows of equal value stay in one part: the name of a column, an array (N,), `"content"`, which is
+                identical files or identical pixels, or `"near"`, which is near-identical pictures as well; see
+                docs/near.md. Classes have their shares as nearly as that allows.
             stable: The part of a row depends on the setting `seed` and on its group alone, so images that are added
                 later move none. The group is `"content"` (of the pixels) unless `groups` says otherwise. Sizes and
                 shares vary by chance.
@@ -151,10 +153,10 @@ class Selected:
             len(points) + 1 sequences with the same settings.
 
         Raises:
-            ValueError: Points outside [0, 1] or decreasing, or an unknown column.
+            ValueError: Points outside [0, 1] or decreasing, an unknown column, or `"near"` with `stable`.
         """
-        if isinstance(groups, str) and groups == CONTENT:
-            groups = None if stable else content_of([(self.packs, self.rows)] if len(self.rows) else []).numbers
+        if isinstance(groups, str) and groups in (CONTENT, NEAR):
+            groups = self._groups_of(groups, stable)
         parts = self._selection.split(points, stratify=stratify, groups=groups, stable=stable, seed=self._settings.seed)
         return [self._part(part) for part in parts]
 
@@ -242,6 +244,18 @@ class Selected:
         part = copy.copy(self)
         part._functions = (*self._functions, function)
         return part
+
+    def _groups_of(self, alike: str, stable: bool) -> ArrayLike | None:
+        """A number for each row, equal for rows with the same content or with near-identical pictures."""
+        selections = [(self.packs, self.rows)] if len(self.rows) else []
+        if alike == NEAR:
+            if stable:
+                raise ArgumentError(
+                    "split: expected groups='content' or a column with stable=True, found 'near'; images that are "
+                    "added later can join two groups, and then rows would have to move"
+                )
+            return near_of(selections).numbers
+        return None if stable else content_of(selections).numbers
 
     def _part(self, selection: Selection) -> Self:
         """A sequence of other rows, equal in all else: settings, and what a subclass or a user added to it."""

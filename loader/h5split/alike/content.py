@@ -70,7 +70,7 @@ def content_of(selections: Sequence[tuple[Packs, Rows]]) -> Content:
     digests = np.concatenate([packs.digests(rows) for packs, rows in selections])
     checksums = np.concatenate([packs.checksums(rows) for packs, rows in selections])
     alike, blank = _alike(selections, checksums)
-    return Content(len(digests), _joined(len(digests), [*identical(digests), *alike]), blank)
+    return Content(len(digests), joined(len(digests), [*identical(digests), *alike]), blank)
 
 
 def _alike(selections: Sequence[tuple[Packs, Rows]], checksums: NDArray[np.uint64]) -> tuple[list[Rows], Rows]:
@@ -99,7 +99,7 @@ def _pixels(selections: Sequence[tuple[Packs, Rows]], wanted: Rows) -> Iterator[
         start += len(rows)
 
 
-def _joined(count: int, groups: Iterable[Rows]) -> list[Rows]:
+def joined(count: int, groups: Iterable[Rows]) -> list[Rows]:
     """Join groups that have a row in common, directly or through others.
 
     Args:

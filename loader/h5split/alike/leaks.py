@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from h5split.alike.content import content_of
+from h5split.alike.near import near_of
 from h5split.errors import ArgumentTypeError
 from h5split.file.packs import Packs
 from h5split.order.rows import Rows
@@ -26,7 +27,7 @@ class Part(Protocol):
     def rows(self) -> Rows: ...  # noqa: D102
 
 
-def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
+def leaks(*sequences: Part, near: bool = False) -> list[tuple[list[str], ...]]:
     """Find images that are in two or more sequences: identical files, or identical pixels.
 
     Images of a single colour count only if their files are identical.
@@ -36,9 +37,15 @@ def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
         for in_train, in_val in leaks(train, val):
             print(in_train, "=", in_val)
 
+    Args:
+        sequences: The sequences, such as the parts of a split.
+        near: Also find near-identical pictures: the same one after compression, rescaling, a change of brightness or
+            contrast, a reflection or a turn. See docs/near.md. Sequences of different sizes are compared as well.
+
     Returns:
         For each content that is in several sequences: a list of its file names in each sequence. The list is empty for
-        a sequence that does not have the content.
+        a sequence that does not have the content. With `near`, for each group of pictures that are connected by
+        near-identical pairs.
     """
     for sequence in sequences:
         if not hasattr(sequence, "rows"):
@@ -46,9 +53,9 @@ def leaks(*sequences: Part) -> list[tuple[list[str], ...]]:
                 f"leaks: expected sequences one by one, as in leaks(train, val), found {sequence!r}"
             )
     bounds = np.cumsum([0, *(len(sequence.rows) for sequence in sequences)])
-    content = content_of([(sequence.packs, sequence.rows) for sequence in sequences if len(sequence.rows)])
+    selections = [(sequence.packs, sequence.rows) for sequence in sequences if len(sequence.rows)]
     found = []
-    for group in content.groups:
+    for group in near_of(selections).groups if near else content_of(selections).groups:
         where = np.searchsorted(bounds, group, side="right") - 1
         if where[0] == where[-1]:
             continue

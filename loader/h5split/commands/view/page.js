@@ -86,7 +86,7 @@ function view(tile) {
   viewer.querySelector("img").classList.toggle("small", image.naturalWidth <= 64);
   viewer.querySelector(".name").textContent = tile.closest("li").dataset.name;
   viewer.querySelector(".facts").textContent = tile.querySelector(".facts").textContent;
-  viewer.querySelector(".columns").textContent = tile.querySelector(".columns")?.textContent ?? "";
+  viewer.querySelector(".fields").textContent = tile.querySelector(".fields")?.textContent ?? "";
   if (!viewer.open) viewer.showModal();
 }
 

@@ -79,7 +79,7 @@ def report(
             exists at `path`.
         OSError: The page cannot be written.
     """
-    template = _template()
+    page = template("page.html")
     path = os.path.abspath(check_writable(path, _KIND, _is_page))  # fail now, not after minutes of work
     packs, rows = sequence.packs, sequence.rows
     if not len(rows):
@@ -108,7 +108,7 @@ def report(
         "filters": columns.filters,
     }
     with written(path, _KIND, _is_page) as file:
-        file.writelines(template.generate(**found, findings=findings(found), **_style_and_script()))
+        file.writelines(page.generate(**found, findings=findings(found), **style_and_script()))
 
 
 def _column_of_parts(sequence: SplitSequence) -> str:
@@ -125,7 +125,12 @@ def _sample(packs: Packs, rows: Rows, seed: int) -> Rows:
     return rows if len(rows) <= most else np.sort(rows[permutation(len(rows), seed)[:most]])
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A template of a page, with its filters. It escapes all texts.
+
+    Raises:
+        ImportError: Jinja2 is not installed.
+    """
     try:
         import jinja2
     except ImportError as error:
@@ -141,10 +146,10 @@ def _template() -> Any:
     environment.filters["count"] = count
     environment.filters["percent"] = lambda share: "" if share is None else f"{share:.1%}"
     environment.filters["shown"] = brief
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
-def _style_and_script() -> dict[str, str]:
+def style_and_script() -> dict[str, str]:
     """Style and script of the page, and their hashes. Its content security policy allows no other style or script."""
     texts = {name: _resource(f"page.{name}") for name in ("css", "js")}
     hashes = {
