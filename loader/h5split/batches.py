@@ -230,10 +230,9 @@ class SplitSequence(Delivered, Resuming, Adapters):
         gatherer, learned = self._gatherer, self._learned
         if gatherer is None or gatherer.packs is not learned.packs:  # they changed, perhaps in another thread
             gatherer = self._gatherer = Gatherer(self.packs if learned.packs is None else learned.packs)
-        writable = writable or bool(self._functions)
-        batch = gatherer.batches(current.order, first, count, self._settings, learned, writable)
         if not self._functions:
-            return batch
+            return gatherer.batches(current.order, first, count, self._settings, learned, writable)
+        batch = gatherer.batches(current.order, first, count, self._settings, learned, writable=True)
         rank = self._selection.shard.index if self._selection.shard else 0
         return mapped(self._functions, batch, Place(current.order.seed, current.epoch, first, rank))
 
