@@ -309,3 +309,22 @@ def packing(tmp_path: Path) -> Callable[..., Summary]:
         return pack(list(sources), options.pop("output", tmp_path / "out.h5"), **options)  # type: ignore[arg-type]
 
     return run
+
+
+@pytest.fixture(scope="module")
+def started_browser(tmp_path_factory):
+    """A browser, started once for a module."""
+    pytest.importorskip("selenium", reason="needs selenium: pip install 'pack-images[dev]'")
+    from chromium import started
+
+    with started(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(started_browser):
+    """The browser with its default state: wide window, light colour scheme, scripts on."""
+    from chromium import restore
+
+    restore(started_browser)
+    return started_browser

@@ -6,7 +6,6 @@ import base64
 import io
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -29,25 +28,16 @@ from h5split.commands.view.limits import extremes
 from h5split.view import report
 
 pytest.importorskip("jinja2")
-webdriver = pytest.importorskip("selenium.webdriver")
+pytest.importorskip("selenium.webdriver")
 
-from selenium.webdriver.chrome.service import Service  # noqa: E402  # imported only if selenium is installed
-from selenium.webdriver.common.actions.action_builder import ActionBuilder  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.actions.action_builder import ActionBuilder  # only if it is installed
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-]
+from chromium import color_scheme, phone
+
 CLASSES = {"cat": 6, "dog": 9, "emu": 4}
 SHOWN_AS = {
     "<script>window.canary=1</script>": "<script>window.canary=1</script>",
@@ -844,53 +834,6 @@ def test_the_error_says_what_to_install_when_jinja_is_missing(small, tmp_path):
 # --- in a browser
 
 
-class Chromium(webdriver.Chrome):
-    """Chromium; on a busy machine, chromedriver may say that a page is loaded while it is still being read."""
-
-    def get(self, url):
-        super().get(url)
-        whole = "return document.readyState === 'complete' && document.URL === arguments[0]"
-        WebDriverWait(self, PATIENCE).until(lambda _: self.execute_script(whole, url))
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not program or not driver:
-        pytest.skip("needs chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with Chromium(options=options, service=Service(driver)) as started:
-        started.command_executor.client_config.timeout = PATIENCE  # of each command; 120 s, by default
-        started.set_page_load_timeout(PATIENCE)
-        started.set_script_timeout(PATIENCE)
-        yield started
-
-
-@pytest.fixture
-def browser(chromium):
-    """The browser with its default state: wide window, light colour scheme, scripts on."""
-    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
-    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    color_scheme(chromium, "light")
-    chromium.get("about:blank")
-    chromium.get_log("browser")
-    return chromium
-
-
-def color_scheme(browser, name):
-    features = [{"name": "prefers-color-scheme", "value": name}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-
-def phone(browser):
-    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-
-
 @pytest.fixture
 def full(tmp_path):
     """A page that has every section, as (path, sequence, predictions)."""
@@ -1139,7 +1082,7 @@ def test_the_filter_field_matches_the_shown_tiles_after_a_reload(browser, full):
 def test_hovering_over_a_tile_shows_only_its_own_name(browser, full):
     browser.get(full[0].as_uri())
     for tile in all_of(browser, "#sheet-tiles .tile")[3:6]:
-        webdriver.ActionChains(browser).move_to_element(tile).perform()
+        ActionChains(browser).move_to_element(tile).perform()
         captions = [text.text for text in all_of(browser, "#sheet-tiles .caption") if text.is_displayed()]
         name = tile.find_element(By.XPATH, "..").get_attribute("data-name")
         assert len(captions) == 1

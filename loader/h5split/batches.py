@@ -42,7 +42,7 @@ class SplitSequence(Delivered, Resuming, Adapters):
     """Batches of a pack in any order, split into any number of parts; file names follow every row.
 
     A sequence is a list of row numbers over a mapped file. Methods return `self`, unless said otherwise, so that calls
-    chain::
+    chain:
 
         test, val, train = SplitSequence("eurosat.h5").split(0.2, 0.4)
         for images, labels in train.set(batch_size=128, auto_shuffle=True):

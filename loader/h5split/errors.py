@@ -1,6 +1,6 @@
 """The errors of this package, a tree with one root.
 
-::
+The tree:
 
     H5SplitError
     +-- FormatError           (ValueError)   a file is not a pack, is damaged or truncated, has changed, or is too new
@@ -13,7 +13,7 @@
 
 Each is also a built-in error, so code that catches `ValueError` or `IndexError` need not know this package. The message
 is one line. It says what was expected, what was found, and what to do. Catch a single error that you can handle, or all
-of them::
+of them:
 
     try:
         train = SplitSequence(path, batch_size=size)

@@ -220,7 +220,7 @@ class Selected:
     def map(self, function: Function) -> Self:
         """The same rows and the same next epoch, but batches go through a function, however they are asked for.
 
-        ::
+        For example:
 
             def flip(images, targets, rng):
                 chosen = rng.random(len(images)) < 0.5

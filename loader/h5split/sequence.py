@@ -32,7 +32,7 @@ class _KerasSettingNames(SettingNames, total=False):
 class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras has no types
     """A `SplitSequence` that is a `keras.utils.Sequence`, for `fit`, `evaluate` and `predict`.
 
-    Example::
+    For example:
 
         test, val, train = H5SplitSequence("eurosat.h5", scale=1/255).split(0.2, 0.4)
         model.fit(train, validation_data=val, epochs=30)

@@ -1,6 +1,6 @@
 """The errors of this package, a tree with one root.
 
-::
+The tree:
 
     PackError             (ValueError)  packing cannot go on; an existing output was not touched
     +-- UnfinishedError                 not now: what is done is kept, and the same call continues
@@ -8,7 +8,7 @@
     +-- SizeError                       a picture of another size than the rest, where no size was asked for
 
 `pack` and `preview` raise nothing else of their own; the text is one line: what was expected, what was found, what to
-do. Catch the one that you can do something about, or all::
+do. Catch the one that you can do something about, or all:
 
     try:
         summary = pack(folders, "all.h5", size=64)

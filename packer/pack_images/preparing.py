@@ -27,7 +27,7 @@ _OPTIONS = ("fit", "interpolation", "color", "exact", "max_pixels")
 def prepare(pack: str | os.PathLike[str] | PackedImages, picture: Given) -> NDArray[np.uint8]:
     """Return a new picture as a row of a pack: same size, fit, colours and filter.
 
-    Example::
+    For example:
 
         row = prepare("eurosat.h5", "new/tile.jpg")
         scores = model.predict(row[np.newaxis])

@@ -72,7 +72,7 @@ def write(
 ) -> Summary:
     """Make a pack of pictures that are no files.
 
-    Example::
+    For example:
 
         (images, labels), _ = keras.datasets.cifar10.load_data()
         write("cifar10.h5", images, labels, class_names=["airplane", "automobile", ...])

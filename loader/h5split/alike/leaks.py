@@ -32,7 +32,7 @@ def leaks(*sequences: Part, near: bool = False) -> list[tuple[list[str], ...]]:
 
     Images of a single colour count only if their files are identical.
 
-    Example::
+    For example:
 
         for in_train, in_val in leaks(train, val):
             print(in_train, "=", in_val)
