@@ -303,6 +303,16 @@ def test_features_know_the_symmetry(symmetry):
     assert frequencies.agreement(one, other, found)[0].min() > 0.999
 
 
+def test_details_of_a_blurred_picture_agree():
+    frequencies = Frequencies([(64, 64, 3)])
+    spectra, others = frequencies.spectra(SETS["textures"][:30]), frequencies.spectra(SETS["textures"][30:60])
+    blur = np.exp(-np.rint(np.hypot(*np.indices(spectra.shape[1:]))) / 2).astype(np.float32)
+    upright = np.zeros(30, np.uint8)
+    for one, other in [(spectra, spectra * blur), (spectra * blur, spectra)]:
+        assert frequencies.agreement(one, other, upright)[0].min() > 0.999
+    assert np.abs(frequencies.agreement(spectra, others * blur, upright)[0]).max() < 0.9
+
+
 def test_the_result_depends_on_the_images_alone(augmented, monkeypatch):
     expected = near(augmented, workers=1)
     again = near(augmented, workers=4)

@@ -71,6 +71,13 @@ class Frequencies:
         mask[: self.coarse, : self.coarse] = False
         return mask
 
+    @cached_property
+    def rings(self) -> Floats:
+        """Which of the details are equally fine: float32 (K, R), 1 for each of the K in its ring, and else 0."""
+        radius = np.rint(np.hypot(*np.nonzero(self.details)))
+        found: Floats = (radius[:, None] == np.unique(radius)).astype(np.float32)
+        return found
+
     def spectra(self, pixels: NDArray[np.uint8]) -> Floats:
         """The DCT of the brightness of images, its lowest frequencies: float32 (M, fine, fine).
 
@@ -152,6 +159,8 @@ class Frequencies:
     def agreement(self, one: Floats, other: Floats, symmetry: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """How well the details of each image agree with those of its partner.
 
+        The sharper of the two is blurred first, until both are equally sharp.
+
         Args:
             one: Spectra, float32 (M, fine, fine).
             other: Spectra, float32 (M, fine, fine).
@@ -165,10 +174,19 @@ class Frequencies:
         one = np.where((symmetry & TRANSPOSED > 0)[:, None, None], one.swapaxes(1, 2), one)
         one = np.where((symmetry & MIRRORED > 0)[:, None, None], one * alternating, one)
         one = np.where((symmetry & UPSIDE_DOWN > 0)[:, None, None], one * alternating[:, None], one)
-        products = _of_unit_length(one[:, self.details])[0] * _of_unit_length(other[:, self.details])[0]
+        one, other = self._equally_sharp(one[:, self.details], other[:, self.details])
+        products = _of_unit_length(one)[0] * _of_unit_length(other)[0]
         deviations: Floats = np.sqrt((products * products).sum(axis=1, dtype=np.float32))
         correlations: Floats = products.sum(axis=1, dtype=np.float32)
         return correlations, deviations
+
+    def _equally_sharp(self, *details: Floats) -> Iterator[Floats]:
+        """Scale the details of two images, float32 (M, K), so that each ring has the lower energy of both."""
+        amplitudes = [np.sqrt(product(part * part, self.rings.T)) for part in details]
+        lower: Floats = np.minimum(*amplitudes)
+        for part, amplitude in zip(details, amplitudes, strict=True):
+            gains: Floats = np.divide(lower, np.maximum(amplitude, np.float32(1e-6)), dtype=np.float32)
+            yield part * product(gains, self.rings)
 
 
 def product(one: Floats, other: Floats) -> Floats:
