@@ -29,7 +29,7 @@ README = (PROJECT / "README.md").read_text()
 REPLACED = {  # tests have no network for weights, and little time
     '"imagenet"': "None",
     "--size 96": "--size 32",
-    'metrics=["accuracy"])': "jit_compile=False)",
+    'metrics=["accuracy"])': "run_eagerly=True)",
 }
 BACKENDS = ("albumentations", "jax", "keras", "lightning", "pandas", "sklearn", "tensorflow", "torch", "torchvision")
 RUN_ELSEWHERE = {"guides/augmentation.md", "guides/hosts.md"}  # below, and in test_examples.py

@@ -47,7 +47,7 @@ def test_the_site_names_every_option_setting_and_public_name(site):
             for option in action.option_strings or [action.metavar]:
                 assert f"<code>{option}" in pages[page] or f", {option}" in pages[page], option
     for name in h5split.Settings.__dataclass_fields__:
-        assert f"<code>{name}</code>" in pages["h5split-python"], name
+        assert f">{name}</span></code>" in pages["h5split-python"], name
     for module, page in ((h5split, "h5split-python"), (pack_images, "pack-images-python")):
         for name in set(module.__all__) - {"__version__"}:
             assert re.search(f'id="{module.__name__}(.errors)?.{name}"', pages[page]), name
@@ -64,8 +64,9 @@ def test_the_site_asks_no_other_server_for_anything(site):
 
 def test_the_site_can_be_searched_when_opened_from_disk(site, browser):
     browser.get((site / "guides/torch.html").as_uri())
-    browser.find_element(By.CSS_SELECTOR, "label.md-header__button[for=__search]").click()
-    browser.find_element(By.CSS_SELECTOR, "input.md-search__input").send_keys("skip-unlabelled")
+    query = browser.find_element(By.CSS_SELECTOR, "input.md-search__input")
+    query.click()
+    query.send_keys("skip-unlabelled")
     links = "return [...document.querySelectorAll('a.md-search-result__link')].map(link => link.href)"
     found = WebDriverWait(browser, PATIENCE).until(lambda _: browser.execute_script(links))
     assert any("reference/pack-images.html" in link for link in found)

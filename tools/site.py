@@ -36,6 +36,11 @@ def on_post_page(output: str, page: Any, **_: Any) -> str:
     return output.replace(SHIM, "../" * page.url.count("/") + "javascripts/iframe-worker.js")
 
 
+def on_post_template(output_content: str, **_: Any) -> str:
+    """The same for the page of an address that does not exist."""
+    return output_content.replace(SHIM, "/javascripts/iframe-worker.js")
+
+
 def of_pack_images() -> str:
     groups = pack_images.parser()._action_groups
     return "\n\n".join(
