@@ -16,7 +16,7 @@ from h5split import PackedImages, SplitSequence, leaks
 from h5split.alike.content import content_of
 from h5split.commands.info import describe
 from h5split.errors import ArgumentError
-from pack_images import pack
+from pack_images import pack, write
 from pack_images.cli import main
 
 
@@ -130,6 +130,18 @@ def test_blank_images_are_counted_apart(here):
     assert [len(part.rows) for part in parts] == [6, 5] or [len(part.rows) for part in parts] == [5, 6]
     blank("d/dog/black.png", 0, "0")  # the same file as the first
     assert pack(["d"], "d.h5", workers=1).duplicates == [("d/cat/black-0.png", "d/dog/black.png")]
+
+
+def test_blank_arrays_are_not_one_picture(here):
+    """Arrays have no files, so nothing says that two blank ones are the same picture."""
+    arrays = np.stack([pixels_of(str(number)) for number in range(20)])
+    arrays[10:18] = 7
+    arrays[1] = arrays[0]
+    summary = write("a.h5", arrays, np.arange(20) % 2)
+    assert (summary.duplicates, summary.blank) == ([("a/0", "a/1")], 8)
+    sequence = SplitSequence("a.h5")
+    assert [len(part.rows) for part in sequence.split(0.5, groups="content")] == [10, 10]
+    assert leaks(*sequence.split(0.5, stratify=False)) in ([], [(["a/0"], ["a/1"])], [(["a/1"], ["a/0"])])
 
 
 def test_equal_checksums_of_other_pixels_are_not_identical(here):

@@ -165,6 +165,30 @@ def two_class(tmp_path):
     return write_pack(tmp_path / "two.h5", names_in("data", {"cat": 6, "dog": 9}))
 
 
+def test_a_page_of_images_without_labels_says_so(tmp_path):
+    path = write_rows(tmp_path / "a.h5", [pixels_of(str(row)) for row in range(3)], list("abc"), ["unlabelled"] * 3)
+    assert "The images have no labels: all are of the one class unlabelled" in section(
+        page_of(SplitSequence(path)), "first"
+    )
+    with pytest.raises(ValueError, match=r"expected labels to compare them with, found none"):
+        page_of(SplitSequence(path), np.zeros((3, 10)))
+
+
+def test_empty_values_are_parts_and_choices_like_others(tmp_path, capsys):
+    """An empty value of a filter must not mean all."""
+    filenames = names_in("a", {"cat": 4, "dog": 6})
+    values = ["train"] * 6 + [""] * 4
+    path = write_pack(tmp_path / "a.h5", filenames, {"split": values, "mark": ["", "x"] * 5})
+    page = page_of(SplitSequence(path))
+    assert between(page, 'name="column-0">', "</select>").count("<option") == 3
+    assert '<option value="(empty)">(empty)</option>' in page
+    shown = dict(re.findall(r'<li data-name="(.*?)" .*? data-column-0="(.*?)"', section(page, "sheets")))
+    assert shown == {name: "(empty)" if row % 2 == 0 else "x" for row, name in enumerate(filenames)}
+    assert table(section(page, "split"))[0] == ["Class", "(empty)", "train"]
+    assert main(["view", str(path), "-o", str(tmp_path / "b.html"), "--split", "split", "--part", "tset"]) == 1
+    assert capsys.readouterr().err == "h5split: --part tset: expected one of '', 'train'\n"
+
+
 def test_every_contact_sheet_tile_shows_the_image_it_names(small):
     found = tiles(section(page_of(SplitSequence(small)), "sheets"))
     assert sorted(names(found)) == sorted(PackedImages(small).filenames)

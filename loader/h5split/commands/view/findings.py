@@ -87,6 +87,8 @@ def _outliers(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _classes(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if section["is_unlabelled"]:
+        yield "doubtful", "The images have no labels: all are of the one class unlabelled"
     if section["most"] > _MAX_RATIO * section["least"]:
         yield "doubtful", f"Classes have from {section['least']:,} to {section['most']:,} images"
     if section["empty"]["count"]:

@@ -13,6 +13,7 @@ from h5split.alike.content import content_of
 from h5split.commands.view.gallery import Gallery
 from h5split.commands.view.limits import LISTED, NAMES, PARTS, extremes
 from h5split.commands.view.statistics import Statistics
+from h5split.file.classes import is_unlabelled
 from h5split.file.losses import count_images, grouped
 from h5split.order.rows import Rows, permutation
 from h5split.system.text import dimensions
@@ -70,6 +71,7 @@ def classes(packs: Packs, rows: Rows, statistics: Statistics) -> Section:
     return {
         "classes": entries,
         "total": len(counts),
+        "is_unlabelled": is_unlabelled(packs.class_names),
         "least": int(counts[counts > 0].min()),
         "most": most,
         "empty": {"count": len(empty), "names": _names(packs, empty)},

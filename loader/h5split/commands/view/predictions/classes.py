@@ -32,7 +32,7 @@ def of_classes(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery) 
         ValueError: As `mistakes`.
     """
     labels, names = packs.labels[rows], packs.class_names
-    scores = scores_of(given, len(rows), len(names))
+    scores = scores_of(given, len(rows), names)
     wrong, taken_for, sure = wrong_rows(scores, labels)
     pairs = labels[wrong].astype(np.int64) * len(names) + taken_for
     frequent = _by_frequency(pairs)
