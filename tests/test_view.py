@@ -304,9 +304,22 @@ def test_only_the_lowest_recalls_of_many_classes_are_shown(tmp_path):
         (at, at - 1) for at in range(1101, 1140)
     }
     assert len(cells) == 40 * 40
-    assert "data-pick-label" not in between(page, '<svg class="matrix"', "</svg>")
+    picks = re.findall(r'data-pick-label="(.*?)" data-pick-predicted="(.*?)"', between(page, "<svg", "</svg>"))
+    assert set(picks) <= {(tile.label, tile.predicted) for tile in tiles(page)}
     options = re.findall(r'<option value="([^"]+)">', page)
     assert {tile.label for tile in tiles(page)} | {tile.predicted for tile in tiles(page)} == set(options)
+
+
+@pytest.mark.parametrize(("classes", "note"), [(3, "its mistakes."), (40, "its mistakes, if the page shows some.")])
+def test_cells_of_the_confusion_matrix_that_can_be_chosen_have_mistakes_to_see(tmp_path, classes, note):
+    rng = np.random.default_rng(0)
+    labels = np.arange(1500) % classes
+    filenames = [f"a/class-{label:02}/{row}.png" for row, label in enumerate(labels.tolist())]
+    pack = write_pack(tmp_path / "a.h5", filenames, shape=(1, 1, 3))
+    page = section(page_of(SplitSequence(pack), rng.random((1500, classes))), "predictions")
+    picks = re.findall(r'data-pick-label="(.*?)" data-pick-predicted="(.*?)"', page)
+    assert set(picks) == {(tile.label, tile.predicted) for tile in tiles(page)}
+    assert f"Choose a cell to see {note}" in page
 
 
 def test_memory_does_not_grow_with_the_number_of_classes(tmp_path):
@@ -543,6 +556,21 @@ def findings_of(page):
     return re.findall(r'<li class="(\w+)"><a href="#outliers">(.*?)</a>', page)
 
 
+def test_what_holds_for_the_images_looked_at_is_not_said_of_all(tmp_path, monkeypatch):
+    monkeypatch.setattr("h5split.commands.view.page._MAX_PIXEL_BYTES", 8 * 8 * 3 * 4)
+    images = [np.repeat(pixels_of(str(row))[..., :1], 3, axis=2) for row in range(12)]
+    path = write_rows(tmp_path / "a.h5", images, [f"{row}.png" for row in range(12)], ["cat"] * 12)
+    assert "All images that were looked at are grey" in section(page_of(SplitSequence(path)), "first")
+    assert "All images are grey" in section(page_of(SplitSequence(path), every_row=True), "first")
+
+
+def test_grey_images_with_transparency_are_not_called_grey(tmp_path):
+    """Stored as grey they would lose their transparency."""
+    images = [np.repeat(pixels_of(str(row))[..., :1], 4, axis=2) for row in range(4)]
+    path = write_rows(tmp_path / "a.h5", images, list("abcd"), ["cat"] * 4)
+    assert findings_of(page_of(SplitSequence(path))) == []
+
+
 @pytest.mark.parametrize(
     ("pixels", "expected"),
     [
@@ -555,7 +583,7 @@ def findings_of(page):
             lambda image: image // 8 + 30,
             [("doubtful", "All pixels lie from 30 to 61: the images hardly use their range")],
         ),
-        (lambda image: np.full_like(image, image[0, 0, 0]), [("bad", "Every image is of one colour")]),
+        (lambda image: np.full_like(image, image[0, 0, 0]), [("bad", "All images are of one colour each")]),
     ],
     ids=["colours", "grey", "narrow", "blank"],
 )

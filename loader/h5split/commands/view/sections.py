@@ -103,8 +103,15 @@ def sheets(packs: Packs, rows: Rows, gallery: Gallery, seed: int) -> Section:
     return {"sheets": found, "left_out": len(there) - len(found), "seed": seed}
 
 
-def outliers(packs: Packs, statistics: Statistics, gallery: Gallery) -> Section:
-    """Blank and nearly blank rows, the darkest rows, and the brightest rows."""
+def outliers(packs: Packs, rows: Rows, statistics: Statistics, gallery: Gallery) -> Section:
+    """Blank and nearly blank rows, the darkest rows, and the brightest rows.
+
+    Args:
+        packs: The packs that hold the rows.
+        rows: int64 (M,), the rows of the page. Perhaps the pixels of some of them only were examined.
+        statistics: The statistics of those.
+        gallery: Makes the tiles.
+    """
     contrast, brightness, blank = statistics.contrast, statistics.brightness, statistics.blank
 
     def first(key: NDArray[Any], where: NDArray[np.bool_] | None = None) -> Section:
@@ -128,6 +135,7 @@ def outliers(packs: Packs, statistics: Statistics, gallery: Gallery) -> Section:
         "darkest": first(brightness),
         "brightest": first(-brightness),
         "threshold": _NEARLY_BLANK,
+        "of": "" if len(statistics.rows) == len(rows) else " that were looked at",
         "all_blank": bool(blank.all()),
         "is_grey": statistics.is_grey,
         "levels": statistics.levels,
