@@ -869,7 +869,7 @@ def test_a_split_table_without_parts_is_an_error_that_names_it(small, tmp_path, 
     ("options", "about"),
     [
         (["--part", "val"], "--split"),
-        (["--split", "source", "--part", "val"], "val.*expected one of data"),
+        (["--split", "source", "--part", "val"], "val.*expected one of 'data'"),
         (["--split", "nowhere"], "columns source"),
     ],
     ids=["no split", "no such part", "no such split"],
