@@ -16,7 +16,7 @@ from h5split import PackedImages, SplitSequence, leaks
 from h5split.alike.content import content_of
 from h5split.commands.info import describe
 from h5split.errors import ArgumentError
-from pack_images import pack
+from pack_images import pack, write
 from pack_images.cli import main
 
 
@@ -132,6 +132,18 @@ def test_blank_images_are_counted_apart(here):
     assert pack(["d"], "d.h5", workers=1).duplicates == [("d/cat/black-0.png", "d/dog/black.png")]
 
 
+def test_blank_arrays_are_not_one_picture(here):
+    """Arrays have no files, so nothing says that two blank ones are the same picture."""
+    arrays = np.stack([pixels_of(str(number)) for number in range(20)])
+    arrays[10:18] = 7
+    arrays[1] = arrays[0]
+    summary = write("a.h5", arrays, np.arange(20) % 2)
+    assert (summary.duplicates, summary.blank) == ([("a/0", "a/1")], 8)
+    sequence = SplitSequence("a.h5")
+    assert [len(part.rows) for part in sequence.split(0.5, groups="content")] == [10, 10]
+    assert leaks(*sequence.split(0.5, stratify=False)) in ([], [(["a/0"], ["a/1"])], [(["a/1"], ["a/0"])])
+
+
 def test_equal_checksums_of_other_pixels_are_not_identical(here):
     """A checksum of 64 bits can be made to match; pixels decide."""
     write_pack(here / "a.h5", names_in("a", {"cat": 6}))
@@ -199,6 +211,71 @@ def test_the_bare_cut_is_there(orders):
     first, second = orders["sorted"].split(0.5, stratify=False)
     assert first.rows.tolist() == [*range(151)]
     assert second.rows.tolist() == [*range(151, 302)]
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def patients(here):
+    """Two packs, of which only the first has the column `patient`."""
+    write_pack(here / "a.h5", names_in("a", {"cat": 20}), {"patient": [f"p{index // 4}" for index in range(20)]})
+    write_pack(here / "b.h5", names_in("b", {"cat": 20}))
+    return SplitSequence("a.h5", "b.h5")
+
+
+@pytest.mark.parametrize("stable", [False, True])
+@pytest.mark.parametrize(
+    "missing",
+    [np.nan, None, "", np.datetime64("NaT")],
+    ids=["NaN", "None", "empty", "NaT"],
+)
+def test_rows_without_a_group_are_not_one_group(patients, missing, stable):
+    values = np.arange(40).astype(str).astype(object)
+    values[3] = missing
+    for given in (values, list(values)):
+        with pytest.raises(ArgumentError, match=r"for 1 of 40 rows, such as .*; leave them out by select\(\)"):
+            patients.split(0.5, groups=given, stable=stable)
+
+
+@pytest.mark.parametrize("stable", [False, True])
+def test_pandas_na_is_no_group(patients, stable):
+    pandas = pytest.importorskip("pandas")
+    for given in (pandas.Series(["a", None] * 20, dtype="string"), pandas.Series([1, None] * 20, dtype="Int64")):
+        with pytest.raises(ArgumentError, match=r"found none for 20 of 40 rows"):
+            patients.split(0.5, groups=given, stable=stable)
+
+
+@pytest.mark.parametrize("stable", [False, True])
+def test_a_column_that_one_pack_lacks_has_no_groups(patients, stable):
+    with pytest.raises(ArgumentError, match=r"none in the column patient for 20 of 40 rows, such as 'b/cat/b-cat-"):
+        patients.split(0.5, groups="patient", stable=stable)
+    parts = patients.select(range(20)).split(0.5, groups="patient", stable=stable)
+    assert not set(parts[0].columns["patient"]) & set(parts[1].columns["patient"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.array([1, "a"] * 20, object), r"expected all numbers or all texts, found int and str"),
+        ([{}] * 40, r"expected all numbers or all texts, found dict"),
+        ([[1], [2, 3]] * 20, r"groups: expected an array, or lists of equal lengths, found a list of 40 values"),
+        ([1, 2], r"groups: expected a value for each of 40 rows, found shape \(2,\)"),
+        ("nope", r"groups: expected one of the columns"),
+    ],
+)
+def test_groups_that_are_none_are_errors(patients, given, message):
+    with pytest.raises(ArgumentError, match=message):
+        patients.split(0.5, groups=given)
+
+
+def test_groups_may_be_any_texts_and_objects(patients):
+    names = [f"\udcff{index // 5}" for index in range(40)]
+    for given in (names, np.array(names, object), [10**30 + index // 5 for index in range(40)]):
+        for stable in (False, True):
+            parts = patients.split(0.5, groups=given, stable=stable)
+            places = [set(np.flatnonzero(np.isin(patients.rows, part.rows)) // 5) for part in parts]
+            assert not places[0] & places[1]
 
 
 # --- stable splits ---------------------------------------------------------------------------------------------------

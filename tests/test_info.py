@@ -64,8 +64,8 @@ def test_long_values_are_shortened_in_text_and_complete_in_json(tmp_path, capsys
     path = write_pack(tmp_path / "a.h5", names, {"notes": notes, "n" * 500: ["a"] * 4})
     assert main(["info", str(path)]) == 0
     screen = capsys.readouterr().out
-    assert f"  notes: 2 values: {notes[0][:60]}... 2, {notes[1][:60]}... 2\n" in screen
-    assert f"  {'n' * 60}...: 1 value: a 4\n" in screen
+    assert f'  notes: 2 values: "{notes[0][:60]}..." 2, "{notes[1][:60]}..." 2\n' in screen
+    assert f'  {"n" * 60}...: 1 value: "a" 4\n' in screen
     assert main(["info", "--json", str(path)]) == 0
     assert list(json.loads(capsys.readouterr().out)["columns"]["notes"]) == notes[:2]
 
@@ -81,13 +81,44 @@ def test_more_than_ten_thousand_values_are_not_counted(tmp_path, values, counted
     assert said in str(found)
 
 
+def test_values_of_columns_are_told_apart(tmp_path):
+    columns = {
+        "finding": ["COVID-19, ARDS", "ARDS", "", "COVID-19, ARDS 2"] * 6,
+        "age": [*map(str, range(90, 113)), ""],
+        "weight": [f"{10 + row / 8:.3e}" for row in range(24)],
+        "fold": ["1", "2", "10"] * 8,
+        "version": [f"1.{row}.0" for row in range(23)] + ["1.0.0"],
+        "depth": ["nan", *map(str, range(23))],
+    }
+    path = write_pack(tmp_path / "a.h5", [f"x/cat/{row}.png" for row in range(24)], columns)
+    found = describe(PackedImages(path))
+    assert found.ranges == {"age": ("90", "112"), "weight": ("1.000e+01", "1.288e+01"), "fold": ("1", "10")}
+    for line in (
+        '  finding: 4 values: "COVID-19, ARDS" 6, "ARDS" 6, "" 6, "COVID-19, ARDS 2" 6\n',
+        "  age: 24 values, all different, numbers from 90 to 112, 1 empty\n",
+        "  weight: 24 values, all different, numbers from 1.000e+01 to 1.288e+01\n",
+        '  fold: 3 values: "1" 8, "2" 8, "10" 8\n',
+        '  version: 23 values: "1.0.0" 2, "1.1.0" 1,',
+        "  depth: 24 values, all different\n",
+    ):
+        assert line in str(found)
+
+
+def test_very_many_numbers_have_a_range(tmp_path):
+    names = [f"x/cat/{row}" for row in range(10_001)]
+    pixels = [pixels_of("x", (1, 1, 1))] * len(names)
+    columns = {"id": [str(row - 5) for row in range(10_001)]}
+    path = write_pack(tmp_path / "a.h5", names, columns, classes=["cat"] * len(names), pixels=pixels)
+    assert "  id: more than 10,000 values, numbers from -5 to 9995\n" in str(describe(PackedImages(path)))
+
+
 def test_text_output_contains_everything_on_one_screen(full, capsys):
     assert main(["info", "out.h5"]) == 0
     out = capsys.readouterr().out
     for line in (
         f"out.h5: 12 images, 8x8x3, {os.path.getsize('out.h5') / 1e6:.1f} MB\n",
         "  2 classes\n          5  cat  █████████████████████\n          7  dog  ██████████████████████████████\n",
-        "  source: 1 value: data 12\n",
+        '  source: 1 value: "data" 12\n',
         "fit stretch, interpolation bilinear, labels auto, ",
         "duplicates: 2 groups of identical images, 5 images in all; labels differ in 1 group\n",
         "left out: 1\n  data/cat/broken.png: not an image that Pillow knows\n",
@@ -114,6 +145,7 @@ def test_json_output_contains_everything(full, capsys):
         "nbytes": os.path.getsize("out.h5"),
         "classes": {"cat": 5, "dog": 7},
         "columns": {"source": {"data": 12}},
+        "ranges": {},
         "settings": dict(full.header.settings),
         "packed_by": dict(full.header.packed_by),
         "skipped": [["data/cat/broken.png", "not an image that Pillow knows"]],

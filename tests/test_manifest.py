@@ -319,8 +319,11 @@ def test_a_table_without_labels_says_how_to_do_without(here):
 
 def test_without_labels_a_column_of_labels_is_a_column_like_any_other(here):
     table(here, "path,label\ndata/cat/data-cat-0.png,7\n")
-    found = Manifest("table.csv").read(LabelRule("none"))
-    assert (found.labels, found.columns["label"]) == (["unlabelled"], ["7"])
+    for column in (None, "label"):
+        found = Manifest("table.csv", label_column=column).read(LabelRule("none"))
+        assert (found.labels, found.columns["label"]) == (["unlabelled"], ["7"])
+    with pytest.raises(PackError, match=r"--label-column"):
+        Manifest("table.csv", label_column="finding").read(LabelRule("none"))
 
 
 def test_a_path_may_be_made_of_several_columns(here):

@@ -365,6 +365,13 @@ def test_the_command_lists_pairs_across_parts_and_classes_first(augmented, capsy
             assert pair["turn"] == list(CHANGES)[(second - 300) // 6]
 
 
+def test_the_command_counts_every_flat_image(tmp_path, capsys):
+    images = [*SETS["textures"][:20], *[np.full((64, 64, 3), 9, np.uint8)] * 5, np.full((64, 64, 3), 8, np.uint8)]
+    pack_of(tmp_path / "a.h5", images)
+    assert main(["near", str(tmp_path / "a.h5"), "--quiet"]) == 0
+    assert "\nflat: 6 images with a contrast below 2 grey levels" in capsys.readouterr().out
+
+
 def test_the_page_shows_pairs_side_by_side(augmented, capsys):
     pytest.importorskip("jinja2", reason="needs Jinja2: pip install 'pack-images[report]'")
     parts = augmented.split_by("split")

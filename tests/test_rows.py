@@ -125,6 +125,30 @@ def test_split_strata_keeps_thousands_of_classes_in_their_shares():
     assert sorted(np.concatenate(parts).tolist()) == [*range(len(labels))]
 
 
+@given(
+    labels=npst.arrays(np.int32, st.integers(1, 300), elements=st.integers(0, 40)),
+    cut=st.lists(st.floats(0, 1), max_size=20).map(sorted),
+)
+def test_split_strata_keeps_every_share_in_any_number_of_parts(labels, cut):
+    everywhere = np.sort(labels)
+    parts = rows.split_strata(np.arange(len(labels)), everywhere, cut)
+    of_all = np.bincount(labels)
+    for part in parts:
+        expected = of_all * len(part) / len(labels)
+        assert np.abs(np.bincount(everywhere[part], minlength=len(of_all)) - expected).max() <= 2
+
+
+def test_split_strata_keeps_shares_that_taking_one_part_after_another_loses():
+    """Errors of one part must not add up to those of the next ones."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        labels = np.sort(rng.integers(0, 32, 314) ** 2 % 32).astype(np.int32)
+        of_all = np.bincount(labels)
+        for part in rows.split_strata(np.arange(314), labels, np.sort(rng.random(11)).tolist()):
+            expected = of_all * len(part) / 314
+            assert np.abs(np.bincount(labels[part], minlength=len(of_all)) - expected).max() <= 2
+
+
 def test_split_groups_of_no_rows_gives_empty_parts():
     empty = np.empty(0, np.int64)
     assert [part.tolist() for part in rows.split_groups(empty, empty, (0.2, 0.4), empty)] == [[], [], []]
@@ -153,6 +177,15 @@ def test_split_groups_approximates_the_points_and_class_proportions():
     assert np.abs([len(part) for part in parts] - np.array([600, 600, 1800])).max() <= 15
     for part, share in zip(parts, (0.2, 0.2, 0.6), strict=True):
         assert np.abs(np.bincount(labels[part]) - np.bincount(labels) * share).max() <= 20
+
+
+def test_split_groups_of_many_classes_gives_parts_of_about_their_sizes():
+    rng = np.random.default_rng(5)
+    groups, classes = rng.integers(0, 60, 500), np.arange(60) % 10
+    for cut in ([0.8], [0.2, 0.4]):
+        parts = rows.split_groups(np.arange(500), groups, cut, classes[groups].astype(np.int32))
+        sizes = np.diff(rows.cuts(500, cut))
+        assert np.abs(np.array([len(part) for part in parts]) - sizes).max() <= 8
 
 
 def test_a_part_of_size_zero_gets_no_group():

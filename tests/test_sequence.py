@@ -9,12 +9,13 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from conftest import pixels_of, write_classes
+from conftest import pixels_of, write_classes, write_pack
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
@@ -214,6 +215,19 @@ def test_names_match_predictions_however_often_one_predicts(varied):
     assert varied.get_filenames(range(len(names))) == names
     model.evaluate(varied, verbose=0)
     assert assert_names_match_predictions(varied, model) == order_of(varied, 7)
+
+
+def test_learning_and_evaluating_without_labels_warn_but_predicting_does_not(tmp_path):
+    path = write_pack(tmp_path / "a.h5", [f"a/{row}.png" for row in range(9)], classes=["unlabelled"] * 9)
+    sequence = H5SplitSequence(path, batch_size=4)
+    for loop in (Watcher().fit, Watcher().evaluate):
+        with pytest.warns(UserWarning, match=rf"^{loop.__name__}: losses and metrics mean nothing without labels"):
+            loop(sequence, verbose=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "fit|evaluate|predict")
+        Watcher().predict(sequence, verbose=0)
+        Watcher().evaluate(sequence.map(lambda images, targets, rng: (images, targets)), verbose=0)
+        Watcher().evaluate(H5SplitSequence(path, targets=np.zeros((9, 1), np.float32)), verbose=0)
 
 
 def test_mistakes_are_those_of_the_prediction(sequence):

@@ -100,6 +100,20 @@ def test_leaks_between_packs_are_found(copies, plain, tmp_path):
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda sequence: sequence.split(0.5), r"write_split: expected a dict, such as {'train': train}, found a list"),
+        (lambda sequence: {1: sequence}, r"write_split: expected a dict"),
+        (lambda sequence: {"train": None}, r"write_split: expected a sequence for each part, found None"),
+    ],
+)
+def test_parts_that_are_no_dict_of_sequences_are_errors(sequence, tmp_path, given, message):
+    with pytest.raises(TypeError, match=message):
+        write_split(tmp_path / "split.csv", given(sequence))
+    assert not os.listdir(tmp_path)
+
+
 @pytest.mark.parametrize("auto_shuffle", [False, True, "block"])
 def test_a_table_gives_the_parts_back_in_order(sequence, tmp_path, auto_shuffle):
     parts = dict(

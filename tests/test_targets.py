@@ -242,6 +242,30 @@ def test_the_kind_of_targets(packs, targets, kind):
     assert SplitSequence(*packs, targets=targets).target_kind == kind
 
 
+def test_a_column_of_labels_that_is_wanted_as_tags_says_how_to_keep_it(tmp_path):
+    path = write_pack(tmp_path / "a.h5", ["a/x, y/0.png", "a/y/1.png"])
+    for targets in ("finding", ["finding"], Tags("finding"), {"f": Tags("finding")}):
+        with pytest.raises(ArgumentError, match=r"found 'finding'; if it was the column of labels, .* --labels none"):
+            SplitSequence(path, targets=targets)
+    with pytest.raises(ArgumentError, match=r"weights: .*, found 'w'$"):
+        SplitSequence(path, weights="w")
+    bare = write_pack(tmp_path / "b.h5", ["a/0.png"], classes=["unlabelled"])
+    with pytest.raises(ArgumentError, match=r"targets: .*, found 'finding'$"):
+        SplitSequence(bare, targets=Tags("finding"))
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 1), (2, 2), (2, 10)])
+def test_without_labels_there_are_no_mistakes(tmp_path, shape):
+    path = write_pack(tmp_path / "a.h5", ["a/0.png", "a/1.png"], {"age": ["1", "2"]}, classes=["unlabelled"] * 2)
+    sequence = SplitSequence(path)
+    with pytest.raises(ArgumentError, match=r"expected labels to compare them with, found none: all images are of the"):
+        sequence.mistakes(np.zeros(shape))
+    assert sequence.is_unlabelled
+    assert len(sequence.set(targets="age").mistakes(np.zeros(2))) == 2
+    assert not sequence.is_unlabelled
+    assert not SplitSequence(path, classes={"unlabelled": "cat"}).is_unlabelled
+
+
 class Lines:
     """Like a Series of pandas: it has a length, and its text has several lines."""
 

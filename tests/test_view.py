@@ -155,6 +155,30 @@ def two_class(tmp_path):
     return write_pack(tmp_path / "two.h5", names_in("data", {"cat": 6, "dog": 9}))
 
 
+def test_a_page_of_images_without_labels_says_so(tmp_path):
+    path = write_rows(tmp_path / "a.h5", [pixels_of(str(row)) for row in range(3)], list("abc"), ["unlabelled"] * 3)
+    assert "The images have no labels: all are of the one class unlabelled" in section(
+        page_of(SplitSequence(path)), "first"
+    )
+    with pytest.raises(ValueError, match=r"expected labels to compare them with, found none"):
+        page_of(SplitSequence(path), np.zeros((3, 10)))
+
+
+def test_empty_values_are_parts_and_choices_like_others(tmp_path, capsys):
+    """An empty value of a filter must not mean all."""
+    filenames = names_in("a", {"cat": 4, "dog": 6})
+    values = ["train"] * 6 + [""] * 4
+    path = write_pack(tmp_path / "a.h5", filenames, {"split": values, "mark": ["", "x"] * 5})
+    page = page_of(SplitSequence(path))
+    assert between(page, 'name="column-0">', "</select>").count("<option") == 3
+    assert '<option value="(empty)">(empty)</option>' in page
+    shown = dict(re.findall(r'<li data-name="(.*?)" .*? data-column-0="(.*?)"', section(page, "sheets")))
+    assert shown == {name: "(empty)" if row % 2 == 0 else "x" for row, name in enumerate(filenames)}
+    assert table(section(page, "split"))[0] == ["Class", "(empty)", "train"]
+    assert main(["view", str(path), "-o", str(tmp_path / "b.html"), "--split", "split", "--part", "tset"]) == 1
+    assert capsys.readouterr().err == "h5split: --part tset: expected one of '', 'train'\n"
+
+
 def test_every_contact_sheet_tile_shows_the_image_it_names(small):
     found = tiles(section(page_of(SplitSequence(small)), "sheets"))
     assert sorted(names(found)) == sorted(PackedImages(small).filenames)
@@ -270,9 +294,22 @@ def test_only_the_lowest_recalls_of_many_classes_are_shown(tmp_path):
         (at, at - 1) for at in range(1101, 1140)
     }
     assert len(cells) == 40 * 40
-    assert "data-pick-label" not in between(page, '<svg class="matrix"', "</svg>")
+    picks = re.findall(r'data-pick-label="(.*?)" data-pick-predicted="(.*?)"', between(page, "<svg", "</svg>"))
+    assert set(picks) <= {(tile.label, tile.predicted) for tile in tiles(page)}
     options = re.findall(r'<option value="([^"]+)">', page)
     assert {tile.label for tile in tiles(page)} | {tile.predicted for tile in tiles(page)} == set(options)
+
+
+@pytest.mark.parametrize(("classes", "note"), [(3, "its mistakes."), (40, "its mistakes, if the page shows some.")])
+def test_cells_of_the_confusion_matrix_that_can_be_chosen_have_mistakes_to_see(tmp_path, classes, note):
+    rng = np.random.default_rng(0)
+    labels = np.arange(1500) % classes
+    filenames = [f"a/class-{label:02}/{row}.png" for row, label in enumerate(labels.tolist())]
+    pack = write_pack(tmp_path / "a.h5", filenames, shape=(1, 1, 3))
+    page = section(page_of(SplitSequence(pack), rng.random((1500, classes))), "predictions")
+    picks = re.findall(r'data-pick-label="(.*?)" data-pick-predicted="(.*?)"', page)
+    assert set(picks) == {(tile.label, tile.predicted) for tile in tiles(page)}
+    assert f"Choose a cell to see {note}" in page
 
 
 def test_memory_does_not_grow_with_the_number_of_classes(tmp_path):
@@ -509,6 +546,21 @@ def findings_of(page):
     return re.findall(r'<li class="(\w+)"><a href="#outliers">(.*?)</a>', page)
 
 
+def test_what_holds_for_the_images_looked_at_is_not_said_of_all(tmp_path, monkeypatch):
+    monkeypatch.setattr("h5split.commands.view.page._MAX_PIXEL_BYTES", 8 * 8 * 3 * 4)
+    images = [np.repeat(pixels_of(str(row))[..., :1], 3, axis=2) for row in range(12)]
+    path = write_rows(tmp_path / "a.h5", images, [f"{row}.png" for row in range(12)], ["cat"] * 12)
+    assert "All images that were looked at are grey" in section(page_of(SplitSequence(path)), "first")
+    assert "All images are grey" in section(page_of(SplitSequence(path), every_row=True), "first")
+
+
+def test_grey_images_with_transparency_are_not_called_grey(tmp_path):
+    """Stored as grey they would lose their transparency."""
+    images = [np.repeat(pixels_of(str(row))[..., :1], 4, axis=2) for row in range(4)]
+    path = write_rows(tmp_path / "a.h5", images, list("abcd"), ["cat"] * 4)
+    assert findings_of(page_of(SplitSequence(path))) == []
+
+
 @pytest.mark.parametrize(
     ("pixels", "expected"),
     [
@@ -521,7 +573,7 @@ def findings_of(page):
             lambda image: image // 8 + 30,
             [("doubtful", "All pixels lie from 30 to 61: the images hardly use their range")],
         ),
-        (lambda image: np.full_like(image, image[0, 0, 0]), [("bad", "Every image is of one colour")]),
+        (lambda image: np.full_like(image, image[0, 0, 0]), [("bad", "All images are of one colour each")]),
     ],
     ids=["colours", "grey", "narrow", "blank"],
 )
@@ -807,7 +859,7 @@ def test_a_split_table_without_parts_is_an_error_that_names_it(small, tmp_path, 
     ("options", "about"),
     [
         (["--part", "val"], "--split"),
-        (["--split", "source", "--part", "val"], "val.*expected one of data"),
+        (["--split", "source", "--part", "val"], "val.*expected one of 'data'"),
         (["--split", "nowhere"], "columns source"),
     ],
     ids=["no split", "no such part", "no such split"],

@@ -218,7 +218,7 @@ def _part(parts: Mapping[str, SplitSequence] | None, name: str) -> SplitSequence
 def _some(names: Sequence[str]) -> str:
     """The first names of a list, and the number of the others."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(repr(shown(name)) for name in names[:SHOWN]) + more
 
 
 def _array(path: str) -> Any:

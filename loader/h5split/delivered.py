@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from h5split.batch.mistakes import Mistake, find_errors, find_mistakes, find_wrong_tags
 from h5split.batch.targets import Kind, Learned, Meaning, Meanings
 from h5split.errors import ArgumentError
+from h5split.file.classes import is_unlabelled
 from h5split.order.rows import Rows
 from h5split.selected import Selected
 from h5split.system.arrays import plain, positions
@@ -38,6 +39,11 @@ class Delivered(Selected):
     def target_kind(self) -> Kind:
         """What the targets are: "class", "tags", "numbers", or "other" for a dict, text or arrays of more axes."""
         return self._learned.targets.kind
+
+    @property
+    def is_unlabelled(self) -> bool:
+        """Whether classes are the target, but the images were packed without labels."""
+        return self._learned.is_class and is_unlabelled(self.classnames)
 
     @property
     def target_meaning(self) -> Meanings:
@@ -84,7 +90,7 @@ class Delivered(Selected):
 
         - Classes: the rows whose class has not the highest score, most confident first.
         - `Tags`: the rows with a tag on the wrong side of the threshold, most confident first.
-        - Numbers: all rows, largest error first.
+        - Numbers: all rows, largest error first. The `confidence` of each is its largest absolute error.
 
         Args:
             predictions: What `predict` returned for this sequence: (N, K) for K classes, tags or columns. Two classes
@@ -93,7 +99,7 @@ class Delivered(Selected):
 
         Raises:
             ValueError: The predictions do not have the shape of the targets of an epoch; predictions or targets are NaN
-                or infinite; or the targets are neither classes, tags nor numbers.
+                or infinite; the images have no labels; or the targets are neither classes, tags nor numbers.
         """
         rows, packs, found = self.delivered, self.packs, plain("predictions", predictions)
         names, kind = packs.filenames.take(rows), self.target_kind

@@ -28,7 +28,7 @@ from h5split.system.callers import caller_in
 _ADAPTERS = vars(sys.modules[PyDataset.__module__])  # the globals of the module with Keras' data adapter
 _LOOK = "get_tf_dataset"
 _RESET = "reset"
-_FIT = "fit"
+_FIT, _EVALUATE = "fit", "evaluate"
 
 LOOK = Loop(None, None)  # no loop: a batch is asked for because of its shape
 
@@ -47,19 +47,32 @@ def loop_of(frame: FrameType | None) -> Loop | None:
     return LOOK if caller.f_code.co_name == _LOOK else None
 
 
-def validation_of(data: object, frame: FrameType | None) -> Any:
-    """The `validation_data` of the call of `fit` that trains on `data`; None if there is none.
+class Call(NamedTuple):
+    """A call of `fit` or `evaluate`, which compare the outputs of a network with targets.
+
+    Attributes:
+        name: Which of them.
+        validation: The `validation_data` of `fit`; None if there is none.
+    """
+
+    name: str
+    validation: Any
+
+
+def call_of(data: object, frame: FrameType | None) -> Call | None:
+    """The call of `fit` or `evaluate` whose data are `data`; None if it is another call of Keras.
 
     A callback of `fit` may evaluate or predict other data, whose calls come from that `fit` too.
 
     Args:
-        data: The training data.
+        data: The data.
         frame: Of the caller.
     """
     while frame is not None:
-        if frame.f_code.co_name == _FIT and str(frame.f_globals.get("__name__")).startswith("keras."):
+        name = frame.f_code.co_name
+        if name in (_FIT, _EVALUATE) and str(frame.f_globals.get("__name__")).startswith("keras."):
             found = frame.f_locals
-            return found.get("validation_data") if found.get("x") is data else None
+            return Call(name, found.get("validation_data")) if found.get("x") is data else None
         frame = frame.f_back
     return None
 

@@ -144,7 +144,8 @@ class Selected:
             stratify: Cut each class if slices do not have the classes in their shares. False: slices.
             groups: Rows of equal value stay in one part: the name of a column, an array (N,), `"content"`, which is
                 identical files or identical pixels, or `"near"`, which is near-identical pictures as well; see
-                docs/near.md. Classes have their shares as nearly as that allows.
+                docs/near.md. Every row needs a value. Classes have their shares as nearly as that allows. A column that
+                is called content or near is `groups=sequence.columns["near"]`.
             stable: The part of a row depends on the setting `seed` and on its group alone, so images that are added
                 later move none. The group is `"content"` (of the pixels) unless `groups` says otherwise. Sizes and
                 shares vary by chance.
@@ -153,7 +154,8 @@ class Selected:
             len(points) + 1 sequences with the same settings.
 
         Raises:
-            ValueError: Points outside [0, 1] or decreasing, an unknown column, or `"near"` with `stable`.
+            ValueError: Points outside [0, 1] or decreasing, an unknown column, rows without a value in `groups`, or
+                `"near"` with `stable`.
         """
         if isinstance(groups, str) and groups in (CONTENT, NEAR):
             groups = self._groups_of(groups, stable)

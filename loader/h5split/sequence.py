@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Any, Unpack
 
 from keras.config import backend
@@ -14,7 +15,8 @@ from h5split.batch.gather import Batch
 from h5split.batch.targets import Meaning, Meanings, differing
 from h5split.batches import SplitSequence
 from h5split.errors import ArgumentError
-from h5split.keras_calls import LOOK, ended_by, loop_of, validation_of
+from h5split.file.classes import NO_LABELS
+from h5split.keras_calls import LOOK, call_of, ended_by, loop_of
 from h5split.order.settings import SettingNames, listing_settings
 from h5split.system.text import listed
 
@@ -94,15 +96,19 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
         return Rescaling(scale)
 
     def on_epoch_begin(self) -> None:
-        """Called by Keras before each pass.
+        """Called by Keras before each pass. Warns if it learns or evaluates classes, but the images have no labels.
 
         Raises:
             ValueError: This is the training data of `fit`, and the targets of the validation data mean something else:
                 its classes, tags or columns are others, or in another order.
         """
-        other = validation_of(self, sys._getframe(1))
-        if isinstance(other, SplitSequence):
-            _check_validation(self, other)
+        call = call_of(self, sys._getframe(1))
+        if call is None:
+            return
+        if self.settings.label_mode is not None and not self.is_mapped and self.is_unlabelled:
+            warnings.warn(f"{call.name}: losses and metrics mean nothing without labels: {NO_LABELS}", stacklevel=2)
+        if isinstance(call.validation, SplitSequence):
+            _check_validation(self, call.validation)
 
     def on_epoch_end(self) -> None:
         """Called by Keras after each pass, and when it makes ready for passes; or by a loop of one's own, to end it."""

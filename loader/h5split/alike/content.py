@@ -5,6 +5,7 @@ difference, so identical pixels count as identical content. A pack has a checksu
 equal checksums are read, and compared by the SHA-256 of their pixels.
 
 Images of a single colour are compared as files only. Otherwise all black images of a data set would be one picture.
+Those that were made of arrays have no files, so they are alike to none.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Content:
         groups: The groups of two or more rows with the same content: int64, ascending. So are the groups by their first
             rows.
         blank: The rows of a single colour with the pixels of another row. They are in a group only if their files are
-            identical.
+            identical; those that were made of arrays are in none.
     """
 
     count: int
@@ -69,23 +70,33 @@ def content_of(selections: Sequence[tuple[Packs, Rows]]) -> Content:
         return Content(0, [], np.empty(0, np.int64))
     digests = np.concatenate([packs.digests(rows) for packs, rows in selections])
     checksums = np.concatenate([packs.checksums(rows) for packs, rows in selections])
-    alike, blank = _alike(selections, checksums)
-    return Content(len(digests), joined(len(digests), [*identical(digests), *alike]), blank)
+    alike, blank, without_file = _alike(selections, checksums, digests)
+    files = [group for group in identical(digests) if int(group[0]) not in without_file]
+    return Content(len(digests), joined(len(digests), [*files, *alike]), blank)
 
 
-def _alike(selections: Sequence[tuple[Packs, Rows]], checksums: NDArray[np.uint64]) -> tuple[list[Rows], Rows]:
-    """Return the groups of rows with identical pixels, and the rows of one colour, of all with equal checksums."""
+def _alike(
+    selections: Sequence[tuple[Packs, Rows]], checksums: NDArray[np.uint64], digests: NDArray[np.uint8]
+) -> tuple[list[Rows], Rows, set[int]]:
+    """Compare the pixels of all rows with equal checksums.
+
+    Returns:
+        The groups of rows with identical pixels, the rows of one colour, and those of them that were made of arrays.
+    """
     _, number, times = np.unique(checksums, return_inverse=True, return_counts=True)
     candidates = np.flatnonzero(times[number] > 1)
     members: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
-    blank = []
+    blank, without_file = [], set()
     for row, pixels in zip(candidates.tolist(), _pixels(selections, candidates), strict=True):
-        if (pixels == pixels[:1, :1]).all():
-            blank.append(row)
-        else:
-            members.setdefault((pixels.shape, hashlib.sha256(pixels.data).digest()), []).append(row)
+        digest = hashlib.sha256(pixels.data).digest()
+        if not (pixels == pixels[:1, :1]).all():
+            members.setdefault((pixels.shape, digest), []).append(row)
+            continue
+        blank.append(row)
+        if digest == digests[row].tobytes():  # so it is not that of a file
+            without_file.add(row)
     groups = [np.array(rows) for rows in members.values() if len(rows) > 1]
-    return groups, np.array(blank, np.int64)
+    return groups, np.array(blank, np.int64), without_file
 
 
 def _pixels(selections: Sequence[tuple[Packs, Rows]], wanted: Rows) -> Iterator[NDArray[np.uint8]]:

@@ -30,12 +30,12 @@ class Part(Protocol):
 def leaks(*sequences: Part, near: bool = False) -> list[tuple[list[str], ...]]:
     """Find images that are in two or more sequences: identical files, or identical pixels.
 
-    Images of a single colour count only if their files are identical.
+    Images of a single colour count only if their files are identical; arrays, which have no files, never.
 
     For example:
 
         for in_train, in_val in leaks(train, val):
-            print(in_train, "=", in_val)
+            print(in_train, "=", in_val)  # two lists of file names
 
     Args:
         sequences: The sequences, such as the parts of a split.
@@ -43,9 +43,9 @@ def leaks(*sequences: Part, near: bool = False) -> list[tuple[list[str], ...]]:
             contrast, a reflection or a turn. See docs/near.md. Sequences of different sizes are compared as well.
 
     Returns:
-        For each content that is in several sequences: a list of its file names in each sequence. The list is empty for
-        a sequence that does not have the content. With `near`, for each group of pictures that are connected by
-        near-identical pairs.
+        A tuple for each content that is in several sequences, or with `near`, for each group of pictures that are
+        connected by near-identical pairs. It has a list of file names for each sequence, in the order of the sequences.
+        The list of a sequence that does not have the content is empty.
     """
     for sequence in sequences:
         if not hasattr(sequence, "rows"):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.errors import ArgumentError
+from h5split.file.classes import is_unlabelled
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts, column_of
 from h5split.order.rows import Rows
@@ -23,6 +24,8 @@ from h5split.system.arrays import brief, plain
 
 LABEL = "label"  # stands for the class
 
+# The labels of a table become classes, and are no column of the pack.
+_TAKEN = "; if it was the column of labels, pack the table with --labels none to keep it"
 _MAX_TAGS = 10_000  # more are hardly tags: the column holds something else
 _MAX_TAG_BYTES = 1 << 30  # of the table with a line for each distinct text, and an element for each tag
 _NUMBERS = "fiu"  # kinds of numpy's dtypes
@@ -116,7 +119,8 @@ def texts_of(what: str, column: str, packs: Packs, rows: Rows) -> Texts:
     Raises:
         ValueError: There is no such column, or one of the packs that the rows are of has none.
     """
-    texts = column_of(packs.columns, column, f"{what}: ")
+    is_of_targets = what == "targets" and not is_unlabelled(packs.class_names)
+    texts = column_of(packs.columns, column, f"{what}: ", _TAKEN if is_of_targets else "")
     if any(column not in pack.columns for pack in packs.packs):
         for pack, _ in packs.by_pack(rows):
             if column not in pack.columns:

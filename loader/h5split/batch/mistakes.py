@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.errors import ArgumentError
+from h5split.file.classes import NO_LABELS, is_unlabelled
 
 _LEAST_PLAIN, _MOST_PLAIN = 1e-4, 1e16  # numbers between these are written without an exponent, as Python does
 
@@ -23,7 +24,8 @@ class Mistake:
         label: Its class, its tags, or its numbers, joined by ", ".
         predicted: The class with the highest score, the tags from the threshold on, or the predicted numbers.
         confidence: The score of that class; the score of a wrong tag (1 less the score of a tag that is missing), the
-            highest of them; or the largest absolute error of the numbers.
+            highest of them. For predictions of numbers, it is no confidence: it is the absolute error, the largest one
+            if there are several numbers, in the unit of the column.
         position: The position of the row in the predicted epoch.
     """
 
@@ -46,9 +48,9 @@ def find_mistakes(
         class_names: K names.
 
     Raises:
-        ValueError: The predictions have another shape, or are not finite.
+        ValueError: The images have no labels; or the predictions have another shape, or are not finite.
     """
-    scores = scores_of(predictions, len(labels), len(class_names))
+    scores = scores_of(predictions, len(labels), class_names)
     wrong, predicted, confidence = wrong_rows(scores, labels)
     return [
         Mistake(
@@ -198,19 +200,21 @@ def wrong_rows(
     return wrong[order], predicted[wrong[order]], confidence[order]
 
 
-def scores_of(predictions: NDArray[Any], count: int, classes: int) -> NDArray[Any]:
+def scores_of(predictions: NDArray[Any], count: int, class_names: Sequence[str]) -> NDArray[Any]:
     """Convert predictions to one score for each row and class: (N, K).
 
     Args:
         predictions: As for `find_mistakes`.
         count: N, the number of rows.
-        classes: K, the number of classes.
+        class_names: K names.
 
     Raises:
-        ValueError: The predictions have another shape, or are not finite.
+        ValueError: The images have no labels; or the predictions have another shape, or are not finite.
     """
+    if is_unlabelled(class_names):
+        raise ArgumentError(f"predictions: expected labels to compare them with, found none: {NO_LABELS}")
     _check_numbers(predictions)
-    found = predictions.shape
+    found, classes = predictions.shape, len(class_names)
     if classes == 2 and found in {(count,), (count, 1)}:
         positive = predictions.reshape(count)
         predictions = np.stack([1 - positive, positive], axis=1)

@@ -35,6 +35,8 @@ class Info:
         classes: Class name -> number of images.
         columns: Column name -> value -> number of images, the most frequent value first. None for a column with more
             than 10,000 values.
+        ranges: Column name -> its lowest and its highest number, as they are written, for each column of numbers. Empty
+            texts do not count.
         settings: The settings that it was packed with.
         packed_by: Program or library -> version.
         skipped: (filename, reason) of each file that was left out.
@@ -51,6 +53,7 @@ class Info:
     nbytes: int
     classes: Mapping[str, int]
     columns: Mapping[str, Mapping[str, int] | None]
+    ranges: Mapping[str, tuple[str, str]]
     settings: Mapping[str, Any]
     packed_by: Mapping[str, str]
     skipped: list[tuple[str, str]]
@@ -82,14 +85,8 @@ class Info:
     def _column_lines(self) -> list[str]:
         lines = ["columns"] if self.columns else []
         for name, counts in self.columns.items():
-            if counts is None:
-                lines.append(f"  {_brief(name)}: more than {_MAX_DISTINCT:,} values")
-            elif len(counts) > 1 and max(counts.values()) == 1:
-                lines.append(f"  {_brief(name)}: {len(counts):,} values, all different")
-            else:
-                values = [f"{_brief(value)} {number:,}" for value, number in list(counts.items())[:SHOWN]]
-                more = [f"and {len(counts) - SHOWN:,} more"] if len(counts) > SHOWN else []
-                lines.append(f"  {_brief(name)}: {count(len(counts), 'value')}: {', '.join(values + more)}")
+            number = f"more than {_MAX_DISTINCT:,} values" if counts is None else count(len(counts), "value")
+            lines.append(f"  {_brief(name)}: {number}{_described(counts, self.ranges.get(name))}")
         return lines
 
     def _packing_lines(self) -> list[str]:
@@ -129,6 +126,7 @@ def describe(images: PackedImages) -> Info:
         nbytes=images.header.size,
         classes=dict(zip(images.class_names, counts, strict=True)),
         columns={name: _counted(column) for name, column in images.columns.items()},
+        ranges={name: found for name, column in images.columns.items() if (found := _range(column)) is not None},
         settings=images.header.settings,
         packed_by=images.header.packed_by,
         skipped=images.skipped,
@@ -151,6 +149,40 @@ def _counted(column: Texts) -> dict[str, int] | None:
         if len(found) > _MAX_DISTINCT:
             return None
     return {decode(value): number for value, number in found.most_common()}
+
+
+def _range(column: Texts) -> tuple[str, str] | None:
+    """The lowest and the highest number of a column, as they are written; None if a text is no number."""
+    raw = column.raw()
+    written = raw[raw != b""]
+    try:
+        numbers = written.astype(np.float64)
+    except ValueError:
+        return None
+    if not len(numbers) or not np.isfinite(numbers).all():
+        return None
+    return decode(bytes(written[numbers.argmin()])), decode(bytes(written[numbers.argmax()]))
+
+
+def _described(counts: Mapping[str, int] | None, numbers: tuple[str, str] | None) -> str:
+    """The end of the line about a column: its values, or from where to where many numbers are.
+
+    Args:
+        counts: Value -> number of images; None if there are too many values.
+        numbers: The lowest and the highest number; None for a column of texts.
+    """
+    is_listed = counts is not None and len(counts) <= SHOWN
+    are_different = counts is not None and len(counts) > 1 and max(counts.values()) == 1
+    facts = [", all different"] if are_different else []
+    if numbers is not None and not is_listed:
+        facts.append(f", numbers from {_brief(numbers[0])} to {_brief(numbers[1])}")
+        if counts is not None and counts.get(""):
+            facts.append(f", {counts['']:,} empty")
+    if facts or counts is None:
+        return "".join(facts)
+    values = [f'"{_brief(value)}" {number:,}' for value, number in list(counts.items())[:SHOWN]]
+    more = [f"and {len(counts) - SHOWN:,} more"] if len(counts) > SHOWN else []
+    return f": {', '.join(values + more)}"
 
 
 def _brief(value: str) -> str:

@@ -136,7 +136,7 @@ def find(
         pairs=sorted(pairs, key=lambda pair: (not pair.across_parts, not pair.across_classes, pair.distance)),
         groups=len(near.groups),
         identical=len(near.content.groups),
-        flat=len(near.flat),
+        flat=int(np.isin(near.content.numbers, near.flat).sum()),  # each of identical ones counts
     )
 
 

@@ -16,7 +16,15 @@ from h5split.errors import ArgumentError
 
 Classes = Sequence[str] | Mapping[str, str]  # names in order, or old name -> new name
 
+UNLABELLED = "unlabelled"  # the one class of images without labels
+NO_LABELS = f"all images are of the one class {UNLABELLED}; pack them with labels, or set targets to a column of them"
+
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
+
+
+def is_unlabelled(names: Sequence[str]) -> bool:
+    """Whether classes are those of images without labels."""
+    return list(names) == [UNLABELLED]
 
 
 def sorted_classes(names: Iterable[str]) -> list[str]:

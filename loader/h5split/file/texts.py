@@ -136,20 +136,21 @@ class Texts(Sequence[str]):
         return found
 
 
-def column_of(columns: Mapping[str, Texts], name: str, about: str = "") -> Texts:
+def column_of(columns: Mapping[str, Texts], name: str, about: str = "", advice: str = "") -> Texts:
     """A column.
 
     Args:
         columns: All there are.
         name: Its name.
         about: What the message of an error begins with.
+        advice: What it ends with.
 
     Raises:
         ValueError: There is no such column; the message lists those there are.
     """
-    if name not in columns:
+    if not isinstance(name, str) or name not in columns:
         raise ArgumentError(
-            f"{about}expected one of the columns {', '.join(columns) or '(there are none)'}, found {name!r}"
+            f"{about}expected one of the columns {', '.join(columns) or '(there are none)'}, found {name!r}{advice}"
         )
     return columns[name]
 

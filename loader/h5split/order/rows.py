@@ -6,7 +6,7 @@ the same (NEP 19). `Generator.permutation` is not used, because it may change be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -132,7 +132,8 @@ def split_groups(
 
     The algorithm is greedy, from the largest group to the smallest. A group goes to the part that lacks the most rows
     of the group's classes. This is the rule of scikit-learn's StratifiedGroupKFold, extended to parts of unequal size.
-    Groups of one row come last and fill the parts in order.
+    The rows that a part lacks in all count as much as those of an average class, or few groups of many classes would
+    give parts of the wrong size. Groups of one row come last and fill the parts in order.
 
     Args:
         rows: int64 (N,).
@@ -147,22 +148,38 @@ def split_groups(
     # The number of rows of each class that each part still lacks: (parts, classes).
     room = np.zeros((len(bounds) - 1, int(classes.max()) + 1), np.int64)
     np.add.at(room, (_strata_parts(classes, bounds), classes), 1)
-    open_parts = room.any(axis=1)
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    members_of = np.split(np.argsort(group, kind="stable"), np.cumsum(sizes)[:-1])
-    part = np.empty(len(rows), np.int64)
-    for index in np.argsort(-sizes, kind="stable").tolist():
-        if sizes[index] == 1:
-            break
-        members = members_of[index]
-        present, need = np.unique(classes[members], return_counts=True)
-        lack = np.where(open_parts, room[:, present] @ need, np.iinfo(np.int64).min)
-        choice = int(np.argmax(lack))
-        part[members] = choice
-        room[choice, present] -= need
+    part = _assign(room, group, sizes, classes)[group]
     single = np.flatnonzero(sizes[group] == 1)
     part[single] = _fill(np.maximum(room, 0), classes[single])
     return [rows[part == index] for index in range(len(bounds) - 1)]
+
+
+def _assign(
+    room: NDArray[np.int64], group: NDArray[np.int64], sizes: NDArray[np.int64], classes: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The part of each group of two or more rows: int64 (G,). `room` is reduced by their rows.
+
+    Args:
+        room: The number of rows of each class that each part lacks: int64 (parts, classes).
+        group: int64 (N,), the group of each row.
+        sizes: int64 (G,), the number of rows of each group.
+        classes: int64 (N,), the class of each row.
+    """
+    count = room.shape[1]
+    pairs, needs = np.unique(group * count + classes, return_counts=True)
+    starts = np.searchsorted(pairs, np.arange(len(sizes) + 1) * count)
+    total, is_open = room.sum(axis=1), room.any(axis=1)
+    part = np.zeros(len(sizes), np.int64)
+    for index in np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes > 1)].tolist():
+        at = slice(starts[index], starts[index + 1])
+        present, need = pairs[at] % count, needs[at]
+        lack = room[:, present] @ need * count + total * sizes[index]
+        choice = int(np.argmax(np.where(is_open, lack, np.iinfo(np.int64).min)))
+        part[index] = choice
+        room[choice, present] -= need
+        total[choice] -= sizes[index]
+    return part
 
 
 def _have_shares(strata: NDArray[Any], bounds: Sequence[int]) -> bool:
@@ -187,31 +204,33 @@ def _strata_parts(strata: NDArray[Any], bounds: Sequence[int]) -> NDArray[np.int
     counts = np.bincount(strata)
     ranks = _rank_in_class(ordered, counts)
     found = np.zeros(len(strata), np.int64)
-    for upto in np.cumsum(_shares(counts, np.diff(bounds).tolist())[:-1], axis=0):
+    for upto in _class_cuts(counts, bounds[1:-1]):
         found += ranks >= upto[ordered]
     part = np.empty(len(strata), np.int64)
     part[by_stratum] = found
     return part
 
 
-def _shares(counts: NDArray[np.int64], sizes: Sequence[int]) -> NDArray[np.int64]:
-    """How many rows of each class each part gets: int64 (parts, classes).
+def _class_cuts(counts: NDArray[np.int64], bounds: Sequence[int]) -> Iterator[NDArray[np.int64]]:
+    """Yield how many rows of each class lie before each boundary: int64 (K,), less than one row from its share.
 
-    Parts take their share one after another, from the rows that are left. Shares are rounded by the method of the
-    largest remainder, so that sizes are exact. A class is never more than two rows from its share in a part.
+    This is the schedule of proportionate fairness (Baruah et al., 1996) on one processor, looked at only at the
+    boundaries. The k-th row of a class of n of N rows is due at boundary k * N / n, and may come before its share has
+    reached k - 1 rows. Rows that are due come first, then those that may come, the earliest due ones first. So cuts
+    never decrease, and there is always room for the rows that are due.
 
     Args:
         counts: The number of rows of each class.
-        sizes: The number of rows of each part. Together they are all rows.
+        bounds: The number of rows before each boundary, ascending.
     """
-    left, found = counts.astype(np.int64), []
-    for size in sizes:
-        total = max(int(left.sum()), 1)
-        share, remainder = np.divmod(left * size, total)
-        share[np.argsort(-remainder, kind="stable")[: size - int(share.sum())]] += 1
-        left = left - share
-        found.append(share)
-    return np.array(found)
+    total, upto = int(counts.sum()), np.zeros(len(counts), np.int64)
+    for bound in bounds:
+        due, remainder = np.divmod(counts * bound, total)
+        upto = np.maximum(upto, due)
+        may_come = np.flatnonzero((remainder > 0) & (upto == due))
+        deadlines = -((due[may_come] + 1) * -total // counts[may_come])
+        upto[may_come[np.argsort(deadlines, kind="stable")[: bound - int(upto.sum())]]] += 1
+        yield upto
 
 
 def _fill(room: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:

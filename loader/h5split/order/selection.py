@@ -13,11 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from h5split.errors import ArgumentError, ArgumentTypeError, PositionError
 from h5split.file.classes import Classes
+from h5split.file.format import encode
 from h5split.file.images import PackedImages
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts, checked_texts, column_of
 from h5split.order import rows as row_math
 from h5split.order.epochs import Shard
+from h5split.order.groups import grouped
 from h5split.order.rows import Rows
 from h5split.order.settings import check_whole
 from h5split.order.splits import read_rows
@@ -155,13 +157,13 @@ class Selection:
     ) -> list[Selection]:
         """Cut at fractions of all rows. `SplitSequence.split` documents the arguments."""
         for point in points:
-            if not isinstance(point, (int, float, np.number)):
+            if not isinstance(point, (int, float, np.integer, np.floating)):
                 raise ArgumentTypeError(f"split: expected numbers one by one, as in split(0.2, 0.4), found {point!r}")
         strata = self.classes if stratify else None
         if stable:
             parts = row_math.split_hashed(self.rows, self._keys(groups), points, seed)
         elif groups is not None:
-            parts = row_math.split_groups(self.rows, self._groups(groups), points, strata)
+            parts = row_math.split_groups(self.rows, self._groups(groups)[1], points, strata)
         elif strata is not None:
             parts = row_math.split_strata(self.rows, strata, points)
         else:
@@ -239,21 +241,16 @@ class Selection:
             mask &= texts.isin(wanted)
         return self.of(self.rows[mask])
 
-    def _groups(self, groups: str | ArrayLike) -> NDArray[Any]:
-        """The group of each row: (N,), any dtype that can be sorted."""
-        if isinstance(groups, str):
-            return column_of(self.columns, groups).raw()
-        values = plain("groups", groups)
-        if values.shape != self.rows.shape:
-            raise ArgumentError(f"groups: expected a value for each of {len(self)} rows, found shape {values.shape}")
-        return values
+    def _groups(self, groups: str | ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """The different groups in ascending order, and the number of the group of each row: int64 (N,)."""
+        return grouped(groups, self.columns, self.filenames)
 
     def _keys(self, groups: str | ArrayLike | None) -> NDArray[np.uint64]:
         """A hash of the group of each row that other rows do not change: uint64 (N,). Without groups, of the pixels."""
         if groups is None:
             return np.empty(0, np.uint64) if self.packs is None else self.packs.checksums(self.rows)
-        values, number = np.unique(self._groups(groups), return_inverse=True)
-        texts = [value if isinstance(value, bytes) else str(value).encode() for value in values.tolist()]
+        values, number = self._groups(groups)
+        texts = [value if isinstance(value, bytes) else encode(str(value)) for value in values.tolist()]
         return np.array([xxhash.xxh3_64_intdigest(text) for text in texts], np.uint64)[number]
 
 

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.errors import ArgumentError
+from h5split.errors import ArgumentError, ArgumentTypeError
+from h5split.system.arrays import brief
 from h5split.writing.replace import written
 from h5split.writing.tables import open_table, write_table
 
@@ -38,8 +39,14 @@ def write_split(path: str | os.PathLike[str], parts: Mapping[str, Part]) -> None
     Raises:
         ValueError: A file name occurs twice, but the table identifies rows by their file names. Or another file exists
             at `path`.
+        TypeError: The parts are no dict of names and sequences.
         OSError: The table cannot be written.
     """
+    if not isinstance(parts, Mapping) or not all(isinstance(name, str) for name in parts):
+        raise ArgumentTypeError(f"write_split: expected a dict, such as {{'train': train}}, found {brief(parts)}")
+    wrong = next((part for part in parts.values() if not hasattr(part, "filenames")), parts)
+    if wrong is not parts:
+        raise ArgumentTypeError(f"write_split: expected a sequence for each part, found {brief(wrong)}")
     lines = [(name, split) for split, part in parts.items() for name in part.filenames]
     _by_name(path, lines)
     with written(path, "a table of parts", _is_table_of_parts) as file:

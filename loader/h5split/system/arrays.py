@@ -20,13 +20,16 @@ def plain(what: str, given: ArrayLike) -> NDArray[Any]:
         given: Anything that numpy makes an array of. A masked array must mask nothing.
 
     Raises:
-        ValueError: Values are masked.
+        ValueError: Values are masked, or lists have different lengths.
     """
     if isinstance(given, np.ndarray) and type(given) is not np.ndarray and np.ma.is_masked(given):
         raise ArgumentError(
             f"{what}: expected values, found a masked array that hides some; fill them with filled(), or leave them out"
         )
-    array = np.asarray(given)
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise ArgumentError(f"{what}: expected an array, or lists of equal lengths, found {brief(given)}") from error
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 

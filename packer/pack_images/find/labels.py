@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from h5split.file.classes import UNLABELLED
 from pack_images.errors import PackError
-from pack_images.find.sources import UNLABELLED
 from pack_images.settings import LABELS, Labels
 
 

@@ -258,9 +258,11 @@ class _Reading:
         return self._rule.labels_of(root or ".", below, [name])[0]
 
     def _label_column(self, heading: Sequence[str]) -> int | None:
-        """The column of labels; None if folders give them, or nothing does."""
+        """The column of labels; None if folders give them, or nothing does: then all columns are kept."""
         asked = self._manifest.label_column
-        if self._rule.labels == "none" and asked is None:
+        if self._rule.labels == "none":
+            if asked is not None:
+                self._columns(heading, asked, LABEL_COLUMNS, "--label-column")  # for its check
             return None
         found = _find_columns(heading, asked, LABEL_COLUMNS)
         if not found and asked is None and self._rule.is_explicit:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from h5split.file.classes import UNLABELLED
 from pack_images.errors import PackError
-from pack_images.find.sources import UNLABELLED
 from pack_images.find.values import scalar, shown, values_of
 
 _MAX_UNNAMED = 1000  # classes that numbers without names may always make

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from h5split.file.classes import UNLABELLED
 from h5split.system.arrays import brief
 from h5split.writing.tables import open_table
 from pack_images.errors import PackError
-from pack_images.find.sources import UNLABELLED, PackedRow, Sources
+from pack_images.find.sources import PackedRow, Sources
 
 Relabel = str | os.PathLike[str] | Mapping[str, str]
 

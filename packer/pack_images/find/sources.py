@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, NamedTuple
 
-UNLABELLED = "unlabelled"  # the one class of images without labels
+from h5split.file.classes import UNLABELLED
+
 _MAX_CLOCK_TICK_NS = 2_500_000_000  # longer than the tick of any file system; FAT's is the longest, 2 s
 _NAMES = """
     apng avif avifs bmp bw cur dcx dds dib flc fli ftc ftu gif icb icns ico im j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx

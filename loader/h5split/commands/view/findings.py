@@ -69,17 +69,20 @@ def _split(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _outliers(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    lowest, highest = section["levels"]
+    (lowest, highest), of = section["levels"], section["of"]
     if section["all_blank"]:
-        yield "bad", "Every image is of one colour"
+        yield "bad", f"All images{of} are of one colour each"
         return
     if section["is_grey"]:
         yield (
             "doubtful",
-            "All images are grey, but stored in three colours: --color grayscale takes a third of the space",
+            f"All images{of} are grey, but stored in three colours: --color grayscale takes a third of the space",
         )
     if highest - lowest < _LEAST_RANGE:
-        yield "doubtful", f"All pixels lie from {lowest} to {highest}: the images hardly use their range of 0 to 255"
+        yield (
+            "doubtful",
+            f"All pixels{of} lie from {lowest} to {highest}: the images hardly use their range of 0 to 255",
+        )
     if section["blank"]["count"]:
         yield "bad", f"{count(section['blank']['count'], 'image')} of one colour: blank"
     if section["nearly_blank"]["count"]:
@@ -87,6 +90,8 @@ def _outliers(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _classes(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if section["is_unlabelled"]:
+        yield "doubtful", "The images have no labels: all are of the one class unlabelled"
     if section["most"] > _MAX_RATIO * section["least"]:
         yield "doubtful", f"Classes have from {section['least']:,} to {section['most']:,} images"
     if section["empty"]["count"]:

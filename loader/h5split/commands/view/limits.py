@@ -16,8 +16,8 @@ _TAIL = 100  # of these, the characters that are taken from the end of the name
 
 
 def brief(text: str) -> str:
-    """A name as one printable line. The middle of a very long name is left out."""
-    text = shown(text)
+    """A name as one printable line. The middle of a very long name is left out, and an empty one says so."""
+    text = shown(text) or "(empty)"
     left_out = len(text) - _MAX_CHARACTERS
     if left_out <= 0:
         return text

@@ -100,7 +100,7 @@ def report(
         "classes": sections.classes(packs, rows, statistics),
         "split": sections.split(packs, rows, parts, column) if parts else None,
         "identical": sections.identical(packs, rows, gallery),
-        "outliers": sections.outliers(packs, statistics, gallery),
+        "outliers": sections.outliers(packs, rows, statistics, gallery),
         "predictions": about,
         "sheets": sections.sheets(packs, rows, gallery, seed),
         "losses": sections.losses(packs, rows),

@@ -13,6 +13,7 @@ from h5split.alike.content import content_of
 from h5split.commands.view.gallery import Gallery
 from h5split.commands.view.limits import LISTED, NAMES, PARTS, extremes
 from h5split.commands.view.statistics import Statistics
+from h5split.file.classes import is_unlabelled
 from h5split.file.losses import count_images, grouped
 from h5split.order.rows import Rows, permutation
 from h5split.system.text import dimensions
@@ -70,6 +71,7 @@ def classes(packs: Packs, rows: Rows, statistics: Statistics) -> Section:
     return {
         "classes": entries,
         "total": len(counts),
+        "is_unlabelled": is_unlabelled(packs.class_names),
         "least": int(counts[counts > 0].min()),
         "most": most,
         "empty": {"count": len(empty), "names": _names(packs, empty)},
@@ -101,8 +103,15 @@ def sheets(packs: Packs, rows: Rows, gallery: Gallery, seed: int) -> Section:
     return {"sheets": found, "left_out": len(there) - len(found), "seed": seed}
 
 
-def outliers(packs: Packs, statistics: Statistics, gallery: Gallery) -> Section:
-    """Blank and nearly blank rows, the darkest rows, and the brightest rows."""
+def outliers(packs: Packs, rows: Rows, statistics: Statistics, gallery: Gallery) -> Section:
+    """Blank and nearly blank rows, the darkest rows, and the brightest rows.
+
+    Args:
+        packs: The packs that hold the rows.
+        rows: int64 (M,), the rows of the page. Perhaps the pixels of some of them only were examined.
+        statistics: The statistics of those.
+        gallery: Makes the tiles.
+    """
     contrast, brightness, blank = statistics.contrast, statistics.brightness, statistics.blank
 
     def first(key: NDArray[Any], where: NDArray[np.bool_] | None = None) -> Section:
@@ -126,6 +135,7 @@ def outliers(packs: Packs, statistics: Statistics, gallery: Gallery) -> Section:
         "darkest": first(brightness),
         "brightest": first(-brightness),
         "threshold": _NEARLY_BLANK,
+        "of": "" if len(statistics.rows) == len(rows) else " that were looked at",
         "all_blank": bool(blank.all()),
         "is_grey": statistics.is_grey,
         "levels": statistics.levels,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from h5split.file.packs import Packs
 from h5split.order.rows import Rows
+from h5split.system.lazy import lazy
 
 _CHUNK_BYTES = 4 << 20  # pixels that are examined at a time
 _MAYBE_BLANK = 1.0  # grey levels; only rows with a lower deviation are compared pixel by pixel
@@ -40,14 +41,14 @@ class Statistics:
     levels: tuple[int, int]
     mean_images: Mapping[int, str]
 
-    @property
+    @lazy
     def brightness(self) -> NDArray[np.float64]:
         """The brightness of each row, from 0 to 255, without the alpha channel: float64 (M,)."""
         colors = self.means[:, :3] if self.means.shape[1] > 2 else self.means[:, :1]
         brightness: NDArray[np.float64] = colors.mean(axis=1).clip(0, 255)
         return brightness
 
-    @property
+    @lazy
     def contrast(self) -> NDArray[np.float64]:
         """The contrast of each row, which is the largest deviation of its channels: float64 (M,)."""
         contrast: NDArray[np.float64] = self.deviations.max(axis=1)
@@ -121,7 +122,7 @@ class _Colors:
 
     def __init__(self, channels: int) -> None:
         self._count = min(channels, 3) if channels > 2 else 1  # without the alpha channel
-        self.is_grey = self._count == 3
+        self.is_grey = channels == 3
         self.levels = 255, 0
 
     def add(self, pixels: NDArray[np.uint8]) -> None:

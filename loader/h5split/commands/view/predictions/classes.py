@@ -32,7 +32,7 @@ def of_classes(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery) 
         ValueError: As `mistakes`.
     """
     labels, names = packs.labels[rows], packs.class_names
-    scores = scores_of(given, len(rows), len(names))
+    scores = scores_of(given, len(rows), names)
     wrong, taken_for, sure = wrong_rows(scores, labels)
     pairs = labels[wrong].astype(np.int64) * len(names) + taken_for
     frequent = _by_frequency(pairs)
@@ -40,6 +40,7 @@ def of_classes(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery) 
     are_shares = scores.min() >= 0 and scores.max() <= 1
     predicted = scores.argmax(axis=1)
     tiles = _tiles(packs, rows[wrong[chosen]], taken_for[chosen], sure[chosen], are_shares, gallery)
+    pictured = {(tile.label, tile.predicted) for tile in tiles}
     in_matrix = _most_confused(labels, predicted, len(names))
     return {
         "count": len(rows),
@@ -48,6 +49,8 @@ def of_classes(packs: Packs, rows: Rows, given: NDArray[Any], gallery: Gallery) 
         "names": names if len(names) <= _MAX_MATRIX_CLASSES else sorted({tile.label for tile in tiles}),
         "taken_for": names if len(names) <= _MAX_MATRIX_CLASSES else sorted({tile.predicted for tile in tiles}),
         "matrix": _matrix(labels, predicted, in_matrix).tolist(),
+        "pictured": pictured,
+        "has_all_pictured": len(pictured) == len(np.unique(pairs)),
         "matrix_names": [names[label] for label in in_matrix.tolist()],
         "classes": _scores_by_class(labels, predicted, names),
         "all_classes": len(names),
