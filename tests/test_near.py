@@ -372,6 +372,12 @@ def test_the_command_counts_every_flat_image(tmp_path, capsys):
     assert "\nflat: 6 images with a contrast below 2 grey levels" in capsys.readouterr().out
 
 
+def test_images_too_small_to_compare_are_counted(tmp_path, capsys):
+    pack_of(tmp_path / "a.h5", [np.full((7, 40, 3), level, np.uint8) for level in (1, 2, 3)])
+    assert main(["near", str(tmp_path / "a.h5"), "--quiet"]) == 0
+    assert "\nflat: 3 images with a contrast below 2 grey levels, or less than 8 pixels" in capsys.readouterr().out
+
+
 def test_the_page_shows_pairs_side_by_side(augmented, capsys):
     pytest.importorskip("jinja2", reason="needs Jinja2: pip install 'pack-images[report]'")
     parts = augmented.split_by("split")

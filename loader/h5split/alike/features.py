@@ -25,7 +25,7 @@ _TILE = 256  # columns of a product that are computed at a time
 _MAX_OPERATIONS = 1 << 18  # multiplications at a time: OpenBLAS computes more than these with threads of its own
 _MAX_FINE = 16  # frequencies in each direction of the spectrum of an image
 _WEIGHTS = np.array([77, 150, 29], np.uint16)  # of red, green and blue, in 256 parts: ITU-R BT.601
-_MIN_SIDE = 8  # of images in pixels; smaller ones have too few frequencies to tell them apart
+MIN_SIDE = 8  # of images in pixels; smaller ones have too few frequencies to tell them apart
 _MAX_COARSE = 8  # of these, the frequencies that are compared first
 
 
@@ -42,7 +42,7 @@ class Frequencies:
 
     def __init__(self, shapes: Sequence[tuple[int, int, int]]) -> None:
         side = min((min(shape[:2]) for shape in shapes), default=0)
-        self.fine = min(_MAX_FINE, side) if side >= _MIN_SIDE else 0
+        self.fine = min(_MAX_FINE, side) if side >= MIN_SIDE else 0
         self.coarse = min(_MAX_COARSE, self.fine // 2)
 
     @cached_property

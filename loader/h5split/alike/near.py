@@ -51,7 +51,7 @@ class Near:
             near-identical ones is in a pair with some of them only, but the groups have all.
         distances: float32 (M,), 0 for equal pictures and about 1 for unrelated ones.
         symmetries: uint8 (M,), how the first picture is turned to look like the second; see `features`.
-        flat: int64, the rows without structure. They are in no pair.
+        flat: int64, the rows without structure, or of all images if some are too small. They are in no pair.
     """
 
     content: Content
@@ -81,10 +81,9 @@ def near_of(selections: Selections, *, workers: int | None = None, progress: Pro
     """
     content = content_of(selections)
     pictures = Pictures(selections)
-    empty = np.empty(0, np.int64)
-    if not pictures.frequencies.fine:
-        return Near(content, empty.reshape(0, 2), np.empty(0, np.float32), np.empty(0, np.uint8), empty)
     rows, order = pictures.distinct(content)
+    if not pictures.frequencies.fine:
+        return Near(content, np.empty((0, 2), np.int64), np.empty(0, np.float32), np.empty(0, np.uint8), rows)
     with ThreadPoolExecutor(workers or cores()) as executor:
         work = Work(executor, 3 * len(rows), progress)  # each row is read, compared with a sample, and with others
         features, contrast = _features_of(pictures, rows, work)

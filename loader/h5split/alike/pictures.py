@@ -39,6 +39,8 @@ class Pictures:
         Returns:
             The rows, int64 (M,), ascending; and an order of them that depends on their pixels alone, int64 (M,).
         """
+        if not self._selections:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
         checksums = np.concatenate([packs.checksums(rows) for packs, rows in self._selections])
         keys = np.concatenate([digest_keys(packs.digests(rows)) for packs, rows in self._selections])
         by_content = np.lexsort((keys, checksums, content.numbers))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.alike.features import MIN_SIDE
 from h5split.alike.near import FLAT, Near, near_of
 from h5split.system.text import SHOWN, count, shown
 
@@ -106,8 +107,8 @@ class NearPairs:
                 *([f"  ... and {more:,} more; --json lists all"] if more > 0 else []),
                 f"identical: {count(self.identical, 'group') if self.identical else 'none'}; h5split info names them",
                 f"together: {count(self.groups, 'group')}",
-                f"flat: {count(self.flat, 'image')} with a contrast below {FLAT:.0f} grey levels; only identical ones "
-                "are found",
+                f"flat: {count(self.flat, 'image')} with a contrast below {FLAT:.0f} grey levels, or less than "
+                f"{MIN_SIDE} pixels wide or high; only identical ones are found",
             ]
         )
 
