@@ -24,7 +24,7 @@ from h5split.system.text import count, shown
 
 _MOST = 100  # pictures at a time
 _FEW = 32  # pictures that are large
-_LARGE, _SMALL = 112, 64  # pixels of the side of a picture, and of its place on the page
+_LARGE, _SMALL = 96, 64  # pixels of the side of a picture, and of its place on the page
 _LISTED = 10  # packs in a table
 
 

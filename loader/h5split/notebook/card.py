@@ -122,8 +122,9 @@ def _table(counts: Counts) -> str:
 
 def _row(name: str, number: int, share: float) -> str:
     bar = f"width:{max(round(_BAR_WIDTH * share), int(number > 0))}px;height:.7em;background:currentColor;opacity:.3"
+    title = f' title="{escaped(name, _MAX_TITLE)}"' if len(name) > _MAX_NAME else ""
     return (
-        f'<tr style="{_PLAIN_ROW}"><td style="{_CELL}">{escaped(name, _MAX_NAME)}</td>'
+        f'<tr style="{_PLAIN_ROW}"><td{title} style="{_CELL}">{escaped(name, _MAX_NAME)}</td>'
         f'<td style="{_NUMBER}">{number:,}</td>'
         f'<td style="{_CELL};width:{_BAR_WIDTH}px"><div style="{bar}"></div></td></tr>'
     )
