@@ -177,6 +177,7 @@ def test_long_settings_are_named_in_a_few_words(tmp_path):
     sequence = SplitSequence(path, targets=Tags("tags"), weights=np.ones(40), classes=["cat", *map(str, range(9000))])
     line = next(text for text in page(sequence).texts if text.startswith("settings"))
     assert all(f"{name}=" in line for name in ("classes", "targets", "weights"))
+    assert "weights=ndarray of float32 and shape (40,)" in line
     assert len(line) <= 300
 
 

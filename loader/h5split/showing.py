@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from h5split.batch.given import PerRow
 from h5split.batch.mistakes import Mistake
 from h5split.delivered import Delivered
 from h5split.errors import ArgumentError
@@ -128,7 +129,7 @@ class Showing(Delivered):
     def _settings_lines(self) -> list[str]:
         """A line about the settings that are not as they are by default; none if all are."""
         changed = [
-            f"{one.name}={brief(value)}"
+            f"{one.name}={brief(value.values if isinstance(value, PerRow) else value)}"
             for one in fields(Settings)
             if _differs(value := getattr(self._settings, one.name), one.default)
         ]

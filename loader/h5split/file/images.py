@@ -13,20 +13,18 @@ from numpy.typing import NDArray
 
 from h5split.errors import FormatError
 from h5split.file import format as pack_format
-from h5split.file.looks import look, summary_line
+from h5split.file.looks import Shown
 from h5split.file.losses import LOSSES, described
 from h5split.file.mapped import READ_SIZE, MappedFile, Stamp
 from h5split.file.texts import Texts
-from h5split.notebook.card import or_text
 from h5split.system.lazy import lazy
-from h5split.system.text import count
 
 # The longest time that one write call may take. The system stamps a write with the time when it began.
 _WRITE_SECONDS = 10
 _SAMPLE_ROWS = 16  # rows whose pixels are checked if a file may have been written to
 
 
-class PackedImages:
+class PackedImages(Shown):
     """A pack as memory-mapped arrays. Pixels are read from disk at first use.
 
     It is a map-style data set: it has `len`, indexing, and `__getitems__` for a batch. Items are writable copies. It is
@@ -102,19 +100,6 @@ class PackedImages:
 
     def __repr__(self) -> str:
         return f"PackedImages({self.path!r}): {len(self)} images {self.shape}, {len(self.class_names)} classes"
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows of it: counts, and a few of its images, which alone are read."""
-        return or_text(self, self._look)
-
-    def view(self, first: int, count: int) -> NDArray[np.uint8]:
-        """A view of consecutive rows: uint8 (count, H, W, C), read-only.
-
-        Raises:
-            FormatError: The file was truncated since it was opened.
-        """
-        self.check_whole()
-        return self.images[first : first + count]
 
     def __getstate__(self) -> dict[str, Any]:
         """The path of the pack, its stamp and checksum to recognize it, and attributes of a subclass; no pixels.
@@ -243,12 +228,6 @@ class PackedImages:
             if xxhash.xxh3_64_intdigest(pixels) != expected[row]:
                 return False
         return self.file.tables_checksum() == tables_sum
-
-    def _look(self) -> str:
-        left_out = len(self.skipped_texts[0])
-        lines = [self.path, summary_line(len(self), self.shape, "uint8", len(self.class_names))]
-        lines += [f"{count(left_out, 'file')} left out in packing"] if left_out else []
-        return look(self, None, type(self).__name__, lines)
 
     def _settle(self, stamp: Stamp) -> None:
         """Accept a changed stamp once it has been stable for longer than one write can take."""

@@ -145,11 +145,6 @@ class Texts(Sequence[str]):
                 return None
         return {decode(value): number for value, number in found.most_common()}
 
-    @property
-    def nbytes(self) -> int:
-        """The number of bytes of all texts, as they are in the files."""
-        return len(self) * int(self._raw[:0].dtype.itemsize)
-
     def raw(self) -> NDArray[np.bytes_]:
         """The texts as bytes, as they are in the files: bytes_ (N,)."""
         found: NDArray[np.bytes_] = self._raw[slice(None) if self._rows is None else self._rows]

@@ -18,11 +18,12 @@ _FAINT = "opacity:.7"
 _CELL = "padding:0 12px 0 0;text-align:left;border:0"
 _NUMBER = "padding:0 8px 0 0;text-align:right;border:0;font-variant-numeric:tabular-nums"
 _PLAIN_ROW = "background:transparent"  # notebooks stripe tables
-_IMAGE = "max-width:none;object-fit:contain;image-rendering:pixelated"  # no picture is larger than its place
+# No picture is larger than its place.
+_IMAGE = "max-width:none;object-fit:contain;image-rendering:pixelated"
 _BAR_WIDTH = 80  # pixels of the longest bar
 _MAX_NAME = 40  # characters of a name in a table
 _MAX_LINE = 300  # of a line
-_MAX_CAPTION = 28  # of a file name below a picture
+_MAX_CAPTION = 28  # of a class or a file name below a picture
 _MAX_TITLE = 400  # of what is shown while the pointer is over a picture
 
 
@@ -78,7 +79,7 @@ def card(name: str, lines: Sequence[str], counts: Sequence[Counts], tiles: Seque
     pictures = "".join(_picture(tile, width) for tile in tiles)
     return (
         f'<div class="{_ROOT}" style="line-height:1.4"><div><b>{escaped(name)}</b> {escaped(head)}</div>{text}'
-        f'<div style="margin:6px 0 8px">{tables}</div><div>{pictures}</div></div>'
+        f'<div style="margin:6px 0 2px">{tables}</div><div>{pictures}</div></div>'
     )
 
 
@@ -116,7 +117,9 @@ def _table(counts: Counts) -> str:
     more = f"and {counts.more:,} more {counts.plural if counts.more != 1 else counts.what}" if counts.more else ""
     last = f'<tr style="{_PLAIN_ROW}"><td colspan="3" style="{_CELL};{_FAINT}">{more}</td></tr>' if more else ""
     head = f'<tr style="{_PLAIN_ROW}"><th colspan="3" style="{_CELL}">{escaped(counts.what)}</th></tr>'
-    style = "display:inline-table;vertical-align:top;border-collapse:collapse;margin:0 24px 0 0;border:0;font-size:13px"
+    style = (
+        "display:inline-table;vertical-align:top;border-collapse:collapse;margin:0 24px 6px 0;border:0;font-size:13px"
+    )
     return f'<table style="{style}">{head}{rows}{last}</table>'
 
 
@@ -135,8 +138,8 @@ def _picture(tile: Tile, width: int) -> str:
     note = f"<br>{escaped(tile.note, _MAX_NAME)}" if tile.note else ""
     return (
         f'<span title="{title}" style="display:inline-block;vertical-align:top;width:{width}px;margin:0 8px 8px 0;'
-        f'font-size:11px;overflow-wrap:anywhere"><img src="{tile.source}" alt="" width="{width}" height="{width}" '
-        f'style="display:block;width:{width}px;height:{width}px;margin:0 0 2px;{_IMAGE}">'
-        f"<b>{escaped(tile.label, _MAX_NAME)}</b><br>"
+        f'font-size:11px;overflow-wrap:anywhere"><img src="{tile.source}" alt="" width="{width}" '
+        f'style="display:block;width:{width}px;height:auto;max-height:{width}px;margin:0 0 2px;{_IMAGE}">'
+        f"<b>{escaped(tile.label, _MAX_CAPTION)}</b><br>"
         f'<span style="{_FAINT}">{escaped(tile.filename.rpartition("/")[2], _MAX_CAPTION)}{note}</span></span>'
     )

@@ -50,7 +50,7 @@ def reporting(progress: Report | bool | None, noun: str) -> Iterator[Report | No
 class NotebookBar:
     """A progress bar in the output of a cell. It needs no widgets, and its last state is stored with the notebook.
 
-    tqdm's bar for notebooks needs ipywidgets, and is stored as it was at the start.
+    tqdm's bar for notebooks needs ipywidgets and warns without them; with them it is stored as it was at the start.
 
     Args:
         noun: What is counted.
