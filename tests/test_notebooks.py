@@ -26,11 +26,11 @@ def texts_of(output):
 
 
 def kinds(notebook):
-    """The source and the kinds of output of each cell."""
+    """The source and the kinds of output of each cell. A slow machine may cut one stream in two."""
     return [
         (
             "".join(cell["source"]),
-            [(output["output_type"], output.get("name"), sorted(output.get("data", {}))) for output in outputs],
+            list(dict.fromkeys((one["output_type"], one.get("name"), *sorted(one.get("data", {}))) for one in outputs)),
         )
         for cell in notebook["cells"]
         for outputs in [cell.get("outputs", [])]
