@@ -26,6 +26,7 @@ LAYERS = {
     "h5split": (
         "errors",  # what every module raises
         "system",  # the machine and the terminal
+        "notebook",  # what a notebook shows: HTML and PNG, of no pack
         "writing",  # how files are written
         "file",  # a pack as a file
         "order",  # which rows, in which order

@@ -20,7 +20,6 @@ from h5split.batch.given import bound
 from h5split.batch.mapping import Place, mapped, specs_of
 from h5split.batch.readahead import Reading
 from h5split.batch.targets import Learned, Spec
-from h5split.delivered import Delivered
 from h5split.errors import ArgumentError
 from h5split.file.packs import Packs
 from h5split.order.epochs import Epochs, Order
@@ -29,6 +28,7 @@ from h5split.order.rows import Rows
 from h5split.order.selection import Selection
 from h5split.order.settings import SettingNames, Settings, changed, listing_settings
 from h5split.resuming import Resuming
+from h5split.showing import Showing
 
 _OF_THIS_PROCESS = frozenset(("_gatherer", "_asking", "_passes", "_learned"))
 _OF_ROWS = frozenset(("targets", "weights"))  # settings that depend on the rows
@@ -38,7 +38,7 @@ _SAME_ORDER = (
 )
 
 
-class SplitSequence(Delivered, Resuming, Adapters):
+class SplitSequence(Showing, Resuming, Adapters):
     """Batches of a pack in any order, split into any number of parts; file names follow every row.
 
     A sequence is a list of row numbers over a mapped file. Methods return `self`, unless said otherwise, so that calls

@@ -135,7 +135,7 @@ def _view(arguments: argparse.Namespace) -> int:
 def _near(arguments: argparse.Namespace) -> int:
     from h5split.batches import SplitSequence
     from h5split.commands.near import find
-    from h5split.commands.pictures import check_channels
+    from h5split.notebook.png import check_channels
 
     sequence = SplitSequence(arguments.file)
     parts = _parts(sequence, arguments.split)

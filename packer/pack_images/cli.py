@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from h5split.system import console
 from h5split.system.console import Bar
-from h5split.system.text import SHOWN, class_lines, count, dimensions, duplicates_line, shown
+from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
 from pack_images.arguments import parser as arguments_parser
 from pack_images.foreign import is_foreign
 
@@ -117,7 +117,7 @@ def _run(arguments: argparse.Namespace, bar: Bar) -> int:
         if arguments.quiet:
             _print_left_out_and_losses(summary)
         else:
-            print(_describe_summary(summary))
+            print(summary)
     return 0
 
 
@@ -201,39 +201,6 @@ def _describe_plan(planned: Plan, output: str) -> str:
 
 def _missing_line(missing: Sequence[str]) -> str:
     return f"not there, and left out: {count(len(missing), 'file')}, such as {shown(missing[0])}"
-
-
-def _describe_summary(summary: Summary) -> str:
-    rate = (summary.decoded + summary.copied) / max(summary.seconds, 1e-9)
-    lines = [
-        f"{summary.output}: {count(summary.rows, 'image')}, {dimensions(summary.shape)}, "
-        f"{summary.nbytes / 1e6:,.1f} MB, in {summary.seconds:.1f} s ({rate:,.0f} images/s)",
-        *class_lines(summary.classes),
-    ]
-    if summary.restarted:
-        lines.append("an interrupted run with other files or settings was found here; it was given up")
-    if summary.continued:
-        lines.append(f"continued an interrupted run: {summary.continued:,} images were done already")
-    if summary.copied:
-        lines.append(f"copied from packs: {summary.copied:,}; decoded: {summary.decoded:,}")
-    if summary.duplicates:
-        lines.append(duplicates_line(summary.duplicates, summary.conflicting))
-        lines.extend(f"  {', '.join(map(shown, group[:3]))}" for group in summary.duplicates[: summary.conflicting][:3])
-    if summary.blank:
-        lines.append(f"blank: {count(summary.blank, 'image')} of one colour, alike in pixels")
-    if summary.skipped:
-        lines.append(f"left out: {len(summary.skipped):,}")
-        lines.extend(f"  {shown(name)}: {shown(reason)}" for name, reason in summary.skipped[:SHOWN])
-        if len(summary.skipped) > SHOWN:
-            lines.append(
-                f"  ... and {len(summary.skipped) - SHOWN:,} more: "
-                f"h5split.PackedImages({summary.output!r}).skipped lists all"
-            )
-    if summary.losses:
-        from h5split.file.losses import loss_lines  # here, because it loads numpy, which `--help` does not need
-
-        lines += loss_lines(summary.losses)
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
+from h5split.notebook.progress import reporting
 from h5split.system.interrupts import interrupts_held
 from h5split.system.machine import check_names
 from pack_images.about import MAX_PIXELS
@@ -50,7 +51,7 @@ def pack(
     reuse: bool = True,
     workers: int | None = None,
     executor: Executor | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Summary:
     """Decode the images of folders once, into one file.
 
@@ -88,7 +89,8 @@ def pack(
         workers: Number of worker processes. None: one per core.
         executor: An executor to use in place of worker processes. If it runs on other machines, they must share the
             file system.
-        progress: Called with (rows done, rows in all, rows left out).
+        progress: A function that is called with (rows done, rows in all, rows left out). True: show a bar. False: show
+            none. None: show one in a notebook.
 
     Raises:
         PackError: The arguments or sources cannot be packed. The message is one line that says why and what to do.
@@ -119,7 +121,8 @@ def pack(
         plan = make_plan(
             _paths(sources), settings, manifests=_manifests(manifest), reader=reader, relabel=relabel, output=path
         )
-        return Job(path, plan, strict, reuse).run(pool, progress, started)
+        with reporting(progress, "images") as report:
+            return Job(path, plan, strict, reuse).run(pool, report, started)
 
 
 def preview(

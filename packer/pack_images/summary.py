@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from h5split.system.text import SHOWN, class_lines, count, dimensions, duplicates_line, shown
+
 if TYPE_CHECKING:
     from h5split.file.sealing import Tables
     from pack_images.settings import Shape
@@ -59,6 +61,57 @@ class Summary:
     restarted: bool
     nbytes: int
     seconds: float
+
+    def __str__(self) -> str:
+        """The lines that the command prints."""
+        rate = (self.decoded + self.copied) / max(self.seconds, 1e-9)
+        lines = [
+            f"{self.output}: {count(self.rows, 'image')}, {dimensions(self.shape)}, "
+            f"{self.nbytes / 1e6:,.1f} MB, in {self.seconds:.1f} s ({rate:,.0f} images/s)",
+            *class_lines(self.classes),
+        ]
+        if self.restarted:
+            lines.append("an interrupted run with other files or settings was found here; it was given up")
+        if self.continued:
+            lines.append(f"continued an interrupted run: {self.continued:,} images were done already")
+        if self.copied:
+            lines.append(f"copied from packs: {self.copied:,}; decoded: {self.decoded:,}")
+        return "\n".join([*lines, *self._duplicate_lines(), *self._left_out_lines(), *self._loss_lines()])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: the lines that the command prints, also those about warnings."""
+        from h5split.notebook.card import preformatted  # here, as only notebooks need it
+
+        more = len(self.warnings) - SHOWN
+        warnings = [*self.warnings[:SHOWN], *([f"and {more:,} more warnings"] if more > 0 else [])]
+        return preformatted("\n".join([str(self), *warnings]))
+
+    def _duplicate_lines(self) -> list[str]:
+        lines = []
+        if self.duplicates:
+            lines.append(duplicates_line(self.duplicates, self.conflicting))
+            lines.extend(f"  {', '.join(map(shown, group[:3]))}" for group in self.duplicates[: self.conflicting][:3])
+        if self.blank:
+            lines.append(f"blank: {count(self.blank, 'image')} of one colour, alike in pixels")
+        return lines
+
+    def _left_out_lines(self) -> list[str]:
+        if not self.skipped:
+            return []
+        lines = [f"left out: {len(self.skipped):,}"]
+        lines.extend(f"  {shown(name)}: {shown(reason)}" for name, reason in self.skipped[:SHOWN])
+        if len(self.skipped) > SHOWN:
+            lines.append(
+                f"  ... and {len(self.skipped) - SHOWN:,} more: h5split.PackedImages({self.output!r}).skipped lists all"
+            )
+        return lines
+
+    def _loss_lines(self) -> list[str]:
+        if not self.losses:
+            return []
+        from h5split.file.losses import loss_lines  # here, because it loads numpy, which `--help` does not need
+
+        return loss_lines(self.losses)
 
 
 def summary_of(

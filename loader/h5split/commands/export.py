@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.commands.pictures import check_channels, picture
+from h5split.commands.pictures import picture
+from h5split.notebook.png import check_channels
 from h5split.order.rows import Rows
 from h5split.system.machine import check_names, cores
 from h5split.writing.newfolder import NewFolder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,7 +18,6 @@ from h5split.system.text import SHOWN, class_lines, count, dimensions, duplicate
 
 _BAR_LENGTH = 30  # characters
 _MAX_DISTINCT = 10_000  # different values of a column that are counted
-_CHUNK_TEXTS = 1 << 16
 _MAX_SHOWN = 60  # characters of a value on the screen
 
 
@@ -125,7 +123,7 @@ def describe(images: PackedImages) -> Info:
         shape=images.shape,
         nbytes=images.header.size,
         classes=dict(zip(images.class_names, counts, strict=True)),
-        columns={name: _counted(column) for name, column in images.columns.items()},
+        columns={name: column.counts(_MAX_DISTINCT) for name, column in images.columns.items()},
         ranges={name: found for name, column in images.columns.items() if (found := _range(column)) is not None},
         settings=images.header.settings,
         packed_by=images.header.packed_by,
@@ -135,20 +133,6 @@ def describe(images: PackedImages) -> Info:
         conflicting=len(mixed),
         blank=len(content.blank),
     )
-
-
-def _counted(column: Texts) -> dict[str, int] | None:
-    """Value -> number of rows, the most frequent first; None if there are too many values.
-
-    Bytes are counted and only the distinct ones are decoded, as decoding every row takes longer.
-    """
-    found: Counter[bytes] = Counter()
-    raw = column.raw()
-    for start in range(0, len(raw), _CHUNK_TEXTS):
-        found.update(raw[start : start + _CHUNK_TEXTS].tolist())
-        if len(found) > _MAX_DISTINCT:
-            return None
-    return {decode(value): number for value, number in found.most_common()}
 
 
 def _range(column: Texts) -> tuple[str, str] | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from h5split.errors import FormatError
 from h5split.file import format as pack_format
+from h5split.file.looks import Shown
 from h5split.file.losses import LOSSES, described
 from h5split.file.mapped import READ_SIZE, MappedFile, Stamp
 from h5split.file.texts import Texts
@@ -23,7 +24,7 @@ _WRITE_SECONDS = 10
 _SAMPLE_ROWS = 16  # rows whose pixels are checked if a file may have been written to
 
 
-class PackedImages:
+class PackedImages(Shown):
     """A pack as memory-mapped arrays. Pixels are read from disk at first use.
 
     It is a map-style data set: it has `len`, indexing, and `__getitems__` for a batch. Items are writable copies. It is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, overload
@@ -15,6 +16,7 @@ from h5split.file.pieces import located
 from h5split.system.arrays import brief, positions
 
 _TEXTS_PER_CHUNK = 1024  # texts that are decoded at a time when a user iterates over all
+_COUNTED_PER_CHUNK = 1 << 16  # texts that are counted at a time
 
 
 class Joined:
@@ -129,6 +131,19 @@ class Texts(Sequence[str]):
             values = np.array([_number(text) for text in self])
         bad = np.flatnonzero(~np.isfinite(values))
         return values, int(bad[0]) if len(bad) else None
+
+    def counts(self, most: int) -> dict[str, int] | None:
+        """Text -> how many rows have it, the most frequent text first; None if there are more than `most` texts.
+
+        Bytes are counted and only the distinct ones are decoded, as decoding every row takes longer.
+        """
+        found: Counter[bytes] = Counter()
+        for start in range(0, len(self), _COUNTED_PER_CHUNK):
+            part = slice(start, start + _COUNTED_PER_CHUNK)
+            found.update(self._raw[part if self._rows is None else self._rows[part]].tolist())
+            if len(found) > most:
+                return None
+        return {decode(value): number for value, number in found.most_common()}
 
     def raw(self) -> NDArray[np.bytes_]:
         """The texts as bytes, as they are in the files: bytes_ (N,)."""
