@@ -40,7 +40,7 @@ LAYERS = {
         "about errors",  # what is known before anything is loaded
         "settings foreign",  # what a user chooses; names of files that are not packed
         "find decode",  # what there is; bytes -> a row
-        "versions plan summary journal",  # what will be written where; a record for each row
+        "versions plan summary journal reading",  # what will be written where; a record for each row; a file as a whole
         "partial fill",  # the file in the making; a range of its rows
         "output",  # what was there before
         "run",  # who does tasks

@@ -20,6 +20,7 @@ from h5split.writing.replace import check_replaceable, target
 from pack_images import versions
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.find.sources import PackedRow, PackFile, Sources, is_pack, pack_file
+from pack_images.reading import read
 
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
@@ -220,8 +221,6 @@ class _Digests:
             return True
 
     def _of(self, path: str | PackedRow) -> bytes:
-        from pack_images.fill import read  # here, because it loads the decoders, which this process rarely needs
-
         if isinstance(path, PackedRow):
             digest: bytes = self._of_rows[path.pack][path.row].tobytes()
             return digest

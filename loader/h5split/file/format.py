@@ -63,6 +63,7 @@ from h5split.file.hdf5.file import File
 from h5split.file.hdf5.headers import DataSet, Object
 from h5split.file.hdf5.metadata import NoHdf5Error
 from h5split.file.losses import LOSSES
+from h5split.system import files
 
 FORMAT = "packed-images"
 VERSION = 1
@@ -187,22 +188,19 @@ def _open(path: str) -> int:
             else:
                 found = "something that is no file; copy it into one"
             raise FormatError(f"{path}: expected a pack, found {found}")
-        return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        return os.open(path, os.O_RDONLY | files.BINARY)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file; pack-images SOURCE... -o {path} makes one") from None
 
 
 def _lock(descriptor: int) -> None:
     """Take a shared lock. HDF5 has an exclusive lock while it writes."""
-    with contextlib.suppress(ImportError, OSError):
-        import fcntl
-
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FormatError(
-                "expected a pack, but another process is writing to it; try again when it has finished"
-            ) from error
+    try:
+        files.lock_shared(descriptor)
+    except BlockingIOError as error:
+        raise FormatError(
+            "expected a pack, but another process is writing to it; try again when it has finished"
+        ) from error
 
 
 @contextlib.contextmanager
