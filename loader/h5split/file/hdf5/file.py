@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from h5split.file.hdf5.headers import Object
-from h5split.file.hdf5.metadata import Fields, Hdf5Error, Metadata, NoHdf5Error
+from h5split.file.hdf5.metadata import Fields, Hdf5Error, Metadata, NoHdf5Error, OldHdf5Error
 from h5split.system.files import read_at
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -55,9 +55,8 @@ class File(Metadata):
         """Read the superblock (section II) and return the address of the root group."""
         version = self.read(8, 1)[0]
         if version < 2:
-            raise NoHdf5Error(
-                f"it is another HDF5 file, with a superblock of version {version}, as they were before version 1.8 "
-                "(h5py writes the newer one with libver='v108')"
+            raise OldHdf5Error(
+                f"it is another HDF5 file, in the format from before version 1.8 (superblock of version {version})"
             )
         if version > 3:
             raise Hdf5Error(f"expected a superblock of version 2 or 3, found {version}")

@@ -20,7 +20,11 @@ class Hdf5Error(ValueError):
 
 
 class NoHdf5Error(Hdf5Error):
-    """The file is not HDF5, or has the format from before HDF5 1.8."""
+    """The file is not HDF5 in the format of packs."""
+
+
+class OldHdf5Error(NoHdf5Error):
+    """The file is HDF5 in the format from before version 1.8, which h5py writes unless it is told otherwise."""
 
 
 class Metadata:
