@@ -24,7 +24,7 @@ SOURCES = {
 # each other. An import counts wherever it is written: at the top, in a function, or for type checkers only.
 LAYERS = {
     "h5split": (
-        "errors",  # what every module raises
+        "about errors",  # the version; what every module raises
         "system",  # the machine and the terminal
         "writing",  # how files are written
         "file",  # a pack as a file

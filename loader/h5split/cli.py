@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
+from h5split.about import __version__
 from h5split.errors import ArgumentError
 from h5split.system import console
 from h5split.system.console import Bar, whole
@@ -259,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('pack-images')}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     add = _command(commands, _info, "info", "say what is in a pack")
