@@ -142,7 +142,7 @@ def test_errors_are_one_line_and_leave_an_older_output_unchanged(here, arguments
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: -o/--output"),
+        ([], "pack-images --help lists every option"),
         (["-o", "out.h5"], "the following arguments are required: SOURCE or --manifest"),
         (["data"], "the following arguments are required: -o/--output"),
         (

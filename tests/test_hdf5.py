@@ -132,7 +132,7 @@ def test_other_files_are_refused_as_not_hdf5(tmp_path, content):
 
 def test_a_file_in_the_format_before_hdf5_1_8_is_refused_as_such(tmp_path):
     write(tmp_path / "a.h5", ["a"], "earliest")
-    with pytest.raises(NoHdf5Error, match=r"as they were before version 1\.8"), opened(tmp_path / "a.h5"):
+    with pytest.raises(NoHdf5Error, match=r"in the format from before version 1\.8"), opened(tmp_path / "a.h5"):
         pass
 
 

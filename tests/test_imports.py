@@ -24,7 +24,7 @@ SOURCES = {
 # each other. An import counts wherever it is written: at the top, in a function, or for type checkers only.
 LAYERS = {
     "h5split": (
-        "errors",  # what every module raises
+        "about errors",  # the version; what every module raises
         "system",  # the machine and the terminal
         "notebook",  # what a notebook shows: HTML and PNG, of no pack
         "writing",  # how files are written
@@ -41,7 +41,7 @@ LAYERS = {
         "about errors",  # what is known before anything is loaded
         "settings foreign",  # what a user chooses; names of files that are not packed
         "find decode",  # what there is; bytes -> a row
-        "versions plan summary journal",  # what will be written where; a record for each row
+        "versions plan summary journal reading",  # what will be written where; a record for each row; a file as a whole
         "partial fill",  # the file in the making; a range of its rows
         "output",  # what was there before
         "run",  # who does tasks

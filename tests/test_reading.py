@@ -13,7 +13,7 @@ from PIL import Image
 
 from conftest import pixels_of, write_image
 from pack_images.errors import DecodeError
-from pack_images.fill import _checked, read
+from pack_images.reading import _checked, read
 from pack_images.settings import Pixels
 from test_decode import frame_header, noise, png_of, saved
 

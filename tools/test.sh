@@ -12,4 +12,5 @@ use_environment dev,backends
 "$python" -m ruff format --check .
 "$python" -m ruff check .
 "$python" -m mypy
+"$python" -m mypy --platform win32 --package h5split # Windows reads and trains; docs/windows.md
 "$python" -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal "$@"

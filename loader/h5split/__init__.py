@@ -6,6 +6,8 @@ as arrays.
 
 from __future__ import annotations
 
+from h5split.about import __version__
+
 TYPE_CHECKING = False  # as typing's, which takes longer to load than all of this
 if TYPE_CHECKING:
     from typing import Any
@@ -31,6 +33,7 @@ __all__ = [
     "H5SplitError",
     "leaks",
     "write_split",
+    "__version__",
 ]
 
 _HOME = {

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from h5split.errors import ArgumentError, ArgumentTypeError, MissingPackageError
+from h5split.order.settings import no_workers
 
 if TYPE_CHECKING:
     from h5split import tf_dataset, torch_loader
@@ -44,7 +45,9 @@ class Adapters:
             ) from error
         return dataset(self)
 
-    def as_torch_loader(self: _Sequence, *, pin_memory: bool = False, channels_first: bool = True) -> Any:
+    def as_torch_loader(
+        self: _Sequence, *, pin_memory: bool = False, channels_first: bool = True, num_workers: int = 0
+    ) -> Any:
         """The batches as a `torch.utils.data.DataLoader`; every iteration over it is one pass.
 
         Batches are whole when they come to it, so that nothing is collated. Class numbers (`label_mode="int"`) are
@@ -54,10 +57,14 @@ class Adapters:
         Args:
             pin_memory: Copy batches into page-locked memory, from where a GPU reads without waiting.
             channels_first: Images are (B, C, H, W), the same memory seen otherwise; else (B, H, W, C).
+            num_workers: 0. Other processes would hand batches over more slowly than this one makes them.
 
         Raises:
             ImportError: There is no torch.
+            ValueError: `num_workers` is not 0.
         """
+        if num_workers:
+            raise ArgumentError(f"as_torch_loader: {no_workers('num_workers', num_workers)}")
         try:
             from h5split.torch_loader import loader
         except ModuleNotFoundError as error:

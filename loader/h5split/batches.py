@@ -37,6 +37,11 @@ _SAME_ORDER = (
     "with: every pass has the same order and the same random numbers; use num_workers=0, or as_torch_loader()"
 )
 
+_NO_SHARD = (
+    "expected the part of this rank, found a sequence of all rows on rank {} of {} of torch.distributed: every rank "
+    "sees the same images; use sequence.shard(rank, world_size)"
+)
+
 
 class SplitSequence(Showing, Resuming, Adapters):
     """Batches of a pack in any order, split into any number of parts; file names follow every row.
@@ -276,7 +281,23 @@ def _plan(selection: Selection, settings: Settings) -> tuple[Callable[[int], Ord
     packs = selection.packs
     labels = np.empty(0, np.int32) if packs is None else packs.labels
     epochs = Epochs(selection.rows, labels, settings, selection.shard)
-    return epochs.order, (lambda _: None) if packs is None else Reading(packs).start
+    if packs is None:
+        return epochs.order, lambda _: None
+    reading = Reading(packs)
+
+    def start(order: Order) -> Told | None:
+        if selection.shard is None:
+            _warn_if_ranks_share(settings)
+        return reading.start(order)
+
+    return epochs.order, start
+
+
+def _warn_if_ranks_share(settings: Settings) -> None:
+    """Warn if every rank of torch trains on all rows. One rank may read them alone, in order, to evaluate."""
+    ranks = torch_calls.rank_and_world(sys._getframe(1))
+    if ranks is not None and (ranks[0] > 0 or settings.auto_shuffle):
+        warnings.warn(_NO_SHARD.format(*ranks), stacklevel=2)
 
 
 def _learned(selection: Selection, settings: Settings) -> Learned:

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
+from h5split.about import __version__
 from h5split.errors import ArgumentError
 from h5split.system import console
 from h5split.system.console import Bar, whole
@@ -22,14 +22,15 @@ from h5split.system.text import SHOWN, count, shown
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence
 
-_EPILOG = """\
+_EXAMPLES = """\
 examples:
   h5split info eurosat.h5
   h5split verify eurosat.h5 --sources
   h5split view eurosat.h5 -o report.html
   h5split near eurosat.h5 -o pairs.html
   h5split export eurosat.h5 folders
-
+"""
+_EPILOG = """
 exit status: 0 done and nothing wrong, 1 something is wrong, 2 usage, 130 interrupted
 """
 
@@ -43,7 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done and nothing wrong, 1 something is wrong, 130 interrupted. Wrong usage exits with 2.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.exit(2, f"{parser.format_usage()}\n{_EXAMPLES}\nh5split --help lists the commands\n")
+    arguments = parser.parse_args(argv)
     try:
         console.prepare()
         status: int = arguments.run(arguments)
@@ -251,11 +255,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="h5split",
         description="Look at packs, check them, and unpack them.",
-        epilog=_EPILOG,
+        epilog=_EXAMPLES + _EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('pack-images')}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     add = _command(commands, _info, "info", "say what is in a pack")

@@ -21,10 +21,32 @@ from h5split.system.callers import caller_in
 
 _LOADER = "torch.utils.data.dataloader"
 _WORKER = "torch.utils.data._utils.worker"
+_PLAIN_SAMPLERS = "torch.utils.data.sampler"
+_DISTRIBUTED = "torch.distributed"
 _ASKS = "_next_data"  # the method of an iterator that asks for items
 _MAP = 0  # torch's kind of a data set that is asked for items; any other asks for them itself
 
 WORKER = Loop(None, None)  # the only loop in a worker process
+
+
+def rank_and_world(frame: FrameType | None) -> tuple[int, int] | None:
+    """The rank of this process and the number of ranks, if torch trains with several; else None.
+
+    None also if a DataLoader asks with a sampler that is not one of torch's plain ones: a DistributedSampler, for
+    instance, gives each rank other batches.
+
+    Args:
+        frame: Of the caller.
+    """
+    distributed = sys.modules.get(_DISTRIBUTED)
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return None
+    caller = caller_in(vars(sys.modules[_LOADER]), frame) if _LOADER in sys.modules else None
+    sampler = None if caller is None else getattr(caller.f_locals.get("self"), "_index_sampler", None)
+    if sampler is not None and type(sampler).__module__ != _PLAIN_SAMPLERS:
+        return None
+    found = int(distributed.get_rank()), int(distributed.get_world_size())
+    return found if found[1] > 1 else None
 
 
 def loop_of(frame: FrameType | None) -> Loop | None:

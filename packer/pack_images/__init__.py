@@ -5,12 +5,11 @@ The function `pack` does the same as the command ``pack-images``. `write` makes 
 
 from __future__ import annotations
 
-from pack_images.about import __version__
-
 TYPE_CHECKING = False  # replaces typing.TYPE_CHECKING: typing takes longer to load than all of this
 if TYPE_CHECKING:
     from typing import Any
 
+    from pack_images.about import __version__
     from pack_images.errors import DecodeError, PackError, SizeError, UnfinishedError
     from pack_images.find.manifest import Manifest
     from pack_images.packing import pack, preview
@@ -43,6 +42,7 @@ _MODULE_OF = {
     "UnfinishedError": "errors",
     "DecodeError": "errors",
     "SizeError": "errors",
+    "__version__": "about",
 }
 
 

@@ -7,12 +7,13 @@ import argparse
 from h5split.system.console import whole
 from pack_images.about import MAX_PIXELS, __version__
 
-_EPILOG = """\
+EXAMPLES = """\
 examples:
   pack-images data/* -o eurosat.h5 --size 64
   pack-images photos -o photos.h5 --size 320x240 --fit crop --labels parent
   pack-images --manifest splits.csv --root data -o eurosat.h5 --size 64
-
+"""
+_EPILOG = """
 exit status: 0 packed, 1 an error (one line on stderr), 2 usage, 130 interrupted; the same command continues
 """
 
@@ -23,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         prog="pack-images",
         usage="%(prog)s SOURCE... -o OUT.h5 [options]",
         description="Decode images from folders once, into one HDF5 file to train from.",
-        epilog=_EPILOG,
+        epilog=EXAMPLES + _EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         add_help=False,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from h5split.system import console
 from h5split.system.console import Bar
 from h5split.system.text import SHOWN, class_lines, count, dimensions, shown
+from pack_images.arguments import EXAMPLES
 from pack_images.arguments import parser as arguments_parser
 from pack_images.foreign import is_foreign
 
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 packed, 1 an error, 130 interrupted. Wrong usage exits with 2.
     """
     parser = arguments_parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.exit(2, f"{parser.format_usage()}\n{EXAMPLES}\npack-images --help lists every option\n")
     arguments = parser.parse_args(argv)
     _check_usage(parser, arguments)
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers must not import, say, a random.py in the working folder

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import math
 import os
-import stat
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
@@ -20,7 +18,7 @@ from h5split.file.losses import Loss, losses_of
 from h5split.order.rows import digest_keys
 from pack_images.decode.row import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
-from pack_images.find.sources import PackedRow, PackFile, file_stamp, pack_file, stamp
+from pack_images.find.sources import PackedRow, PackFile, file_stamp, pack_file
 from pack_images.journal import (
     RECORD,
     has_name,
@@ -34,15 +32,13 @@ from pack_images.journal import (
     write_records,
 )
 from pack_images.plan import Filled, Task
+from pack_images.reading import read
 from pack_images.settings import Pixels, Shape
 
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
 
-# Errors that are caused by the system, not by the file.
-_TRANSIENT_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 _VECTOR_BYTES = 32  # size of the vectors that libjpeg-turbo writes
-_UNCHECKED_BYTES = 16 << 20  # larger files are checked by their header before they are read
 _Recorded = tuple[int, int, bytes, Loss | None]  # checksum, stamp, digest, loss: the arguments of `pack_record`
 _Outcome = Literal["decoded", "copied", "kept"]
 
@@ -166,67 +162,6 @@ def _make_row(
     loss = decode(data, how, row) if old is None or found is None else old.loss(found)
     recorded = xxhash.xxh3_64_intdigest(row.data), mark, digest, loss
     return "decoded" if found is None else "copied", recorded
-
-
-def read(path: str, how: Pixels) -> tuple[bytes, int]:
-    """Read a whole file. Return its bytes and its `file_stamp`.
-
-    Args:
-        path: Path of the file.
-        how: Gives the limit on pixels, which bounds the size of a file.
-
-    Raises:
-        DecodeError: The file cannot be read, is too large for a picture, or changed while it was read.
-        OSError: The fault lies with the system and not with the file.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # O_NONBLOCK: opening a pipe must not wait for a writer
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise DecodeError("cannot be read (not a regular file)")
-            if status.st_size > _UNCHECKED_BYTES:
-                from pack_images.decode.guards import check_file  # loads Pillow, which small JPEGs do not need
-
-                check_file(descriptor, status.st_size, how)
-            mark = file_stamp(status)  # before reading, so that a later change shows
-            data = _read_all(descriptor, status.st_size)
-            mark = _checked(descriptor, status, data, mark)
-        finally:
-            os.close(descriptor)
-    except DecodeError:
-        raise
-    except MemoryError as error:
-        raise DecodeError(f"cannot be read ({status.st_size:,} bytes are more than memory)") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        if getattr(error, "errno", None) in _TRANSIENT_ERRORS:
-            raise
-        raise DecodeError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    return data, mark
-
-
-def _read_all(descriptor: int, size: int) -> bytes:
-    """Read a file of `size` bytes from its beginning. If the file has grown, return one byte more as a sign."""
-    data = os.pread(descriptor, size + 1, 0)
-    while len(data) < size and (more := os.pread(descriptor, size + 1 - len(data), len(data))):
-        data += more
-    return data
-
-
-def _checked(descriptor: int, before: os.stat_result, data: bytes, mark: int) -> int:
-    """Refuse a file that was written to while it was read. Return its stamp, or 0 if no stamp is reliable.
-
-    A writer can set back the modification time (mtime), but not the inode change time (ctime). The ctime also changes
-    when the file is renamed or its permissions change, and it may be too coarse to show a change (`mark` is 0). In
-    these cases the file is read again and must have the same bytes.
-    """
-    after = os.fstat(descriptor)
-    is_same = len(data) == after.st_size and before.st_mtime_ns == after.st_mtime_ns
-    if is_same and mark and before.st_ctime_ns == after.st_ctime_ns:
-        return mark
-    if not is_same or _read_all(descriptor, after.st_size) != data or stamp(os.fstat(descriptor)) != stamp(after):
-        raise DecodeError("changed while it was read")
-    return 0
 
 
 def _is_whole(record: Any, row: NDArray[np.uint8]) -> bool:

@@ -34,7 +34,6 @@ from pack_images.output import (
     missing,
     without_known,
 )
-from pack_images.partial import Partial
 from pack_images.plan import PAGE, Filled, Plan, plan, survivors
 from pack_images.run.pool import Pool, run
 from pack_images.settings import Pixels, Settings, Shape
@@ -44,6 +43,7 @@ from pack_images.versions import packed_by
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
     from h5split.file.sealing import Tables
+    from pack_images.partial import Partial
 
 
 def settings_of(
@@ -157,7 +157,7 @@ def _shape(paths: Sequence[str | PackedRow], how: Pixels) -> Shape:
     if how.shape is not None:
         return how.shape
     from pack_images.decode.row import shape_of  # here, because it loads Pillow, which this process rarely needs
-    from pack_images.fill import read
+    from pack_images.reading import read
 
     first = ""
     for path in paths:
@@ -215,6 +215,8 @@ class Job:
             UnfinishedError: The disk is full, another run uses this output, a pack among the sources has changed, rows
                 of the output would be lost, or, with `strict`, an image cannot be decoded. Finished rows are kept.
         """
+        from pack_images.partial import Partial  # here, because Windows lacks its locks, and write() needs none
+
         old, versions = find_old(self.output), packed_by()
         partial = Partial(
             self.output,

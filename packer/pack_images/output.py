@@ -15,11 +15,13 @@ import numpy as np
 from h5split.file.classes import one_form
 from h5split.order.rows import digest_keys, is_among
 from h5split.system.machine import cores
+from h5split.system.places import url_advice
 from h5split.system.text import count
 from h5split.writing.replace import check_replaceable, target
 from pack_images import versions
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.find.sources import PackedRow, PackFile, Sources, is_pack, pack_file
+from pack_images.reading import read
 
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
@@ -121,6 +123,10 @@ def output_path(output: str | os.PathLike[str]) -> str:
     """
     try:
         path = target(output)
+        if url_advice(path) and not os.path.isdir(os.path.dirname(path)):
+            raise ValueError(
+                f"{path}: expected a file to write, found a URL; give a path here, and copy the pack there"
+            )
         if not path or os.path.isdir(path):
             found = "a folder" if path else "no name"
             raise ValueError(
@@ -220,8 +226,6 @@ class _Digests:
             return True
 
     def _of(self, path: str | PackedRow) -> bytes:
-        from pack_images.fill import read  # here, because it loads the decoders, which this process rarely needs
-
         if isinstance(path, PackedRow):
             digest: bytes = self._of_rows[path.pack][path.row].tobytes()
             return digest

@@ -9,20 +9,21 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from h5split.notebook.progress import reporting
 from h5split.system.interrupts import interrupts_held
-from h5split.system.machine import check_names
+from h5split.system.machine import check_can_pack, check_names
 from pack_images.about import MAX_PIXELS
 from pack_images.errors import one_root
-from pack_images.run.choose import open_pool
 
 if TYPE_CHECKING:
     from pack_images.find.manifest import Manifest
     from pack_images.find.readers import Reader
     from pack_images.find.relabel import Relabel
     from pack_images.plan import Plan
+    from pack_images.run.pool import Pool
     from pack_images.settings import Color, Fit, Interpolation, Labels, Order
     from pack_images.summary import Progress, Summary
 
@@ -98,7 +99,7 @@ def pack(
         OSError: A folder cannot be read.
     """
     started = time.monotonic()
-    with one_root(), open_pool(workers, executor) as pool:
+    with one_root(), _opened_pool(workers, executor) as pool:
         check_names()
         with interrupts_held():  # an interrupt while a C library loads becomes an ImportError
             from pack_images.job import Job, make_plan, settings_of
@@ -149,6 +150,7 @@ def preview(
         OSError: A folder cannot be read.
     """
     with one_root():
+        check_can_pack()
         check_names()
         from pack_images.job import make_plan, settings_of
         from pack_images.output import output_path
@@ -166,6 +168,14 @@ def preview(
         return make_plan(
             _paths(sources), settings, manifests=_manifests(manifest), reader=reader, relabel=relabel, output=path
         )
+
+
+def _opened_pool(workers: int | None, executor: Executor | None) -> AbstractContextManager[Pool]:
+    """Open a pool of workers, after a check that they can work here."""
+    check_can_pack()
+    from pack_images.run.choose import open_pool
+
+    return open_pool(workers, executor)
 
 
 def _paths(sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Sequence[str | os.PathLike[str]]:

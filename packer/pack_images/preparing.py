@@ -16,7 +16,7 @@ from pack_images.decode.guards import check_pixels
 from pack_images.decode.held import Picture, as_picture, decode_held
 from pack_images.decode.row import decode
 from pack_images.errors import DecodeError, PackError, SizeError, one_root
-from pack_images.fill import read
+from pack_images.reading import read
 from pack_images.settings import Pixels
 
 Given = str | os.PathLike[str] | bytes | Picture  # the path of a file, its bytes, or its pixels

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+from h5split.system.files import anonymous
 
 
 @dataclass(frozen=True)
@@ -82,5 +82,5 @@ class BufferPool:
 
     def _new(self) -> _Buffer:
         stride = int(np.prod(self._shape)) * self._dtype.itemsize
-        memory = mmap.mmap(-1, self._count * stride, **_PRIVATE)
+        memory = anonymous(self._count * stride)
         return _Buffer(memory, np.frombuffer(memory, f"V{stride}"))

@@ -61,14 +61,17 @@ from numpy.typing import NDArray
 from h5split.errors import FormatError, NotAPackError
 from h5split.file.hdf5.file import File
 from h5split.file.hdf5.headers import DataSet, Object
-from h5split.file.hdf5.metadata import NoHdf5Error
+from h5split.file.hdf5.metadata import NoHdf5Error, OldHdf5Error
 from h5split.file.losses import LOSSES
+from h5split.system import files
+from h5split.system.places import url_advice
 
 FORMAT = "packed-images"
 VERSION = 1
 DIGEST_SIZE = 32
 
 _TEXT = np.dtype("S")  # text of any length
+_OF_ARRAYS = "pack_images.write('OUT.h5', images, labels) makes a pack of its arrays"
 _CHECK_ROWS = 1 << 20  # rows of losses that are checked at a time, to limit memory
 
 
@@ -187,22 +190,22 @@ def _open(path: str) -> int:
             else:
                 found = "something that is no file; copy it into one"
             raise FormatError(f"{path}: expected a pack, found {found}")
-        return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        return os.open(path, os.O_RDONLY | files.BINARY)
     except FileNotFoundError:
+        url = url_advice(os.fsdecode(path))
+        if url is not None:
+            raise FileNotFoundError(f"{path}: expected the path of a pack, {url}") from None
         raise FileNotFoundError(f"{path}: there is no such file; pack-images SOURCE... -o {path} makes one") from None
 
 
 def _lock(descriptor: int) -> None:
     """Take a shared lock. HDF5 has an exclusive lock while it writes."""
-    with contextlib.suppress(ImportError, OSError):
-        import fcntl
-
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FormatError(
-                "expected a pack, but another process is writing to it; try again when it has finished"
-            ) from error
+    try:
+        files.lock_shared(descriptor)
+    except BlockingIOError as error:
+        raise FormatError(
+            "expected a pack, but another process is writing to it; try again when it has finished"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -213,7 +216,8 @@ def _errors_name(path: str) -> Iterator[None]:
     except FormatError as error:
         raise type(error)(f"{path}: {_line(error)}") from None
     except NoHdf5Error as error:
-        raise NotAPackError(f"{path}: expected a pack, but {_line(error)}; packs are made by pack-images") from error
+        advice = _OF_ARRAYS if isinstance(error, OldHdf5Error) else "packs are made by pack-images"
+        raise NotAPackError(f"{path}: expected a pack, but {_line(error)}; {advice}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise FormatError(
             f"{path}: damaged, or not as pack-images makes it ({_line(error)}); copy it again, or pack again"
@@ -327,8 +331,7 @@ def _version(root: Object) -> int:
         )
     of_format = "" if value is None else f" of format {decode(value[:40]) if isinstance(value, bytes) else value!r}"
     raise NotAPackError(
-        f"expected a pack (attribute format = {FORMAT!r}), found another HDF5 file{of_format}; "
-        "packs are made by pack-images"
+        f"expected a pack (attribute format = {FORMAT!r}), found another HDF5 file{of_format}; {_OF_ARRAYS}"
     )
 
 

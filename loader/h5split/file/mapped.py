@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import sys
 import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -23,13 +22,9 @@ import xxhash
 from numpy.typing import NDArray
 
 from h5split.file.format import Block, Header
+from h5split.system import files
 
 READ_SIZE = 8 << 20  # bytes; large enough for the full sequential speed of a disk
-# Linux refuses a copy-on-write map of a file larger than memory unless MAP_NORESERVE is set. Python has had a name for
-# the flag since version 3.12. For earlier versions, its value is given here for the processors where it is known.
-_KNOWN_MACHINES = {"x86_64", "aarch64"} if sys.platform == "linux" else set()
-_IS_KNOWN = bool(_KNOWN_MACHINES) and os.uname().machine in _KNOWN_MACHINES
-_NO_RESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if _IS_KNOWN else 0)
 
 
 class Stamp(NamedTuple):
@@ -69,7 +64,7 @@ class MappedFile:
         self._header = header
         self._pristine = mmap.mmap(descriptor, header.size, access=mmap.ACCESS_READ)
         self.size = self._pristine.size
-        self._private = _copy_on_write(descriptor, header.size) or self._pristine
+        self._private = files.copy_on_write(descriptor, header.size) or self._pristine
 
     def stamp(self) -> Stamp:
         """The present stamp of the file."""
@@ -90,19 +85,14 @@ class MappedFile:
 
     def will_need(self, start: int, length: int) -> None:
         """Ask the system to read bytes into the page cache. This does not wait for the disk."""
-        if hasattr(mmap, "MADV_WILLNEED"):
-            first = start - start % mmap.PAGESIZE
-            self._pristine.madvise(mmap.MADV_WILLNEED, first, min(start + length, self._header.size) - first)
+        files.will_need(self._pristine, start, length)
 
     def is_cached(self, starts: NDArray[np.int64]) -> bool | None:
         """Whether the bytes at all `starts` are in the page cache; None if the system cannot say."""
-        try:
-            for start in starts.tolist():
-                os.preadv(self._descriptor, [bytearray(1)], start, os.RWF_NOWAIT)
-        except BlockingIOError:
-            return False
-        except (OSError, AttributeError):  # the system or the file system does not support the flag
-            return None
+        for start in starts.tolist():
+            found = files.is_cached(self._descriptor, start)
+            if not found:
+                return found
         return True
 
     def read_some(self, into: memoryview, start: int) -> int:
@@ -111,7 +101,7 @@ class MappedFile:
         Returns:
             The number of bytes read; 0 at the end of the file.
         """
-        return os.preadv(self._descriptor, [into], start)
+        return files.read_into(self._descriptor, into, start)
 
     def read(self, into: memoryview, start: int) -> None:
         """Fill `into` with bytes, from byte `start` of the file on.
@@ -145,12 +135,3 @@ class MappedFile:
             piece = buffer[: block.nbytes - start]
             self.read(piece, block.offset + start)
             yield piece
-
-
-def _copy_on_write(descriptor: int, size: int) -> mmap.mmap | None:
-    """A map of the file whose modified pages are private to this process; None if the system refuses it."""
-    try:
-        flags, access = mmap.MAP_PRIVATE | _NO_RESERVE, mmap.PROT_READ | mmap.PROT_WRITE
-        return mmap.mmap(descriptor, size, flags=flags, prot=access)
-    except (OSError, AttributeError):  # strict memory overcommit, a memory limit, or a system without such maps
-        return None

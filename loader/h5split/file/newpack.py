@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from h5split.errors import ArgumentError
 from h5split.file.format import is_pack
+from h5split.system import files
 from h5split.writing.replace import is_stream, target, written
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class NewPack:
         """
         data = images.reshape(-1).data
         while data:
-            count = os.pwrite(self._descriptor, data, self._end)
+            count = files.write_at(self._descriptor, data, self._end)
             data, self._end = data[count:], self._end + count
         self.rows += len(images)
         return np.fromiter((xxhash.xxh3_64_intdigest(row.data) for row in images), np.uint64, len(images))
@@ -98,10 +99,8 @@ def new_pack(path: str | os.PathLike[str], shape: Shape, rows: int) -> Iterator[
 
 def _reserve(file: TextIO, size: int) -> None:
     """Reserve space, so that a full disk is noticed at once."""
-    if not hasattr(os, "posix_fallocate"):
-        return
     try:
-        os.posix_fallocate(file.fileno(), 0, size)
+        files.reserve(file.fileno(), size)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OSError(error.errno, f"{error.strerror}: expected room for {size:,} bytes") from error

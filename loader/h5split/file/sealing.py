@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from h5split.errors import ArgumentError
 from h5split.file.format import FORMAT, VERSION, encode
 from h5split.file.losses import LOSSES
+from h5split.system.files import read_into, write_at
 from h5split.system.interrupts import interrupts_held
 
 _ALIGNMENT = 4096
@@ -174,7 +175,7 @@ class _BlankFile(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         kept = self.head[self._position : self._position + len(view)]
         view[: len(kept)] = kept
-        count = len(kept) + os.preadv(self._descriptor, [view[len(kept) :]], self._position + len(kept))
+        count = len(kept) + read_into(self._descriptor, view[len(kept) :], self._position + len(kept))
         self._position += count
         return count
 
@@ -202,9 +203,9 @@ class _BlankFile(io.RawIOBase):
 
 
 def _write_at(descriptor: int, view: memoryview, offset: int) -> None:
-    """Write all bytes. One call of pwrite may write fewer than it is given."""
+    """Write all bytes. One call of `write_at` may write fewer than it is given."""
     while view:
-        count = os.pwrite(descriptor, view, offset)
+        count = write_at(descriptor, view, offset)
         view, offset = view[count:], offset + count
 
 

@@ -146,7 +146,11 @@ class _Items:
             return True
         if last is not self.current and (last is None or last.is_complete or self.current.is_shown_again):
             return False
-        return not self.current.is_complete or (batch == self._last and not self._is_counted)
+        if not self.current.is_complete:
+            return True
+        # Threads may have asked in another order, and may begin the next pass with any batch, also with the last one.
+        is_in_order = self._run == self.current.order.batches
+        return batch == self._last and is_in_order and not self._is_counted
 
 
 class Passes:

@@ -19,6 +19,7 @@ AutoShuffle = bool | Literal["block"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LABEL_MODES = ("categorical", "int", "binary")
+_WORKERS = ("num_workers", "workers", "use_multiprocessing", "max_queue_size", "prefetch_factor", "persistent_workers")
 
 
 class SettingNames(TypedDict, total=False):
@@ -111,6 +112,14 @@ class Settings:
         )
 
 
+def no_workers(name: str, found: object) -> str:
+    """The message for an argument that asks for worker processes."""
+    return (
+        f"{name}: expected none, found {found!r}; batches are views of the file, or one copy, which takes less time "
+        f"than another process would take to hand them over: leave {name} out"
+    )
+
+
 def _is_scale(value: object) -> bool:
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     return number and bool(np.isfinite(value)) and value != 0  # type: ignore[call-overload]
@@ -124,6 +133,8 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """
     names = [field.name for field in fields(Settings)]
     for name in changes:
+        if name in _WORKERS:
+            raise ArgumentError(no_workers(name, changes[name]))
         if name not in names:
             raise ArgumentError(f"unknown setting {name!r}; expected one of {', '.join(names)}")
     return replace(settings, **changes)

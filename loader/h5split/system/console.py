@@ -27,7 +27,7 @@ def prepare() -> None:
     sys.stdout, sys.stderr = _stream_or_null(sys.stdout), _stream_or_null(sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8 must not fail
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in set(INTERRUPTS) - {signal.SIGINT}:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, signal.default_int_handler)
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+if sys.platform == "win32":  # it has no SIGHUP, and signals cannot be blocked
+    INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+else:
+    INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
     """Defer SIGINT, SIGTERM and SIGHUP until the block ends: an executor interrupted during start-up or shutdown hangs.
 
-    Processes and threads that start inside the block never receive SIGINT or SIGHUP. The main process handles these
-    signals after the block, and ends the other processes.
+    Processes and threads that start inside the block never receive SIGINT or SIGHUP, except on Windows. The main
+    process handles these signals after the block, and ends the other processes.
     """
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -31,8 +35,9 @@ def interrupts_held() -> Iterator[None]:
             if callable(handler):
                 stack.callback(signal.signal, number, handler)
                 signal.signal(number, lambda number, frame: caught.append(number))
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-        stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, blocked)
+        if sys.platform != "win32":
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, blocked)
         yield
 
 

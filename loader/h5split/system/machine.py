@@ -13,6 +13,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_can_pack() -> None:
+    """Raise unless this system can pack folders of images.
+
+    Worker processes are forked, files are locked, and an open file is renamed. Windows has none of these.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if sys.platform == "win32":
+        raise ArgumentError(
+            "packing files: expected Linux, macOS or WSL, found Windows; `wsl --install` installs WSL, where the same "
+            "command works; Windows reads packs, trains from them, and makes packs of arrays with pack_images.write()"
+        )
+
+
 def check_names() -> None:
     """Raise unless Python decodes file names as UTF-8, the encoding in packs.
 

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from h5split.errors import ArgumentError
+from h5split.system.files import FOLDER
 from h5split.writing.replace import as_text, exclusive, sync_folder, target, temporary_beside
 
 # Whether the system can look up names in an open folder. Windows cannot.
 _HAS_DIR_FD = {os.open, os.mkdir, os.stat, os.unlink, os.rename} <= os.supports_dir_fd
-_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 # Errors of opening a path that is not a folder any more.
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EMLINK)
 
@@ -37,7 +37,7 @@ class NewFolder:
         self.path = target(os.fsdecode(path).rstrip(os.sep) or os.sep)
         os.makedirs(self.path, exist_ok=True)
         self._place = os.path.abspath(self.path)
-        self._root = os.open(self.path, _FOLDER) if _HAS_DIR_FD else None
+        self._root = os.open(self.path, FOLDER) if _HAS_DIR_FD else None
         root = self._place if self._root is None else self._root
         self._made = {"": _identity(os.stat(root))}
         found = next(iter(os.listdir(root)), None)
@@ -167,7 +167,7 @@ class NewFolder:
         descriptor = os.dup(self._root)
         for name in folder.split("/") if folder else ():
             try:
-                inner = os.open(name, _FOLDER, dir_fd=descriptor)
+                inner = os.open(name, FOLDER, dir_fd=descriptor)
             except OSError as error:
                 if error.errno in _NO_FOLDER:
                     raise self._replaced(folder) from error

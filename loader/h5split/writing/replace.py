@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
 
 from h5split.errors import ArgumentError
+from h5split.system.files import BINARY, NO_LINKS, NO_WAIT
 
 _MAX_LINKS = 40  # the limit of Linux for links that are followed in one path
 _PREFIX_LENGTH = 24  # characters of a name that its temporary file begins with; a whole name could become too long
-_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+_READ = os.O_RDONLY | BINARY | NO_WAIT | NO_LINKS
 # Errors of file systems that do not support fsync of a folder.
 _NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.EPERM)
 _KINDS = {
@@ -168,7 +169,7 @@ def exclusive(path: str, dir_fd: int | None = None) -> BinaryIO:
     """
 
     def create(name: str, flags: int) -> int:
-        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666, dir_fd=dir_fd)
+        return os.open(name, flags | NO_LINKS, 0o666, dir_fd=dir_fd)
 
     return open(path, "x+b", opener=create)
 

@@ -17,6 +17,7 @@ from typing import IO, cast
 
 from PIL import Image, UnidentifiedImageError
 
+from h5split.system.files import read_at
 from pack_images.decode.jpeg import jpeg_outline
 from pack_images.decode.tiff import directories
 from pack_images.errors import DecodeError
@@ -140,7 +141,7 @@ def check_file(descriptor: int, size: int, how: Pixels) -> None:
         width, height = image.size
         check_pixels(width, height, how)
     except UnidentifiedImageError:
-        raise DecodeError(by_content(os.pread(descriptor, 1 << 10, 0)) or "not an image that Pillow knows") from None
+        raise DecodeError(by_content(read_at(descriptor, 1 << 10, 0)) or "not an image that Pillow knows") from None
     except (DecodeError, OSError):
         raise
     except Image.DecompressionBombError:
@@ -179,7 +180,7 @@ class _HeaderOnly(io.RawIOBase):
         self._left -= wanted
         if self._left < 0:
             raise MemoryError("more than says what a file is")
-        data = os.pread(self._descriptor, wanted, self._at)
+        data = read_at(self._descriptor, wanted, self._at)
         self._at += len(data)
         return data
 

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5split.errors import TableError
+from h5split.system.places import url_advice
 from h5split.writing.tables import Table, open_table
 from pack_images.errors import PackError
 from pack_images.find.labels import BY_FOLDERS, LabelRule
@@ -112,7 +113,8 @@ class Manifest:
             with self._open() as table:
                 return _Reading(self, rule, table).read()
         except (FileNotFoundError, IsADirectoryError):
-            raise PackError(f"{self.name}: expected a manifest, a CSV of paths and labels, found none there") from None
+            advice = url_advice(self.name) or "found none there"
+            raise PackError(f"{self.name}: expected a manifest, a CSV of paths and labels, {advice}") from None
         except TableError as error:
             is_of_encoding = "in UTF-8" in str(error) and not self.encoding and not self._is_frame
             advice = ", or give its --encoding, such as cp1252" if is_of_encoding else ""

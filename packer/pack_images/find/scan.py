@@ -24,6 +24,7 @@ from itertools import pairwise
 from typing import Literal
 
 from h5split.file.classes import one_form, sorted_classes
+from h5split.system.places import archive_advice, url_advice
 from h5split.system.text import listed
 from pack_images.errors import PackError
 from pack_images.find.labels import BY_FOLDERS, LabelRule, folder_name
@@ -34,6 +35,7 @@ from pack_images.find.sources import PackedRow, Sources, has_image_extension, is
 from pack_images.foreign import by_extension, is_foreign, is_ignored, is_of_system
 
 _MAX_NAMES = 3  # in a message, of a list that may be long
+_ARRAYS = ".npz"
 _FILE = "file"
 _FOLDER = "folder"
 _PART_NAMES = "train training val valid validation test testing dev eval evaluation holdout"
@@ -109,14 +111,19 @@ def _nothing_found(
 ) -> PackError:
     """Return the error that says where there are no images."""
     if sources and not roots and not manifests:
-        return PackError(
-            f"{os.fspath(sources[0])}: expected a folder of images or a pack, found a file; "
-            "give the folder it is in, or, for a table of files, --manifest"
-        )
+        source = os.fspath(sources[0])
+        return PackError(f"{source}: expected a folder of images or a pack, {_advice_on_file(source)}")
     where = ", ".join([*roots, *(manifest.name for manifest in manifests)]) or "any SOURCE"
     is_table = bool(manifests and not roots)
     wanted = "rows with paths of files, found none" if is_table else "files such as .jpg or .png in it or below"
     return PackError(f"no images in {where}: expected {wanted}{_passed_over_example(found.passed_over)}")
+
+
+def _advice_on_file(path: str) -> str:
+    """Return what a SOURCE is that is a file but no pack, and what to do with it, as the end of a message."""
+    if path.lower().endswith(_ARRAYS):
+        return f"found arrays; in Python, pack_images.write('OUT.h5', {path!r}) packs them"
+    return archive_advice(path) or "found a file; give the folder it is in, or, for a table of files, --manifest"
 
 
 def select_classes(found: Sources, classes: Sequence[str]) -> Sources:
@@ -190,7 +197,8 @@ def _roots(sources: Sequence[str], found: Sources) -> Iterator[tuple[str, bool]]
         elif os.path.isdir(source):
             yield source, True
         elif not os.path.lexists(source):
-            raise PackError(f"{given}: expected a folder of images or a pack, found nothing there")
+            advice = url_advice(given) or "found nothing there"
+            raise PackError(f"{given}: expected a folder of images or a pack, {advice}")
         elif is_hdf5(source):
             yield source, False
         else:

@@ -173,7 +173,7 @@ def _check_same_files(task: Task, path: str | PackedRow, reason: str) -> None:
     """Raise if a worker could not read a file that this process can read: they see different file systems."""
     if isinstance(path, PackedRow) or not reason.startswith("cannot be read"):
         return
-    from pack_images.fill import read
+    from pack_images.reading import read
 
     try:
         read(path, task.how)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from h5split.file.hdf5.headers import Object
-from h5split.file.hdf5.metadata import Fields, Hdf5Error, Metadata, NoHdf5Error
+from h5split.file.hdf5.metadata import Fields, Hdf5Error, Metadata, NoHdf5Error, OldHdf5Error
+from h5split.system.files import read_at
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -45,7 +44,7 @@ class File(Metadata):
         """Read `count` bytes of a data set, beginning at byte `offset` of the file."""
         parts = []
         while count:
-            part = os.pread(self._descriptor, min(count, 1 << 30), offset)  # Linux reads less than 2 GB in a call
+            part = read_at(self._descriptor, min(count, 1 << 30), offset)  # Linux reads less than 2 GB in a call
             if not part:
                 raise Hdf5Error("the file was cut short while it was read")
             parts.append(part)
@@ -56,9 +55,8 @@ class File(Metadata):
         """Read the superblock (section II) and return the address of the root group."""
         version = self.read(8, 1)[0]
         if version < 2:
-            raise NoHdf5Error(
-                f"it is another HDF5 file, with a superblock of version {version}, as they were before version 1.8 "
-                "(h5py writes the newer one with libver='v108')"
+            raise OldHdf5Error(
+                f"it is another HDF5 file, in the format from before version 1.8 (superblock of version {version})"
             )
         if version > 3:
             raise Hdf5Error(f"expected a superblock of version 2 or 3, found {version}")

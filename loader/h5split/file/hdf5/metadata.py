@@ -6,6 +6,8 @@ import os
 
 import numpy as np
 
+from h5split.system.files import read_at
+
 NOWHERE = (1 << 64) - 1  # the undefined address of HDF5: no space is allocated
 
 _MAX_BYTES = 16 << 20  # of metadata in a file; a pack with 10,000 columns has 8 to 14 MB
@@ -18,7 +20,11 @@ class Hdf5Error(ValueError):
 
 
 class NoHdf5Error(Hdf5Error):
-    """The file is not HDF5, or has the format from before HDF5 1.8."""
+    """The file is not HDF5 in the format of packs."""
+
+
+class OldHdf5Error(NoHdf5Error):
+    """The file is HDF5 in the format from before version 1.8, which h5py writes unless it is told otherwise."""
 
 
 class Metadata:
@@ -46,7 +52,7 @@ class Metadata:
         start = self.base + address
         if start + count > self.size:
             raise Hdf5Error(f"expected bytes up to {start + count}, but the file is cut short at {self.size}")
-        data = os.pread(self._descriptor, count, start)
+        data = read_at(self._descriptor, count, start)
         if len(data) < count:
             raise Hdf5Error("the file was cut short while it was read")
         return data
