@@ -144,7 +144,7 @@ class Selected:
             stratify: Cut each class if slices do not have the classes in their shares. False: slices.
             groups: Rows of equal value stay in one part: the name of a column, an array (N,), `"content"`, which is
                 identical files or identical pixels, or `"near"`, which is near-identical pictures as well; see
-                docs/near.md. Every row needs a value. Classes have their shares as nearly as that allows. A column that
+                docs/guides. Every row needs a value. Classes have their shares as nearly as that allows. A column that
                 is called content or near is `groups=sequence.columns["near"]`.
             stable: The part of a row depends on the setting `seed` and on its group alone, so images that are added
                 later move none. The group is `"content"` (of the pixels) unless `groups` says otherwise. Sizes and
