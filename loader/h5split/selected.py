@@ -10,8 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from h5split.alike.content import CONTENT, content_of
-from h5split.alike.near import NEAR, near_of
+from h5split.alike.grouping import resolved
 from h5split.batch.mapping import Function, check_function
 from h5split.errors import ArgumentError
 from h5split.file.packs import Packs
@@ -131,7 +130,7 @@ class Selected:
         self,
         *points: float,
         stratify: bool = True,
-        groups: str | ArrayLike | None = None,
+        groups: str | Sequence[str] | ArrayLike | None = None,
         stable: bool = False,
     ) -> list[Self]:
         """Cut the current order at fractions of all rows.
@@ -144,8 +143,9 @@ class Selected:
             stratify: Cut each class if slices do not have the classes in their shares. False: slices.
             groups: Rows of equal value stay in one part: the name of a column, an array (N,), `"content"`, which is
                 identical files or identical pixels, or `"near"`, which is near-identical pictures as well; see
-                docs/guides. Every row needs a value. Classes have their shares as nearly as that allows. A column that
-                is called content or near is `groups=sequence.columns["near"]`.
+                docs/guides. Several of these names, such as `["patient", "near"]`: rows that have any of them in common
+                stay in one part. Every row needs a value. Classes have their shares as nearly as that allows. A column
+                that is called content or near is `groups=sequence.columns["near"]`.
             stable: The part of a row depends on the setting `seed` and on its group alone, so images that are added
                 later move none. The group is `"content"` (of the pixels) unless `groups` says otherwise. Sizes and
                 shares vary by chance.
@@ -155,10 +155,9 @@ class Selected:
 
         Raises:
             ValueError: Points outside [0, 1] or decreasing, an unknown column, rows without a value in `groups`, or
-                `"near"` with `stable`.
+                `"near"` or several names with `stable`.
         """
-        if isinstance(groups, str) and groups in (CONTENT, NEAR):
-            groups = self._groups_of(groups, stable)
+        groups = resolved(groups, self.packs if len(self.rows) else None, self.rows, self.columns, stable=stable)
         parts = self._selection.split(points, stratify=stratify, groups=groups, stable=stable, seed=self._settings.seed)
         return [self._part(part) for part in parts]
 
@@ -246,18 +245,6 @@ class Selected:
         part = copy.copy(self)
         part._functions = (*self._functions, function)
         return part
-
-    def _groups_of(self, alike: str, stable: bool) -> ArrayLike | None:
-        """A number for each row, equal for rows with the same content or with near-identical pictures."""
-        selections = [(self.packs, self.rows)] if len(self.rows) else []
-        if alike == NEAR:
-            if stable:
-                raise ArgumentError(
-                    "split: expected groups='content' or a column with stable=True, found 'near'; images that are "
-                    "added later can join two groups, and then rows would have to move"
-                )
-            return near_of(selections).numbers
-        return None if stable else content_of(selections).numbers
 
     def _part(self, selection: Selection) -> Self:
         """A sequence of other rows, equal in all else: settings, and what a subclass or a user added to it."""
