@@ -228,6 +228,8 @@ shuffled = data.split(0.5)[0].set(auto_shuffle=True)
 found = warnings_of(lambda: shuffled, lambda: shuffled, lambda: DataLoader(shuffled, batch_size=None))
 print("shuffled", len(found))
 print(found[0])
+other = data.split(0.5)[1].set(auto_shuffle=True)
+print("loader", len(warnings_of(lambda: other.as_torch_loader(), lambda: other.as_torch_loader())))
 dist.barrier()
 dist.destroy_process_group()
 """
@@ -252,6 +254,7 @@ def test_ranks_that_read_the_same_rows_are_warned_once(packed, tmp_path):
             "shuffled 1",
             f"expected the part of this rank, found a sequence of all rows on rank {rank} of 2 of torch.distributed: "
             "every rank sees the same images; use sequence.shard(rank, world_size)",
+            "loader 1",
         ]
 
 
