@@ -85,7 +85,7 @@ def _check_usage(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
 def _run(arguments: argparse.Namespace, bar: Bar) -> int:
     options = {
         name: getattr(arguments, name)
-        for name in ("size", "color", "labels", "label_pattern", "relabel", "order", "seed", "classes")
+        for name in ("size", "color", "labels", "label_pattern", "relabel", "like", "order", "seed", "classes")
     }
     options["manifest"] = _manifests(arguments)
     options["reader"] = None if arguments.reader is None else _reader(arguments.reader)
@@ -197,6 +197,7 @@ def _describe_plan(planned: Plan, output: str) -> str:
             f"into {output}"
             + ("" if planned.settings.pixels.size else ", if all have this size; otherwise give --size"),
             *([_missing_line(planned.missing)] if planned.missing else []),
+            *(f"left out: {shown(name)}: {reason}" for name, reason in planned.sources.lacking[:SHOWN]),
             *class_lines(planned.counts),
         ]
     )

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from h5split.file.losses import LOSSES
 from h5split.order.rows import Rows
 from h5split.system.interrupts import interrupts_held
+from h5split.system.text import count
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.find.classes import read_classes
 from pack_images.find.labels import LabelRule
+from pack_images.find.like import check_alone, rows_like
 from pack_images.find.manifest import Manifest
 from pack_images.find.readers import Reader
 from pack_images.find.relabel import Relabel
@@ -54,6 +56,8 @@ def settings_of(
     order: Any,
     seed: int,
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
+    relabel: Relabel | None = None,
+    like: str | os.PathLike[str] | None = None,
     **pixels: Any,
 ) -> Settings:
     """Combine the options of `pack` into one value.
@@ -61,9 +65,12 @@ def settings_of(
     Raises:
         PackError: An option is invalid.
     """
+    chosen = {"labels": labels != "auto", "order": order != "stratified"}
+    check_alone(like, {**chosen, "label-pattern": label_pattern, "seed": seed, "classes": classes, "relabel": relabel})
     named = None if classes is None else read_classes(classes)
     stored = Pixels(None if size is None else _width_and_height(size), **pixels)
-    return Settings(stored, labels, label_pattern, order, seed, named)
+    is_like = like is not None
+    return Settings(stored, labels, label_pattern, "sorted" if is_like else order, seed, named, is_like)
 
 
 def _width_and_height(size: object) -> tuple[int, int]:
@@ -82,6 +89,7 @@ def make_plan(
     manifests: Sequence[Manifest] = (),
     reader: Reader | None = None,
     relabel: Relabel | None = None,
+    like: str | os.PathLike[str] | None = None,
     output: str | None = None,
 ) -> Plan:
     """Scan the sources, check them, and plan the output.
@@ -90,8 +98,10 @@ def make_plan(
         PackError: There is nothing to pack, or the sources contradict each other or the settings.
         OSError: A folder cannot be read.
     """
-    rule = LabelRule(settings.labels, settings.label_pattern)
+    rule = LabelRule("none" if settings.is_like else settings.labels, settings.label_pattern)
     found = scan(sources, rule, manifests=manifests, reader=reader, relabel=relabel, classes=settings.classes)
+    if like is not None:
+        found = rows_like(like, found, settings.pixels.fit, output)
     if settings.classes is not None:
         check_classes_kept(found, output, settings.classes)
         found = select_classes(found, settings.classes)
@@ -217,6 +227,7 @@ class Job:
         """
         from pack_images.partial import Partial  # here, because Windows lacks its locks, and write() needs none
 
+        self._check_paired()
         old, versions = find_old(self.output), packed_by()
         partial = Partial(
             self.output,
@@ -246,6 +257,13 @@ class Job:
         finally:
             partial.close()
         return self._summary(tables, filled, partial.restarts, again, time.monotonic() - started)
+
+    def _check_paired(self) -> None:
+        """With `strict`, refuse rows of the pack of `like` that have no file."""
+        lacking = self.plan.sources.lacking
+        if self.strict and lacking:
+            (name, reason), rows = lacking[0], count(len(lacking), "row")
+            raise PackError(f"{name}: {reason}, so it is with {rows}; without --strict they are left out and listed")
 
     def _finish(
         self,
@@ -318,7 +336,9 @@ class Job:
             checksums=records["checksum"],
             settings=self.plan.settings.as_json(),
             packed_by=versions,
-            skipped=sorted((self.plan.sources.filenames[row], reason) for row, reason in failures),
+            skipped=sorted(
+                [*sources.lacking, *((self.plan.sources.filenames[row], reason) for row, reason in failures)]
+            ),
             losses=_loss_table(records),
         )
         return tables

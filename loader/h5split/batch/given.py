@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from h5split.errors import ArgumentError
 from h5split.file.classes import is_unlabelled
+from h5split.file.images import PackedImages
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts, column_of
 from h5split.order.rows import Rows
@@ -131,6 +132,12 @@ def texts_of(what: str, column: str, packs: Packs, rows: Rows) -> Texts:
     return texts.take(rows)
 
 
+def pictures_in(given: Any) -> tuple[PackedImages, ...]:
+    """The packs of pictures that a target means, if it is one pack or a list of packs; else none."""
+    many = given if isinstance(given, (list, tuple)) else (given,)
+    return tuple(many) if all(isinstance(one, PackedImages) for one in many) else ()
+
+
 def tags_in(text: str, separator: str) -> list[str]:
     """The tags of one text."""
     return [tag.strip() for tag in text.split(separator) if tag.strip()]
@@ -142,6 +149,8 @@ def _bound_targets(given: Any, packs: Packs | None, rows: Rows, *, is_named: boo
         return _bound_array("targets", given, packs, rows)
     if isinstance(given, Tags):
         return _bound_tags(given, packs, rows)
+    if pictures := pictures_in(given):
+        return pictures
     if isinstance(given, Mapping):
         if not given or not all(isinstance(name, str) for name in given):
             _refuse_targets(given)
@@ -267,8 +276,8 @@ def _expected_weights(found: object) -> str:
 
 def _refuse_targets(found: object) -> NoReturn:
     raise ArgumentError(
-        "targets: expected a column, a list of columns, Tags, an array with a value for each row, or a dict of these, "
-        f"found {brief(found)}{_advice(found)}"
+        "targets: expected a column, a list of columns, Tags, PackedImages of masks, an array with a value for each "
+        f"row, or a dict of these, found {brief(found)}{_advice(found)}"
     )
 
 
