@@ -174,7 +174,7 @@ def _check_most_found(pack: PackedImages, lacking: Sequence[str], found: Sources
     if 2 * len(lacking) >= len(pack):
         number = "none" if len(lacking) == len(pack) else f"{len(pack) - len(lacking):,}"
         raise PackError(
-            f"{pack.path}: expected a file with the same path below SOURCE for each of {count(len(pack), 'row')}, found "
+            f"{pack.path}: expected a file of the same path below SOURCE for each of {count(len(pack), 'row')}, found "
             f"{number}: there is none for {lacking[0]} among files such as {found.filenames[0]}; {_TABLE}"
         )
 
