@@ -30,6 +30,12 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
+def either(choices: Sequence[object]) -> str:
+    """The choices there are, as `a`, `a or b`, or `a, b or c`."""
+    *others, last = map(str, choices)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def duplicates_line(groups: Sequence[Sequence[str]], conflicting: int) -> str:
     """A line about identical images.
 
