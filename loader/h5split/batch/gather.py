@@ -39,7 +39,7 @@ _MAX_THREADS = 4  # four saturate memory bandwidth
 _Done = SimpleQueue[BaseException | None]
 # The rows, their destination, the batch, and the queue for the result. The reference to the batch keeps its buffer from
 # being lent again before the rows are copied.
-_Task = tuple[Rows, NDArray[np.void], NDArray[np.uint8], _Done]
+_Task = tuple[Rows, NDArray[np.void], NDArray[Any], _Done]
 
 
 class Gatherer:
@@ -54,7 +54,7 @@ class Gatherer:
 
     def __init__(self, packs: Packs) -> None:
         self.packs = packs
-        self._buffers = BufferPool(packs.shape, np.uint8)
+        self._buffers = BufferPool(packs.shape, packs.dtype)
         self._float_buffers = BufferPool(packs.shape, np.float32)
         self._cores = cores()
         self._threads: _Threads | None = None
@@ -125,11 +125,11 @@ class Gatherer:
         )
         return learned.with_images(images, rows, make, is_unlabelled=mode is None)
 
-    def _consecutive(self, start: int, rows: Rows, must_copy: bool) -> NDArray[np.uint8]:
+    def _consecutive(self, start: int, rows: Rows, must_copy: bool) -> NDArray[Any]:
         view = None if must_copy else self.packs.view(start, len(rows))
         return self._gathered(rows) if view is None else view
 
-    def _gathered(self, rows: Rows) -> NDArray[np.uint8]:
+    def _gathered(self, rows: Rows) -> NDArray[Any]:
         pixels, items = self._buffers.lend(len(rows))
         rows = rows.astype(np.int64, copy=False)
         parts = min(_MAX_THREADS, self._cores, pixels.nbytes // _BYTES_PER_THREAD) or 1
@@ -148,7 +148,7 @@ class Gatherer:
                 raise error
         return pixels
 
-    def _scaled(self, pixels: NDArray[np.uint8], scale: float | None) -> NDArray[np.uint8] | NDArray[np.float32]:
+    def _scaled(self, pixels: NDArray[Any], scale: float | None) -> NDArray[Any]:
         if scale is None:
             return pixels
         scaled: NDArray[np.float32] = self._float_buffers.lend(len(pixels))[0]

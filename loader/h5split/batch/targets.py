@@ -154,7 +154,7 @@ class _Pictures:
         return make.pixels(self.packs, self.partners[rows])
 
     def spec(self, label: Spec) -> Spec:
-        return Spec(self.packs.shape, self.packs.packs[0].images.dtype)
+        return Spec(self.packs.shape, self.packs.dtype)
 
     def meaning(self, class_names: Sequence[str]) -> Meaning:
         return Meaning(self.kind, ())

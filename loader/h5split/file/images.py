@@ -18,6 +18,7 @@ from h5split.file.losses import LOSSES, described
 from h5split.file.mapped import READ_SIZE, MappedFile, Stamp
 from h5split.file.texts import Texts
 from h5split.system.lazy import lazy
+from h5split.system.text import other_type
 
 # The longest time that one write call may take. The system stamps a write with the time when it began.
 _WRITE_SECONDS = 10
@@ -39,7 +40,8 @@ class PackedImages(Shown):
         path: The path as given, for messages. The file is opened again by its full path.
         inode: (device, inode) of the mapped file. It stays the same if the path is given to another file.
         header: The places of all arrays in the file, and the settings.
-        images: uint8 (N, H, W, C), read-only; a slice of it is a view of the file.
+        images: uint8, uint16 or float32 (N, H, W, C), read-only; a slice of it is a view of the file.
+        dtype: The type of the samples of `images`.
         labels: int32 (N,), indices into `class_names`.
         numbers: The same in the read-only map, for internal use. Give users `labels`.
         class_names: K names, in the order of their numbers.
@@ -66,8 +68,8 @@ class PackedImages(Shown):
         self.inode = self.header.status.st_dev, self.header.status.st_ino
         self._stamp = Stamp.of(self.header.status)
         self._settling = self._stamp, 0.0
-        self.images: NDArray[np.uint8] = self.file.array(header.images)
-        self._pixels: NDArray[np.uint8] = self.file.array(header.images, pristine=True)
+        self.images: NDArray[Any] = self.file.array(header.images)
+        self._pixels: NDArray[Any] = self.file.array(header.images, pristine=True)
         self.labels: NDArray[np.int32] = self.file.array(header.labels)
         self.numbers: NDArray[np.int32] = self.file.array(header.labels, pristine=True)
         self.class_names = header.class_names
@@ -85,21 +87,22 @@ class PackedImages(Shown):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, row: int) -> tuple[NDArray[np.uint8], int]:
+    def __getitem__(self, row: int) -> tuple[NDArray[Any], int]:
         self.check_unchanged()
         return self._pixels[row].copy(), int(self.numbers[row])
 
-    def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[np.uint8], int]]:
-        """Read the rows of a batch at once: `(uint8 (H, W, C), label)` for each."""
+    def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[Any], int]]:
+        """Read the rows of a batch at once: `(pixels (H, W, C), label)` for each."""
         at = np.asarray(rows, np.int64)
         self.check_unchanged()
         return list(zip(self._pixels[at], self.numbers[at].tolist(), strict=True))
 
-    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    def __iter__(self) -> Iterator[tuple[NDArray[Any], int]]:
         return (self[row] for row in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"PackedImages({self.path!r}): {len(self)} images {self.shape}, {len(self.class_names)} classes"
+        image = f"{self.shape}{other_type(self.dtype)}"
+        return f"PackedImages({self.path!r}): {len(self)} images {image}, {len(self.class_names)} classes"
 
     def __getstate__(self) -> dict[str, Any]:
         """The path of the pack, its stamp and checksum to recognize it, and attributes of a subclass; no pixels.
@@ -140,6 +143,16 @@ class PackedImages(Shown):
         return height, width, channels
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the samples: uint8, uint16 or float32."""
+        return self.images.dtype
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings that it was packed with."""
+        return self.header.settings
+
+    @property
     def skipped(self) -> list[tuple[str, str]]:
         """(filename, reason) of each file that was left out of the pack."""
         return list(zip(*self.skipped_texts, strict=True))
@@ -172,7 +185,7 @@ class PackedImages(Shown):
     @property
     def stride(self) -> int:
         """The number of bytes of a row."""
-        return int(np.prod(self.shape))
+        return int(np.prod(self.shape)) * self.dtype.itemsize
 
     @property
     def items(self) -> NDArray[np.void]:
