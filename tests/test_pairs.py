@@ -105,7 +105,7 @@ def test_pairs_go_both_ways(packs, masks, who):
     with pytest.raises(
         ArgumentError, match=r"sequence.select\(sequence.columns\['paired_with'\].isin\(names\)\) with names"
     ):
-        sequence.set(targets=PackedImages(packs[0]).path and _few(packs[0]))
+        sequence.set(targets=_few(packs[0]))
 
 
 def _few(path):
@@ -164,14 +164,7 @@ def test_items_parts_pickles_and_shards_have_their_masks(pairs, who):
     assert sorted(names_in(itertools.chain(*parts), who)) == sorted(everybody * 2)
     shards = [names_in(pairs.shard(rank, 3), who) for rank in range(3)]
     assert len({*itertools.chain(*shards)}) == sum(map(len, shards)) == 198
-    for part in (
-        (pairs.select(label="emu"), pairs.select(pairs.classes == 2), pairs.split_by("source")["photos"])
-        if False
-        else (
-            pairs.select(label="emu"),
-            pairs.select(pairs.classes == 2),
-        )
-    ):
+    for part in (pairs.select(label="emu"), pairs.select(pairs.classes == 2)):
         assert len(names_in(part, who)) == 40
     assert sorted(names_in(pairs.shuffle(9), who)) == everybody
 

@@ -103,7 +103,7 @@ def dataset(sequence: Sequence) -> Any:
 
 
 def _nbytes(array: Spec) -> int:
-    return int(np.prod(array.shape)) * np.dtype(array.dtype).itemsize
+    return int(np.prod(array.shape) * np.dtype(array.dtype).itemsize)
 
 
 def _batches_per_call(nbytes: int, batches: int) -> int:

@@ -125,8 +125,15 @@ def pack(
             like=like,
         )
         path = output_path(output)
-        given = {"reader": reader, "relabel": relabel, "like": like}
-        plan = make_plan(_paths(sources), settings, manifests=_manifests(manifest), output=path, **given)
+        plan = make_plan(
+            _paths(sources),
+            settings,
+            manifests=_manifests(manifest),
+            reader=reader,
+            relabel=relabel,
+            like=like,
+            output=path,
+        )
         with reporting(progress, "images") as report:
             return Job(path, plan, strict, reuse).run(pool, report, started)
 
@@ -173,8 +180,15 @@ def preview(
             like=like,
         )
         path = None if output is None else output_path(output)
-        given = {"reader": reader, "relabel": relabel, "like": like}
-        return make_plan(_paths(sources), settings, manifests=_manifests(manifest), output=path, **given)
+        return make_plan(
+            _paths(sources),
+            settings,
+            manifests=_manifests(manifest),
+            reader=reader,
+            relabel=relabel,
+            like=like,
+            output=path,
+        )
 
 
 def _opened_pool(workers: int | None, executor: Executor | None) -> AbstractContextManager[Pool]:
