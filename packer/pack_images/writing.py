@@ -25,7 +25,7 @@ from pack_images.find.described import SOURCE, Described, described
 from pack_images.find.named import check_labels, named
 from pack_images.find.sources import PackedRow, Sources
 from pack_images.find.values import length_of
-from pack_images.job import settings_of
+from pack_images.options import settings_of
 from pack_images.output import output_path
 from pack_images.plan import Plan, check_columns, plan
 from pack_images.settings import CHANNELS, Color, Fit, Interpolation, Pixels
