@@ -51,8 +51,9 @@ class Adapters:
         """The batches as a `torch.utils.data.DataLoader`; every iteration over it is one pass.
 
         Batches are whole when they come to it, so that nothing is collated. Class numbers (`label_mode="int"`) are
-        int64, as torch's losses want them. Only images are turned: targets keep their axes, also if `map` makes images
-        of them.
+        int64, as torch's losses want them. Images of uint16 are torch.uint16, which torch can copy, index and turn, but
+        hardly compute with: begin with `images.float()`, or use the setting `scale`. Only images are turned: targets
+        keep their axes, also if `map` makes images of them.
 
         Args:
             pin_memory: Copy batches into page-locked memory, from where a GPU reads without waiting.

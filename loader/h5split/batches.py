@@ -29,6 +29,7 @@ from h5split.order.selection import Selection
 from h5split.order.settings import SettingNames, Settings, changed, listing_settings
 from h5split.resuming import Resuming
 from h5split.showing import Showing
+from h5split.system.text import other_type
 
 _OF_THIS_PROCESS = frozenset(("_gatherer", "_asking", "_passes", "_learned"))
 _OF_ROWS = frozenset(("targets", "weights"))  # settings that depend on the rows
@@ -92,9 +93,9 @@ class SplitSequence(Showing, Resuming, Adapters):
             index: From 0 to `len(self) - 1`.
 
         Returns:
-            images: uint8 (B, H, W, C), or float32 with `scale`. A batch of consecutive rows without `scale` is a
-                read-only view of the file, unless torch is loaded, which would write to it; any other is in a buffer
-                that is not used again while anybody holds it.
+            images: (B, H, W, C), of the type in the pack, or float32 with `scale`. A batch of consecutive rows without
+                `scale` is a read-only view of the file, unless torch is loaded, which would write to it; any other is
+                in a buffer that is not used again while anybody holds it.
             labels: As `label_mode` says; or targets as `targets` says. With `label_mode=None` images come alone. With
                 `weights` there is a third element, float32 (B,).
 
@@ -113,7 +114,8 @@ class SplitSequence(Showing, Resuming, Adapters):
         if selection.packs is None:
             return f"{name}(): empty"
         part = "" if selection.shard is None else f", rank {selection.shard.index} of {selection.shard.count}"
-        return f"{name}({selection.packs!r}): {len(selection)} images {self.shape}, {self.num_classes} classes{part}"
+        image = f"{self.shape}{other_type(self.dtype)}"
+        return f"{name}({selection.packs!r}): {len(selection)} images {image}, {self.num_classes} classes{part}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Rows, settings, the next epoch, and what a subclass or a user added."""
@@ -178,7 +180,7 @@ class SplitSequence(Showing, Resuming, Adapters):
             return specs_of(self._look(0))
         labels = {"categorical": Spec((self.num_classes,), np.float32), "int": Spec((), np.int32)}
         labels["binary"] = Spec((1,), np.float32)
-        images = Spec(self.shape, np.uint8 if self._settings.scale is None else np.float32)
+        images = Spec(self.shape, self.dtype if self._settings.scale is None else np.dtype(np.float32))
         return self._learned.spec(images, labels.get(self._settings.label_mode or ""))
 
     def begin_ahead(self) -> Pass:

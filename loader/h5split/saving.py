@@ -35,7 +35,7 @@ def save(selection: Selection, path: str | os.PathLike[str], *, verbose: bool) -
     packs.check_whole()
     packs.check_tables()
     expected = packs.checksums(rows)
-    step = max(1, CHUNK_BYTES // int(np.prod(packs.shape)) * packs.dtype.itemsize)
+    step = max(1, CHUNK_BYTES // packs.stride)
     bar = Bar(" images", quiet=not verbose)
     try:
         with new_pack(path, packs.shape, len(rows), packs.dtype) as new:

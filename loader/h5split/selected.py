@@ -39,6 +39,15 @@ class Selected:
         return self.packs.shape
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the pixels in the packs: uint8, uint16 or float32. The setting `scale` makes batches float32.
+
+        Raises:
+            ValueError: The sequence is empty.
+        """
+        return self.packs.dtype
+
+    @property
     def classnames(self) -> list[str]:
         """The name of each class number."""
         packs = self._selection.packs
@@ -99,7 +108,7 @@ class Selected:
         Class numbers may change; those of parts that were split off before do not.
 
         Raises:
-            ValueError: An image shape differs, or a file is there already.
+            ValueError: The shape or the type of images differs, or a file is there already.
             TypeError: Something is no path, such as a list of them.
         """
         if paths:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from h5split.batch.gather import Batch
 from h5split.batch.mapping import specs_of
 from h5split.errors import ArgumentError
+from h5split.file.packs import Packs
 from h5split.order.passes import Pass
 from h5split.order.rows import Rows
 from h5split.order.settings import Settings
@@ -30,7 +31,7 @@ class Sequence(Protocol):
     def rows(self) -> Rows: ...  # noqa: D102
 
     @property
-    def shape(self) -> tuple[int, int, int]: ...  # noqa: D102
+    def packs(self) -> Packs: ...  # noqa: D102
 
     @property
     def is_mapped(self) -> bool: ...  # noqa: D102
@@ -59,7 +60,7 @@ def dataset(sequence: Sequence) -> Any:
     """
     settings, batches, rows, spec = sequence.settings, len(sequence), sequence.rows, sequence.spec()
     is_mapped = sequence.is_mapped
-    per_call = 1 if is_mapped else _batches_per_call(settings.batch_size * int(np.prod(sequence.shape)), batches)
+    per_call = 1 if is_mapped else _batches_per_call(settings.batch_size * sequence.packs.stride, batches)
     arrays = tf.nest.flatten(spec)
 
     def check() -> None:

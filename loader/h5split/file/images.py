@@ -18,6 +18,7 @@ from h5split.file.losses import LOSSES, described
 from h5split.file.mapped import READ_SIZE, MappedFile, Stamp
 from h5split.file.texts import Texts
 from h5split.system.lazy import lazy
+from h5split.system.text import other_type
 
 # The longest time that one write call may take. The system stamps a write with the time when it began.
 _WRITE_SECONDS = 10
@@ -100,7 +101,8 @@ class PackedImages(Shown):
         return (self[row] for row in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"PackedImages({self.path!r}): {len(self)} images {self.shape}, {len(self.class_names)} classes"
+        image = f"{self.shape}{other_type(self.dtype)}"
+        return f"PackedImages({self.path!r}): {len(self)} images {image}, {len(self.class_names)} classes"
 
     def __getstate__(self) -> dict[str, Any]:
         """The path of the pack, its stamp and checksum to recognize it, and attributes of a subclass; no pixels.
@@ -144,6 +146,11 @@ class PackedImages(Shown):
     def dtype(self) -> np.dtype[Any]:
         """The type of the samples: uint8, uint16 or float32."""
         return self.images.dtype
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings that it was packed with."""
+        return self.header.settings
 
     @property
     def skipped(self) -> list[tuple[str, str]]:

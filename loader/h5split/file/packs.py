@@ -72,6 +72,16 @@ class Packs:
     def __repr__(self) -> str:
         return ", ".join(repr(pack.path) for pack in self.packs)
 
+    @property
+    def stride(self) -> int:
+        """The number of bytes of a row."""
+        return self.packs[0].stride
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings that the first pack was packed with."""
+        return self.packs[0].settings
+
     @lazy
     def fingerprint(self) -> str:
         """A hash of the labels and pixels of all rows, in hexadecimal. It reads 12 bytes a row, once."""

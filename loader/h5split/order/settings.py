@@ -44,7 +44,8 @@ class Settings:
 
     Attributes:
         batch_size: The number of images in a batch. In a shard, the number for each rank.
-        scale: The factor that pixels are multiplied by, which makes them float32. None leaves them uint8.
+        scale: The factor that pixels are multiplied by, which makes them float32. None leaves them as they are in the
+            pack: uint8, uint16 or float32.
         label_mode: `categorical`: float32 one-hot (B, K). `int`: int32 (B,). `binary`: float32 (B, 1). None: no labels;
             a batch is its images alone.
         max_per_class_and_epoch: The largest number of images of one class in an epoch; None for no limit.

@@ -54,6 +54,11 @@ def dimensions(shape: tuple[int, int, int]) -> str:
     return f"{width}x{height}x{channels}"
 
 
+def other_type(dtype: object) -> str:
+    """The type of pixels, after a space, unless it is the usual uint8."""
+    return "" if str(dtype) == "uint8" else f" {dtype}"
+
+
 def class_lines(counts: Mapping[str, int], bar: int = 0) -> list[str]:
     """Lines that list classes and their counts. The middle of a long list is left out.
 
