@@ -160,7 +160,8 @@ def _add_pixels(group: argparse._ArgumentGroup) -> None:
         "--pages",
         choices=("first", "bands"),
         default="first",
-        help="with --color all: the pages of a TIFF are bands of one picture, or the first is the picture (%(default)s)",
+        help="with --color all: all pages of a TIFF are bands of one picture, or its first page is the picture "
+        "(%(default)s)",
     )
     add(
         "--decoder",

@@ -52,15 +52,23 @@ def load(option: str, given: str) -> Callable[..., Any]:
     return function
 
 
-def describe_error(error: BaseException) -> str:
-    """Describe an error, with the last line of the user's own code in its traceback."""
+def describe_error(error: BaseException, *, full_path: bool = True) -> str:
+    """Describe an error, with the last line of the user's own code in its traceback.
+
+    Args:
+        error: What was raised.
+        full_path: Whether the file is named with its folder. A pack, which is the same on every machine, has its name.
+    """
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, SyntaxError):  # its text names the line already
         return text
     others = (*{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}, _PACKAGE, "<")
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(others)]
-    return f"{text}; {own[-1].filename}, line {own[-1].lineno}" if own else text
+    if not own:
+        return text
+    file = own[-1].filename if full_path else os.path.basename(own[-1].filename)
+    return f"{text}; {file}, line {own[-1].lineno}"
 
 
 @dataclass(frozen=True)

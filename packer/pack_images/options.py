@@ -38,7 +38,7 @@ def pixels_of(
     *,
     color: Any = "rgb",
     interpolation: Any = None,
-    range: Any = None,
+    range: Any = None,  # noqa: A002 - the name of the option
     background: Any = None,
     decoder: Any = None,
     **others: Any,
@@ -74,7 +74,7 @@ def _color_code(given: object) -> str | None:
     from PIL import ImageColor  # here, because this process rarely needs Pillow
 
     try:
-        found = ImageColor.getrgb(given if isinstance(given, str) else f"rgb{tuple(given)}")  # type: ignore[arg-type]
+        found: tuple[int, ...] = ImageColor.getrgb(given if isinstance(given, str) else f"rgb{tuple(given)}")  # type: ignore[arg-type]
     except (TypeError, ValueError):
         found = ()
     if len(found) != 3 or not all(0 <= value <= 255 for value in found):

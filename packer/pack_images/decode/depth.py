@@ -209,7 +209,8 @@ def _as_integers(block: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return an integer for each value, equal for equal values."""
     if block.dtype.kind != "f":
         return block.astype(dtype, copy=False)
-    return (block + block.dtype.type(0)).view(dtype)  # +0 turns -0 into 0
+    integers: NDArray[Any] = (block + block.dtype.type(0)).view(dtype)  # +0 turns -0 into 0
+    return integers
 
 
 def _values_present(blocks: Iterable[NDArray[Any]]) -> NDArray[np.int64]:

@@ -47,5 +47,6 @@ def _opened(data: bytes, how: Pixels, **options: bool) -> Any:
     import pillow_heif  # here, because few files need it
 
     file = pillow_heif.open_heif(io.BytesIO(data), **options)
-    check_pixels(*file.size, how)
+    width, height = file.size
+    check_pixels(width, height, how)
     return file

@@ -41,6 +41,13 @@ def decoded(data: bytes, how: Pixels) -> tuple[NDArray[Any], Loss | None]:
     return row_of(_samples(data, how), how)
 
 
+def samples_of_image(image: Image.Image, how: Pixels) -> Samples:
+    """Return the samples of a picture that Pillow has loaded, upright."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return samples_of(turned(np.asarray(image)[:, :, np.newaxis], orientation_of(image)))
+    return _of_picture(upright(image), None, how)
+
+
 def _samples(data: bytes, how: Pixels) -> Samples:
     if how.decoder is not None:
         return _by_user(data, how)
@@ -58,7 +65,7 @@ def _by_user(data: bytes, how: Pixels) -> Samples:
     try:
         found = how.decoder(data)
     except (Exception, SystemExit) as error:
-        raise DecodeError(f"{how.decoder.name} raised {' '.join(describe_error(error).split())}") from error
+        raise DecodeError(f"{how.decoder.name} raised {' '.join(describe_error(error, full_path=False).split())}") from error
     array = np.asarray(found)
     if array.dtype.name not in DTYPES or array.ndim not in (2, 3) or 0 in array.shape:
         what = f"{array.dtype} of shape {array.shape}" if isinstance(found, np.ndarray) else type(found).__name__
