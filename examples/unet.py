@@ -99,7 +99,7 @@ def main():
         photos, masks = f"{folder}/photos.h5", f"{folder}/masks.h5"
         with ThreadPoolExecutor() as threads:  # processes would load Keras too, which takes longer than to pack these
             pack(f"{folder}/photos", photos, labels="none", executor=threads)
-            pack(f"{folder}/masks", masks, like=photos, color="grayscale", interpolation="nearest", executor=threads)
+            pack(f"{folder}/masks", masks, like=photos, color="index", executor=threads)
         pairs = H5SplitSequence(photos, targets=PackedImages(masks), batch_size=16, auto_shuffle=True)
         val, train = pairs.split(0.2)
         model = unet(pairs.shape, len(SHAPES), arguments.width)

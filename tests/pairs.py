@@ -48,7 +48,7 @@ def packed_pairs(folder: Path, **options: Any) -> tuple[Path, Path]:
     images, masks = folder / "images.h5", folder / "masks.h5"
     if not images.exists():
         pack([folder / "photos"], images, workers=1)
-    pack([folder / "masks"], masks, like=images, color="grayscale", workers=1, **options)
+    pack([folder / "masks"], masks, like=images, color="index", workers=1, **options)
     return images, masks
 
 

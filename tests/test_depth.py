@@ -235,7 +235,7 @@ def drawing(color: tuple[int, int, int], kind: str = "PNG", background_alpha: in
     return saved(Image.fromarray(pixels), kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
 
 
-HIDDEN = ["one colour is left: its transparency was laid on black"]
+HIDDEN = ["one colour is left: its transparency was laid on the background"]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])

@@ -96,7 +96,7 @@ def packs(here):
     run_command(f"{table} -o scans.h5 --labels none")
     run_command(f"{table} -o by-sex.h5 --label-column sex")
     run_command("pack-images photos -o photos.h5 --quiet")
-    run_command("pack-images masks -o masks.h5 --like photos.h5 --color grayscale --quiet")
+    run_command("pack-images masks -o masks.h5 --like photos.h5 --color index --quiet")
     return here
 
 

@@ -29,7 +29,7 @@ def here(tmp_path, monkeypatch):
 
 
 def pack_masks(source="masks", **options):
-    return pack(source, "masks.h5", **{"like": "images.h5", "color": "grayscale", "workers": 1, **options})
+    return pack(source, "masks.h5", **{"like": "images.h5", "color": "index", "workers": 1, **options})
 
 
 def names_in(path):
@@ -72,7 +72,7 @@ def test_a_mask_that_is_missing_or_broken_is_named_and_shifts_no_row(here, capsy
     assert [*skipped] == ["masks/dog/dog-001.tif", "photos/cat/cat-003.png"]
     assert skipped["photos/cat/cat-003.png"] == "no file for this row of images.h5"
     assert dict(summary.skipped) == skipped
-    assert main(["masks", "-o", "masks.h5", "--like", "images.h5", "--color", "grayscale", "--workers", "1"]) == 0
+    assert main(["masks", "-o", "masks.h5", "--like", "images.h5", "--color", "index", "--workers", "1"]) == 0
     assert "left out: 2\n" in capsys.readouterr().out
 
 
@@ -136,7 +136,7 @@ def test_names_with_a_suffix_are_paired_by_a_table(here):
     photos = PackedImages("images.h5").filenames[:]
     lines = [f"{name.replace('photos/', 'masks/').replace('.png', '_mask.tif')},{name}" for name in photos]
     (here / "masks.csv").write_text("\n".join(["path,name", *lines]))
-    line = "--manifest masks.csv --name-column name -o masks.h5 --like images.h5 --color grayscale --workers 1"
+    line = "--manifest masks.csv --name-column name -o masks.h5 --like images.h5 --color index --workers 1"
     assert main(line.split()) == 0
     assert names_in("masks.h5") == photos
 
@@ -206,7 +206,7 @@ def test_an_interrupted_run_continues(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path, {"cat": 400})
     pack("photos", "images.h5", workers=1)
-    words = ["masks", "-o", "out.h5", "--like", "images.h5", "--color", "grayscale", "--workers", "1", "--quiet"]
+    words = ["masks", "-o", "out.h5", "--like", "images.h5", "--color", "index", "--workers", "1", "--quiet"]
     line = [sys.executable, "-m", "pack_images.cli", *words]
     code, errors = interrupted(line, tmp_path, signal.SIGINT)
     assert code == 130, errors
@@ -251,8 +251,8 @@ def test_another_fit_is_said(here):
 
 def test_a_dry_run_names_rows_without_a_file(here, capsys):
     (here / "masks/cat/cat-003.tif").unlink()
-    assert len(preview("masks", like="images.h5", color="grayscale")) == 11
-    assert main(["masks", "-o", "masks.h5", "--like", "images.h5", "--color", "grayscale", "--dry-run"]) == 0
+    assert len(preview("masks", like="images.h5", color="index")) == 11
+    assert main(["masks", "-o", "masks.h5", "--like", "images.h5", "--color", "index", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "would pack 11 images, 4x6x1" in printed
     assert "left out: photos/cat/cat-003.png: no file for this row of images.h5" in printed

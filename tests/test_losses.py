@@ -25,7 +25,7 @@ from pack_images.cli import main
 SIDE = 8
 DEPTH = "16 bits cut to 8: 4 of 64 levels kept"
 PAGES = "only the first of its pages or frames was taken"
-TRANSPARENCY = "one colour is left: its transparency was laid on black"
+TRANSPARENCY = "one colour is left: its transparency was laid on the background"
 
 
 def levels_of_16_bits(path: Path, seed: int = 0) -> Path:

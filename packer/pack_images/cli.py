@@ -33,6 +33,16 @@ _MANIFEST_OPTIONS = (
     "skip_unlabelled",
     "encoding",
 )
+_PIXEL_OPTIONS = (
+    "size",
+    "color",
+    "dtype",
+    "range",
+    "background",
+    "allow_truncated",
+    "pages",
+    "decoder",
+)
 _MAX_FILES_NAMED = 3  # in a line about one kind of file
 
 
@@ -85,7 +95,7 @@ def _check_usage(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
 def _run(arguments: argparse.Namespace, bar: Bar) -> int:
     options = {
         name: getattr(arguments, name)
-        for name in ("size", "color", "labels", "label_pattern", "relabel", "like", "order", "seed", "classes")
+        for name in (*_PIXEL_OPTIONS, "labels", "label_pattern", "relabel", "like", "order", "seed", "classes")
     }
     options["manifest"] = _manifests(arguments)
     options["reader"] = None if arguments.reader is None else _reader(arguments.reader)

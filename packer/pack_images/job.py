@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,14 +19,13 @@ from h5split.order.rows import Rows
 from h5split.system.interrupts import interrupts_held
 from h5split.system.text import count
 from pack_images.errors import DecodeError, PackError, UnfinishedError
-from pack_images.find.classes import read_classes
 from pack_images.find.labels import LabelRule
-from pack_images.find.like import check_alone, rows_like
+from pack_images.find.like import rows_like
 from pack_images.find.manifest import Manifest
 from pack_images.find.readers import Reader
 from pack_images.find.relabel import Relabel
 from pack_images.find.scan import scan, select_classes
-from pack_images.find.sources import PackedRow, PackFile
+from pack_images.find.sources import PackedRow, PackFile, extensions_of
 from pack_images.output import (
     Old,
     check_classes_kept,
@@ -38,48 +37,14 @@ from pack_images.output import (
 )
 from pack_images.plan import PAGE, Filled, Plan, plan, survivors
 from pack_images.run.pool import Pool, run
-from pack_images.settings import Pixels, Settings, Shape
+from pack_images.settings import Pixels, Settings, Shape, stored_settings
 from pack_images.summary import Progress, Summary, summary_of
-from pack_images.versions import packed_by
+from pack_images.versions import packed_by, used
 
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
     from h5split.file.sealing import Tables
     from pack_images.partial import Partial
-
-
-def settings_of(
-    size: int | tuple[int, int] | None,
-    *,
-    labels: Any,
-    label_pattern: str | None = None,
-    order: Any,
-    seed: int,
-    classes: str | os.PathLike[str] | Sequence[str] | None = None,
-    relabel: Relabel | None = None,
-    like: str | os.PathLike[str] | None = None,
-    **pixels: Any,
-) -> Settings:
-    """Combine the options of `pack` into one value.
-
-    Raises:
-        PackError: An option is invalid.
-    """
-    chosen = {"labels": labels != "auto", "order": order != "stratified"}
-    check_alone(like, {**chosen, "label-pattern": label_pattern, "seed": seed, "classes": classes, "relabel": relabel})
-    named = None if classes is None else read_classes(classes)
-    stored = Pixels(None if size is None else _width_and_height(size), **pixels)
-    is_like = like is not None
-    return Settings(stored, labels, label_pattern, "sorted" if is_like else order, seed, named, is_like)
-
-
-def _width_and_height(size: object) -> tuple[int, int]:
-    """Return (width, height) of a size as the user gave it. numpy integers are accepted too."""
-    try:
-        width, height = map(index, size if isinstance(size, tuple | list) else (size, size))
-    except (TypeError, ValueError):
-        raise PackError(f"size: expected a whole number, or a tuple of width and height, found {size!r}") from None
-    return width, height
 
 
 def make_plan(
@@ -99,7 +64,15 @@ def make_plan(
         OSError: A folder cannot be read.
     """
     rule = LabelRule("none" if settings.is_like else settings.labels, settings.label_pattern)
-    found = scan(sources, rule, manifests=manifests, reader=reader, relabel=relabel, classes=settings.classes)
+    found = scan(
+        sources,
+        rule,
+        manifests=manifests,
+        reader=reader,
+        relabel=relabel,
+        classes=settings.classes,
+        extensions=extensions_of(settings.pixels),
+    )
     if like is not None:
         found = rows_like(like, found, settings.pixels.fit, output)
     if settings.classes is not None:
@@ -139,9 +112,10 @@ def _checked_shape(pack: PackedImages, how: Pixels) -> Shape:
     """Return the image shape of a pack. Refuse a pack whose rows were made with other settings or versions."""
     path = pack.path
     height, width, channels = pack.shape
-    there = pack.header.settings
+    there = stored_settings(pack.header.settings)
     check_decoders(path, pack.header.packed_by)
-    wanted = {"color": how.color, "fit": how.fit, "interpolation": how.interpolation, "exact": how.exact}
+    wanted = json.loads(json.dumps(stored_settings(how.as_json())))
+    del wanted["size"], wanted["max_pixels"]
     if how.size is not None and how.size != (width, height):
         raise PackError(_disagreement(path, "size", f"{width}x{height}", f"{how.size[0]}x{how.size[1]}"))
     for name, value in wanted.items():
@@ -151,6 +125,7 @@ def _checked_shape(pack: PackedImages, how: Pixels) -> Shape:
 
 
 def _disagreement(path: str, name: str, there: object, wanted: object) -> str:
+    there, wanted = (":".join(map(str, value)) if isinstance(value, list) else value for value in (there, wanted))
     if there is None:
         return (
             f"{path}: expected rows packed with {name} {wanted}, found a pack that does not say, such as one that was "
@@ -158,7 +133,7 @@ def _disagreement(path: str, name: str, there: object, wanted: object) -> str:
         )
     return (
         f"{path} was packed with {name} {there}, this run asks for {wanted}; "
-        f"give --{name} {there}, or pack its folders again, without it as a SOURCE"
+        f"give --{name.replace('_', '-')} {there}, or pack its folders again, without it as a SOURCE"
     )
 
 
@@ -228,7 +203,8 @@ class Job:
         from pack_images.partial import Partial  # here, because Windows lacks its locks, and write() needs none
 
         self._check_paired()
-        old, versions = find_old(self.output), packed_by()
+        old = find_old(self.output)
+        versions = packed_by(used(self.plan.settings.pixels, self.plan.sources.paths))
         partial = Partial(
             self.output,
             self.plan.identity(versions),
@@ -284,7 +260,7 @@ class Job:
             old.check_kept(self.plan, tables, failures)
             again += old.added_again([self.plan.sources.paths[row] for row in rows.tolist()], tables)
         partial.move(rows)
-        _sealing().seal(partial.descriptor, (len(rows), *self.plan.shape), tables)
+        _sealing().seal(partial.descriptor, (len(rows), *self.plan.shape), tables, self.plan.settings.pixels.dtype)
         partial.publish()
         return tables, again
 

@@ -46,63 +46,85 @@ does not offer). Pillow also reads the EXIF data, if there is any.
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
+
 import simplejpeg
 from numpy.typing import NDArray
 
 from h5split.file.losses import Loss
 from pack_images.decode.jpeg import jpeg_header, jpeg_outline
-from pack_images.errors import SizeError
+from pack_images.errors import DecodeError, SizeError
 from pack_images.settings import Pixels, Shape
 
 
 def shape_of(data: bytes, how: Pixels) -> Shape:
-    """Return the (H, W, C) of a row: from `how` if it has a size, else from the picture.
+    """Return the (H, W, C) of a row: from `how` if it says all of it, else from the picture.
 
     Raises:
         DecodeError: The file cannot be decoded.
     """
     if how.shape is not None:
         return how.shape
-    from pack_images.decode.picture import decoded  # here, as it loads Pillow in 30 ms: small JPEGs need none
-
     height, width, channels = decoded(data, how)[0].shape
     return height, width, channels
 
 
-def decode(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> Loss | None:
+def decode(data: bytes, how: Pixels, out: NDArray[Any]) -> Loss | None:
     """Decode a file into a row.
 
     Args:
         data: The whole file.
         how: Size, colours and so on.
-        out: The row to write: uint8 (H, W, C), contiguous. After an error it may be partly written.
+        out: The row to write: (H, W, C) of the stored type, contiguous. After an error it may be partly written.
 
     Returns:
         The information lost; None if nothing was lost.
 
     Raises:
-        DecodeError: The file cannot be decoded.
+        DecodeError: The file cannot be decoded, or has another number of bands than `out`.
         SizeError: The picture has another size than `out`, and `how.size` is None.
     """
     if _decode_in_place(data, how, out):
         return None
-    from pack_images.decode.picture import decoded
-
     pixels, loss = decoded(data, how)
+    if pixels.shape[2] != out.shape[2]:
+        raise DecodeError(f"{pixels.shape[2]} bands: expected {out.shape[2]}, as the first picture has")
     if pixels.shape != out.shape:
         raise SizeError(f"{pixels.shape[1]}x{pixels.shape[0]}")
     out[...] = pixels
     return loss
 
 
-def _decode_in_place(data: bytes, how: Pixels, out: NDArray[np.uint8]) -> bool:
+def decoded(data: bytes, how: Pixels) -> tuple[NDArray[Any], Loss | None]:
+    """Return what `decode` writes, (H, W, C), and what was lost. A picture has its own size if `how` has none.
+
+    Raises:
+        DecodeError: The file cannot be decoded.
+    """
+    # Imported here: Pillow loads in 30 ms, and small JPEGs need none.
+    if how.keeps_values or how.range is not None or how.decoder is not None:
+        from pack_images.decode.values import decoded as decode_any
+    else:
+        from pack_images.decode.picture import decoded as decode_any
+    try:
+        return decode_any(data, how)
+    except DecodeError as error:
+        if not how.allow_truncated:
+            raise
+        from pack_images.decode.truncated import decoded_in_part
+
+        return decoded_in_part(decode_any, data, how, error)
+
+
+def _decode_in_place(data: bytes, how: Pixels, out: NDArray[Any]) -> bool:
     """Decode a JPEG that has the stored size directly into its row, without a copy.
 
     Return False for any other file, and for a JPEG whose header may ask for more, such as turning it.
     """
+    if how.color != "rgb" or how.dtype != "uint8" or how.decoder is not None:
+        return False
     header = jpeg_header(data)
-    if header is None or how.color != "rgb" or header[:2] != out.shape[:2] or header[0] * header[1] > how.max_pixels:
+    if header is None or header[:2] != out.shape[:2] or header[0] * header[1] > how.max_pixels:
         return False
     if any(jpeg_outline(data)):
         return False
