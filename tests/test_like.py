@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from pairs import CLASSES, break_file, mask_of, write_mask, write_pairs
+from PIL import Image
 
 from conftest import interrupted, write_image
 from h5split import PackedImages, SplitSequence
@@ -266,3 +267,26 @@ def test_half_of_the_masks_must_be_there(here):
         PackError, match=r"images.h5: expected a file .* for each of 12 rows, found 5: there is none for ph"
     ):
         pack_masks()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_numbers_of_classes_are_kept(here, dtype):
+    ids = {"uint8": np.array([[0, 1, 2], [200, 254, 255]]), "uint16": np.array([[0, 1, 256], [4095, 65534, 65535]])}[
+        dtype
+    ]
+    for number, path in enumerate(sorted((here / "masks").rglob("*.tif"))):
+        path.unlink()
+        mask = np.roll(ids, number).astype(dtype)
+        image = Image.fromarray(mask)
+        if dtype == "uint8" and number % 2:
+            image = image.convert("P")
+            image.frombytes(mask.tobytes())
+            image.putpalette([value * 37 % 256 for value in range(768)])
+        image.save(path.with_suffix(".png"))
+    pack_masks(dtype=dtype)
+    sequence = SplitSequence("images.h5", targets=PackedImages("masks.h5"), batch_size=5, auto_shuffle=True)
+    order = sorted(sequence.filenames)
+    for _, targets in sequence:
+        assert targets.dtype == dtype
+    for name, mask in zip(sequence.get_filenames(), sequence.get_targets(), strict=True):
+        assert np.array_equal(mask[..., 0], np.roll(ids, order.index(name)))
