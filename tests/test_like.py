@@ -196,6 +196,24 @@ def test_unchanged_masks_are_not_decoded_again(here):
     assert names_in("masks.h5") == PackedImages("images.h5").filenames[:] == sorted(names_in("masks.h5"))
 
 
+def test_the_output_may_be_a_source_so_that_its_rows_are_kept(here):
+    pack_masks()
+    for path in (here / "masks/cat").glob("*.tif"):
+        path.unlink()
+    pack(["photos"], "images.h5", order="sorted", workers=1)
+    summary = pack_masks(["masks.h5", "masks"])
+    assert (summary.rows, summary.decoded, summary.copied) == (12, 0, 12)
+    assert names_in("masks.h5") == PackedImages("images.h5").filenames[:]
+
+
+def test_names_in_two_unicode_forms_are_of_one_row(here):
+    write_image(here / "photos/cat/caf\u00e9.png")
+    pack(["photos"], "images.h5", workers=1)
+    write_mask(here / "masks/cat/caf\u00e9.tif").rename(here / "masks/cat/cafe\u0301.tif")
+    assert pack_masks().rows == 13
+    assert names_in("masks.h5") == PackedImages("images.h5").filenames[:]
+
+
 def test_the_number_of_workers_does_not_change_the_bytes(here):
     pack_masks()
     before = (here / "masks.h5").read_bytes()
@@ -256,7 +274,7 @@ def test_a_dry_run_names_rows_without_a_file(here, capsys):
     assert main(["masks", "-o", "masks.h5", "--like", "images.h5", "--color", "index", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "would pack 11 images, 4x6x1" in printed
-    assert "left out: photos/cat/cat-003.png: no file for this row of images.h5" in printed
+    assert "left out: 1 row, such as photos/cat/cat-003.png: no file for this row of images.h5" in printed
     assert not os.path.exists("masks.h5")
 
 

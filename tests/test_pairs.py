@@ -342,6 +342,13 @@ def test_a_mask_that_was_written_to_is_noticed_before_a_pass(packs, tmp_path):
         list(sequence)
 
 
+def test_preload_reads_masks_too(pairs, packs, monkeypatch):
+    read = []
+    monkeypatch.setattr(PackedImages, "preload", lambda self, pieces, progress: read.append(self.path))
+    pairs.preload()
+    assert read == [*map(str, packs)]
+
+
 def test_masks_are_read_ahead_from_a_cold_disk(pairs, packs, monkeypatch):
     monkeypatch.setattr(readahead, "is_cold", lambda packs, order: True)
     asked = {}

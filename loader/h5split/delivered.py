@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from h5split.batch.mistakes import Mistake, find_errors, find_mistakes, find_wrong_tags
-from h5split.batch.targets import Kind, Learned, Makers, Meaning, Meanings
+from h5split.batch.targets import Kind, Makers, Meaning, Meanings
 from h5split.errors import ArgumentError
 from h5split.file.classes import is_unlabelled
 from h5split.order.rows import Rows
@@ -22,8 +22,6 @@ class Delivered(Selected):
     Positions count the images of the epoch in the order of delivery: position *i* is row `i % batch_size` of batch
     `i // batch_size`. Negative positions count from the end.
     """
-
-    _learned: Learned
 
     @property
     def delivered(self) -> Rows:

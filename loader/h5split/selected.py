@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from h5split.alike.content import CONTENT, content_of
 from h5split.alike.near import NEAR, near_of
 from h5split.batch.mapping import Function, check_function
+from h5split.batch.targets import Learned
 from h5split.errors import ArgumentError
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts
@@ -27,6 +28,7 @@ class Selected:
 
     _selection: Selection
     _settings: Settings
+    _learned: Learned
     _functions: tuple[Function, ...] = ()  # that batches go through
 
     @property
@@ -126,10 +128,12 @@ class Selected:
     def preload(self) -> Self:
         """Read the pixels once, front to back, into the page cache; with `verbose`, under a progress bar.
 
-        Passed over with a warning where they do not fit in free memory.
+        So are those of pictures that are targets. Passed over with a warning where they do not fit in free memory.
         """
         if self._selection.packs is not None:
-            preload(self._selection.packs, self.rows, verbose=self._settings.verbose)
+            others = [(packs, partners[self.rows]) for packs, partners in self._learned.pictures]
+            for packs, rows in [(self._selection.packs, self.rows), *others]:
+                preload(packs, rows, verbose=self._settings.verbose)
         return self
 
     def split(

@@ -73,12 +73,12 @@ def make_plan(
         classes=settings.classes,
         extensions=extensions_of(settings.pixels),
     )
-    if like is not None:
-        found = rows_like(like, found, settings.pixels.fit, output)
     if settings.classes is not None:
         check_classes_kept(found, output, settings.classes)
         found = select_classes(found, settings.classes)
     found = without_known(found, output, settings.pixels)
+    if like is not None:
+        found = rows_like(like, found, settings.pixels.fit, output)
     # Folders alone need no check: the scan finds each file once.
     if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):
         check_once(found)

@@ -13,10 +13,11 @@ a row that has no file, or one that cannot be decoded, shifts no other.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 from h5split.system.text import count
 from pack_images.errors import PackError
@@ -129,20 +130,25 @@ class _Lookup:
         named: Its path with the name of its SOURCE.
     """
 
-    def __init__(self, filenames: Iterable[str], below: Iterable[str], named: Iterable[str]) -> None:
-        self._by_name, self._by_path, self._by_named = map(_numbers_of, (filenames, below, named))
+    def __init__(self, filenames: Sequence[str], below: Sequence[str], named: Sequence[str]) -> None:
+        self._by_name, self._by_path, self._by_named = map(_Numbers, (filenames, below, named))
 
     def __call__(self, name: str, below: str, named: str) -> list[int]:
+        """Return the row; or two, if it is not known which."""
         ways = [(self._by_name, name)]
         ways += [(table, path) for table in (self._by_named, self._by_path) for path in (named, below)]
-        return next((table[path] for table, path in ways if path in table), [])
+        return next(filter(None, (table.of(path) for table, path in ways)), [])
 
 
-def _numbers_of(texts: Iterable[str]) -> dict[str, list[int]]:
-    numbers: dict[str, list[int]] = {}
-    for number, text in enumerate(texts):
-        numbers.setdefault(text, []).append(number)
-    return numbers
+class _Numbers:
+    """The number of each text, and a second number of texts that have several."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._last = {text: number for number, text in enumerate(texts)}
+        self._before = {text: number for number, text in enumerate(texts) if self._last[text] != number}
+
+    def of(self, text: str) -> list[int]:
+        return [table[text] for table in (self._before, self._last) if text in table]
 
 
 def _paths_below(filenames: Sequence[str], sources: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -152,7 +158,8 @@ def _paths_below(filenames: Sequence[str], sources: Sequence[str]) -> tuple[list
         files.setdefault(source, []).append(name)
     tops = {source: _top(source, names) for source, names in files.items()}
     below = [
-        os.path.splitext(name)[0].removeprefix(tops[source]) for name, source in zip(filenames, sources, strict=True)
+        normalize("NFC", os.path.splitext(name)[0].removeprefix(tops[source]))  # systems write names in two forms
+        for name, source in zip(filenames, sources, strict=True)
     ]
     named = [
         f"{os.path.basename(tops[source].rstrip('/'))}/{path}" for path, source in zip(below, sources, strict=True)
