@@ -88,8 +88,8 @@ def show(epoch, found):
 def main():
     """Make pictures, pack them, and train."""
     parser = argparse.ArgumentParser(description="Train a small U-Net on photographs and masks that are made here.")
-    parser.add_argument("--count", type=int, default=500, help="photographs (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=10, help="epochs (%(default)s)")
+    parser.add_argument("--count", type=int, default=400, help="photographs (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs (%(default)s)")
     parser.add_argument("--side", type=int, default=64, help="pixels of a side, a multiple of 8 (%(default)s)")
     parser.add_argument("--width", type=int, default=8, help="features of the first convolution (%(default)s)")
     arguments = parser.parse_args()
