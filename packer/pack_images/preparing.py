@@ -109,7 +109,7 @@ def _decode(picture: Given, how: Pixels, out: NDArray[Any]) -> None:
     if isinstance(picture, bytes | bytearray | memoryview):
         decode(bytes(picture), how, out)
         return
-    held = as_picture(picture)
+    held = as_picture(picture, any_bands=how.color == "all")
     width, height = held.size if isinstance(held, Image.Image) else held.shape[1::-1]
     check_pixels(width, height, how)
     if not isinstance(held, Image.Image) and held.dtype != np.uint8 and not (how.keeps_values or how.range):

@@ -65,7 +65,9 @@ def _by_user(data: bytes, how: Pixels) -> Samples:
     try:
         found = how.decoder(data)
     except (Exception, SystemExit) as error:
-        raise DecodeError(f"{how.decoder.name} raised {' '.join(describe_error(error, full_path=False).split())}") from error
+        raise DecodeError(
+            f"{how.decoder.name} raised {' '.join(describe_error(error, full_path=False).split())}"
+        ) from error
     array = np.asarray(found)
     if array.dtype.name not in DTYPES or array.ndim not in (2, 3) or 0 in array.shape:
         what = f"{array.dtype} of shape {array.shape}" if isinstance(found, np.ndarray) else type(found).__name__
