@@ -9,6 +9,8 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -255,7 +257,7 @@ def _tiffs_of_bands() -> Iterator[bytes]:
         yield tiff_of({256: 16, 257: 8, 258: bits, 259: 1, 262: 1, 277: 1, 278: 8}, bytes(range(16)) * bits)
 
 
-def _written(tifffile: ModuleType, array: np.ndarray, **options: object) -> bytes:
+def _written(tifffile: ModuleType, array: Any, **options: object) -> bytes:
     file = io.BytesIO()
     tifffile.imwrite(file, array, **{"photometric": "minisblack", **options})
     return file.getvalue()
