@@ -40,11 +40,7 @@ class Selected:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of the pixels in the packs: uint8, uint16 or float32. The setting `scale` makes batches float32.
-
-        Raises:
-            ValueError: The sequence is empty.
-        """
+        """The type of the pixels in the packs: uint8, uint16 or float32. The setting `scale` makes batches float32."""
         return self.packs.dtype
 
     @property

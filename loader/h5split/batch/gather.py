@@ -130,7 +130,8 @@ class Gatherer:
         if scale is None:
             return pixels
         scaled: NDArray[np.float32] = self._float_buffers.lend(len(pixels))[0]
-        return np.multiply(pixels, np.float32(scale), out=scaled, dtype=np.float32)
+        np.multiply(pixels, np.float32(scale), out=scaled, dtype=np.float32)
+        return scaled
 
     def encoded(self, labels: NDArray[np.int32], mode: str) -> NDArray[np.float32] | NDArray[np.int32]:
         """Return labels as `label_mode` says.

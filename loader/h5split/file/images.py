@@ -41,7 +41,6 @@ class PackedImages(Shown):
         inode: (device, inode) of the mapped file. It stays the same if the path is given to another file.
         header: The places of all arrays in the file, and the settings.
         images: uint8, uint16 or float32 (N, H, W, C), read-only; a slice of it is a view of the file.
-        dtype: The type of the samples of `images`.
         labels: int32 (N,), indices into `class_names`.
         numbers: The same in the read-only map, for internal use. Give users `labels`.
         class_names: K names, in the order of their numbers.
@@ -143,16 +142,6 @@ class PackedImages(Shown):
         return height, width, channels
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of the samples: uint8, uint16 or float32."""
-        return self.images.dtype
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The settings that it was packed with."""
-        return self.header.settings
-
-    @property
     def skipped(self) -> list[tuple[str, str]]:
         """(filename, reason) of each file that was left out of the pack."""
         return list(zip(*self.skipped_texts, strict=True))
@@ -160,9 +149,8 @@ class PackedImages(Shown):
     @property
     def skipped_texts(self) -> tuple[Texts, Texts]:
         """The names of the files that were left out, and the reasons. Both are decoded when they are read."""
-        return Texts(self.file.array(self.header.skipped_filenames)), Texts(
-            self.file.array(self.header.skipped_reasons)
-        )
+        blocks = self.header.skipped_filenames, self.header.skipped_reasons
+        return Texts(self.file.array(blocks[0])), Texts(self.file.array(blocks[1]))
 
     @lazy
     def loss_table(self) -> NDArray[np.void]:

@@ -88,7 +88,8 @@ class Levels:
         with np.errstate(invalid="ignore", over="ignore"):
             scaled = (pixels - self.limits[:, 0]) * (WHITE / self.ranges)
         within = np.nan_to_num(scaled.clip(-_BEYOND * WHITE, (1 + _BEYOND) * WHITE), nan=0)
-        return within.mean(axis=-1, dtype=np.float32)
+        found: NDArray[np.float32] = within.mean(axis=-1, dtype=np.float32)
+        return found
 
 
 def is_picture(source: Source) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.file.format import Header
 from h5split.file.levels import Levels, levels_of
 from h5split.file.levels import Source as Pixels
 from h5split.file.texts import Texts
@@ -40,6 +41,7 @@ class Source(Pixels, Protocol):
 
 class _Pack(Source, Protocol):
     path: str
+    header: Header
     images: NDArray[Any]
 
     @property
@@ -49,6 +51,16 @@ class _Pack(Source, Protocol):
 
 class Shown:
     """The methods of `PackedImages` that a look at it needs."""
+
+    @property
+    def dtype(self: _Pack) -> np.dtype[Any]:
+        """The type of the samples: uint8, uint16 or float32."""
+        return self.images.dtype
+
+    @property
+    def settings(self: _Pack) -> Mapping[str, Any]:
+        """The settings that it was packed with."""
+        return self.header.settings
 
     def view(self: _Pack, first: int, count: int) -> NDArray[Any]:
         """A view of consecutive rows: (count, H, W, C), read-only.

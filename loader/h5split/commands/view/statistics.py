@@ -108,23 +108,21 @@ def look_at(
     starts = np.flatnonzero(np.diff(labels, prepend=-1))
     step = max(1, _CHUNK_BYTES // packs.packs[0].stride)
     for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], strict=True):
-        total, counted = np.zeros(packs.shape), np.zeros(packs.shape if packs.dtype.kind == "f" else (), np.int64)
+        mean_image = _MeanImage(packs.shape)
         for first in range(start, end, step):
             chosen = slice(first, min(first + step, end))
             pixels = packs.pixels(rows[chosen])
-            means[chosen], deviations[chosen], summed, finite = moments_of(pixels)
-            not_finite[chosen] = False if finite is None else ~finite.all(axis=(1, 2, 3))
+            found = moments_of(pixels)
+            means[chosen], deviations[chosen] = found.means, found.deviations
+            not_finite[chosen] = False if found.finite is None else ~found.finite.all(axis=(1, 2, 3))
             blank[chosen] = _blank(pixels, deviations[chosen])
             colors.add(pixels)
-            total += summed
-            counted += len(pixels) if finite is None else finite.sum(axis=0)
+            mean_image.add(found)
             if progress is not None:
                 progress(chosen.stop, len(rows))
         label = int(labels[start])
         if label in pictured:
-            with np.errstate(invalid="ignore"):  # NaN where no image has a finite value
-                mean = total / counted
-            mean_images[label] = thumbnail(mean.round().astype(np.uint8) if packs.dtype == np.uint8 else mean)
+            mean_images[label] = thumbnail(mean_image.of_type(packs.dtype))
     return Statistics(
         rows, labels, means, deviations, levels, not_finite, blank, colors.is_grey, colors.levels, mean_images
     )
@@ -165,6 +163,29 @@ class _Moments(NamedTuple):
     deviations: NDArray[Any]
     summed: NDArray[Any]
     finite: NDArray[np.bool_] | None
+
+
+class _MeanImage:
+    """The mean of all images of a class.
+
+    Args:
+        shape: (H, W, C) of an image.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self._total = np.zeros(shape)
+        self._counts: Any = 0  # int, or int64 (H, W, C) of floats
+
+    def add(self, moments: _Moments) -> None:
+        """Take account of rows."""
+        self._total += moments.summed
+        self._counts += len(moments.means) if moments.finite is None else moments.finite.sum(axis=0)
+
+    def of_type(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The mean: uint8 (H, W, C) for pixels of uint8; else float64, and NaN where no image has a finite value."""
+        with np.errstate(invalid="ignore"):
+            mean: NDArray[Any] = self._total / self._counts
+        return mean.round().astype(np.uint8) if dtype == np.uint8 else mean
 
 
 def _moments_of_integers(shape: tuple[int, int, int]) -> Callable[[NDArray[Any]], _Moments]:
