@@ -269,7 +269,7 @@ def test_a_range_scales_12_bits_and_says_what_is_lost():
     values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
     for data in (saved(Image.fromarray(values)), tiff(values), npy(values)):
         found, loss = row(data, color="grayscale", range=(0, 4095))
-        assert np.array_equal(found[..., 0], np.rint(values * 255 / 4095))
+        assert np.array_equal(found[..., 0], np.rint(values * 255.0 / 4095))
         assert (loss.kinds, loss.levels, loss.kept) == (INTEGERS, 4096, 256)
         assert np.array_equal(row(data, color="grayscale", dtype="uint16")[0][..., 0], values)
     found, loss = row(saved(Image.fromarray(values)), color="grayscale")

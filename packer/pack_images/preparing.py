@@ -49,9 +49,9 @@ def prepare(
         decoder: The function that decoded the files of the pack, if it was made with one.
 
     Returns:
-        (H, W, C) of the type of the pack, what `pack` would store. Of an image that Pillow has loaded already, and of an
-        array, it is what `pack` would store with `exact`: large JPEGs are decoded at a reduced size only from their file, which
-        differs by some grey levels.
+        (H, W, C) of the type of the pack, what `pack` would store. Of an image that Pillow has loaded already, and of
+        an array, it is what `pack` would store with `exact`: large JPEGs are decoded at a reduced size only from their
+        file, which differs by some grey levels.
 
     Raises:
         DecodeError: The picture cannot be read or decoded.
@@ -93,7 +93,10 @@ def _decoder_for(pack: PackedImages, given: Any) -> Decoder | None:
 
 
 def _pixels_of(pack: PackedImages) -> Pixels:
-    """How the pictures of a pack were prepared, apart from their decoder. Warn if other versions of the decoders are installed here."""
+    """How the pictures of a pack were prepared, apart from a decoder of the user.
+
+    Warn if other versions of the decoders are installed here.
+    """
     given = stored_settings(pack.header.settings)
     missing = [name for name in ("size", *_OPTIONS) if name not in given]
     if missing:
