@@ -227,7 +227,7 @@ def test_the_command_groups_losses_by_kind_and_suggests_a_remedy(root, capsys):
         levels_of_16_bits(Path(f"data/cat/more-{number}.png"), seed=2 + number)
     assert main([root, "-o", "out.h5", "--workers", "1"]) == 0
     out = capsys.readouterr().out
-    assert "packed with a loss: 7 images\n  5: samples were cut to 8 bits; scale them to 8 bits" in out
+    assert "packed with a loss: 7 images\n  5: samples were cut to 8 bits; --range scales" in out
     assert out.count(DEPTH) == 3
     assert "    ... and 2 more\n" in out
     assert f"--color rgba keeps it\n    data/dog/strokes.png: {TRANSPARENCY}\n" in out

@@ -7,14 +7,14 @@ systems are ignored without a reason.
 from __future__ import annotations
 
 _CONVERT = "not packed; convert it to JPEG or PNG first"
-HEIC = "HEIC: not packed without pillow-heif; pip install 'pack-images[heif]', or convert it to JPEG or PNG first"
+HEIC = "HEIC: not packed; pip install 'pack-images[heif]' packs it, or convert it to JPEG or PNG first"
 _JPEG_XL = f"JPEG XL: {_CONVERT}"
 _RAW = "camera RAW: not packed; develop it to JPEG, PNG or TIFF first"
 _DRAWING = "not packed; render it to PNG first"
 _VIDEO = "a video: not packed; save its frames as JPEG or PNG first"
 _ARRAYS = "not packed; save each image as PNG or TIFF first"
-_DICOM = "DICOM: not packed by itself; a function of yours decodes it, given as --decoder"
-_NUMPY = "arrays: not packed as colours of 8 bits; --color all packs their values, one file an image"
+_DICOM = "DICOM: not packed; give a function that decodes it as --decoder"
+_NUMPY = "arrays: not packed; give --color all, which packs their values, one file an image"
 _ARCHIVE = "an archive: not packed; unpack it first"
 _HIGH_DYNAMIC_RANGE = f"OpenEXR or Radiance: {_CONVERT}"
 

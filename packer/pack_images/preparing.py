@@ -18,13 +18,14 @@ from pack_images.decode.guards import check_pixels
 from pack_images.decode.held import Picture, as_picture, decode_held
 from pack_images.decode.row import decode
 from pack_images.errors import DecodeError, PackError, SizeError, one_root
-from pack_images.functions import Decoder
+from pack_images.functions import Decoder, decoder_of
 from pack_images.options import pixels_of
 from pack_images.reading import read
 from pack_images.settings import Pixels, stored_settings
 
 Given = str | os.PathLike[str] | bytes | Picture  # the path of a file, its bytes, or its pixels
 
+_FILES = (str, os.PathLike, bytes, bytearray, memoryview)
 _OPTIONS = ("fit", "interpolation", "color", "exact", "max_pixels")
 
 
@@ -48,9 +49,9 @@ def prepare(
         decoder: The function that decoded the files of the pack, if it was made with one.
 
     Returns:
-        (H, W, C) of the type of the pack, what `pack` would store. Of an image that Pillow has loaded already, and of an
-        array, it is what `pack` would store with `exact`: large JPEGs are decoded at a reduced size only from their file, which
-        differs by some grey levels.
+        (H, W, C) of the type of the pack, what `pack` would store. Of an image that Pillow has loaded already, and of
+        an array, it is what `pack` would store with `exact`: large JPEGs are decoded at a reduced size only from their
+        file, which differs by some grey levels.
 
     Raises:
         DecodeError: The picture cannot be read or decoded.
@@ -59,7 +60,9 @@ def prepare(
         OSError: The disk, or the network to it, fails.
     """
     opened = _opened(pack)
-    how = _pixels_of(opened, decoder)
+    how = _pixels_of(opened)
+    if isinstance(picture, _FILES):
+        how = replace(how, decoder=_decoder_for(opened, decoder))
     row = np.empty(opened.shape, opened.dtype)
     try:
         _decode(picture, how, row)
@@ -81,8 +84,19 @@ def _opened(pack: str | os.PathLike[str] | PackedImages) -> PackedImages:
         return PackedImages(pack)
 
 
-def _pixels_of(pack: PackedImages, decoder: Any) -> Pixels:
-    """How the pictures of a pack were prepared. Warn if other versions of the decoders are installed here."""
+def _decoder_for(pack: PackedImages, given: Any) -> Decoder | None:
+    """Return the decoder of new files, which must be given if a pack was made with one."""
+    name = pack.header.settings.get("decoder")
+    if name is not None and given is None:
+        raise PackError(f"{pack.path}: expected the decoder that it was packed with, {name}, found none; give decoder=")
+    return None if given is None else decoder_of(given)
+
+
+def _pixels_of(pack: PackedImages) -> Pixels:
+    """How the pictures of a pack were prepared, apart from a decoder of the user.
+
+    Warn if other versions of the decoders are installed here.
+    """
     given = stored_settings(pack.header.settings)
     missing = [name for name in ("size", *_OPTIONS) if name not in given]
     if missing:
@@ -93,12 +107,8 @@ def _pixels_of(pack: PackedImages, decoder: Any) -> Pixels:
             f"prepare: expected the decoders of {pack.path}, {', '.join(others)}, found others; pixels may differ",
             stacklevel=3,
         )
-    if given["decoder"] is not None and decoder is None:
-        raise PackError(
-            f"{pack.path}: expected the decoder that it was packed with, {given['decoder']}, found none; give decoder="
-        )
     size = given.pop("size")
-    return pixels_of(None if size is None else (size[0], size[1]), **given | {"decoder": decoder})
+    return pixels_of(None if size is None else (size[0], size[1]), **given | {"decoder": None})
 
 
 def _decode(picture: Given, how: Pixels, out: NDArray[Any]) -> None:
@@ -109,12 +119,12 @@ def _decode(picture: Given, how: Pixels, out: NDArray[Any]) -> None:
     if isinstance(picture, bytes | bytearray | memoryview):
         decode(bytes(picture), how, out)
         return
-    held = as_picture(picture)
+    held = as_picture(picture, any_bands=how.color == "all")
     width, height = held.size if isinstance(held, Image.Image) else held.shape[1::-1]
     check_pixels(width, height, how)
     if not isinstance(held, Image.Image) and held.dtype != np.uint8 and not (how.keeps_values or how.range):
         raise DecodeError(f"expected uint8 pixels, as the pack has, found {held.dtype}; give the file, or 8 bits")
-    pixels, _ = decode_held(held, replace(how, decoder=None))
+    pixels, _ = decode_held(held, how)
     if pixels.shape[2] != out.shape[2]:
         raise DecodeError(f"{pixels.shape[2]} bands: expected {out.shape[2]}, as the pack has")
     if pixels.shape != out.shape:

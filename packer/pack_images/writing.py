@@ -18,7 +18,7 @@ from h5split.file.losses import LOSSES, Loss
 from h5split.file.newpack import CHUNK_BYTES, new_pack
 from h5split.file.sealing import Tables
 from h5split.system.arrays import plain
-from pack_images.decode.held import Picture, as_picture, color_of, decode_held, is_stored_as_it_is
+from pack_images.decode.held import COLOR_OF_CHANNELS, Picture, as_picture, color_of, decode_held, is_stored_as_it_is
 from pack_images.errors import DecodeError, PackError, SizeError, one_root
 from pack_images.find.arrays import Item, items_of
 from pack_images.find.classes import read_classes
@@ -217,8 +217,9 @@ def _rows_of(images: Any, labels: Any, choice: _Choice, about: Described, spool:
         array = plain("images", images)
         rows = array if array.ndim == _BATCH_AXES else array[..., np.newaxis]
         rows = rows.astype(rows.dtype.newbyteorder("="), copy=False)
-        own = choice.of(rows[0]) if rows.size else choice.how
-        if rows.size and is_stored_as_it_is(rows.shape[1:], rows.dtype, own):
+        is_named = choice.color == "all" or rows.shape[3] in COLOR_OF_CHANNELS
+        own = choice.of(rows[0]) if rows.size and is_named else choice.how
+        if rows.size and is_named and is_stored_as_it_is(rows.shape[1:], rows.dtype, own):
             found = [None] * len(rows) if labels is None else [*check_labels(labels)]
             if len(found) != len(rows):
                 raise PackError(f"labels: expected one for each of {len(rows):,} images, found {len(found):,}")
@@ -233,7 +234,7 @@ def _spooled(items: Iterator[Item], choice: _Choice, about: Described, spool: _S
     for index, item in enumerate(items):
         about.check_room(index)
         try:
-            picture = as_picture(item.picture)
+            picture = as_picture(item.picture, any_bands=choice.color == "all")
             own = choice.of(picture)
             row, loss = decode_held(picture, own)
             if not shape:

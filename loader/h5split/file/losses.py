@@ -93,7 +93,10 @@ class Group:
 _PAGE_GROUP = ("the first of several pages or frames was taken", "save each as a file of its own to pack them all")
 _TRANSPARENCY_GROUP = ("transparency was laid on the background, and one colour is left", "--color rgba keeps it")
 _UNKNOWN_GROUP = ("something that this version has no name for", "pip install --upgrade pack-images")
-_DEPTH_GROUP = ("samples were cut to 8 bits", "scale them to 8 bits, over the range they use, before packing")
+_DEPTH_GROUP = (
+    "samples were cut to 8 bits",
+    "--range scales the range they use to 8 bits, --dtype uint16 or float32 keeps them",
+)
 _TRUNCATED_GROUP = (
     "the file is cut short, and the rest of the picture is blank",
     "without --allow-truncated they are left out",

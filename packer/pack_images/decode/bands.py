@@ -130,7 +130,7 @@ def _to_8(values: NDArray[Any]) -> NDArray[np.uint8]:
 def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """Scale values so that `low` becomes 0 and `high` 255."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return floats_to_8((values.astype(np.float64) - low) * (255 / (high - low)))
+        return floats_to_8((values.astype(np.float64) - low) * 255 / (high - low))
 
 
 def _as_uint16(values: NDArray[Any], how: Pixels) -> NDArray[np.uint16]:

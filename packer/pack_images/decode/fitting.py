@@ -21,7 +21,8 @@ def fitted_picture(image: Image.Image, how: Pixels, fill: float | None = None) -
     if how.fit == "crop":
         return ImageOps.fit(image, how.size, method)
     if how.fit == "pad":
-        return _pad(image, how.size, method, _background(image.mode, how) if fill is None else fill)
+        own = fill if image.mode == "F" or fill is None else int(fill)
+        return _pad(image, how.size, method, _background(image.mode, how) if own is None else own)
     return image.resize(how.size, method)
 
 

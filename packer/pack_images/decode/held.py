@@ -29,8 +29,12 @@ _STORED_MODES = {"HSV": "RGB", "RGBa": "RGBA", "La": "LA", "I;16N": "I"}  # of m
 _ORIENTATION_TAG = 0x0112  # EXIF tag
 
 
-def as_picture(given: Any) -> Picture:
+def as_picture(given: Any, *, any_bands: bool = False) -> Picture:
     """Return an image of Pillow's as it is, and anything else as an array: uint8, uint16 or float32 (H, W, C).
+
+    Args:
+        given: By the user.
+        any_bands: Whether C may be any number. Else 8 channels are rather an array (C, H, W) of a picture 8 wide.
 
     Raises:
         DecodeError: It is no picture, or its pixels are of another type.
@@ -46,18 +50,21 @@ def as_picture(given: Any) -> Picture:
         raise _no_picture(f"a {type(given).__name__}{many}") from error
     if array.ndim == 2:
         array = array[:, :, np.newaxis]
-    if array.ndim != 3 or 0 in array.shape:
+    if array.ndim != 3 or 0 in array.shape or not (any_bands or array.shape[2] in COLOR_OF_CHANNELS):
         raise _no_picture(f"shape {array.shape}" if array.dtype != object else type(given).__name__)
     if array.dtype.name not in DTYPES:
         raise DecodeError(
-            f"expected uint8 pixels, 0 to 255, or uint16 or float32, found {array.dtype}; of 0.0 to 1.0 make them by "
-            "(image * 255).round().astype('uint8')"
+            f"expected uint8 pixels, 0 to 255, found {array.dtype}; of 0.0 to 1.0 make them by "
+            "(image * 255).round().astype('uint8'), or keep them by image.astype('float32')"
         )
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _no_picture(found: str) -> DecodeError:
-    return DecodeError(f"expected an image of Pillow's, or an array (H, W) or (H, W, C), found {found}")
+    return DecodeError(
+        f"expected an image of Pillow's, or an array (H, W) or (H, W, C) with 1, 3 or 4 channels, found {found}; "
+        "color='all' takes any number"
+    )
 
 
 def _file_of(picture: Image.Image) -> bytes | None:
