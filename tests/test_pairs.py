@@ -379,6 +379,15 @@ def test_mistakes_and_reports_say_that_they_are_of_labels_and_numbers(pairs, tmp
         pairs.class_weights()
 
 
+def test_a_path_is_no_column(packs):
+    with pytest.raises(ArgumentError, match=r"found 'masks.h5'; PackedImages\('masks.h5'\) has the pictures of a pack"):
+        SplitSequence(packs[0], targets="masks.h5")
+
+
+def test_a_notebook_names_the_packs_of_pictures(pairs, packs):
+    assert f"targets=pictures of {packs[1]}" in pairs._repr_html_()
+
+
 def test_targets_may_be_changed_and_added_to(packs, pairs, who):
     masks = pairs.settings.targets
     assert len(names_in(pairs.set(targets=None).set(targets=masks), who)) == 198

@@ -27,6 +27,7 @@ LABEL = "label"  # stands for the class
 
 # The labels of a table become classes, and are no column of the pack.
 _TAKEN = "; if it was the column of labels, pack the table with --labels none to keep it"
+_PACK = "; PackedImages({!r}) has the pictures of a pack"
 _MAX_TAGS = 10_000  # more are hardly tags: the column holds something else
 _MAX_TAG_BYTES = 1 << 30  # of the table with a line for each distinct text, and an element for each tag
 _NUMBERS = "fiu"  # kinds of numpy's dtypes
@@ -121,7 +122,8 @@ def texts_of(what: str, column: str, packs: Packs, rows: Rows) -> Texts:
         ValueError: There is no such column, or one of the packs that the rows are of has none.
     """
     is_of_targets = what == "targets" and not is_unlabelled(packs.class_names)
-    texts = column_of(packs.columns, column, f"{what}: ", _TAKEN if is_of_targets else "")
+    advice = _PACK.format(column) if column.endswith(".h5") else _TAKEN if is_of_targets else ""
+    texts = column_of(packs.columns, column, f"{what}: ", advice)
     if any(column not in pack.columns for pack in packs.packs):
         for pack, _ in packs.by_pack(rows):
             if column not in pack.columns:
