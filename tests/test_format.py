@@ -417,6 +417,16 @@ def of_version_2(pixels: np.ndarray) -> Change:
     return change
 
 
+def odd_floats(file: h5py.File) -> None:
+    """Put floats of 32 bits that are none of IEEE 754."""
+    file.attrs["version"] = 2
+    del file["images"]
+    odd = h5py.h5t.IEEE_F32LE.copy()
+    odd.set_ebias(100)
+    space = h5py.h5s.create_simple(PIXELS.shape)
+    h5py.Dataset(h5py.h5d.create(file.id, b"images", odd, space))
+
+
 def unaligned(file: h5py.File) -> None:
     """Put floats after a column whose length is no multiple of 4 bytes."""
     file.attrs["version"] = 2
@@ -509,6 +519,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         of_version_2(PIXELS[..., :0].astype("u2")),
         r"expected pixels, found shape \(6, 8, 8, 0\)",
     ),
+    "images of odd floats": (odd_floats, f"{OF_VERSION_2} odd floats"),
     "images unaligned": (unaligned, r"images: expected to begin at a multiple of 4 bytes, found byte \d+; pack again"),
     "images int8": (replaced("images", data=PIXELS.view("i1")), "images: expected uint8, found int8"),
     "images of rank 3": (replaced("images", data=PIXELS[0]), r"images: expected 4 dimensions, found shape \(8, 8, 3\)"),
