@@ -62,7 +62,7 @@ def _look(levels: Levels) -> str:
     if not levels.is_stretched:
         return "" if len(levels.bands) == len(levels.limits) else f"{bands}."
     limits = ", ".join(f"{low:.6g} to {high:.6g}" for low, high in levels.limits[list(levels.bands)])
-    return f"{bands}, from black to white: {limits} (98 % of the values; NaN is black)."
+    return f"{bands}, from black to white: {limits} (2nd and 98th percentile; NaN is black)."
 
 
 def class_counts(packs: Packs, rows: Rows) -> NDArray[np.int64]:
