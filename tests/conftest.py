@@ -93,7 +93,7 @@ def write_pack(
     columns: Mapping[str, Sequence[str]] | None = None,
     shape: tuple[int, int, int] = (SIDE, SIDE, 3),
     classes: Sequence[str] | None = None,
-    pixels: Sequence[NDArray[np.uint8]] | None = None,
+    pixels: Sequence[NDArray[Any]] | None = None,
     skipped: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Write a pack with any file names, without image files. The digests are made of the pixels.
@@ -109,21 +109,21 @@ def write_pack(
         filenames=filenames,
         columns={"source": [name.split("/")[0] for name in filenames], **(columns or {})},
         digests=np.stack([digest_of(image) for image in pixels]),
-        checksums=np.array([xxhash.xxh3_64_intdigest(image) for image in pixels], np.uint64),
+        checksums=np.array([xxhash.xxh3_64_intdigest(image.tobytes()) for image in pixels], np.uint64),
         settings={},
         packed_by={},
         skipped=skipped,
     )
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
-        seal(descriptor, pixels.shape, tables)
+        seal(descriptor, pixels.shape, tables, pixels.dtype)
         os.pwrite(descriptor, pixels.tobytes(), PackedImages(path).header.images.offset)
     finally:
         os.close(descriptor)
     return path
 
 
-def digest_of(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def digest_of(image: NDArray[Any]) -> NDArray[np.uint8]:
     """Return a digest that is equal for equal pixels, but not that of the pixels: there is a file."""
     return np.frombuffer(hashlib.sha256(b"a file of " + image.tobytes()).digest(), np.uint8)
 

@@ -286,13 +286,6 @@ def test_a_new_folder_an_empty_one_and_a_link_to_an_empty_one_are_accepted(seque
         assert len(table(tmp_path / folder)) == 100
 
 
-def test_images_of_two_channels_are_refused_before_anything_is_written(tmp_path):
-    path = write_pack(tmp_path / "a.h5", NAMES[:4], shape=(8, 8, 2))
-    with pytest.raises(ValueError, match="expected images of 1, 3 or 4 channels, found 2"):
-        export(SplitSequence(path), tmp_path / "out")
-    assert os.listdir(tmp_path) == ["a.h5"]
-
-
 def test_a_failed_export_leaves_no_table(sequence, tmp_path):
     def fail(*_):
         raise RuntimeError("enough")

@@ -54,7 +54,7 @@ def write(path: Path, pixels: np.ndarray = PIXELS, content: Tables | None = None
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.pwrite(descriptor, pixels.tobytes(), images_offset(pixels[0].nbytes))
-        seal(descriptor, pixels.shape, tables(len(pixels)) if content is None else content)
+        seal(descriptor, pixels.shape, tables(len(pixels)) if content is None else content, pixels.dtype)
     finally:
         os.close(descriptor)
     return path
@@ -213,6 +213,38 @@ def test_a_column_of_one_long_text_and_many_short_ones_is_read_back(tmp_path):
     path = write(tmp_path / "notes.h5", PIXELS, content)
     assert_reads_as(path, PIXELS, content)
     assert verify(PackedImages(path)).tables
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
+@pytest.mark.parametrize("dtype", ["u1", "<u2", "<f4"])
+@pytest.mark.parametrize("side", [1, 5, 40])
+def test_pixels_of_every_type_and_any_number_of_channels_are_read_back(tmp_path, dtype, channels, side):
+    values = np.random.default_rng(5).integers(0, 2**32, (ROWS, side, side, channels))
+    pixels = values.astype("<u4").view("<f4") if dtype == "<f4" else values.astype(dtype)  # NaN and infinity too
+    path = write(tmp_path / "images.h5", pixels)
+    pack = PackedImages(path)
+    assert pack.dtype == pack.images.dtype == np.dtype(dtype)
+    assert pack.images.flags.aligned
+    assert pack.header.images.offset % 4096 == 0
+    assert pack.images.tobytes() == pixels.tobytes()
+    with h5py.File(path) as file:
+        assert file["images"].dtype == np.dtype(dtype)
+        assert file["images"][()].tobytes() == pixels.tobytes()
+        assert [dim.label for dim in file["images"].dims] == ["N", "H", "W", "C"]
+        assert file.attrs["version"] == (1 if dtype == "u1" and channels in (1, 3, 4) else 2)
+
+
+@pytest.mark.parametrize("dtype", ["i2", ">u2", "f8", "bool"])
+def test_pixels_of_other_types_are_not_sealed(tmp_path, dtype):
+    with pytest.raises(ValueError, match="expected pixels of uint8, uint16 or float32, found"):
+        write(tmp_path / "images.h5", PIXELS.astype(dtype))
+
+
+def test_uint8_of_unusual_channels_in_version_1_is_read(tmp_path):
+    path = write(tmp_path / "images.h5", PIXELS[..., :2])
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = 1
+    assert np.array_equal(PackedImages(path).images, PIXELS[..., :2])
 
 
 @given(raw=st.binary())
@@ -375,7 +407,36 @@ def overlapping(file: h5py.File) -> None:
     file["columns/other"] = file["columns/source"]
 
 
+def of_version_2(pixels: np.ndarray) -> Change:
+    """Put other pixels in a file that claims to be of version 2."""
+
+    def change(file: h5py.File) -> None:
+        file.attrs["version"] = 2
+        replaced("images", data=pixels)(file)
+
+    return change
+
+
+def odd_floats(file: h5py.File) -> None:
+    """Put floats of 32 bits that are none of IEEE 754."""
+    file.attrs["version"] = 2
+    del file["images"]
+    odd = h5py.h5t.IEEE_F32LE.copy()
+    odd.set_ebias(100)
+    space = h5py.h5s.create_simple(PIXELS.shape)
+    h5py.Dataset(h5py.h5d.create(file.id, b"images", odd, space))
+
+
+def unaligned(file: h5py.File) -> None:
+    """Put floats after a column whose length is no multiple of 4 bytes."""
+    file.attrs["version"] = 2
+    file.move("images", "elsewhere")
+    file.create_dataset("columns/short", data=np.zeros(ROWS, "S1"))
+    file.create_dataset("images", data=PIXELS[:, :2, :2].astype("f4"))
+
+
 SOFT, EXTERNAL = h5py.SoftLink("/elsewhere"), h5py.ExternalLink("other.h5", "/elsewhere")
+OF_VERSION_2 = "images: expected uint8, uint16 or float32, found"
 LINK = "expected a data set in this file, found a link"
 STORAGE = "images: expected plain bytes in this file, found {} storage; pack again"
 UNALLOCATED = {"shape": PIXELS.shape, "dtype": "u1"}  # without data, HDF5 allocates no storage
@@ -404,7 +465,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "format is no UTF-8": (attribute("format", np.bytes_(b"\xff")), "found another HDF5 file"),
     "no version": (lambda file: file.attrs.pop("version"), "attribute version: expected an integer, found none"),
-    "a newer version": (attribute("version", 2), "expected version 1, found version 2; upgrade with: pip install"),
+    "a newer version": (attribute("version", 3), "expected version 1 or 2, found version 3; upgrade with: pip install"),
     "version is text": (
         attribute("version", "1"),
         "attribute version: expected an integer, found variable-length data",
@@ -444,6 +505,22 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "images a group": (group("images"), "images: expected a data set, found a group"),
     "images a type": (moved("images", np.dtype("u1")), "images: expected a data set"),
     "images float": (replaced("images", data=PIXELS.astype("f4")), "images: expected uint8, found float32"),
+    "images uint16 in version 1": (
+        replaced("images", data=PIXELS.astype("u2")),
+        "images: expected uint8, found uint16",
+    ),
+    "images uint16 big-endian": (of_version_2(PIXELS.astype(">u2")), f"{OF_VERSION_2} >u2"),
+    "images int16": (of_version_2(PIXELS.astype("i2")), f"{OF_VERSION_2} int16"),
+    "images uint32": (of_version_2(PIXELS.astype("u4")), f"{OF_VERSION_2} uint32"),
+    "images float32 big-endian": (of_version_2(PIXELS.astype(">f4")), f"{OF_VERSION_2} >f4"),
+    "images float64": (of_version_2(PIXELS.astype("f8")), f"{OF_VERSION_2} float64"),
+    "images float16": (of_version_2(PIXELS.astype("f2")), f"{OF_VERSION_2} float16"),
+    "images uint16 without channels": (
+        of_version_2(PIXELS[..., :0].astype("u2")),
+        r"expected pixels, found shape \(6, 8, 8, 0\)",
+    ),
+    "images of odd floats": (odd_floats, f"{OF_VERSION_2} odd floats"),
+    "images unaligned": (unaligned, r"images: expected to begin at a multiple of 4 bytes, found byte \d+; pack again"),
     "images int8": (replaced("images", data=PIXELS.view("i1")), "images: expected uint8, found int8"),
     "images of rank 3": (replaced("images", data=PIXELS[0]), r"images: expected 4 dimensions, found shape \(8, 8, 3\)"),
     "images without rows": (replaced("images", data=PIXELS[:0]), r"expected pixels, found shape \(0, 8, 8, 3\)"),

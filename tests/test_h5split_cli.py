@@ -392,11 +392,6 @@ def test_a_file_or_non_empty_folder_as_output_is_an_error_of_one_line(here, caps
     assert os.listdir("full") == ["mine"]
 
 
-def test_images_of_two_channels_are_an_error_of_one_line(here, capsys):
-    write_pack(here / "two.h5", NAMES[:4], shape=(8, 8, 2))
-    assert "expected images of 1, 3 or 4 channels, found 2" in error_of(capsys, "export", "two.h5", "out")
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
 @pytest.mark.parametrize(("options", "message"), [("size=200k", "No space left"), ("ro", "Read-only file system")])
 def test_a_full_or_read_only_disk_is_an_error_of_one_line(here, capsys, options, message):

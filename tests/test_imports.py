@@ -39,6 +39,7 @@ LAYERS = {
     ),
     "pack_images": (
         "about errors",  # what is known before anything is loaded
+        "functions",  # of the user
         "settings foreign",  # what a user chooses; names of files that are not packed
         "find decode",  # what there is; bytes -> a row
         "versions plan summary journal reading",  # what will be written where; a record for each row; a file as a whole

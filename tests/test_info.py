@@ -142,6 +142,7 @@ def test_json_output_contains_everything(full, capsys):
         "path": "out.h5",
         "rows": 12,
         "shape": [8, 8, 3],
+        "dtype": "uint8",
         "nbytes": os.path.getsize("out.h5"),
         "classes": {"cat": 5, "dog": 7},
         "columns": {"source": {"data": 12}},

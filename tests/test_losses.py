@@ -25,7 +25,7 @@ from pack_images.cli import main
 SIDE = 8
 DEPTH = "16 bits cut to 8: 4 of 64 levels kept"
 PAGES = "only the first of its pages or frames was taken"
-TRANSPARENCY = "one colour is left: its transparency was laid on black"
+TRANSPARENCY = "one colour is left: its transparency was laid on the background"
 
 
 def levels_of_16_bits(path: Path, seed: int = 0) -> Path:
@@ -227,7 +227,7 @@ def test_the_command_groups_losses_by_kind_and_suggests_a_remedy(root, capsys):
         levels_of_16_bits(Path(f"data/cat/more-{number}.png"), seed=2 + number)
     assert main([root, "-o", "out.h5", "--workers", "1"]) == 0
     out = capsys.readouterr().out
-    assert "packed with a loss: 7 images\n  5: samples were cut to 8 bits; scale them to 8 bits" in out
+    assert "packed with a loss: 7 images\n  5: samples were cut to 8 bits; --range scales" in out
     assert out.count(DEPTH) == 3
     assert "    ... and 2 more\n" in out
     assert f"--color rgba keeps it\n    data/dog/strokes.png: {TRANSPARENCY}\n" in out

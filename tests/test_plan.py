@@ -107,7 +107,7 @@ def test_survivors_are_all_rows_that_did_not_fail(count, order, data):
     [
         (lambda: Pixels(fit="squeeze"), "fit: expected one of stretch, crop, pad, found 'squeeze'"),
         (lambda: Pixels(interpolation="cubic"), "interpolation: expected one of nearest, .*, found 'cubic'"),
-        (lambda: Pixels(color="bgr"), "color: expected one of rgb, grayscale, rgba, found 'bgr'"),
+        (lambda: Pixels(color="bgr"), "color: expected one of rgb, grayscale, rgba, index, all, found 'bgr'"),
         (lambda: Pixels(size=(0, 5)), r"size: expected a width and a height from 1 to 65535, found \(0, 5\)"),
         (lambda: Pixels(size=(5, 5, 3)), "size: expected a width and a height"),
         (lambda: Pixels(max_pixels=0), "max_pixels: expected 1 or more, found 0"),

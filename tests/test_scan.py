@@ -132,7 +132,10 @@ def test_clutter_given_as_a_source_is_passed_over_and_reported(here):
     assert found.filenames == ["data/cat/a.jpg"]
     assert found.passed_over == [
         ("data/@eaDir", "thumbnails, trash or notes of a system"),
-        ("data/x.HEIC", "HEIC: not packed; convert it to JPEG or PNG first"),
+        (
+            "data/x.HEIC",
+            "HEIC: not packed; pip install 'pack-images[heif]' packs it, or convert it to JPEG or PNG first",
+        ),
     ]
     assert scan(["data/@eaDir"]).filenames == ["data/@eaDir/a.jpg/thumb.jpg"]  # as the only source, it is meant
 
@@ -140,15 +143,15 @@ def test_clutter_given_as_a_source_is_passed_over_and_reported(here):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("a.HEIC", "HEIC: not packed; convert it to JPEG or PNG first"),
+        ("a.HEIC", "HEIC: not packed; pip install 'pack-images[heif]' packs it, or convert it to JPEG or PNG first"),
         ("a.jxl", "JPEG XL: not packed; convert it to JPEG or PNG first"),
         ("a.CR2", "camera RAW: not packed; develop it to JPEG, PNG or TIFF first"),
         ("a.dng", "camera RAW: not packed; develop it to JPEG, PNG or TIFF first"),
         ("a.svg", "SVG: not packed; render it to PNG first"),
         ("a.pdf", "PDF: not packed; render it to PNG first"),
         ("a.MOV", "a video: not packed; save its frames as JPEG or PNG first"),
-        ("a.dcm", "DICOM: not packed; save each image as PNG or TIFF first"),
-        ("a.npy", "arrays: not packed; save each image as PNG or TIFF first"),
+        ("a.dcm", "DICOM: not packed; give a function that decodes it as --decoder"),
+        ("a.npy", "arrays: not packed; give --color all, which packs their values, one file an image"),
         ("a.zip", "an archive: not packed; unpack it first"),
         ("heic", "not an image's extension"),
         ("a.txt", "not an image's extension"),

@@ -403,6 +403,56 @@ def test_a_pickled_sequence_fits_and_predicts_as_the_one_it_was(varied):
     assert assert_names_match_predictions(again, model) == order_of(varied, 3)
 
 
+TYPES = pytest.mark.parametrize(
+    ("dtype", "channels"), [("uint8", 2), ("uint16", 1), ("uint16", 3), ("uint16", 13), ("float32", 3), ("float32", 13)]
+)
+
+
+def typed_pack(path, dtype, channels):
+    """A pack of a type, and its pixels. No two images are alike."""
+    names = [f"a/{label}/{row}.tif" for row in range(20) for label in ("cat", "dog")]
+    most = 256 if dtype == "uint8" else 65536
+    pixels = np.random.default_rng(0).integers(0, most, (40, 8, 8, channels))
+    pixels = (pixels / most if dtype == "float32" else pixels).astype(dtype)
+    return write_pack(path, names, pixels=pixels), pixels
+
+
+@TYPES
+def test_fit_gets_the_pixels_of_every_type(tmp_path, dtype, channels):
+    path, pixels = typed_pack(tmp_path / "a.h5", dtype, channels)
+    sequence = H5SplitSequence(path, batch_size=7, auto_shuffle=True)
+    rows = {image.tobytes(): row for row, image in enumerate(pixels)}
+    model = Watcher()
+    model.fit(sequence, epochs=2, shuffle=False, verbose=0)
+    found = [rows[image.astype(dtype).tobytes()] for images, _ in model.trained for image in images]
+    assert sorted(found[:40]) == sorted(found[40:]) == list(range(40))
+    assert found[:40] != found[40:]
+    assert [f"a/{'cat' if row % 2 == 0 else 'dog'}/{row // 2}.tif" for row in found[40:]] == sequence.get_filenames()
+
+
+@TYPES
+def test_a_network_trains_on_every_type_and_predicts_the_same_as_of_scaled_pixels(tmp_path, dtype, channels):
+    path, _ = typed_pack(tmp_path / "a.h5", dtype, channels)
+    sequence = H5SplitSequence(path, batch_size=7, auto_shuffle=True)
+    scale = {"uint8": 1 / 255, "uint16": 1 / 65535, "float32": 1}[dtype]
+    model = keras.Sequential(
+        [
+            keras.Input(sequence.shape),
+            sequence.rescaling_layer(),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2, "softmax"),
+        ]
+    )
+    model.compile("sgd", "categorical_crossentropy")
+    losses = model.fit(sequence, validation_data=sequence.split(0.5)[0], epochs=1, verbose=0).history
+    assert np.isfinite(losses["loss"]).all()
+    after = keras.Sequential(model.layers[1:])
+    plain = H5SplitSequence(path, batch_size=7)
+    expected = after.predict(plain.split()[0].set(scale=scale), verbose=0)
+    assert np.allclose(model.predict(plain, verbose=0), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("scale", [1 / 255, 2.0])
 def test_the_rescaling_layer_does_what_the_setting_scale_does(sequence, scale):
     layer = sequence.rescaling_layer() if scale == 1 / 255 else sequence.rescaling_layer(scale)

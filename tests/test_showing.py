@@ -97,6 +97,21 @@ def test_a_png_has_the_pixels_it_was_made_of(plane, channels):
     assert np.array_equal(found.reshape(pixels.shape), pixels)
 
 
+@given(
+    arrays(np.uint16, array_shapes(min_dims=2, max_dims=2, max_side=40), fill=st.nothing()),
+    st.sampled_from([1, 3, 4]),
+    st.integers(1, 9),
+)
+def test_a_png_of_16_bits_has_the_pixels_it_was_made_of(plane, channels, level):
+    imagecodecs = pytest.importorskip("imagecodecs", reason="needs imagecodecs: pip install 'pack-images[tiff]'")
+    pixels = np.stack([np.roll(plane, number) for number in range(channels)], axis=2)
+    found = imagecodecs.png_decode(encoded(pixels, level))
+    assert found.dtype == np.uint16
+    assert np.array_equal(found.reshape(pixels.shape), pixels)
+    if channels == 1:
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(encoded(pixels)))), plane)
+
+
 def test_filters_make_a_smooth_png_small():
     y, x = np.mgrid[:64, :64].astype(np.uint8)
     pixels = np.stack([x * 3, y * 3, x + y], axis=2)
@@ -152,12 +167,14 @@ def test_images_of_one_and_four_channels_are_shown(tmp_path):
             assert np.array_equal(pixels.reshape(row.shape), row)
 
 
-def test_images_of_other_channels_are_counted_and_not_shown(tmp_path):
-    path = write_pack(tmp_path / "five.h5", names_in("a", {"cat": 3}), shape=(8, 8, 5))
-    assert page(PackedImages(path)).pictures() == []
-    assert "3 images (8, 8, 5) uint8" in page(SplitSequence(path)).text
-    with pytest.raises(ArgumentError, match="expected images of 1, 3 or 4 channels, found 5"):
-        SplitSequence(path).show()
+@pytest.mark.parametrize(("channels", "shown"), [(2, 1), (5, 3)])
+def test_of_images_of_other_channels_the_first_are_shown(tmp_path, channels, shown):
+    path = write_pack(tmp_path / "a.h5", names_in("a", {"cat": 3}), shape=(8, 8, channels))
+    pack = PackedImages(path)
+    for pixels, row in zip(page(pack).pictures(), pack.images, strict=True):
+        assert np.array_equal(pixels.reshape(8, 8, shown), row[..., :shown])
+    assert f"3 images (8, 8, {channels}) uint8" in page(SplitSequence(path)).text
+    assert len(SplitSequence(path).show()) == 3
 
 
 def test_a_sequence_shows_its_part_and_only_settings_that_differ(packed):

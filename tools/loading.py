@@ -4,10 +4,11 @@
     python tools/loading.py fit eurosat.h5             Keras' fit on TensorFlow against tf.data on an array in memory
     python tools/loading.py cold eurosat.h5            a first epoch from disk against reading the file front to back
     python tools/loading.py memory photos.h5           memory that an epoch adds to the process
+    python tools/loading.py types --rows 4000          packs of uint16 and float32 against one of uint8 of equal bytes
     python tools/loading.py large --rows 10000000      a pack of many rows and no pixels: open, split, shuffle, a name
 
 Runs are interleaved. Prints medians and their ratios. The page cache holds a newly written file in small pieces, and
-reads it up to 15 % slower than after a restart. So all commands but `large` first read the pack from disk.
+reads it up to 15 % slower than after a restart. So all commands but `types` and `large` first read the pack from disk.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from packing import medians, timed
 
 from h5split import PackedImages, SplitSequence
+from h5split.file.newpack import new_pack
 from h5split.file.sealing import Tables, images_offset, seal
 
 
@@ -196,6 +199,44 @@ def measure_memory(arguments: argparse.Namespace) -> None:
         print(f"{settings}: an epoch over {size / 1e9:.1f} GB takes {seconds:.1f} s and adds at most {added:.1f} MB")
 
 
+def make_typed(path: str, pixels: NDArray[Any]) -> None:
+    rows = len(pixels)
+    with new_pack(path, pixels.shape[1:], rows, pixels.dtype) as new:
+        checksums = new.append(pixels)
+        new.seal(
+            Tables(
+                labels=np.zeros(rows, np.int32),
+                class_names=["scene"],
+                filenames=[f"scene/{row}.tif" for row in range(rows)],
+                columns={"source": ["scene"] * rows},
+                digests=np.zeros((rows, 32), np.uint8),
+                checksums=checksums,
+                settings={},
+                packed_by={},
+            )
+        )
+
+
+def compare_types(arguments: argparse.Namespace) -> None:
+    """Read packs of 64x64x13 of uint16, and of the same bytes as uint8 and as float32."""
+    raw = np.random.default_rng(0).integers(0, 4096, (arguments.rows, 64, 64, 13), np.uint16)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        sequences = {}
+        for name, dtype, shape in (
+            ("uint8", "u1", (64, 64, 26)),
+            ("uint16", "<u2", (64, 64, 13)),
+            ("float32", "<f4", (64, 32, 13)),
+        ):
+            path = os.path.join(folder, f"{name}.h5")
+            make_typed(path, raw.reshape(-1).view(dtype).reshape(-1, *shape))
+            sequences[name] = SplitSequence(path, auto_shuffle=True, batch_size=arguments.batch, label_mode="int")
+            epoch(sequences[name])
+        runs = {name: lambda sequence=sequence: timed(lambda: epoch(sequence)) for name, sequence in sequences.items()}
+        found = medians(runs, arguments.repeats)
+    for name, seconds in found.items():
+        print(f"{name}: {raw.nbytes / seconds / 1e9:.2f} GB/s shuffled, {found['uint8'] / seconds:.2f} of uint8")
+
+
 def make_large(path: str, rows: int) -> None:
     """Make a pack of 64x64 images whose pixels are a hole in a sparse file."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -262,6 +303,12 @@ def main() -> None:
         command.add_argument("--epochs", type=int, default=3, help="epochs in each fit")
         command.add_argument("--label-mode", default="int", help="label mode, for the command epochs")
         command.set_defaults(run=run)
+    types = commands.add_parser("types", help="packs of uint16 and float32 against one of uint8")
+    types.add_argument("--rows", type=int, default=4000)
+    types.add_argument("--batch", type=int, default=128)
+    types.add_argument("--repeats", type=int, default=7)
+    types.add_argument("--folder", default=None, help="folder for the files (the folder for temporary files)")
+    types.set_defaults(run=compare_types)
     large = commands.add_parser("large", help="many rows and no pixels")
     large.add_argument("--rows", type=int, default=10_000_000)
     large.add_argument("--folder", default=None, help="folder for the file (the folder for temporary files)")

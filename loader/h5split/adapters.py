@@ -51,12 +51,13 @@ class Adapters:
         """The batches as a `torch.utils.data.DataLoader`; every iteration over it is one pass.
 
         Batches are whole when they come to it, so that nothing is collated. Class numbers (`label_mode="int"`) are
-        int64, as torch's losses want them. Only images are turned: targets keep their axes, also if `map` makes images
-        of them.
+        int64, as torch's losses want them. Images of uint16 are torch.uint16, which torch can copy, index and turn, but
+        hardly compute with: begin with `images.float()`, or use the setting `scale`. Images are turned, and pictures
+        of another pack that are targets. Other targets keep their axes, also if `map` makes images of them.
 
         Args:
             pin_memory: Copy batches into page-locked memory, from where a GPU reads without waiting.
-            channels_first: Images are (B, C, H, W), the same memory seen otherwise; else (B, H, W, C).
+            channels_first: Pictures are (B, C, H, W), the same memory seen otherwise; else (B, H, W, C).
             num_workers: 0. Other processes would hand batches over more slowly than this one makes them.
 
         Raises:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self, Unpack
 
 import numpy as np
@@ -29,6 +29,7 @@ from h5split.order.selection import Selection
 from h5split.order.settings import SettingNames, Settings, changed, listing_settings
 from h5split.resuming import Resuming
 from h5split.showing import Showing
+from h5split.system.text import other_type
 
 _OF_THIS_PROCESS = frozenset(("_gatherer", "_asking", "_passes", "_learned"))
 _OF_ROWS = frozenset(("targets", "weights"))  # settings that depend on the rows
@@ -92,9 +93,9 @@ class SplitSequence(Showing, Resuming, Adapters):
             index: From 0 to `len(self) - 1`.
 
         Returns:
-            images: uint8 (B, H, W, C), or float32 with `scale`. A batch of consecutive rows without `scale` is a
-                read-only view of the file, unless torch is loaded, which would write to it; any other is in a buffer
-                that is not used again while anybody holds it.
+            images: (B, H, W, C), of the type in the pack, or float32 with `scale`. A batch of consecutive rows without
+                `scale` is a read-only view of the file, unless torch is loaded, which would write to it; any other is
+                in a buffer that is not used again while anybody holds it.
             labels: As `label_mode` says; or targets as `targets` says. With `label_mode=None` images come alone. With
                 `weights` there is a third element, float32 (B,).
 
@@ -113,7 +114,8 @@ class SplitSequence(Showing, Resuming, Adapters):
         if selection.packs is None:
             return f"{name}(): empty"
         part = "" if selection.shard is None else f", rank {selection.shard.index} of {selection.shard.count}"
-        return f"{name}({selection.packs!r}): {len(selection)} images {self.shape}, {self.num_classes} classes{part}"
+        image = f"{self.shape}{other_type(self.dtype)}"
+        return f"{name}({selection.packs!r}): {len(selection)} images {image}, {self.num_classes} classes{part}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Rows, settings, the next epoch, and what a subclass or a user added."""
@@ -178,7 +180,7 @@ class SplitSequence(Showing, Resuming, Adapters):
             return specs_of(self._look(0))
         labels = {"categorical": Spec((self.num_classes,), np.float32), "int": Spec((), np.int32)}
         labels["binary"] = Spec((1,), np.float32)
-        images = Spec(self.shape, np.uint8 if self._settings.scale is None else np.float32)
+        images = Spec(self.shape, self.dtype if self._settings.scale is None else np.dtype(np.float32))
         return self._learned.spec(images, labels.get(self._settings.label_mode or ""))
 
     def begin_ahead(self) -> Pass:
@@ -261,9 +263,12 @@ class SplitSequence(Showing, Resuming, Adapters):
             learned = _learned(selection, settings)
         _check_labels(settings, selection.packs)
         is_same_order = selection is self._selection and settings.order_key() == self._settings.order_key()
+        has_same_pictures = learned is self._learned or not (learned.pictures or self._learned.pictures)
+        if not has_same_pictures:
+            self._gatherer = None  # it has buffers for pictures that are no targets any more
         self._settings, self._learned, self._selection = settings, learned, selection
-        if not is_same_order:
-            self._passes.change_order(*_plan(selection, settings))
+        if not (is_same_order and has_same_pictures):
+            self._passes.change_order(*_plan(selection, settings, learned))
 
     def _reset(self, selection: Selection) -> None:
         _check_labels(self._settings, selection.packs)
@@ -273,24 +278,38 @@ class SplitSequence(Showing, Resuming, Adapters):
             self._learned = _learned(selection, self._settings)
         self._gatherer = None
         self._asking = threading.local()
-        self._passes = Passes(*_plan(selection, self._settings))
+        self._passes = Passes(*_plan(selection, self._settings, self._learned))
 
 
-def _plan(selection: Selection, settings: Settings) -> tuple[Callable[[int], Order], Callable[[Order], Told | None]]:
+def _plan(
+    selection: Selection, settings: Settings, learned: Learned
+) -> tuple[Callable[[int], Order], Callable[[Order], Told | None]]:
     """What `Passes` needs: the order of each epoch, and what a pass begins with."""
     packs = selection.packs
     labels = np.empty(0, np.int32) if packs is None else packs.labels
     epochs = Epochs(selection.rows, labels, settings, selection.shard)
     if packs is None:
         return epochs.order, lambda _: None
-    reading = Reading(packs)
+    readings = [Reading(packs), *(Reading(*pictures) for pictures in learned.pictures)]
 
     def start(order: Order) -> Told | None:
         if selection.shard is None:
             _warn_if_ranks_share(settings)
-        return reading.start(order)
+        return _told([told for reading in readings if (told := reading.start(order)) is not None])
 
     return epochs.order, start
+
+
+def _told(each: Sequence[Told]) -> Told | None:
+    """One function that tells all of these of the batches that are asked for; None if there are none."""
+    if len(each) < 2:
+        return each[0] if each else None
+
+    def told(first: int, count: int) -> None:
+        for one in each:
+            one(first, count)
+
+    return told
 
 
 def _warn_if_ranks_share(settings: Settings) -> None:

@@ -129,6 +129,7 @@ def _view(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             every_row=arguments.every_row,
             threshold=0.5 if arguments.threshold is None else arguments.threshold,
+            bands=arguments.bands,
             progress=bar.show,
         )
     if not arguments.quiet and os.path.isfile(arguments.output):  # not if the page went to /dev/stdout
@@ -139,14 +140,12 @@ def _view(arguments: argparse.Namespace) -> int:
 def _near(arguments: argparse.Namespace) -> int:
     from h5split.batches import SplitSequence
     from h5split.commands.near import find
-    from h5split.notebook.png import check_channels
 
     sequence = SplitSequence(arguments.file)
     parts = _parts(sequence, arguments.split)
     if arguments.output is not None:
         from h5split.commands.view.pairs import check_page, write_pairs
 
-        check_channels(sequence.packs.shape)
         check_page(arguments.output)
     with closing(Bar(" steps", quiet=arguments.quiet)) as bar:
         found = find(sequence, parts=parts, workers=arguments.workers, progress=bar.show)
@@ -190,11 +189,20 @@ def _export(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         table = shlex.quote(os.path.join(arguments.folder, MANIFEST))
         print(f"{shown(arguments.folder)}: {count(done, 'image')}; to have the same rows in a pack again:")
-        color = {1: " --color grayscale", 4: " --color rgba"}.get(sequence.shape[2], "")
+        color = _pixel_options(str(sequence.dtype), sequence.shape[2])
         classes = os.path.join(arguments.folder, CLASSES)
         color += f" --classes {shown(shlex.quote(classes))}" if os.path.exists(classes) else ""
         print(f"  pack-images --manifest {shown(table)} --name-column filename --order sorted{color} -o AGAIN.h5")
     return 0
+
+
+def _pixel_options(dtype: str, channels: int) -> str:
+    """The options of pack-images that pack exported files as they were."""
+    if dtype == "float32" or channels not in (1, 3, 4):
+        color = " --color all"
+    else:
+        color = {1: " --color grayscale", 4: " --color rgba"}.get(channels, "")
+    return (f" --dtype {dtype}" if dtype != "uint8" else "") + color
 
 
 def _parts(sequence: SplitSequence, split: str | None) -> Mapping[str, SplitSequence] | None:
@@ -233,6 +241,14 @@ def _array(path: str) -> Any:
             return np.load(file, allow_pickle=False)
     except (ValueError, EOFError, BadZipFile, MemoryError) as error:
         raise ArgumentError(f"{path}: expected an array that numpy.save wrote ({error})") from error
+
+
+def _bands(text: str) -> list[int]:
+    """The bands that `--bands` gives."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected one or three bands such as 4,3,2, found {text!r}") from None
 
 
 def _rows(text: str, rows: int) -> Any:
@@ -282,6 +298,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tags", metavar="COLUMN", help="the column of tags that were predicted, in place of the class")
     add("--separator", metavar="TEXT", help="the text between tags (,)")
     add("--threshold", type=float, metavar="SCORE", help="the score from which on a tag counts as predicted (0.5)")
+    add("--bands", type=_bands, metavar="BAND[,BAND,BAND]", help="the bands to show, counted from 1, such as 4,3,2")
     add("--seed", type=whole(0), default=0, metavar="N", help="of the images that are shown (%(default)s)")
     add("--every-row", action="store_true", help="look at every row, however many; else at 1 GB of them")
     add("--quiet", action="store_true", help="no progress, no summary")
@@ -293,7 +310,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=whole(1), metavar="N", help="threads (one for each core)")
     add("--quiet", action="store_true", help="no progress")
 
-    add = _command(commands, _export, "export", "write PNG files again, in a folder for each class")
+    add = _command(commands, _export, "export", "write image files again, in a folder for each class")
     add("folder", metavar="DIR", help="a new or empty folder")
     _add_split(add)
     add("--rows", metavar="ROWS", help="only these rows of the file, such as 0:100,205 or rows.npy")

@@ -35,10 +35,10 @@ def save(selection: Selection, path: str | os.PathLike[str], *, verbose: bool) -
     packs.check_whole()
     packs.check_tables()
     expected = packs.checksums(rows)
-    step = max(1, CHUNK_BYTES // int(np.prod(packs.shape)))
+    step = max(1, CHUNK_BYTES // packs.stride)
     bar = Bar(" images", quiet=not verbose)
     try:
-        with new_pack(path, packs.shape, len(rows)) as new:
+        with new_pack(path, packs.shape, len(rows), packs.dtype) as new:
             for first in range(0, len(rows), step):
                 part = rows[first : first + step].astype(np.int64)
                 _check_pixels(packs, part, new.append(packs.pixels(part)) == expected[first : first + step])

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from h5split.alike.grouping import resolved
 from h5split.batch.mapping import Function, check_function
+from h5split.batch.targets import Learned
 from h5split.errors import ArgumentError
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts
@@ -26,6 +27,7 @@ class Selected:
 
     _selection: Selection
     _settings: Settings
+    _learned: Learned
     _functions: tuple[Function, ...] = ()  # that batches go through
 
     @property
@@ -36,6 +38,11 @@ class Selected:
             ValueError: The sequence is empty.
         """
         return self.packs.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the pixels in the packs: uint8, uint16 or float32. The setting `scale` makes batches float32."""
+        return self.packs.dtype
 
     @property
     def classnames(self) -> list[str]:
@@ -98,7 +105,7 @@ class Selected:
         Class numbers may change; those of parts that were split off before do not.
 
         Raises:
-            ValueError: An image shape differs, or a file is there already.
+            ValueError: The shape or the type of images differs, or a file is there already.
             TypeError: Something is no path, such as a list of them.
         """
         if paths:
@@ -120,10 +127,12 @@ class Selected:
     def preload(self) -> Self:
         """Read the pixels once, front to back, into the page cache; with `verbose`, under a progress bar.
 
-        Passed over with a warning where they do not fit in free memory.
+        So are those of pictures that are targets. Passed over with a warning where they do not fit in free memory.
         """
         if self._selection.packs is not None:
-            preload(self._selection.packs, self.rows, verbose=self._settings.verbose)
+            others = [(packs, partners[self.rows]) for packs, partners in self._learned.pictures]
+            for packs, rows in [(self._selection.packs, self.rows), *others]:
+                preload(packs, rows, verbose=self._settings.verbose)
         return self
 
     def split(

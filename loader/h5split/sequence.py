@@ -21,7 +21,8 @@ from h5split.order.settings import SettingNames, listing_settings
 from h5split.system.text import listed
 
 _OF_KERAS = {"workers", "use_multiprocessing", "max_queue_size"}
-_NOUNS = {"class": "classes", "tags": "tags", "numbers": "columns", "other": "targets"}
+_NOUNS = {"class": "classes", "tags": "tags", "numbers": "columns", "pictures": "pictures", "other": "targets"}
+_SCALES = {"uint8": 1 / 255, "uint16": 1 / 65535, "float32": 1.0}
 _FETCHES_AHEAD = backend() == "tensorflow"  # by tf.data, in a thread; the others ask for a batch when they want it
 
 
@@ -88,11 +89,17 @@ class H5SplitSequence(SplitSequence, PyDataset):  # type: ignore[misc]  # Keras 
         if wanted:
             raise ArgumentError(_refusal("use_multiprocessing", wanted, "False"))
 
-    def rescaling_layer(self, scale: float = 1 / 255) -> Rescaling:
+    def rescaling_layer(self, scale: float | None = None) -> Rescaling:
         """The Keras layer that does what the setting `scale` does, on the accelerator, where it costs nothing.
 
-        Put it first in a model that is trained on uint8 batches: a quarter of the bytes are copied.
+        Put it first in a model that is trained on uint8 or uint16 batches: a quarter or half of the bytes are copied.
+
+        Args:
+            scale: The factor. None: what makes the largest integer 1, which is 1/255 for uint8 and 1/65535 for uint16;
+                and 1 for floats, whose range nobody knows.
         """
+        if scale is None:
+            scale = _SCALES["uint8" if self._selection.packs is None else str(self.dtype)]
         return Rescaling(scale)
 
     def on_epoch_begin(self) -> None:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset
 
 from h5split.batch.gather import Batch
-from h5split.batch.targets import Meanings
+from h5split.batch.targets import Meaning, Meanings
 
 _IMAGE_AXES = 4
+_Convert = Callable[[NDArray[Any]], torch.Tensor]
 
 
 class Sequence(Protocol):
@@ -43,28 +44,29 @@ class _Batches(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         meaning = self._sequence.target_meaning
         for batch in self._sequence.iterate(writable=True):
-            yield _converted(batch, self._channels_first, meaning)
+            yield _converted(batch, _turned if self._channels_first else _tensor, meaning)
 
 
-def _converted(batch: Any, channels_first: bool, meaning: Meanings) -> Any:
+def _converted(batch: Any, picture: _Convert, meaning: Meanings) -> Any:
     """A batch, or what a subclass made of it, with tensors for arrays.
 
     Args:
         batch: Images alone, or a tuple or list of images, targets and weights.
-        channels_first: Whether images, which have four axes, are turned.
+        picture: Makes a tensor of images.
         meaning: What the targets mean.
     """
-    turned = _turned if channels_first else _tensor
     if type(batch) not in (tuple, list) or not batch:
-        return _each(batch, turned)
+        return _each(batch, picture)
     images, *others = batch
-    return type(batch)([_each(images, turned), *(_labelled(other, meaning) for other in others)])
+    return type(batch)([_each(images, picture), *(_labelled(other, picture, meaning) for other in others)])
 
 
-def _labelled(targets: Any, meaning: Meanings) -> Any:
-    """Targets as tensors, class numbers in int64, as losses want them."""
+def _labelled(targets: Any, picture: _Convert, meaning: Meanings) -> Any:
+    """Targets as tensors: class numbers in int64, as losses want them, and pictures turned as images are."""
     if isinstance(targets, dict) and isinstance(meaning, dict):
-        return {name: _labelled(one, meaning.get(name, meaning)) for name, one in targets.items()}
+        return {name: _labelled(one, picture, meaning.get(name, meaning)) for name, one in targets.items()}
+    if isinstance(meaning, Meaning) and meaning.kind == "pictures":
+        return _each(targets, picture)
     return _each(targets, _numbers if _has_classes(meaning) else _tensor)
 
 
@@ -74,7 +76,7 @@ def _has_classes(meaning: Meanings) -> bool:
     return meaning.kind == "class"
 
 
-def _each(part: Any, convert: Callable[[NDArray[Any]], torch.Tensor]) -> Any:
+def _each(part: Any, convert: _Convert) -> Any:
     """Part of a batch with tensors for the arrays in tuples, lists and dicts; anything else is left as it is."""
     if isinstance(part, np.ndarray):
         return convert(part)

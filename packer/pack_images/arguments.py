@@ -52,7 +52,7 @@ def _add_common(group: argparse._ArgumentGroup) -> None:
         "--fit",
         choices=("stretch", "crop", "pad"),
         default="stretch",
-        help="how another aspect ratio is fitted: scaled, centre-cropped, or letterboxed with black (%(default)s)",
+        help="how another aspect ratio is fitted: scaled, centre-cropped, or letterboxed (%(default)s)",
     )
     add(
         "--labels",
@@ -79,6 +79,12 @@ def _add_sources(group: argparse._ArgumentGroup) -> None:
         default="stratified",
         help="row order: shuffled so that every range of rows has the same share of each class, or as found "
         "(%(default)s)",
+    )
+    add(
+        "--like",
+        metavar="PACK",
+        help="the rows of this pack, in its order, with its labels and columns: masks, or the other pictures of pairs. "
+        "The file of a row is the one with the same path below SOURCE, extension aside",
     )
     add("--seed", type=whole(0), default=0, metavar="N", help="seed of the stratified order (%(default)s)")
 
@@ -122,17 +128,57 @@ def _add_tables(group: argparse._ArgumentGroup) -> None:
 
 def _add_pixels(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--color", choices=("rgb", "grayscale", "rgba"), default="rgb", help="channels stored (%(default)s)")
+    add(
+        "--color",
+        choices=("rgb", "grayscale", "rgba", "index", "all"),
+        default="rgb",
+        help="channels stored; index: palette numbers or grey values as they are, for masks; all: every band as it is "
+        "(%(default)s)",
+    )
+    add(
+        "--dtype",
+        choices=("uint8", "uint16", "float32"),
+        default="uint8",
+        help="what is stored; a picture whose values it cannot hold is left out (%(default)s)",
+    )
+    add(
+        "--range",
+        type=_range,
+        metavar="LOW:HIGH",
+        help="of pictures of more than 8 bits, what becomes 0 and 255 (the high byte of 16 bits; floats as they are)",
+    )
+    add(
+        "--background",
+        metavar="COLOR",
+        help="what transparency lies on and --fit pad fills with: a name or #rrggbb (black)",
+    )
     add(
         "--interpolation",
         choices=("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"),
-        default="bilinear",
-        help="Pillow's filters, antialiased (%(default)s)",
+        help="Pillow's filters, antialiased (bilinear; with --color index, nearest)",
     )
     add(
         "--exact",
         action="store_true",
         help="never decode large JPEGs at a reduced size: slower, hardly different",
+    )
+    add(
+        "--pages",
+        choices=("first", "bands"),
+        default="first",
+        help="with --color all: all pages of a TIFF are bands of one picture, or its first page is the picture "
+        "(%(default)s)",
+    )
+    add(
+        "--decoder",
+        metavar="MODULE:FUNCTION",
+        help="your own decoder of every file, also as FILE.py:FUNCTION: decoder(bytes) -> array (H, W) or (H, W, C) of "
+        "uint8, uint16 or float32",
+    )
+    add(
+        "--allow-truncated",
+        action="store_true",
+        help="keep what there is of a picture that is cut short; each is listed",
     )
     add("--max-pixels", type=whole(1), default=MAX_PIXELS, metavar="N", help="leave out larger pictures (%(default)s)")
 
@@ -151,6 +197,14 @@ def _add_running(group: argparse._ArgumentGroup) -> None:
     )
     add("-h", "--help", action="help", help="show this help message and exit")
     add("--version", action="version", version=f"%(prog)s {__version__}")
+
+
+def _range(text: str) -> tuple[float, float]:
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected LOW:HIGH, two numbers such as 0:4095, found {text!r}") from None
 
 
 def _size(text: str) -> int | tuple[int, int]:

@@ -7,12 +7,14 @@ systems are ignored without a reason.
 from __future__ import annotations
 
 _CONVERT = "not packed; convert it to JPEG or PNG first"
-_HEIC = f"HEIC: {_CONVERT}"
+HEIC = "HEIC: not packed; pip install 'pack-images[heif]' packs it, or convert it to JPEG or PNG first"
 _JPEG_XL = f"JPEG XL: {_CONVERT}"
 _RAW = "camera RAW: not packed; develop it to JPEG, PNG or TIFF first"
 _DRAWING = "not packed; render it to PNG first"
 _VIDEO = "a video: not packed; save its frames as JPEG or PNG first"
 _ARRAYS = "not packed; save each image as PNG or TIFF first"
+_DICOM = "DICOM: not packed; give a function that decodes it as --decoder"
+_NUMPY = "arrays: not packed; give --color all, which packs their values, one file an image"
 _ARCHIVE = "an archive: not packed; unpack it first"
 _HIGH_DYNAMIC_RANGE = f"OpenEXR or Radiance: {_CONVERT}"
 
@@ -24,7 +26,7 @@ _SYSTEM_NAMES = """
 """
 _IGNORED_NAMES = frozenset(name.strip() for name in _SYSTEM_NAMES.split(","))
 _EXTENSIONS_BY_REASON = {
-    _HEIC: "heic heics heif heifs hif",
+    HEIC: "heic heics heif heifs hif",
     _JPEG_XL: "jxl",
     f"JPEG XR: {_CONVERT}": "hdp jxr wdp",
     _RAW: "3fr ari arw cr2 cr3 crw dcr dcs dng erf fff iiq k25 kdc mef mos mrw nef nrw orf pef ptx raf raw rw2 rwl sr2 "
@@ -37,10 +39,11 @@ _EXTENSIONS_BY_REASON = {
     _HIGH_DYNAMIC_RANGE: "exr hdr",
     f"a microscope's or scanner's format: {_CONVERT}": "czi lif lsm mrxs nd2 ndpi oib oif scn svs vsi",
     _VIDEO: "3gp avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv webm wmv",
-    f"DICOM: {_ARRAYS}": "dcm dicom",
+    _DICOM: "dcm dicom",
     f"NIfTI: {_ARRAYS}": "nii",
     f"FITS: {_ARRAYS}": "fit fits fts",
-    f"arrays: {_ARRAYS}": "mat npy npz",
+    f"arrays: {_ARRAYS}": "mat",
+    _NUMPY: "npy npz",
     f"a table of records: {_ARRAYS}": "arrow lmdb parquet tfrecord tfrecords",
     _ARCHIVE: "7z bz2 gz rar tar tgz xz zip zst",
 }
@@ -61,9 +64,9 @@ _SIGNATURES = (  # (offset, bytes at this offset, reason)
     (0, b"gimp xcf", f"a project of an image editor: {_CONVERT}"),
     (0, b"v/1\x01", _HIGH_DYNAMIC_RANGE),
     (0, b"#?RADIANCE", _HIGH_DYNAMIC_RANGE),
-    (128, b"DICM", f"DICOM: {_ARRAYS}"),
+    (128, b"DICM", _DICOM),
     (0, b"SIMPLE  =", f"FITS: {_ARRAYS}"),
-    (0, b"\x93NUMPY", f"arrays: {_ARRAYS}"),
+    (0, b"\x93NUMPY", _NUMPY),
     (0, b"\x1a\x45\xdf\xa3", _VIDEO),
     (8, b"AVI ", _VIDEO),
     (0, b"PK\x03\x04", _ARCHIVE),
@@ -121,4 +124,4 @@ def _by_brand(start: bytes) -> str | None:
         return None
     if brands[0] == b"crx ":
         return _RAW
-    return _HEIC if any(brand in _HEIC_BRANDS for brand in brands) else _VIDEO
+    return HEIC if any(brand in _HEIC_BRANDS for brand in brands) else _VIDEO

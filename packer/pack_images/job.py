@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from h5split.file.losses import LOSSES
 from h5split.order.rows import Rows
 from h5split.system.interrupts import interrupts_held
+from h5split.system.text import count
 from pack_images.errors import DecodeError, PackError, UnfinishedError
-from pack_images.find.classes import read_classes
 from pack_images.find.labels import LabelRule
+from pack_images.find.like import rows_like
 from pack_images.find.manifest import Manifest
 from pack_images.find.readers import Reader
 from pack_images.find.relabel import Relabel
 from pack_images.find.scan import scan, select_classes
-from pack_images.find.sources import PackedRow, PackFile
+from pack_images.find.sources import PackedRow, PackFile, extensions_of
 from pack_images.output import (
     Old,
     check_classes_kept,
@@ -36,43 +37,14 @@ from pack_images.output import (
 )
 from pack_images.plan import PAGE, Filled, Plan, plan, survivors
 from pack_images.run.pool import Pool, run
-from pack_images.settings import Pixels, Settings, Shape
+from pack_images.settings import Pixels, Settings, Shape, stored_settings
 from pack_images.summary import Progress, Summary, summary_of
-from pack_images.versions import packed_by
+from pack_images.versions import packed_by, used
 
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
     from h5split.file.sealing import Tables
     from pack_images.partial import Partial
-
-
-def settings_of(
-    size: int | tuple[int, int] | None,
-    *,
-    labels: Any,
-    label_pattern: str | None = None,
-    order: Any,
-    seed: int,
-    classes: str | os.PathLike[str] | Sequence[str] | None = None,
-    **pixels: Any,
-) -> Settings:
-    """Combine the options of `pack` into one value.
-
-    Raises:
-        PackError: An option is invalid.
-    """
-    named = None if classes is None else read_classes(classes)
-    stored = Pixels(None if size is None else _width_and_height(size), **pixels)
-    return Settings(stored, labels, label_pattern, order, seed, named)
-
-
-def _width_and_height(size: object) -> tuple[int, int]:
-    """Return (width, height) of a size as the user gave it. numpy integers are accepted too."""
-    try:
-        width, height = map(index, size if isinstance(size, tuple | list) else (size, size))
-    except (TypeError, ValueError):
-        raise PackError(f"size: expected a whole number, or a tuple of width and height, found {size!r}") from None
-    return width, height
 
 
 def make_plan(
@@ -82,6 +54,7 @@ def make_plan(
     manifests: Sequence[Manifest] = (),
     reader: Reader | None = None,
     relabel: Relabel | None = None,
+    like: str | os.PathLike[str] | None = None,
     output: str | None = None,
 ) -> Plan:
     """Scan the sources, check them, and plan the output.
@@ -90,12 +63,22 @@ def make_plan(
         PackError: There is nothing to pack, or the sources contradict each other or the settings.
         OSError: A folder cannot be read.
     """
-    rule = LabelRule(settings.labels, settings.label_pattern)
-    found = scan(sources, rule, manifests=manifests, reader=reader, relabel=relabel, classes=settings.classes)
+    rule = LabelRule("none" if settings.is_like else settings.labels, settings.label_pattern)
+    found = scan(
+        sources,
+        rule,
+        manifests=manifests,
+        reader=reader,
+        relabel=relabel,
+        classes=settings.classes,
+        extensions=extensions_of(settings.pixels),
+    )
     if settings.classes is not None:
         check_classes_kept(found, output, settings.classes)
         found = select_classes(found, settings.classes)
     found = without_known(found, output, settings.pixels)
+    if like is not None:
+        found = rows_like(like, found, settings.pixels.fit, output)
     # Folders alone need no check: the scan finds each file once.
     if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):
         check_once(found)
@@ -129,9 +112,10 @@ def _checked_shape(pack: PackedImages, how: Pixels) -> Shape:
     """Return the image shape of a pack. Refuse a pack whose rows were made with other settings or versions."""
     path = pack.path
     height, width, channels = pack.shape
-    there = pack.header.settings
+    there = stored_settings(pack.header.settings)
     check_decoders(path, pack.header.packed_by)
-    wanted = {"color": how.color, "fit": how.fit, "interpolation": how.interpolation, "exact": how.exact}
+    wanted = json.loads(json.dumps(stored_settings(how.as_json())))
+    del wanted["size"], wanted["max_pixels"]
     if how.size is not None and how.size != (width, height):
         raise PackError(_disagreement(path, "size", f"{width}x{height}", f"{how.size[0]}x{how.size[1]}"))
     for name, value in wanted.items():
@@ -141,6 +125,7 @@ def _checked_shape(pack: PackedImages, how: Pixels) -> Shape:
 
 
 def _disagreement(path: str, name: str, there: object, wanted: object) -> str:
+    there, wanted = (":".join(map(str, value)) if isinstance(value, list) else value for value in (there, wanted))
     if there is None:
         return (
             f"{path}: expected rows packed with {name} {wanted}, found a pack that does not say, such as one that was "
@@ -148,7 +133,7 @@ def _disagreement(path: str, name: str, there: object, wanted: object) -> str:
         )
     return (
         f"{path} was packed with {name} {there}, this run asks for {wanted}; "
-        f"give --{name} {there}, or pack its folders again, without it as a SOURCE"
+        f"give --{name.replace('_', '-')} {there}, or pack its folders again, without it as a SOURCE"
     )
 
 
@@ -217,7 +202,9 @@ class Job:
         """
         from pack_images.partial import Partial  # here, because Windows lacks its locks, and write() needs none
 
-        old, versions = find_old(self.output), packed_by()
+        self._check_paired()
+        old = find_old(self.output)
+        versions = packed_by(used(self.plan.settings.pixels, self.plan.sources.paths))
         partial = Partial(
             self.output,
             self.plan.identity(versions),
@@ -247,6 +234,13 @@ class Job:
             partial.close()
         return self._summary(tables, filled, partial.restarts, again, time.monotonic() - started)
 
+    def _check_paired(self) -> None:
+        """With `strict`, refuse rows of the pack of `like` that have no file."""
+        lacking = self.plan.sources.lacking
+        if self.strict and lacking:
+            (name, reason), rows = lacking[0], count(len(lacking), "row")
+            raise PackError(f"{name}: {reason}, so it is with {rows}; without --strict they are left out and listed")
+
     def _finish(
         self,
         partial: Partial,
@@ -266,7 +260,7 @@ class Job:
             old.check_kept(self.plan, tables, failures)
             again += old.added_again([self.plan.sources.paths[row] for row in rows.tolist()], tables)
         partial.move(rows)
-        _sealing().seal(partial.descriptor, (len(rows), *self.plan.shape), tables)
+        _sealing().seal(partial.descriptor, (len(rows), *self.plan.shape), tables, self.plan.settings.pixels.dtype)
         partial.publish()
         return tables, again
 
@@ -318,7 +312,9 @@ class Job:
             checksums=records["checksum"],
             settings=self.plan.settings.as_json(),
             packed_by=versions,
-            skipped=sorted((self.plan.sources.filenames[row], reason) for row, reason in failures),
+            skipped=sorted(
+                [*sources.lacking, *((self.plan.sources.filenames[row], reason) for row, reason in failures)]
+            ),
             losses=_loss_table(records),
         )
         return tables

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ from pack_images import versions
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.find.sources import PackedRow, PackFile, Sources, is_pack, pack_file
 from pack_images.reading import read
+from pack_images.settings import stored_settings
 
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
@@ -47,9 +48,9 @@ class Old:
     def reusable(self, plan: Plan, packed_by: Mapping[str, str]) -> bool:
         """Return whether its rows were made with the same settings and versions, so that they can be copied."""
         header = self.images.header
-        now = json.loads(json.dumps(asdict(plan.settings.pixels)))
-        same = header.images.shape[1:] == plan.shape and header.packed_by == packed_by
-        return same and all(header.settings.get(name) == value for name, value in now.items())
+        now = json.loads(json.dumps(plan.settings.pixels.as_json()))
+        same = header.images.shape[1:] == plan.shape and versions.agree(header.packed_by, packed_by)
+        return same and stored_settings(header.settings) == stored_settings(now)
 
     def check_kept(self, plan: Plan, tables: Tables, failures: _Failures) -> None:
         """Refuse to lose half of the old rows or more because their files are missing or cannot be read.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from pack_images.find.manifest import Manifest
     from pack_images.find.readers import Reader
     from pack_images.find.relabel import Relabel
+    from pack_images.functions import Decoder
     from pack_images.plan import Plan
     from pack_images.run.pool import Pool
-    from pack_images.settings import Color, Fit, Interpolation, Labels, Order
+    from pack_images.settings import Color, DType, Fit, Interpolation, Labels, Order, Pages
     from pack_images.summary import Progress, Summary
 
     Table = str | os.PathLike[str] | Manifest | Any  # Any is pandas' DataFrame, which is not needed here
@@ -36,8 +37,14 @@ def pack(
     *,
     size: int | tuple[int, int] | None = None,
     fit: Fit = "stretch",
-    interpolation: Interpolation = "bilinear",
+    interpolation: Interpolation | None = None,
     color: Color = "rgb",
+    dtype: DType = "uint8",
+    range: tuple[float, float] | None = None,  # noqa: A002 - the name of the option
+    background: str | tuple[int, int, int] | None = None,
+    allow_truncated: bool = False,
+    pages: Pages = "first",
+    decoder: Decoder | Callable[[bytes], Any] | str | None = None,
     labels: Labels = "auto",
     label_pattern: str | None = None,
     order: Order = "stratified",
@@ -49,6 +56,7 @@ def pack(
     manifest: Table | Sequence[Table] | None = (),
     reader: Reader | None = None,
     relabel: Relabel | None = None,
+    like: str | os.PathLike[str] | None = None,
     reuse: bool = True,
     workers: int | None = None,
     executor: Executor | None = None,
@@ -64,9 +72,21 @@ def pack(
             found and labelled.
         output: The file to make.
         size: Stored (width, height), or one number for both. None: all images have the same size already.
-        fit: How to fit a picture with another aspect ratio: `stretch`, `crop` (centred) or `pad` (with black).
-        interpolation: One of Pillow's filters, antialiased.
-        color: `rgb`, `grayscale` or `rgba`: 3, 1 or 4 channels.
+        fit: How to fit a picture with another aspect ratio: `stretch`, `crop` (centred) or `pad` (with `background`).
+        interpolation: One of Pillow's filters, antialiased. None: `bilinear`, or `nearest` with color `index`.
+        color: `rgb`, `grayscale` or `rgba`: 3, 1 or 4 channels. `index`: palette numbers or grey values as they are,
+            for masks. `all`: every band as it is, as many as the first picture has.
+        dtype: `uint8`, `uint16` or `float32`, what is stored. Values that it cannot hold leave a picture out.
+        range: (low, high): of pictures with more than 8 bits, what becomes 0 and 255. None: the high byte of 16 bits,
+            and floats as they are.
+        background: The colour that transparency lies on and that `pad` fills with, as a name, `#rrggbb` or (red, green,
+            blue). None: black.
+        allow_truncated: Keep what there is of a picture that is cut short. Each is listed as a loss.
+        pages: `bands`: with color `all`, the pages of a TIFF are bands of one picture. `first`: its first page is the
+            picture.
+        decoder: Your own decoder, for every file of a folder: decoder(data) returns an array (H, W) or (H, W, C) of
+            uint8, uint16 or float32. Workers import it by its name, which may also be given as MODULE:FUNCTION. If the
+            function changes, give `reuse=False` too.
         labels: Where class names come from: `auto`, `subfolder`, `parent`, `path`, `root` or `none`; see `find.labels`.
         label_pattern: A regular expression, searched for in the path below SOURCE. Its first group is the class name.
         order: `stratified`: shuffled so that every range of rows has each class in its share. `sorted`: as scanned.
@@ -85,6 +105,9 @@ def pack(
             These numbers are kept; for several folders they must agree.
         relabel: Labels in place of those found: file name -> label, or the path of a CSV with the columns `filename`
             and `label`. Images that it does not name keep their label; those with an empty label are passed over.
+        like: A pack whose rows the output is to have, in their order, with their labels and columns: of pictures that
+            these are the masks of, or the other pictures of pairs. The file of a row is the one with the same path
+            below its SOURCE, extension aside; see `find.like`. Rows that have none are left out and listed.
         reuse: Copy rows from an existing output if the SHA-256 of the source file and all settings and versions that
             affect pixels are the same.
         workers: Number of worker processes. None: one per core.
@@ -102,7 +125,8 @@ def pack(
     with one_root(), _opened_pool(workers, executor) as pool:
         check_names()
         with interrupts_held():  # an interrupt while a C library loads becomes an ImportError
-            from pack_images.job import Job, make_plan, settings_of
+            from pack_images.job import Job, make_plan
+            from pack_images.options import settings_of
             from pack_images.output import output_path
 
         settings = settings_of(
@@ -110,6 +134,12 @@ def pack(
             fit=fit,
             interpolation=interpolation,
             color=color,
+            dtype=dtype,
+            range=range,
+            background=background,
+            allow_truncated=allow_truncated,
+            pages=pages,
+            decoder=decoder,
             exact=exact,
             max_pixels=max_pixels,
             labels=labels,
@@ -117,10 +147,18 @@ def pack(
             order=order,
             seed=seed,
             classes=classes,
+            relabel=relabel,
+            like=like,
         )
         path = output_path(output)
         plan = make_plan(
-            _paths(sources), settings, manifests=_manifests(manifest), reader=reader, relabel=relabel, output=path
+            _paths(sources),
+            settings,
+            manifests=_manifests(manifest),
+            reader=reader,
+            relabel=relabel,
+            like=like,
+            output=path,
         )
         with reporting(progress, "images") as report:
             return Job(path, plan, strict, reuse).run(pool, report, started)
@@ -131,6 +169,12 @@ def preview(
     *,
     size: int | tuple[int, int] | None = None,
     color: Color = "rgb",
+    dtype: DType = "uint8",
+    range: tuple[float, float] | None = None,  # noqa: A002 - the name of the option
+    background: str | tuple[int, int, int] | None = None,
+    allow_truncated: bool = False,
+    pages: Pages = "first",
+    decoder: Decoder | Callable[[bytes], Any] | str | None = None,
     labels: Labels = "auto",
     label_pattern: str | None = None,
     order: Order = "stratified",
@@ -139,6 +183,7 @@ def preview(
     manifest: Table | Sequence[Table] | None = (),
     reader: Reader | None = None,
     relabel: Relabel | None = None,
+    like: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """Return the plan that `pack` would follow with these arguments. Nothing is written.
@@ -152,21 +197,36 @@ def preview(
     with one_root():
         check_can_pack()
         check_names()
-        from pack_images.job import make_plan, settings_of
+        from pack_images.job import make_plan
+        from pack_images.options import settings_of
         from pack_images.output import output_path
 
         settings = settings_of(
             size,
             color=color,
+            dtype=dtype,
+            range=range,
+            background=background,
+            allow_truncated=allow_truncated,
+            pages=pages,
+            decoder=decoder,
             labels=labels,
             label_pattern=label_pattern,
             order=order,
             seed=seed,
             classes=classes,
+            relabel=relabel,
+            like=like,
         )
         path = None if output is None else output_path(output)
         return make_plan(
-            _paths(sources), settings, manifests=_manifests(manifest), reader=reader, relabel=relabel, output=path
+            _paths(sources),
+            settings,
+            manifests=_manifests(manifest),
+            reader=reader,
+            relabel=relabel,
+            like=like,
+            output=path,
         )
 
 

@@ -142,8 +142,7 @@ class Plan:
     @property
     def stride(self) -> int:
         """Bytes per row."""
-        height, width, channels = self.shape
-        return height * width * channels
+        return math.prod(self.shape) * self.settings.pixels.itemsize
 
     @property
     def table_bytes(self) -> int:
@@ -246,10 +245,9 @@ def plan(sources: Sources, settings: Settings, shape: Shape, missing: Sequence[s
         PackError: The file format cannot hold one of the texts, that many columns or such large images; or two sources
             number the classes differently.
     """
-    if math.prod(shape) > _MAX_ITEM_BYTES:
-        raise PackError(
-            f"expected images of up to {_MAX_ITEM_BYTES:,} bytes, found {math.prod(shape):,}; give a smaller --size"
-        )
+    stride = math.prod(shape) * settings.pixels.itemsize
+    if stride > _MAX_ITEM_BYTES:
+        raise PackError(f"expected images of up to {_MAX_ITEM_BYTES:,} bytes, found {stride:,}; give a smaller --size")
     class_names = _class_names(sources, settings)
     check_columns(sources.columns)
     _check_names("class", class_names)

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from h5split.file.losses import LOSSES, Loss
 from h5split.file.newpack import CHUNK_BYTES, new_pack
 from h5split.file.sealing import Tables
 from h5split.system.arrays import plain
-from pack_images.decode.held import COLOR_OF_CHANNELS, as_picture, color_of, decode_held
+from pack_images.decode.held import COLOR_OF_CHANNELS, Picture, as_picture, color_of, decode_held, is_stored_as_it_is
 from pack_images.errors import DecodeError, PackError, SizeError, one_root
 from pack_images.find.arrays import Item, items_of
 from pack_images.find.classes import read_classes
@@ -25,10 +26,10 @@ from pack_images.find.described import SOURCE, Described, described
 from pack_images.find.named import check_labels, named
 from pack_images.find.sources import PackedRow, Sources
 from pack_images.find.values import length_of
-from pack_images.job import settings_of
+from pack_images.options import settings_of
 from pack_images.output import output_path
 from pack_images.plan import Plan, check_columns, plan
-from pack_images.settings import CHANNELS, Color, Fit, Interpolation, Pixels
+from pack_images.settings import DTYPES, Color, DType, Fit, Interpolation, Pixels
 from pack_images.summary import Summary, summary_of
 from pack_images.versions import packed_by
 
@@ -41,14 +42,14 @@ class _Given:
     """The pictures as rows, in the order in which they were given.
 
     Attributes:
-        rows: uint8 (N, H, W, C).
+        rows: (N, H, W, C), of the stored type.
         labels: A number, a name or None for each.
         places: Where each was found; see `Item`.
         parts: The part of the data set of each; see `Item`.
         losses: What was lost, by the number of the picture.
     """
 
-    rows: NDArray[np.uint8]
+    rows: NDArray[Any]
     labels: list[Any] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
@@ -65,8 +66,10 @@ def write(
     columns: Mapping[str, Iterable[Any]] | None = None,
     size: int | tuple[int, int] | None = None,
     fit: Fit = "stretch",
-    interpolation: Interpolation = "bilinear",
+    interpolation: Interpolation | None = None,
     color: Color | None = None,
+    dtype: DType | None = None,
+    background: str | tuple[int, int, int] | None = None,
     order: Literal["stratified", "given"] = "stratified",
     seed: int = 0,
 ) -> Summary:
@@ -84,7 +87,7 @@ def write(
 
     Args:
         output: The file to make.
-        images: An array, uint8 (N, H, W) or (N, H, W, C) with 1, 3 or 4 channels. Or an iterable of pictures or of
+        images: An array (N, H, W) or (N, H, W, C) of uint8, uint16 or float32. Or an iterable of pictures or of
             (picture, label), where a picture is such an array without N, or an image of Pillow's. One that Pillow has
             opened but not loaded is taken from its file, as `pack` takes it. Or the path of an .npz file of such arrays
             with their labels, such as x_train and y_train; the column `split` tells its parts.
@@ -98,6 +101,8 @@ def write(
         fit: As for `pack`.
         interpolation: As for `pack`.
         color: As for `pack`. None: as the pictures are, which must be alike.
+        dtype: As for `pack`. None: as the pictures are.
+        background: As for `pack`.
         order: `stratified`, as for `pack`; or `given`.
         seed: Seed of the stratified order.
 
@@ -115,6 +120,8 @@ def write(
             fit=fit,
             interpolation=interpolation,
             color=color or "rgb",
+            dtype=dtype or "uint8",
+            background=background,
             labels="none",
             order="sorted" if order == "given" else order,
             seed=seed,
@@ -123,7 +130,8 @@ def write(
         about = described(filenames, columns)
         _check_lengths(images, labels, listed, about)
         with _Spool(path) as spool:
-            given, pixels = _rows_of(images, labels, how.pixels, color, about, spool)
+            choice = _Choice(how.pixels, color, dtype)
+            given, pixels = _rows_of(images, labels, choice, about, spool)
             names, classes = named(given.labels, listed)
             sources = _sources(path, images, names, given, about)
             _, *shape = given.rows.shape
@@ -155,8 +163,8 @@ class _Spool:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def append(self, row: NDArray[np.uint8]) -> None:
-        data = np.ascontiguousarray(row).reshape(-1).data
+    def append(self, row: NDArray[Any]) -> None:
+        data = np.ascontiguousarray(row).reshape(-1).view(np.uint8).data
         try:
             while data:
                 written = self._file.write(data)
@@ -165,8 +173,8 @@ class _Spool:
             room = f"{error.strerror}: expected room for all images, found some for {self._size:,} bytes"
             raise OSError(error.errno, room, self._path) from error
 
-    def rows(self, count: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        return np.memmap(self._file, np.uint8, "r", shape=(count, *shape))
+    def rows(self, count: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        return np.memmap(self._file, dtype, "r", shape=(count, *shape))
 
 
 def _check_lengths(images: Any, labels: Any, classes: tuple[str, ...] | None, about: Described) -> None:
@@ -183,37 +191,55 @@ def _check_lengths(images: Any, labels: Any, classes: tuple[str, ...] | None, ab
     named(found, classes)
 
 
-def _rows_of(
-    images: Any, labels: Any, how: Pixels, color: Color | None, about: Described, spool: _Spool
-) -> tuple[_Given, Pixels]:
+@dataclass(frozen=True)
+class _Choice:
+    """How pictures become rows, as far as the user says; the rest is as the pictures are.
+
+    Attributes:
+        how: All settings, with defaults for the other two.
+        color: None: as the pictures are.
+        dtype: None: as the pictures are.
+    """
+
+    how: Pixels
+    color: Color | None
+    dtype: DType | None
+
+    def of(self, picture: Picture) -> Pixels:
+        """Return the settings for a picture."""
+        own: Any = "uint8" if isinstance(picture, Image.Image) else picture.dtype.name
+        return replace(self.how, color=self.color or color_of(picture), dtype=self.dtype or own)
+
+
+def _rows_of(images: Any, labels: Any, choice: _Choice, about: Described, spool: _Spool) -> tuple[_Given, Pixels]:
     """Return the pictures as rows, and how they were made. An array that can be stored as it is stays in place."""
-    if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim in (_BATCH_AXES - 1, _BATCH_AXES):
+    if isinstance(images, np.ndarray) and images.dtype.name in DTYPES and images.ndim in (_BATCH_AXES - 1, _BATCH_AXES):
         array = plain("images", images)
         rows = array if array.ndim == _BATCH_AXES else array[..., np.newaxis]
-        own = replace(how, color=color or COLOR_OF_CHANNELS.get(rows.shape[3], "rgb"))
-        if rows.size and CHANNELS[own.color] == rows.shape[3] and own.shape in (None, rows.shape[1:]):
+        rows = rows.astype(rows.dtype.newbyteorder("="), copy=False)
+        is_named = choice.color == "all" or rows.shape[3] in COLOR_OF_CHANNELS
+        own = choice.of(rows[0]) if rows.size and is_named else choice.how
+        if rows.size and is_named and is_stored_as_it_is(rows.shape[1:], rows.dtype, own):
             found = [None] * len(rows) if labels is None else [*check_labels(labels)]
             if len(found) != len(rows):
                 raise PackError(f"labels: expected one for each of {len(rows):,} images, found {len(found):,}")
             return _Given(rows, found, [*map(str, range(len(rows)))], [""] * len(rows)), own
-    return _spooled(items_of(images, labels), how, color, about, spool)
+    return _spooled(items_of(images, labels), choice, about, spool)
 
 
-def _spooled(
-    items: Iterator[Item], how: Pixels, color: Color | None, about: Described, spool: _Spool
-) -> tuple[_Given, Pixels]:
+def _spooled(items: Iterator[Item], choice: _Choice, about: Described, spool: _Spool) -> tuple[_Given, Pixels]:
     """Write the pictures to a file as rows, one after another."""
     given = _Given(np.empty(0, np.uint8))
     shape: tuple[int, ...] = ()
     for index, item in enumerate(items):
         about.check_room(index)
         try:
-            picture = as_picture(item.picture)
-            own = replace(how, color=color or color_of(picture))
+            picture = as_picture(item.picture, any_bands=choice.color == "all")
+            own = choice.of(picture)
             row, loss = decode_held(picture, own)
             if not shape:
                 first, shape = own, row.shape
-            if own.color != first.color or row.shape != shape:
+            if own != first or row.shape != shape:
                 raise SizeError(_other_kind(own, row, first, shape))
         except DecodeError as error:
             raise DecodeError(f"image {index}: {error}") from error
@@ -227,13 +253,17 @@ def _spooled(
             given.losses[index] = loss
     if not shape:
         raise PackError("images: expected one or more, found none")
-    given.rows = spool.rows(len(given.labels), shape)
+    given.rows = spool.rows(len(given.labels), shape, first.dtype)
     return given, first
 
 
-def _other_kind(own: Pixels, row: NDArray[np.uint8], first: Pixels, shape: tuple[int, ...]) -> str:
+def _other_kind(own: Pixels, row: NDArray[Any], first: Pixels, shape: tuple[int, ...]) -> str:
+    if own.dtype != first.dtype:
+        return f"expected {first.dtype}, as the first image is, found {own.dtype}; give dtype= for all"
     if own.color != first.color:
         return f"expected {first.color}, as the first image is, found {own.color}; give color= for all"
+    if row.shape[2] != shape[2]:
+        return f"expected {shape[2]} channels, as the first image has, found {row.shape[2]}; give color= for all"
     sizes = f"{shape[1]}x{shape[0]}, as the first image is, found {row.shape[1]}x{row.shape[0]}"
     return f"expected {sizes}; give size= to scale them"
 
@@ -263,7 +293,7 @@ def _write(path: str, planned: Plan, given: _Given, order: str) -> Tables:
     digests = np.empty((len(rows), 32), np.uint8)
     checksums = np.empty(len(rows), np.uint64)
     step = max(1, CHUNK_BYTES // planned.stride)
-    with new_pack(path, planned.shape, len(rows)) as pack:
+    with new_pack(path, planned.shape, len(rows), planned.settings.pixels.dtype) as pack:
         for first in range(0, len(rows), step):
             block = np.ascontiguousarray(given.rows[rows[first : first + step]])
             checksums[first : first + step] = pack.append(block)

@@ -176,14 +176,15 @@ def _decoded(data: bytes, how: Pixels) -> tuple[str, str]:
         shape = shape_of(data, how)
         if how.size is None and shape[0] * shape[1] > how.max_pixels:
             return "too large", f"{shape} with max_pixels={how.max_pixels}"
-        rows = [np.full(shape, background, np.uint8) for background in (77, 78)]
+        rows = [np.full(shape, background, how.dtype) for background in (77, 78)]
         for row in rows:
             decode(data, how, row)
     except DecodeError as error:
         return ("message of several lines" if "\n" in str(error) else REFUSED), str(error)
     except BaseException as error:
         return f"exception: {type(error).__name__}", str(error)
-    return (DECODED, "") if np.array_equal(*rows) else ("written in part", str(shape))
+    is_same = np.array_equal(rows[0], rows[1], equal_nan=how.dtype == "float32")
+    return (DECODED, "") if is_same else ("written in part", str(shape))
 
 
 def _status(field: str) -> int:
@@ -194,13 +195,20 @@ def _status(field: str) -> int:
 
 def settings(rng: random.Random) -> Pixels:
     """Return random settings for decoding."""
+    color = rng.choice(("rgb", "grayscale", "rgba", "index", "all", "all"))
+    dtype = rng.choice(("uint8", "uint8", "uint16", "float32"))
     return Pixels(
         size=rng.choice((None, (8, 8), (20, 13), (64, 64), (3, 40), (200, 7))),
         fit=rng.choice(FITS),  # type: ignore[arg-type]
-        interpolation=rng.choice(INTERPOLATIONS),  # type: ignore[arg-type]
-        color=rng.choice(("rgb", "grayscale", "rgba")),  # type: ignore[arg-type]
+        interpolation="nearest" if color == "index" else rng.choice(INTERPOLATIONS),  # type: ignore[arg-type]
+        color=color,  # type: ignore[arg-type]
         exact=rng.random() < 0.3,
         max_pixels=rng.choices((1_000_000, 100_000, 10_000, 100), (16, 2, 1, 1))[0],
+        dtype=dtype,  # type: ignore[arg-type]
+        range=(10, 4000) if dtype == "uint8" and color != "index" and rng.random() < 0.2 else None,
+        background=rng.choice((None, "#808080")),
+        allow_truncated=rng.random() < 0.2,
+        pages="bands" if color == "all" and rng.random() < 0.3 else "first",
     )
 
 

@@ -9,6 +9,8 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -126,6 +128,9 @@ def _made() -> Iterator[Seed]:
         ("BMP", _bmps()),
         ("WEBP", _webps()),
         ("TIFF", _tiffs()),
+        ("TIFF of bands", _tiffs_of_bands()),
+        ("arrays", _arrays()),
+        ("HEIC", _heics()),
         ("AVIF", _avifs()),
         ("JPEG2000", _jpeg2000s()),
         ("PPM", _ppms()),
@@ -225,6 +230,57 @@ def _tiffs() -> Iterator[bytes]:
     yield tiff_of({**tile, 259: 1}, bytes(32 * 16))
     yield tiff_of({**tile, 259: 8}, zlib.compress(bytes(32 * 16)))
     yield tiff_of({**tile, 256: 1000, 257: 1000, 322: 1008, 323: 1008, 259: 8}, zlib.compress(bytes(1008 * 1008), 9))
+
+
+def _tiffs_of_bands() -> Iterator[bytes]:
+    """TIFFs that tifffile reads: many bands and types, planar and chunky, tiled, compressed, of several pages."""
+    try:
+        import imagecodecs  # noqa: F401 - it compresses
+        import tifffile
+    except ImportError:
+        return
+    bands = np.random.default_rng(0).integers(0, 1 << 16, (13, 20, 13), np.uint16)
+    options: list[dict[str, object]] = [{}, {"compression": "lzw", "predictor": True}, {"compression": "zlib"}]
+    options += [{"compression": "zstd", "tile": (16, 16)}, {"compression": "lzma"}, {"compression": "packbits"}]
+    options += [{"byteorder": ">"}, {"bigtiff": True}, {"rowsperstrip": 3}, {"tile": (32, 16)}]
+    for more in options:
+        for planar in ("contig", "separate"):
+            array = bands if planar == "contig" else np.ascontiguousarray(bands.transpose(2, 0, 1))
+            yield _written(tifffile, array, planarconfig=planar, **more)
+    for dtype in (np.uint8, np.int16, np.uint32, np.float16, np.float32, np.float64):
+        yield _written(tifffile, bands[..., 0].astype(dtype))
+    yield _written(tifffile, bands[..., 0].astype(np.float32), compression="zlib", predictor=True)
+    yield _written(tifffile, bands[..., :4].copy(), photometric="rgb", extrasamples=["unassalpha"])
+    yield _written(tifffile, bands[..., :3].copy(), photometric="rgb", compression="lzw")
+    yield _written(tifffile, bands.transpose(2, 0, 1).copy(), compression="zlib")  # pages
+    for bits in (1, 2, 4, 12):
+        yield tiff_of({256: 16, 257: 8, 258: bits, 259: 1, 262: 1, 277: 1, 278: 8}, bytes(range(16)) * bits)
+
+
+def _written(tifffile: ModuleType, array: Any, **options: object) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, array, **{"photometric": "minisblack", **options})
+    return file.getvalue()
+
+
+def _arrays() -> Iterator[bytes]:
+    for dtype in (np.bool_, np.uint8, np.int16, np.uint16, np.float32, np.float64):
+        for order in ("C", "F"):
+            for save in (np.save, np.savez, np.savez_compressed):
+                file = io.BytesIO()
+                save(file, np.asarray(np.arange(13 * 20 * 3).reshape(13, 20, 3) % 251, dtype, order=order))
+                yield file.getvalue()
+
+
+def _heics() -> Iterator[bytes]:
+    try:
+        import pillow_heif
+    except ImportError:
+        return
+    for mode in ("L", "RGB", "RGBA"):
+        file = io.BytesIO()
+        pillow_heif.from_pillow(noise(40, 33, mode)).save(file, quality=60)
+        yield file.getvalue()
 
 
 def _avifs() -> Iterator[bytes]:

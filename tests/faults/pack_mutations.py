@@ -114,11 +114,22 @@ def base_of(path: Path) -> Base:
 
 
 def write_small(
-    path: Path, classes: int = 1, rows: int = 3, columns: int = 0, skipped: int = 0, note: str = "", losses: int = 0
+    path: Path,
+    classes: int = 1,
+    rows: int = 3,
+    columns: int = 0,
+    skipped: int = 0,
+    note: str = "",
+    losses: int = 0,
+    dtype: str = "u1",
+    image: tuple[int, int, int] = (64, 64, 1),
 ) -> Path:
-    """Write a pack of a few kilobytes with correct checksums."""
-    shape = rows, 64, 64, 1  # a page per image: the file stays small, and HDF5 does not align smaller data
-    pixels = np.frombuffer(hashlib.shake_256(b"pixels").digest(rows * 4096), np.uint8).reshape(shape)
+    """Write a pack of a few kilobytes with correct checksums.
+
+    An image has 4096 bytes, a page: the file stays small, and HDF5 does not align smaller data.
+    """
+    raw = hashlib.shake_256(b"pixels").digest(rows * 4096)
+    pixels = np.frombuffer(raw, dtype).reshape(rows, *image)
     tables = Tables(
         labels=np.arange(rows, dtype=np.int32) % classes,
         class_names=[f"class {number:03}" for number in range(classes)],
@@ -132,7 +143,7 @@ def write_small(
         losses=np.array([(row, 1 << row % 4, 16, 64, 16) for row in range(losses)], LOSSES),
     )
     with open(path, "w+b") as file:
-        seal(file.fileno(), pixels.shape, tables)
+        seal(file.fileno(), pixels.shape, tables, pixels.dtype)
         file.seek(images_offset(4096))
         file.write(pixels.tobytes())
     return path
@@ -213,6 +224,9 @@ _MAKERS: dict[str, Callable[[Path], object]] = {
     "one class": write_small,
     "columns and skipped": lambda path: write_small(path, classes=3, rows=5, columns=2, skipped=3),
     "losses": lambda path: write_small(path, classes=2, rows=6, losses=4),
+    "uint16": lambda path: write_small(path, classes=2, columns=1, dtype="<u2", image=(32, 32, 2)),
+    "float32": lambda path: write_small(path, classes=2, rows=4, dtype="<f4", image=(16, 16, 4)),
+    "bands of uint8": lambda path: write_small(path, classes=2, image=(16, 32, 8)),
     "many classes": lambda path: write_small(path, classes=40),
     "dense links": lambda path: write_small(path, classes=2, rows=2, columns=12),
     "huge attribute": lambda path: write_small(path, note="x" * 66_000),
@@ -235,6 +249,7 @@ _MAKERS: dict[str, Callable[[Path], object]] = {
     "enumeration": replaced("labels", data=np.zeros(3, "i4"), dtype=h5py.enum_dtype({"a": 0, "b": 1}, "i4")),
     "references": replaced("filenames", shape=3, dtype=h5py.ref_dtype),
     "committed type": changed(_committed),
+    "uint16 in version 1": replaced("images", data=np.zeros((3, 64, 64, 1), "<u2")),
 }
 
 

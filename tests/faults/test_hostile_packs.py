@@ -152,7 +152,7 @@ MADE: dict[str, tuple[Make, str]] = {
         r"columns/\\x1b\[2J: expected 3 rows",
     ),
     "version is of 64 bits": (attribute("version", np.uint64(2**64 - 1)), "found version 18446744073709551615"),
-    "version is negative": (attribute("version", np.int8(-1)), "expected version 1, found version -1"),
+    "version is negative": (attribute("version", np.int8(-1)), "expected version 1 or 2, found version -1"),
     "version is a reference": (attribute("version", h5py.Reference()), "expected an integer, found references"),
     "version is a pair": (attribute("version", np.zeros((), PAIR)), "expected an integer, found compounds"),
     "settings of bytes without end": (attribute("settings", np.void(b"{}")), "settings: .* found opaque bytes"),

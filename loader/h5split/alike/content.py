@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,12 +86,12 @@ def _alike(
     """
     _, number, times = np.unique(checksums, return_inverse=True, return_counts=True)
     candidates = np.flatnonzero(times[number] > 1)
-    members: dict[tuple[tuple[int, ...], bytes], list[int]] = {}
+    members: dict[tuple[tuple[int, ...], str, bytes], list[int]] = {}
     blank, without_file = [], set()
     for row, pixels in zip(candidates.tolist(), _pixels(selections, candidates), strict=True):
         digest = hashlib.sha256(pixels.data).digest()
-        if not (pixels == pixels[:1, :1]).all():
-            members.setdefault((pixels.shape, digest), []).append(row)
+        if not is_blank(pixels):
+            members.setdefault((pixels.shape, str(pixels.dtype), digest), []).append(row)
             continue
         blank.append(row)
         if digest == digests[row].tobytes():  # so it is not that of a file
@@ -99,15 +100,25 @@ def _alike(
     return groups, np.array(blank, np.int64), without_file
 
 
-def _pixels(selections: Sequence[tuple[Packs, Rows]], wanted: Rows) -> Iterator[NDArray[np.uint8]]:
+def _pixels(selections: Sequence[tuple[Packs, Rows]], wanted: Rows) -> Iterator[NDArray[Any]]:
     """Yield the pixels of some rows, which are numbered one selection after another."""
     start = 0
     for packs, rows in selections:
         here = rows[wanted[(wanted >= start) & (wanted < start + len(rows))] - start].astype(np.int64)
-        step = max(1, _CHUNK_BYTES // int(np.prod(packs.shape)))
+        step = max(1, _CHUNK_BYTES // packs.stride)
         for first in range(0, len(here), step):
             yield from packs.pixels(here[first : first + step])
         start += len(rows)
+
+
+def is_blank(pixels: NDArray[Any]) -> bool:
+    """Whether all pixels of an image are the same. NaN is the same as NaN.
+
+    Args:
+        pixels: (H, W, C), contiguous.
+    """
+    raw = pixels.reshape(-1, pixels.shape[2]).view(np.uint8)
+    return bool((raw == raw[:1]).all())
 
 
 def joined(count: int, groups: Iterable[Rows]) -> list[Rows]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,13 +79,13 @@ class Frequencies:
         found: Floats = (radius[:, None] == np.unique(radius)).astype(np.float32)
         return found
 
-    def spectra(self, pixels: NDArray[np.uint8]) -> Floats:
+    def spectra(self, pixels: NDArray[Any]) -> Floats:
         """The DCT of the brightness of images, its lowest frequencies: float32 (M, fine, fine).
 
         The sum of the squares of all frequencies but the first is the variance of the brightness.
 
         Args:
-            pixels: uint8 (M, H, W, C).
+            pixels: uint8 (M, H, W, C); or grey already, float32 (M, H, W, 1).
         """
         count, height, width, _ = pixels.shape
         found = np.empty((count, self.fine, self.fine), np.float32)
@@ -202,11 +203,11 @@ def product(one: Floats, other: Floats) -> Floats:
     return found
 
 
-def brightness(pixels: NDArray[np.uint8]) -> Floats:
+def brightness(pixels: NDArray[Any]) -> Floats:
     """The brightness of an image, as of its conversion to grey: float32 (H, W). Of one or two channels, the first.
 
     Args:
-        pixels: uint8 (H, W, C). A fourth channel, which is opacity, is passed over.
+        pixels: uint8 (H, W, C). A fourth channel, which is opacity, is passed over. Or grey already: float32 (H, W, 1).
     """
     if pixels.shape[2] < 3:
         return pixels[..., 0].astype(np.float32)

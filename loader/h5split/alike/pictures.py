@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from h5split.alike.content import Content
 from h5split.alike.features import Floats, Frequencies
+from h5split.file.levels import is_picture, levels_of
 from h5split.file.packs import Packs
 from h5split.order.rows import Rows, digest_keys
 
@@ -31,6 +33,7 @@ class Pictures:
     def __init__(self, selections: Selections) -> None:
         self._selections = [(packs, rows) for packs, rows in selections if len(rows)]
         self._bounds = np.cumsum([0, *(len(rows) for _, rows in self._selections)])
+        self._levels = [None if is_picture(packs) else levels_of(packs) for packs, _ in self._selections]
         self.frequencies = Frequencies([packs.shape for packs, _ in self._selections])
 
     def distinct(self, content: Content) -> tuple[Rows, Rows]:
@@ -55,7 +58,7 @@ class Pictures:
         for (packs, selected), (start, stop) in zip(self._selections, pairwise(self._bounds.tolist()), strict=True):
             here = np.flatnonzero((rows >= start) & (rows < stop))
             here = here[np.argsort(selected[rows[here] - start], kind="stable")]
-            step = max(1, _CHUNK_BYTES // int(np.prod(packs.shape)))
+            step = max(1, _CHUNK_BYTES // packs.stride)
             found += [here[first : first + step] for first in range(0, len(here), step)]
         return found
 
@@ -66,8 +69,9 @@ class Pictures:
             found[at] = self.frequencies.spectra(self._pixels(rows[at]))
         return found
 
-    def _pixels(self, rows: Rows) -> NDArray[np.uint8]:
-        """The pixels of rows of one selection: uint8 (M, H, W, C)."""
+    def _pixels(self, rows: Rows) -> NDArray[Any]:
+        """The pixels of rows of one selection: uint8 (M, H, W, C). Of bands, their brightness: float32 (M, H, W, 1)."""
         number = int(np.searchsorted(self._bounds, rows[0], side="right")) - 1
         packs, selected = self._selections[number]
-        return packs.pixels(selected[rows - self._bounds[number]].astype(np.int64))
+        pixels, levels = packs.pixels(selected[rows - self._bounds[number]].astype(np.int64)), self._levels[number]
+        return pixels if levels is None else levels.brightness(pixels)[..., np.newaxis]

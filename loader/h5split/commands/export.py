@@ -1,4 +1,4 @@
-"""Exports rows as PNG files in folders, with a table from which the same rows can be packed again."""
+"""Exports rows as files in folders, with a table from which the same rows can be packed again."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from h5split.commands.pictures import picture
-from h5split.notebook.png import check_channels
+from h5split.errors import MissingPackageError
+from h5split.file.format import USUAL_CHANNELS
+from h5split.notebook.png import encoded
 from h5split.order.rows import Rows
 from h5split.system.machine import check_names, cores
 from h5split.writing.newfolder import NewFolder
@@ -33,9 +35,12 @@ CLASSES = "classes.txt"
 _MAX_NAME_BYTES = 120  # of a name, without number and suffix; every file system allows 255 bytes
 # Names that Windows reserves for devices.
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(10))}
-# Suffixes of image formats, which are removed before .png is appended. Other suffixes may be part of the name.
-_SUFFIX = re.compile(r"\.(apng|avif|bmp|gif|jfif|jp2|jpe?g?|p[bgnp]m|png|tga|tiff?|webp)$", re.IGNORECASE)
+# Suffixes of image formats, which are removed before the new one is appended. Other suffixes may be part of the name.
+_SUFFIX = re.compile(r"\.(apng|avif|bmp|gif|jfif|jp2|jpe?g?|np[yz]|p[bgnp]m|png|tga|tiff?|webp)$", re.IGNORECASE)
 _FILES_PER_TASK = 64
+_PNG_LEVEL = 3  # of compression; higher ones take much longer
+
+_Encoder = Callable[[NDArray[Any]], bytes]
 
 
 @dataclass
@@ -64,7 +69,10 @@ def export(
     workers: int | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> int:
-    """Write the rows of a sequence as PNG files, in one folder for each class.
+    """Write the rows of a sequence as files without loss, in one folder for each class.
+
+    Pixels of uint8 and uint16 in 1, 3 or 4 channels become PNG files, in other numbers of channels TIFF files. Floats
+    become .npy files.
 
     The last file written is `manifest.csv`. It lists path, label and stored file name of each image, the split, and all
     other columns, in the order of the sequence. `pack-images --manifest FOLDER/manifest.csv --name-column filename
@@ -90,24 +98,25 @@ def export(
         The number of images written.
 
     Raises:
-        ValueError: The folder is not empty; the rows do not have 1, 3 or 4 channels; a part has other packs; somebody
-            replaced a folder that was created here; or the locale does not use UTF-8 for file names.
+        ImportError: TIFF files are to be written, and tifffile or imagecodecs is missing.
+        ValueError: The folder is not empty; a part has other packs; somebody replaced a folder that was created here;
+            or the locale does not use UTF-8 for file names.
         FormatError: Labels, names or other tables of a pack are damaged.
         OSError: A file cannot be written.
     """
     check_names()
     packs = sequence.packs
     packs.check_tables()
-    check_channels(packs.shape)
+    suffix, encode = _encoder(packs.dtype, packs.shape[2])
     packs.check_same({name: part.packs for name, part in (parts or {}).items()})
     rows, splits = _rows_and_splits(sequence, parts)
-    paths = _paths(packs, rows, splits)
+    paths = _paths(packs, rows, splits, suffix)
     written: list[int] = []
 
     def write(start: int) -> None:
         chosen = slice(start, start + _FILES_PER_TASK)
         for pixels, path in zip(packs.pixels(rows[chosen]), paths[chosen], strict=True):
-            tree.write(path, _png(pixels))
+            tree.write(path, encode(pixels))
             written.append(1)
 
     # Without a class list, pack-images numbers the classes that occur in the table in sorted order.
@@ -144,9 +153,50 @@ def _in_threads(
                 progress(min(number * _FILES_PER_TASK, rows), rows)
 
 
+def _encoder(dtype: np.dtype[Any], channels: int) -> tuple[str, _Encoder]:
+    """The suffix of files of such pixels, and the function that makes the bytes of a file of them.
+
+    Raises:
+        ImportError: It is TIFF, and tifffile or imagecodecs is missing.
+    """
+    if dtype.kind == "f":
+        return ".npy", _npy
+    if channels in USUAL_CHANNELS:
+        return ".png", _png if dtype == np.uint8 else _png_of_16_bits
+    try:
+        import imagecodecs  # noqa: F401  # tifffile compresses with it
+        import tifffile  # noqa: F401
+    except ImportError as error:
+        raise MissingPackageError(
+            f"export: images of {channels} channels become TIFF files, which needs tifffile and imagecodecs ({error}): "
+            "pip install 'pack-images[tiff]'"
+        ) from error
+    return ".tif", _tiff
+
+
 def _png(pixels: NDArray[np.uint8]) -> bytes:
     data = io.BytesIO()
-    picture(pixels).save(data, "PNG", compress_level=3)
+    picture(pixels).save(data, "PNG", compress_level=_PNG_LEVEL)
+    return data.getvalue()
+
+
+def _png_of_16_bits(pixels: NDArray[np.uint16]) -> bytes:
+    return encoded(pixels, _PNG_LEVEL)  # Pillow writes 16 bits of grey only
+
+
+def _tiff(pixels: NDArray[Any]) -> bytes:
+    import tifffile
+
+    data = io.BytesIO()
+    tifffile.imwrite(
+        data, pixels, photometric="minisblack", planarconfig="contig", compression="deflate", metadata=None
+    )
+    return data.getvalue()
+
+
+def _npy(pixels: NDArray[np.float32]) -> bytes:
+    data = io.BytesIO()
+    np.save(data, pixels, allow_pickle=False)
     return data.getvalue()
 
 
@@ -164,7 +214,7 @@ def _rows_and_splits(
     return rows, [names[number] for number in part_of[rows].tolist()]
 
 
-def _paths(packs: Packs, rows: Rows, splits: list[str] | None) -> list[str]:
+def _paths(packs: Packs, rows: Rows, splits: list[str] | None, suffix: str) -> list[str]:
     """The path of each row's file, relative to the folder."""
     top = _Folder({MANIFEST, CLASSES})
     folders: dict[tuple[str | None, str], tuple[str, _Folder]] = {}
@@ -179,7 +229,7 @@ def _paths(packs: Packs, rows: Rows, splits: list[str] | None) -> list[str]:
             above, siblings = tops[split]
             folders[split, label] = (above + siblings.place(label, labels[position]) + "/", _Folder())
         path, siblings = folders[split, label]
-        paths.append(path + siblings.place(_stem(name), row, ".png"))
+        paths.append(path + siblings.place(_stem(name), row, suffix))
     return paths
 
 

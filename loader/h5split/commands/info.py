@@ -14,7 +14,7 @@ from h5split.file.images import PackedImages
 from h5split.file.losses import loss_lines
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts
-from h5split.system.text import SHOWN, class_lines, count, dimensions, duplicates_line, shown
+from h5split.system.text import SHOWN, class_lines, count, dimensions, duplicates_line, other_type, shown
 
 _BAR_LENGTH = 30  # characters
 _MAX_DISTINCT = 10_000  # different values of a column that are counted
@@ -29,6 +29,7 @@ class Info:
         path: The path as given.
         rows: The number of images.
         shape: (H, W, C) of each image.
+        dtype: The type of its pixels.
         nbytes: The size of the file in bytes.
         classes: Class name -> number of images.
         columns: Column name -> value -> number of images, the most frequent value first. None for a column with more
@@ -48,6 +49,7 @@ class Info:
     path: str
     rows: int
     shape: tuple[int, int, int]
+    dtype: str
     nbytes: int
     classes: Mapping[str, int]
     columns: Mapping[str, Mapping[str, int] | None]
@@ -68,7 +70,7 @@ class Info:
         """A summary that fits on one screen."""
         return "\n".join(
             [
-                f"{shown(self.path)}: {count(self.rows, 'image')}, {dimensions(self.shape)}, "
+                f"{shown(self.path)}: {count(self.rows, 'image')}, {dimensions(self.shape)}{other_type(self.dtype)}, "
                 f"{self.nbytes / 1e6:,.1f} MB",
                 *class_lines(self.classes, _BAR_LENGTH),
                 *self._column_lines(),
@@ -121,6 +123,7 @@ def describe(images: PackedImages) -> Info:
         path=images.path,
         rows=len(images),
         shape=images.shape,
+        dtype=str(images.dtype),
         nbytes=images.header.size,
         classes=dict(zip(images.class_names, counts, strict=True)),
         columns={name: column.counts(_MAX_DISTINCT) for name, column in images.columns.items()},

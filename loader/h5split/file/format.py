@@ -1,9 +1,9 @@
-"""The file format, version 1: an HDF5 file whose pixels are one contiguous block. `read` checks a file against it.
+"""The file format, versions 1 and 2: an HDF5 file whose pixels are one contiguous block. `read` checks it.
 
 ===================  =====================  ==========================================================
 object               type, shape            meaning
 ===================  =====================  ==========================================================
-images               uint8 (N, H, W, C)     the pixels; dimension labels N, H, W, C
+images               uint8 (N, H, W, C)     the pixels; dimension labels N, H, W, C. In version 2 also uint16 or float32
 labels               int32 (N,)             index into class_names
 class_names          fixed UTF-8 (K,)       in the order of their numbers, each once; sorted, unless a user gave an
                                             order; a class may have no images
@@ -18,24 +18,31 @@ skipped/reasons      fixed UTF-8 (M,)       the reason for each
 losses/rows          int64 (L,)             rows of pictures that lost something, ascending
 losses/kinds         uint8 (L,)             the kinds of loss, added up. 1: integers of more than 8 bits were cut to 8.
                                             2: floats were cut to 8 bits. 4: the first of several pages or frames was
-                                            taken. 8: transparency was laid on black, and one colour is left
+                                            taken. 8: transparency was laid on the background, and one colour
+                                            is left. 16: the file is cut short, and what there is of it was taken
 losses/bits          uint8 (L,)             bits per sample in the file, if samples were cut (kinds 1 and 2); else 0
 losses/levels        uint32 (L,)            distinct sample values in the file, up to 2**20; 0: not counted
 losses/kept          uint16 (L,)            distinct values that remain of these; 0: not counted
 ===================  =====================  ==========================================================
 
-The root group has these attributes: ``format`` = "packed-images", ``version`` = 1, ``settings`` and ``packed_by`` (JSON
-objects), and ``tables_checksum`` (uint64; it may be absent). All texts have a fixed length. ``tables_checksum`` is the
-XXH3-64 of the bytes of every data set except ``images``, one after another in the order above. Columns are in the order
-of their stored names.
+The root group has these attributes: ``format`` = "packed-images", ``version`` (1 or 2), ``settings`` and ``packed_by``
+(JSON objects), and ``tables_checksum`` (uint64; it may be absent). All texts have a fixed length. ``tables_checksum``
+is the XXH3-64 of the bytes of every data set except ``images``, one after another in the order above. Columns are in
+the order of their stored names.
 
 The group ``losses`` exists only if a picture lost something (L is 1 or more). Other bits of ``losses/kinds`` are
 reserved for kinds of loss that a later version records.
 
-Every data set is contiguous and unfiltered. Integers are little-endian. ``images`` begins at a multiple of 4096; if a
-row has 4096 bytes or more, it begins at 4096 itself. So row *i* is at ``offset + i * H * W * C``, and the whole file
-can be read through a memory map. The library version bound is v108: it gives checksums of the metadata, and a crash
-leaves no open-for-write flag behind. The file contains no time stamp, so the same contents give the same bytes.
+Version 2 differs in ``images`` alone: the samples are uint8, uint16 or float32 (IEEE 754), and C is any number from 1
+on. A file is written as version 2 if, and only if, the samples are not uint8, or C is not 1, 3 or 4; `version_of`
+decides it. All that version 1 can say is written as version 1. A reader of version 1 refuses version 2. In version 1,
+``images`` is uint8. Float samples may be any number, also NaN and infinity.
+
+Every data set is contiguous and unfiltered. Integers and floats are little-endian. ``images`` begins at a multiple of
+4096; if a row has 4096 bytes or more, it begins at 4096 itself. So row *i* is at ``offset + i * stride``, where the
+stride is H * W * C times the bytes of a sample, and the whole file can be read through a memory map. The library
+version bound is v108: it gives checksums of the metadata, and a crash leaves no open-for-write flag behind. The file
+contains no time stamp, so the same contents give the same bytes.
 
 Names that are not UTF-8 are stored unchanged, as bytes; Python reads them with ``surrogateescape``.
 
@@ -56,19 +63,25 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from h5split.errors import FormatError, NotAPackError
+from h5split.errors import ArgumentError, FormatError, NotAPackError
 from h5split.file.hdf5.file import File
 from h5split.file.hdf5.headers import DataSet, Object
 from h5split.file.hdf5.metadata import NoHdf5Error, OldHdf5Error
 from h5split.file.losses import LOSSES
 from h5split.system import files
 from h5split.system.places import url_advice
+from h5split.system.text import either
 
 FORMAT = "packed-images"
-VERSION = 1
 DIGEST_SIZE = 32
+# Version -> what the samples of `images` may be.
+DTYPES: Mapping[int, tuple[np.dtype[Any], ...]] = {
+    1: (np.dtype("u1"),),
+    2: (np.dtype("u1"), np.dtype("<u2"), np.dtype("<f4")),
+}
+USUAL_CHANNELS = (1, 3, 4)  # of version 1: grey, RGB and RGBA
 
 _TEXT = np.dtype("S")  # text of any length
 _OF_ARRAYS = "pack_images.write('OUT.h5', images, labels) makes a pack of its arrays"
@@ -120,6 +133,28 @@ class Header:
     tables_checksum: int | None
     size: int
     status: os.stat_result
+
+
+def stored_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return the type as the format has it: uint8, uint16 or float32, in little-endian order.
+
+    Raises:
+        ValueError: It is another type.
+    """
+    found = np.dtype(dtype)
+    if found not in DTYPES[2]:
+        raise ArgumentError(f"expected pixels of uint8, uint16 or float32, found {found}")
+    return found
+
+
+def version_of(dtype: DTypeLike, channels: int) -> int:
+    """The version of a pack of such pixels: 1 if that can say it, else 2.
+
+    Args:
+        dtype: Of the samples: uint8, uint16 or float32.
+        channels: C, the number of samples of a pixel.
+    """
+    return 1 if np.dtype(dtype) in DTYPES[1] and channels in USUAL_CHANNELS else 2
 
 
 def encode(text: str) -> bytes:
@@ -232,13 +267,19 @@ def _line(error: Exception) -> str:
 
 def _header(file: File) -> Header:
     version = _version(file.root)
-    if version != VERSION:
+    if version not in DTYPES:
         raise FormatError(
-            f"expected version {VERSION}, found version {version}; upgrade with: pip install --upgrade pack-images"
+            f"expected version {' or '.join(map(str, DTYPES))}, found version {version}; "
+            "upgrade with: pip install --upgrade pack-images"
         )
-    images = _block(file, "images", np.dtype("u1"), 4)
+    images = _block(file, "images", DTYPES[version], 4)
     if 0 in images.shape:
         raise FormatError(f"images: expected pixels, found shape {images.shape}")
+    if images.offset % images.dtype.itemsize:
+        raise FormatError(
+            f"images: expected to begin at a multiple of {images.dtype.itemsize} bytes, found byte {images.offset}; "
+            "pack again with pack-images"
+        )
     tables = _tables(file, images.shape[0])
     header = Header(
         images=images,
@@ -399,8 +440,10 @@ def _member(file: File, name: str) -> Object:
     return file.object(address)
 
 
-def _block(file: File, name: str, dtype: np.dtype[Any], rank: int, rows: int | None = None) -> Block:
-    """The place of a data set. Raise a FormatError if it is not plain bytes inside this file."""
+def _block(
+    file: File, name: str, dtype: np.dtype[Any] | tuple[np.dtype[Any], ...], rank: int, rows: int | None = None
+) -> Block:
+    """The place of a data set of one of these types. Raise a FormatError if it is not plain bytes inside this file."""
     member = _member(file, name)
     if not member.is_data_set:
         raise FormatError(f"{name}: expected a data set, found {'a group' if member.is_group else 'something else'}")
@@ -409,10 +452,10 @@ def _block(file: File, name: str, dtype: np.dtype[Any], rank: int, rows: int | N
         raise FormatError(
             f"{name}: expected plain bytes in this file, found {found.storage} storage; pack again with pack-images"
         )
-    if found.type.dtype != dtype and not (dtype == _TEXT and found.type.dtype.kind == "S"):
-        raise FormatError(
-            f"{name}: expected {dtype if dtype != _TEXT else 'fixed-length text'}, found {found.type.name}"
-        )
+    allowed = dtype if isinstance(dtype, tuple) else (dtype,)
+    if found.type.dtype not in allowed and not (dtype == _TEXT and found.type.dtype.kind == "S"):
+        expected = "fixed-length text" if dtype == _TEXT else either(allowed)
+        raise FormatError(f"{name}: expected {expected}, found {found.type.name}")
     if found.shape is None or len(found.shape) != rank or (rows is not None and found.shape[0] != rows):
         expected = f"{rank} dimensions" if rows is None else f"{rows} rows, as images has"
         raise FormatError(f"{name}: expected {expected}, found shape {found.shape}")

@@ -18,6 +18,7 @@ from h5split.file.losses import LOSSES, described
 from h5split.file.mapped import READ_SIZE, MappedFile, Stamp
 from h5split.file.texts import Texts
 from h5split.system.lazy import lazy
+from h5split.system.text import other_type
 
 # The longest time that one write call may take. The system stamps a write with the time when it began.
 _WRITE_SECONDS = 10
@@ -39,7 +40,7 @@ class PackedImages(Shown):
         path: The path as given, for messages. The file is opened again by its full path.
         inode: (device, inode) of the mapped file. It stays the same if the path is given to another file.
         header: The places of all arrays in the file, and the settings.
-        images: uint8 (N, H, W, C), read-only; a slice of it is a view of the file.
+        images: uint8, uint16 or float32 (N, H, W, C), read-only; a slice of it is a view of the file.
         labels: int32 (N,), indices into `class_names`.
         numbers: The same in the read-only map, for internal use. Give users `labels`.
         class_names: K names, in the order of their numbers.
@@ -66,8 +67,8 @@ class PackedImages(Shown):
         self.inode = self.header.status.st_dev, self.header.status.st_ino
         self._stamp = Stamp.of(self.header.status)
         self._settling = self._stamp, 0.0
-        self.images: NDArray[np.uint8] = self.file.array(header.images)
-        self._pixels: NDArray[np.uint8] = self.file.array(header.images, pristine=True)
+        self.images: NDArray[Any] = self.file.array(header.images)
+        self._pixels: NDArray[Any] = self.file.array(header.images, pristine=True)
         self.labels: NDArray[np.int32] = self.file.array(header.labels)
         self.numbers: NDArray[np.int32] = self.file.array(header.labels, pristine=True)
         self.class_names = header.class_names
@@ -85,21 +86,22 @@ class PackedImages(Shown):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, row: int) -> tuple[NDArray[np.uint8], int]:
+    def __getitem__(self, row: int) -> tuple[NDArray[Any], int]:
         self.check_unchanged()
         return self._pixels[row].copy(), int(self.numbers[row])
 
-    def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[np.uint8], int]]:
-        """Read the rows of a batch at once: `(uint8 (H, W, C), label)` for each."""
+    def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[Any], int]]:
+        """Read the rows of a batch at once: `(pixels (H, W, C), label)` for each."""
         at = np.asarray(rows, np.int64)
         self.check_unchanged()
         return list(zip(self._pixels[at], self.numbers[at].tolist(), strict=True))
 
-    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    def __iter__(self) -> Iterator[tuple[NDArray[Any], int]]:
         return (self[row] for row in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"PackedImages({self.path!r}): {len(self)} images {self.shape}, {len(self.class_names)} classes"
+        image = f"{self.shape}{other_type(self.dtype)}"
+        return f"PackedImages({self.path!r}): {len(self)} images {image}, {len(self.class_names)} classes"
 
     def __getstate__(self) -> dict[str, Any]:
         """The path of the pack, its stamp and checksum to recognize it, and attributes of a subclass; no pixels.
@@ -147,9 +149,8 @@ class PackedImages(Shown):
     @property
     def skipped_texts(self) -> tuple[Texts, Texts]:
         """The names of the files that were left out, and the reasons. Both are decoded when they are read."""
-        return Texts(self.file.array(self.header.skipped_filenames)), Texts(
-            self.file.array(self.header.skipped_reasons)
-        )
+        blocks = self.header.skipped_filenames, self.header.skipped_reasons
+        return Texts(self.file.array(blocks[0])), Texts(self.file.array(blocks[1]))
 
     @lazy
     def loss_table(self) -> NDArray[np.void]:
@@ -172,7 +173,7 @@ class PackedImages(Shown):
     @property
     def stride(self) -> int:
         """The number of bytes of a row."""
-        return int(np.prod(self.shape))
+        return int(np.prod(self.shape)) * self.dtype.itemsize
 
     @property
     def items(self) -> NDArray[np.void]:

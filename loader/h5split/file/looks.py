@@ -8,9 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from h5split.file.format import Header
+from h5split.file.levels import Levels, levels_of
+from h5split.file.levels import Source as Pixels
 from h5split.file.texts import Texts
 from h5split.notebook.card import Counts, Tile, card, or_text
-from h5split.notebook.png import data_uri, is_picture
+from h5split.notebook.png import data_uri, thinned
 from h5split.system.text import count
 
 _PARTS = "split", "source"  # columns that tell parts
@@ -22,27 +25,24 @@ _TILES = 8  # pictures
 _SIDE = 64  # pixels of a picture, and of its place on the page
 
 
-class Source(Protocol):
+class Source(Pixels, Protocol):
     """What is used here of a pack, or of several."""
 
     @property
-    def shape(self) -> tuple[int, int, int]: ...  # noqa: D102  # documented in PackedImages, as all that follow
-    @property
-    def labels(self) -> NDArray[np.int32]: ...  # noqa: D102
+    def labels(self) -> NDArray[np.int32]: ...  # noqa: D102  # documented in PackedImages, as all that follow
     @property
     def class_names(self) -> Sequence[str]: ...  # noqa: D102
     @property
     def filenames(self) -> Texts: ...  # noqa: D102
     @property
     def columns(self) -> Mapping[str, Texts]: ...  # noqa: D102
-    def __len__(self) -> int: ...
-    def view(self, first: int, count: int) -> NDArray[np.uint8] | None: ...  # noqa: D102
     def check_unchanged(self) -> None: ...  # noqa: D102
 
 
 class _Pack(Source, Protocol):
     path: str
-    images: NDArray[np.uint8]
+    header: Header
+    images: NDArray[Any]
 
     @property
     def skipped_texts(self) -> tuple[Texts, Texts]: ...
@@ -52,8 +52,18 @@ class _Pack(Source, Protocol):
 class Shown:
     """The methods of `PackedImages` that a look at it needs."""
 
-    def view(self: _Pack, first: int, count: int) -> NDArray[np.uint8]:
-        """A view of consecutive rows: uint8 (count, H, W, C), read-only.
+    @property
+    def dtype(self: _Pack) -> np.dtype[Any]:
+        """The type of the samples: uint8, uint16 or float32."""
+        return self.images.dtype
+
+    @property
+    def settings(self: _Pack) -> Mapping[str, Any]:
+        """The settings that it was packed with."""
+        return self.header.settings
+
+    def view(self: _Pack, first: int, count: int) -> NDArray[Any]:
+        """A view of consecutive rows: (count, H, W, C), read-only.
 
         Raises:
             FormatError: The file was truncated since it was opened.
@@ -85,7 +95,8 @@ def look(
     total = len(source) if rows is None else len(rows)
     tables = [_by_class(source, rows), *_by_part(source.columns, rows), *counts]
     positions = np.unique(np.linspace(0, total - 1, min(total, _TILES)).astype(np.int64))
-    return card(name, lines, tables, tiles(source, rows, positions, _SIDE) if is_picture(source.shape) else (), _SIDE)
+    pictures = tiles(source, rows, positions, _SIDE, levels_of(source)) if total else ()
+    return card(name, lines, tables, pictures, _SIDE)
 
 
 def summary_line(images: int, shape: tuple[int, int, int], dtype: str, classes: int) -> str:
@@ -98,6 +109,7 @@ def tiles(
     rows: NDArray[Any] | None,
     positions: NDArray[np.int64],
     side: int,
+    levels: Levels,
     *,
     labels: Sequence[str] = (),
     notes: Sequence[str] = (),
@@ -109,6 +121,7 @@ def tiles(
         rows: int (M,), the rows that positions are counted in; None for all.
         positions: int64, of each picture.
         side: The largest width and height of a picture in pixels.
+        levels: How pixels are shown.
         labels: The label of each; empty for its class.
         notes: A further line for each; empty for none.
 
@@ -122,13 +135,14 @@ def tiles(
         assert pixels is not None  # a single row is in one file
         label = labels[at] if labels else source.class_names[source.labels[row]]
         note = notes[at] if notes else ""
-        found.append(Tile(source.filenames[row], label, position, data_uri(pixels[0], side), note))
+        picture = data_uri(levels.picture(thinned(pixels[0], side)), side)
+        found.append(Tile(source.filenames[row], label, position, picture, note))
     return found
 
 
 def _look_at(pack: _Pack) -> str:
     left_out = len(pack.skipped_texts[0])
-    lines = [pack.path, summary_line(len(pack), pack.shape, "uint8", len(pack.class_names))]
+    lines = [pack.path, summary_line(len(pack), pack.shape, str(pack.dtype), len(pack.class_names))]
     lines += [f"{count(left_out, 'file')} left out in packing"] if left_out else []
     return look(pack, None, type(pack).__name__, lines)
 

@@ -1,7 +1,8 @@
 """Losses of packing: how a pack stores them, and the lines that report them.
 
-A loss is content of the source file that is not in the row. There are three: different sample values became equal;
-pages after the first were left out; a drawing became a single colour when its transparency was laid on black.
+A loss is content of the source file that is not in the row. There are four: different sample values became equal;
+pages after the first were left out; a drawing became a single colour when its transparency was laid on the background;
+a file is cut short, and what there is of it was kept.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from h5split.system.text import count, shown
 INTEGERS = 1  # integers of more than 8 bits were cut to 8
 FLOATS = 2  # floats were cut to 8 bits
 PAGES = 4  # the first of several pages or frames was taken
-TRANSPARENCY = 8  # a picture that was not empty became one colour when its transparency was laid on black
+TRANSPARENCY = 8  # a picture that was not empty became one colour when its transparency was laid on the background
+TRUNCATED = 16  # the file is cut short, and the user allowed it
 MOST_LEVELS = 1 << 20  # distinct sample values are counted up to this number
 _MAX_NAMES = 3  # files that a report names for each kind
 
@@ -26,7 +28,8 @@ _MAX_NAMES = 3  # files that a report names for each kind
 LOSSES = np.dtype([("rows", "<i8"), ("kinds", "u1"), ("bits", "u1"), ("levels", "<u4"), ("kept", "<u2")])
 
 _PAGES = "only the first of its pages or frames was taken"
-_TRANSPARENCY = "one colour is left: its transparency was laid on black"
+_TRANSPARENCY = "one colour is left: its transparency was laid on the background"
+_TRUNCATED = "the file is cut short: what there is of it was kept"
 _UNKNOWN = "something that this version has no name for"
 
 
@@ -35,7 +38,7 @@ class Loss:
     """The losses of one picture.
 
     Attributes:
-        kinds: The sum of the kinds: INTEGERS, FLOATS, PAGES, TRANSPARENCY.
+        kinds: The sum of the kinds: INTEGERS, FLOATS, PAGES, TRANSPARENCY, TRUNCATED.
         bits: The number of bits per sample in the file, if samples were cut to 8; else 0.
         levels: The number of distinct sample values in the file, up to MOST_LEVELS; 0 if not counted.
         kept: The number of distinct values that remain of these; 0 if not counted.
@@ -58,7 +61,9 @@ class Loss:
             found.append(_PAGES)
         if self.kinds & TRANSPARENCY:
             found.append(_TRANSPARENCY)
-        if self.kinds & ~(INTEGERS | FLOATS | PAGES | TRANSPARENCY):
+        if self.kinds & TRUNCATED:
+            found.append(_TRUNCATED)
+        if self.kinds & ~(INTEGERS | FLOATS | PAGES | TRANSPARENCY | TRUNCATED):
             found.append(_UNKNOWN)
         return found
 
@@ -86,10 +91,22 @@ class Group:
 
 
 _PAGE_GROUP = ("the first of several pages or frames was taken", "save each as a file of its own to pack them all")
-_TRANSPARENCY_GROUP = ("transparency was laid on black, and one colour is left", "--color rgba keeps it")
+_TRANSPARENCY_GROUP = ("transparency was laid on the background, and one colour is left", "--color rgba keeps it")
 _UNKNOWN_GROUP = ("something that this version has no name for", "pip install --upgrade pack-images")
-_DEPTH_GROUP = ("samples were cut to 8 bits", "scale them to 8 bits, over the range they use, before packing")
-_GROUPS = {_PAGES: _PAGE_GROUP, _TRANSPARENCY: _TRANSPARENCY_GROUP, _UNKNOWN: _UNKNOWN_GROUP}
+_DEPTH_GROUP = (
+    "samples were cut to 8 bits",
+    "--range scales the range they use to 8 bits, --dtype uint16 or float32 keeps them",
+)
+_TRUNCATED_GROUP = (
+    "the file is cut short, and the rest of the picture is blank",
+    "without --allow-truncated they are left out",
+)
+_GROUPS = {
+    _PAGES: _PAGE_GROUP,
+    _TRANSPARENCY: _TRANSPARENCY_GROUP,
+    _TRUNCATED: _TRUNCATED_GROUP,
+    _UNKNOWN: _UNKNOWN_GROUP,
+}
 
 
 def described(table: NDArray[np.void], names: Sequence[str]) -> list[tuple[str, str]]:

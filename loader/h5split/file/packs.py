@@ -31,26 +31,28 @@ class Packs:
     have, the column holds empty texts.
 
     Args:
-        packs: One or more packs with the same image shape.
+        packs: One or more packs whose images have one shape and one type.
         classes: The classes in place of those of the packs, from `checked_classes`.
 
     Attributes:
         packs: The packs as given.
         classes: As given.
         shape: (H, W, C) of one image.
+        dtype: The type of its samples: uint8, uint16 or float32.
         class_names: K names.
         labels: int32 (N,), indices into `class_names`; -1 for rows whose class is not among `classes`.
         filenames: N paths.
         columns: Name -> N texts.
 
     Raises:
-        ValueError: Image shapes differ, an image has 2 GB or more, or a file is given twice.
+        ValueError: Image shapes or types differ, an image has 2 GB or more, or a file is given twice.
     """
 
     def __init__(self, packs: Sequence[PackedImages], classes: Classes | None = None) -> None:
         self.packs = tuple(packs)
         self.classes = classes
         self.shape = self.packs[0].shape
+        self.dtype = self.packs[0].dtype
         self._check()
         self._bounds = [0, *accumulate(map(len, self.packs))]
         self._items = [pack.items for pack in self.packs]
@@ -70,6 +72,16 @@ class Packs:
     def __repr__(self) -> str:
         return ", ".join(repr(pack.path) for pack in self.packs)
 
+    @property
+    def stride(self) -> int:
+        """The number of bytes of a row."""
+        return self.packs[0].stride
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings that the first pack was packed with."""
+        return self.packs[0].settings
+
     @lazy
     def fingerprint(self) -> str:
         """A hash of the labels and pixels of all rows, in hexadecimal. It reads 12 bytes a row, once."""
@@ -78,6 +90,8 @@ class Packs:
         for pack in self.packs:
             digest.update(np.ascontiguousarray(pack.checksums).data)
         digest.update(np.ascontiguousarray(self.labels).data)
+        if self.dtype != np.uint8:  # the same bytes are other pixels
+            digest.update(self.dtype.str.encode())
         return digest.hexdigest()
 
     def check_classes(self, rows: NDArray[np.int64]) -> None:
@@ -117,8 +131,8 @@ class Packs:
             found += described(table, list(pack.filenames.take(table["rows"])))
         return found
 
-    def view(self, first: int, count: int) -> NDArray[np.uint8] | None:
-        """A view of consecutive rows in a file: uint8 (count, H, W, C), read-only; None if they are in two files.
+    def view(self, first: int, count: int) -> NDArray[Any] | None:
+        """A view of consecutive rows in a file: (count, H, W, C), read-only; None if they are in two files.
 
         Raises:
             FormatError: The file was truncated since it was opened.
@@ -152,13 +166,13 @@ class Packs:
             else:
                 out[where] = self._items[part].take(local, mode="clip")
 
-    def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """A copy of rows: uint8 (M, H, W, C).
+    def pixels(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """A copy of rows: (M, H, W, C), of the type `dtype`.
 
         Args:
             rows: int64 (M,), each from 0 to N - 1. This is not checked.
         """
-        images = np.empty((len(rows), *self.shape), np.uint8)
+        images = np.empty((len(rows), *self.shape), self.dtype)
         if len(rows):
             self.take(rows, images.reshape(len(rows), -1).view(self._items[0].dtype)[:, 0])
         return images
@@ -221,7 +235,7 @@ class Packs:
                 yield self.packs[part], local
 
     def _check(self) -> None:
-        if np.prod(self.shape, dtype=object) > _MAX_ROW_BYTES:
+        if np.prod(self.shape, dtype=object) * self.dtype.itemsize > _MAX_ROW_BYTES:
             raise ArgumentError(
                 f"{self.packs[0].path}: expected images of up to {_MAX_ROW_BYTES:,} bytes, found {self.shape}"
             )
@@ -230,6 +244,11 @@ class Packs:
                 raise ArgumentError(
                     f"expected packs of one image shape, found {self.shape} in {self.packs[0].path} "
                     f"and {pack.shape} in {pack.path}"
+                )
+            if pack.dtype != self.dtype:
+                raise ArgumentError(
+                    f"expected packs of one type of pixels, found {self.dtype} in {self.packs[0].path} "
+                    f"and {pack.dtype} in {pack.path}"
                 )
             if any(pack.inode == other.inode for other in self.packs[:index]):
                 raise ArgumentError(f"{pack.path} is there already; its rows would count twice")

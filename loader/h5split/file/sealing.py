@@ -18,10 +18,10 @@ from urllib.parse import quote
 import h5py
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from h5split.errors import ArgumentError
-from h5split.file.format import FORMAT, VERSION, encode
+from h5split.file.format import FORMAT, Block, encode, stored_dtype, version_of
 from h5split.file.losses import LOSSES
 from h5split.system.files import read_into, write_at
 from h5split.system.interrupts import interrupts_held
@@ -70,7 +70,7 @@ class _Parts(NamedTuple):
 def images_offset(stride: int) -> int:
     """The byte where the pixels begin in a file whose rows have `stride` bytes. The number of rows does not matter.
 
-    It is a multiple of 4096. For rows of 4096 bytes or more it is 4096 itself.
+    It is a multiple of 4096. For rows of 4096 bytes or more it is 4096 itself. The type of the samples does not matter.
 
     HDF5 aligns every object of at least a given size. For shorter rows this size must be lower, so HDF5 aligns some
     metadata too. The space that metadata takes before the pixels is then measured with a small file in memory.
@@ -78,10 +78,10 @@ def images_offset(stride: int) -> int:
     if stride >= _ALIGNMENT:
         return _ALIGNMENT
     with h5py.File(_create(io.BytesIO(), stride)) as file:
-        return _write_images(file, (1, 1, 1, stride))
+        return _write_images(file, (1, 1, 1, stride), np.dtype(np.uint8))
 
 
-def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> None:
+def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables, dtype: DTypeLike = np.uint8) -> None:
     """Turn a file that holds pixels, beginning at byte `images_offset`, into a pack.
 
     The file is truncated after the pixels, and the HDF5 structure is written before and after them. The part before the
@@ -92,18 +92,19 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
         descriptor: A descriptor of the file, open for reading and writing. It stays open.
         shape: (N, H, W, C) of the pixels in the file.
         tables: All other data, N rows each.
+        dtype: The type of the samples in the file: uint8, or little-endian uint16 or float32.
 
     Raises:
+        ValueError: The samples are of another type.
         OSError: The disk is full, or the file system reports another error.
     """
-    rows, height, width, channels = shape
-    stride = height * width * channels
-    offset = images_offset(stride)
-    os.ftruncate(descriptor, offset + rows * stride)
-    blank = _BlankFile(descriptor, offset)
+    stored = stored_dtype(dtype)
+    images = Block(images_offset(int(np.prod(shape[1:])) * stored.itemsize), stored, shape)
+    os.ftruncate(descriptor, images.offset + images.nbytes)
+    blank = _BlankFile(descriptor, images.offset)
     try:
         with interrupts_held():  # HDF5 cannot handle an exception, such as KeyboardInterrupt, in its callbacks
-            _write_structure(blank, shape, offset, tables)
+            _write_structure(blank, images, tables)
     except Exception as error:
         # HDF5 reports a failed callback in its own words. The error of the callback itself says more.
         raise blank.error or error from None
@@ -113,17 +114,16 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables) -> N
     _write_at(descriptor, memoryview(blank.head), 0)
 
 
-def _write_structure(blank: _BlankFile, shape: tuple[int, int, int, int], offset: int, tables: Tables) -> None:
-    _, height, width, channels = shape
-    with h5py.File(_create(blank, height * width * channels)) as file:
-        if _write_images(file, shape) != offset:
-            raise RuntimeError(f"HDF5 placed images elsewhere than at byte {offset}")
+def _write_structure(blank: _BlankFile, images: Block, tables: Tables) -> None:
+    with h5py.File(_create(blank, int(np.prod(images.shape[1:])) * images.dtype.itemsize)) as file:
+        if _write_images(file, images.shape, images.dtype) != images.offset:
+            raise RuntimeError(f"HDF5 placed images elsewhere than at byte {images.offset}")
         checksum = xxhash.xxh3_64()
         for name, parts in _arrays(tables):
             for part in _write(file, name, parts):
                 checksum.update(np.ascontiguousarray(part).view(np.uint8).data)
         file.attrs["format"] = np.bytes_(FORMAT.encode())
-        file.attrs["version"] = np.int32(VERSION)
+        file.attrs["version"] = np.int32(version_of(images.dtype, images.shape[3]))
         file.attrs["settings"] = np.bytes_(json.dumps(dict(tables.settings), sort_keys=True).encode())
         file.attrs["packed_by"] = np.bytes_(json.dumps(dict(tables.packed_by), sort_keys=True).encode())
         file.attrs["tables_checksum"] = np.uint64(checksum.intdigest())
@@ -220,7 +220,7 @@ def _create(file: io.RawIOBase | io.BytesIO, stride: int) -> h5py.h5f.FileID:
     return h5py.h5f.create(b"pack", h5py.h5f.ACC_TRUNC, creation, access)
 
 
-def _write_images(file: h5py.File, shape: tuple[int, int, int, int]) -> int:
+def _write_images(file: h5py.File, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """Create the data set `images` without writing to it, and return its offset in the file."""
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_layout(h5py.h5d.CONTIGUOUS)
@@ -228,7 +228,7 @@ def _write_images(file: h5py.File, shape: tuple[int, int, int, int]) -> int:
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     layout.set_obj_track_times(False)
     space = h5py.h5s.create_simple(shape)
-    images = h5py.Dataset(h5py.h5d.create(file.id, b"images", h5py.h5t.STD_U8LE, space, layout))
+    images = h5py.Dataset(h5py.h5d.create(file.id, b"images", h5py.h5t.py_create(dtype), space, layout))
     for axis, label in enumerate("NHWC"):
         images.dims[axis].label = label
     return int(images.id.get_offset())

@@ -30,6 +30,12 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
+def either(choices: Sequence[object]) -> str:
+    """The choices there are, as `a`, `a or b`, or `a, b or c`."""
+    *others, last = map(str, choices)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def duplicates_line(groups: Sequence[Sequence[str]], conflicting: int) -> str:
     """A line about identical images.
 
@@ -46,6 +52,11 @@ def dimensions(shape: tuple[int, int, int]) -> str:
     """An image shape (H, W, C) as people write it, with the width first: `WxHxC`."""
     height, width, channels = shape
     return f"{width}x{height}x{channels}"
+
+
+def other_type(dtype: object) -> str:
+    """The type of pixels, after a space, unless it is the usual uint8."""
+    return "" if str(dtype) == "uint8" else f" {dtype}"
 
 
 def class_lines(counts: Mapping[str, int], bar: int = 0) -> list[str]:

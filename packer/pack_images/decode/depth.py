@@ -108,6 +108,38 @@ def depth_loss(depth: Depth, image: Image.Image, data: bytes) -> Loss | None:
     return Loss(kind, depth.bits, levels, kept) if kept < levels else None
 
 
+def counted_loss(samples: NDArray[Any], eight: NDArray[np.uint8], bits: int) -> Loss | None:
+    """Return what samples lost when they became 8 bits; None if all levels stay distinct.
+
+    Args:
+        samples: Of any shape and type.
+        eight: What became of them, of the same shape.
+        bits: Bits per sample in the file; 0 for floats.
+    """
+    levels, kept = _count_levels(samples), len(_values_present(_blocks(eight)))
+    kind = INTEGERS if samples.dtype.kind != "f" else FLOATS
+    return Loss(kind, min(bits, 255), levels, kept) if kept < levels else None
+
+
+def full_samples(depth: Depth, image: Image.Image, data: bytes) -> NDArray[Any] | None:
+    """Return all bits of a picture's samples: (H, W) or (H, W, C). None if Pillow does not give them.
+
+    Args:
+        depth: The result of `depth_of`.
+        image: The loaded picture.
+        data: The bytes of the file.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        samples = np.asarray(image)
+        # OpenJPEG's 9 to 15 bits come multiplied, so that they fill 16.
+        shift = 16 - depth.bits if image.format == "JPEG2000" and 8 < depth.bits < 16 else 0
+        return samples >> shift if shift else samples
+    if image.format == "SGI":  # its samples lie plane after plane
+        return None
+    found = _color_samples(depth, image, data)
+    return None if found is None else found.reshape(image.height, image.width, -1)
+
+
 def _bits(image: Image.Image, data: bytes, arguments: tuple[Any, ...]) -> int:
     """Return the bits per sample according to the file itself; 0 if it does not say."""
     if image.format == "TIFF":
@@ -164,13 +196,21 @@ def _count_levels(samples: NDArray[Any]) -> int:
     """Count the distinct values of the samples, up to MOST_LEVELS."""
     if samples.dtype.kind != "f" and samples.min() >= 0 and samples.max() < 1 << 16:
         return len(_values_present(_blocks(samples)))
-    found = np.empty(0, np.int32)
+    found = np.empty(0, np.int64 if samples.dtype.itemsize > 4 or samples.dtype.kind == "u" else np.int32)
     for block in _blocks(samples):
-        words = (block + np.float32(0)).view(np.int32) if samples.dtype.kind == "f" else block  # +0 turns -0 into 0
+        words = _as_integers(block, found.dtype)
         found = _distinct(np.concatenate((found, _distinct(words.reshape(-1)))))
         if len(found) >= MOST_LEVELS:
             return MOST_LEVELS
     return len(found)
+
+
+def _as_integers(block: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return an integer for each value, equal for equal values."""
+    if block.dtype.kind != "f":
+        return block.astype(dtype, copy=False)
+    integers: NDArray[Any] = (block + block.dtype.type(0)).view(dtype)  # +0 turns -0 into 0
+    return integers
 
 
 def _values_present(blocks: Iterable[NDArray[Any]]) -> NDArray[np.int64]:
@@ -181,7 +221,7 @@ def _values_present(blocks: Iterable[NDArray[Any]]) -> NDArray[np.int64]:
     return np.flatnonzero(seen)
 
 
-def _distinct(values: NDArray[np.int32]) -> NDArray[np.int32]:
+def _distinct(values: NDArray[Any]) -> NDArray[Any]:
     """Return each value once, sorted.
 
     Like `numpy.unique`, whose hash table may take a second for a million values.

@@ -45,6 +45,8 @@ _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
 # digits (PPM) take more. The rest is for more pages, reduced copies and metadata.
 _BASE_FILE_BYTES = 256 << 20
 _FILE_BYTES_PER_PIXEL = 32
+_FILE_BYTES_PER_SAMPLE = 4  # where every value is kept, and other decoders than Pillow's read the file
+_BYTES_PER_PIXEL = 16  # of all bands together, where every value is kept
 _PREFIX_BYTES = 16  # that Pillow tells a format by
 _HEADER_BYTES = 64 << 20  # bytes that Pillow may read to identify a file
 _MIN_TAG_LIMIT = 1 << 18  # bytes of tags always accepted: even if they overlap, they cost only some megabytes
@@ -61,7 +63,7 @@ def limits(how: Pixels) -> Iterator[None]:
     keep Pillow's settings, which `open_image` passes over where it can; `ExecutorPool.result` tries the files that they
     leave out once more.
     """
-    if not _is_main_thread():
+    if not is_main_thread():
         yield
         return
     before = Image.MAX_IMAGE_PIXELS
@@ -88,7 +90,7 @@ def open_image(file: IO[bytes], formats: list[str] | None = None) -> Image.Image
     try:
         return Image.open(file, formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        if _is_main_thread():
+        if is_main_thread():
             raise
         file.seek(0)
         prefix = file.read(_PREFIX_BYTES)
@@ -103,7 +105,7 @@ def open_image(file: IO[bytes], formats: list[str] | None = None) -> Image.Image
 
 def too_large(how: Pixels) -> DecodeError:
     """Return the error for a picture that is larger than Pillow's limit in this thread."""
-    if _is_main_thread() or Image.MAX_IMAGE_PIXELS is None:
+    if is_main_thread() or Image.MAX_IMAGE_PIXELS is None:
         return DecodeError(f"more than {how.max_pixels} pixels; --max-pixels allows more")
     return DecodeError(
         f"more than {2 * Image.MAX_IMAGE_PIXELS} pixels, Pillow's limit outside the main thread; decode it in the main "
@@ -111,7 +113,15 @@ def too_large(how: Pixels) -> DecodeError:
     )
 
 
-def _is_main_thread() -> bool:
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise DecodeError(
+            f"{size:,} bytes are too many for a file: expected {most:,} at most; --max-pixels allows more"
+        )
+
+
+def is_main_thread() -> bool:
+    """Return whether this is the thread that may change what belongs to the whole process."""
     return threading.current_thread() is threading.main_thread()
 
 
@@ -119,6 +129,13 @@ def check_pixels(width: int, height: int, how: Pixels) -> None:
     """Refuse a picture with more pixels than `how.max_pixels`."""
     if width * height > how.max_pixels:
         raise DecodeError(f"{width}x{height} is more than {how.max_pixels} pixels; --max-pixels allows more")
+
+
+def check_bytes(size: int, how: Pixels) -> None:
+    """Refuse a picture whose samples take far more memory than `how.max_pixels` pixels of colours."""
+    most = _BYTES_PER_PIXEL * max(how.max_pixels, _MIN_TILE_LIMIT)
+    if size > most:
+        raise DecodeError(f"{size:,} bytes of samples are more than {most:,}; --max-pixels allows more")
 
 
 def check_file(descriptor: int, size: int, how: Pixels) -> None:
@@ -134,6 +151,9 @@ def check_file(descriptor: int, size: int, how: Pixels) -> None:
         OSError: The file cannot be read.
     """
     width = height = 0
+    if how.decoder is not None or how.keeps_values:
+        _check_size(size, _BASE_FILE_BYTES + _FILE_BYTES_PER_SAMPLE * how.max_pixels)
+        return
     try:
         with limits(how):
             image = open_image(cast("IO[bytes]", _HeaderOnly(descriptor, size)))

@@ -32,12 +32,17 @@ def has_more_pages(image: Image.Image, data: bytes) -> bool:
     if image.format == "MPO":
         return _has_views(image)
     if image.format == "TIFF":
-        others = islice(directories(data), 1, None)
-        return any(_is_tiff_page({tag.number: tag for tag in tags}) for tags in others)
+        return tiff_has_more_pages(data)
     if image.format == "GIF":
         with contextlib.suppress(IndexError):  # a truncated file may end anywhere after the first frame
             return _has_second_frame(data)
     return False
+
+
+def tiff_has_more_pages(data: bytes) -> bool:
+    """Return whether a TIFF has a second page, apart from reduced copies and masks."""
+    others = islice(directories(data), 1, None)
+    return any(_is_tiff_page({tag.number: tag for tag in tags}) for tags in others)
 
 
 def _has_second_frame(data: bytes) -> bool:

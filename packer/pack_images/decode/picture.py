@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from h5split.file.losses import PAGES, TRANSPARENCY, Loss
-from pack_images.decode.depth import depth_loss, depth_of, floats_to_8, integers_to_8
+from pack_images.decode.depth import Depth, depth_loss, depth_of, floats_to_8, integers_to_8
+from pack_images.decode.fitting import fitted_picture
 from pack_images.decode.guards import (
     check_exif,
     check_opened,
@@ -28,6 +31,7 @@ from pack_images.decode.guards import (
     open_image,
     too_large,
 )
+from pack_images.decode.heif import heif_picture, is_heif
 from pack_images.decode.jpeg import jpeg_header, jpeg_outline
 from pack_images.decode.pages import has_more_pages
 from pack_images.decode.png import without_notes
@@ -58,13 +62,28 @@ def decoded(data: bytes, how: Pixels) -> tuple[NDArray[np.uint8], Loss | None]:
     Raises:
         DecodeError: It cannot be decoded.
     """
+    with errors_explained(data, how):
+        image, loss = jpeg_picture(data, how) or _decode_with_pillow(data, how)
+        pixels, is_hidden = fitted(image, how)
+        return pixels, _add_loss(loss, TRANSPARENCY) if is_hidden else loss
+
+
+@contextlib.contextmanager
+def errors_explained(data: bytes, how: Pixels) -> Iterator[None]:
+    """Check a file before it is decoded, limit what its decoding takes, and give any error as a DecodeError.
+
+    Args:
+        data: The bytes of the file.
+        how: Gives the limit on pixels.
+
+    Raises:
+        DecodeError: The file is refused, or the block failed.
+    """
     try:
         with limits(how):
             check_scans(data)
             check_exif(data)
-            image, loss = _decode_jpeg(data, how) or _decode_with_pillow(data, how)
-            pixels, is_hidden = fitted(image, how)
-            return pixels, _add_loss(loss, TRANSPARENCY) if is_hidden else loss
+            yield
     except DecodeError:
         raise
     except UnidentifiedImageError:
@@ -72,19 +91,20 @@ def decoded(data: bytes, how: Pixels) -> tuple[NDArray[np.uint8], Loss | None]:
     except Image.DecompressionBombError as error:
         raise too_large(how) from error
     except Exception as error:  # Pillow raises unrelated types on broken files, even MemoryError
-        raise DecodeError(by_content(data) or _one_line(error)) from error
+        foreign = None if is_heif(data) else by_content(data)
+        raise DecodeError(foreign or _one_line(error)) from error
 
 
 def fitted(image: Image.Image, how: Pixels) -> tuple[NDArray[np.uint8], bool]:
     """Convert a picture to the stored channels and size: uint8 (H, W, C).
 
-    Return also whether its content has become invisible on black.
+    Return also whether its content has become invisible on the background.
     """
-    colored, is_hidden = _convert_color(image, how.color)
-    return _to_array(_fit(colored, how)), is_hidden
+    colored, is_hidden = converted(image, how)
+    return _to_array(fitted_picture(colored, how)), is_hidden
 
 
-def _decode_jpeg(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None] | None:
+def jpeg_picture(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None] | None:
     """Decode a JPEG with simplejpeg. Return the picture and what was lost, or None if Pillow should try."""
     header = jpeg_header(data)
     if header is None:
@@ -94,7 +114,7 @@ def _decode_jpeg(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None] | 
     orientation, loss = 1, None
     if jpeg_outline(data)[0]:
         image: Image.Image = open_image(io.BytesIO(data))
-        orientation, loss = _orientation(image), _add_loss(None, PAGES) if has_more_pages(image, data) else None
+        orientation, loss = orientation_of(image), _add_loss(None, PAGES) if has_more_pages(image, data) else None
     eighths = _jpeg_scale(width, height, orientation, how)
     least = {"min_height": -(-height * eighths // 8), "min_width": -(-width * eighths // 8)}
     try:
@@ -106,23 +126,42 @@ def _decode_jpeg(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None] | 
 
 def _decode_with_pillow(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None]:
     """Decode the first frame of any file with Pillow, and turn it upright. Return the picture and what was lost."""
+    image, depth, loss = loaded(data, how)
+    lost = None if depth is None else depth_loss(depth, image, data)
+    if lost is not None and loss is not None:
+        lost = replace(lost, kinds=lost.kinds | loss.kinds)
+    return upright(image), lost or loss
+
+
+def loaded(data: bytes, how: Pixels) -> tuple[Image.Image, Depth | None, Loss | None]:
+    """Load the first frame of any file with Pillow. Call `upright` afterwards.
+
+    Return the picture, its depth if it has more than 8 bits, and what was lost apart from its depth.
+    """
+    if is_heif(data):
+        image, loss = heif_picture(data, how)
+        return image, None, loss
     data = without_notes(data)
     check_tags(data)
     image = open_image(io.BytesIO(data))
     check_opened(image, data, how)
     width, height = image.size
     if image.format in ("JPEG", "MPO"):
-        eighths = _jpeg_scale(width, height, _orientation(image), how)
+        eighths = _jpeg_scale(width, height, orientation_of(image), how)
         if eighths < 8:
             image.draft(image.mode, (width * eighths // 8, height * eighths // 8))
     depth = depth_of(image, data)
     image.load()
     check_pixels(*image.size, how)  # again: the size of an icon is known only after loading
-    loss = None if depth is None else depth_loss(depth, image, data)
-    if has_more_pages(image, data):
-        loss = _add_loss(loss, PAGES)
-    # The orientation is read last. Loading turns a TIFF by itself, and reading it earlier would load a PNG.
-    return _apply_orientation(image, _orientation(image)), loss
+    return image, depth, _add_loss(None, PAGES) if has_more_pages(image, data) else None
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a loaded picture as its orientation says.
+
+    The orientation is read last. Loading turns a TIFF by itself, and reading it earlier would load a PNG.
+    """
+    return _apply_orientation(image, orientation_of(image))
 
 
 def _add_loss(loss: Loss | None, kind: int) -> Loss:
@@ -130,7 +169,8 @@ def _add_loss(loss: Loss | None, kind: int) -> Loss:
     return Loss(kind) if loss is None else replace(loss, kinds=loss.kinds | kind)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
+    """Return the orientation that a picture says it has, from 1 to 8; 1 if it says none."""
     try:
         check_profile(image)
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
@@ -156,8 +196,9 @@ def _jpeg_scale(width: int, height: int, orientation: int, how: Pixels) -> int:
     return next((n for n in _SCALES if width * n >= 8 * wide and height * n >= 8 * high), 8)
 
 
-def _convert_color(image: Image.Image, color: str) -> tuple[Image.Image, bool]:
-    """Convert a picture to the stored channels. Return also whether its content has become invisible on black."""
+def converted(image: Image.Image, how: Pixels) -> tuple[Image.Image, bool]:
+    """Convert a picture to `rgb`, `grayscale` or `rgba`. Return also whether the background has hidden its content."""
+    color = how.color
     mode, is_hidden = _PILLOW_MODES[color], False
     if image.mode.startswith("I"):
         image = _high_byte(image)
@@ -168,21 +209,21 @@ def _convert_color(image: Image.Image, color: str) -> tuple[Image.Image, bool]:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if color != "rgba":
-            black = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
-            image, is_hidden = black, _is_hidden(image, black)
+            laid = Image.alpha_composite(Image.new("RGBA", image.size, (*how.fill, 255)), image).convert("RGB")
+            image, is_hidden = laid, _is_hidden(image, laid)
     elif color != "rgba" or image.mode not in ("L", "RGB"):
         image = image if image.mode in (mode, "L") else image.convert("RGB")
     return image if image.mode == mode else image.convert(mode), is_hidden
 
 
-def _is_hidden(image: Image.Image, black: Image.Image) -> bool:
-    """Return whether a transparent picture had visible content but is a single colour on black.
+def _is_hidden(image: Image.Image, laid: Image.Image) -> bool:
+    """Return whether a transparent picture had visible content but is a single colour on the background.
 
     Args:
         image: The picture with transparency, RGBA.
-        black: The same picture composited on black, RGB.
+        laid: The same picture composited on the background, RGB.
     """
-    if any(map(_has_contrast, black.split())):
+    if any(map(_has_contrast, laid.split())):
         return False
     *colors, alpha = image.split()
     return _has_contrast(alpha) or (alpha.getpixel((0, 0)) != 0 and any(map(_has_contrast, colors)))
@@ -210,29 +251,6 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
     converted = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
     assert converted is not None  # inPlace is off
     return converted
-
-
-def _fit(image: Image.Image, how: Pixels) -> Image.Image:
-    if how.size is None or image.size == how.size:
-        return image
-    method = Image.Resampling[how.interpolation.upper()]
-    if how.fit == "crop":
-        return ImageOps.fit(image, how.size, method)
-    if how.fit == "pad":
-        return _pad(image, how.size, method)
-    return image.resize(how.size, method)
-
-
-def _pad(image: Image.Image, size: tuple[int, int], method: Image.Resampling) -> Image.Image:
-    """Scale a picture into `size` and centre it on black.
-
-    Like `ImageOps.pad`, but a very thin picture keeps a width or height of at least 1 pixel.
-    """
-    width = min(size[0], max(1, round(image.width / image.height * size[1])))
-    height = min(size[1], max(1, round(image.height / image.width * size[0])))
-    padded = Image.new(image.mode, size)
-    padded.paste(image.resize((width, height), method), (round((size[0] - width) / 2), round((size[1] - height) / 2)))
-    return padded
 
 
 def _to_array(image: Image.Image) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +35,7 @@ from h5split.system.places import url_advice
 from h5split.writing.tables import Table, open_table
 from pack_images.errors import PackError
 from pack_images.find.labels import BY_FOLDERS, LabelRule
-from pack_images.find.sources import Sources, has_image_extension
+from pack_images.find.sources import EXTENSIONS, Sources, has_image_extension
 from pack_images.foreign import is_ignored
 
 PATH_COLUMNS = ("path", "filename", "filepath", "file", "image")
@@ -100,18 +100,19 @@ class Manifest:
             return os.fspath(self.root)
         return "" if self._is_frame else os.path.dirname(self.name)
 
-    def read(self, rule: LabelRule = BY_FOLDERS) -> Sources:
+    def read(self, rule: LabelRule = BY_FOLDERS, extensions: Collection[str] | None = EXTENSIONS) -> Sources:
         """Return the images of the table, in its order. The image files need not exist yet.
 
         Args:
             rule: Where labels come from if the table has no column of them.
+            extensions: Of images, to find those that the table names without. None: every file is one.
 
         Raises:
             PackError: The table does not exist, lacks a column, or has an invalid line.
         """
         try:
             with self._open() as table:
-                return _Reading(self, rule, table).read()
+                return _Reading(self, rule, table, extensions).read()
         except (FileNotFoundError, IsADirectoryError):
             advice = url_advice(self.name) or "found none there"
             raise PackError(f"{self.name}: expected a manifest, a CSV of paths and labels, {advice}") from None
@@ -144,14 +145,17 @@ class _Reading:
         manifest: What is read.
         rule: Where labels come from if the table has no column of them.
         table: The open table.
+        extensions: Of images; None for any.
     """
 
-    def __init__(self, manifest: Manifest, rule: LabelRule, table: Table) -> None:
+    def __init__(
+        self, manifest: Manifest, rule: LabelRule, table: Table, extensions: Collection[str] | None = EXTENSIONS
+    ) -> None:
         self._manifest = manifest
         self._rule = rule
         self._table = table
         self._found = Sources()
-        self._files = _Files(manifest)
+        self._files = _Files(manifest, extensions)
         self._has_labels = False
         self._same: dict[str, str] = {}  # keeps one object per distinct text, to save memory
 
@@ -322,15 +326,17 @@ class _Files:
 
     Args:
         manifest: Says where its paths start.
+        extensions: Of images; None for any.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, extensions: Collection[str] | None) -> None:
         prefix = manifest.strip_prefix
         self._name = manifest.name
         self._prefix = None if prefix is None else os.fspath(prefix).replace("\\", "/").rstrip("/") + "/"
         self._root = manifest.start
         self._start = self._root if not self._root or self._root.endswith("/") else f"{self._root}/"
         self._by_id: dict[str, list[str]] | None = None
+        self._extensions = extensions
 
     def place(self, line: int, path: str) -> str:
         """Return the path that this process can open, whether there is such a file or not.
@@ -342,7 +348,7 @@ class _Files:
         if self._prefix is not None:
             path = path.removeprefix(self._prefix)
         place = path if path.startswith("/") else self._start + path
-        if has_image_extension(place):
+        if has_image_extension(place, self._extensions or EXTENSIONS):
             return place if place.isascii() or os.path.exists(place) else _other_form(place)
         if os.path.isfile(place):
             return place
@@ -358,7 +364,7 @@ class _Files:
         """Images below the root whose path without extension ends with `path`; those nearest to the root alone."""
         if self._by_id is None:
             self._by_id = {}
-            for image in _images_below(self._root or "."):
+            for image in _images_below(self._root or ".", self._extensions):
                 stem = image.rpartition(".")[0]
                 self._by_id.setdefault(stem.rpartition("/")[2], []).append(image)
         found = [image for image in self._by_id.get(path.rpartition("/")[2], ()) if _is_named(image, path)]
@@ -390,12 +396,13 @@ def _are_whole(numbers: NDArray[np.float64]) -> bool:
     return bool(np.all((numbers == np.floor(numbers)) & (np.abs(numbers) < _EXACT_FLOATS)))
 
 
-def _images_below(root: str) -> Iterator[str]:
+def _images_below(root: str, extensions: Collection[str] | None) -> Iterator[str]:
     """All images below a folder that a scan would find, in a fixed order."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not is_ignored(name))
         prefix = "" if folder == "." else f"{folder.removeprefix('./').rstrip('/')}/"
-        yield from (prefix + name for name in sorted(names) if has_image_extension(name) and not is_ignored(name))
+        kept = (name for name in sorted(names) if has_image_extension(name, extensions) and not is_ignored(name))
+        yield from (prefix + name for name in kept)
 
 
 def _is_named(image: str, path: str) -> bool:

@@ -5,23 +5,17 @@ Its form is reader(path) -> (names, classes, classnames, classindices), taken fr
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
-import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from operator import index
-from types import ModuleType
 from typing import Any
 
 from pack_images.errors import PackError
 from pack_images.find.sources import Sources
+from pack_images.functions import describe_error, load
 
 Reader = Callable[[str], tuple[Sequence[str], Sequence[int], Sequence[str], Sequence[int]]]
 
-_PACKAGE = os.path.dirname(os.path.dirname(__file__))
 _RETURNED_LISTS = ("names", "classes", "classnames", "classindices")
 _MAX_FILES_CHECKED = 100  # at least one of the first files must exist
 
@@ -29,30 +23,13 @@ _MAX_FILES_CHECKED = 100  # at least one of the first files must exist
 def load_reader(given: str) -> Reader:
     """Load the function that `--reader` names.
 
-    A module in the working folder is loaded from its file, even if an installed module has the same name. The folder is
-    appended to the end of `sys.path`, so that no file in it can replace an installed module.
-
     Args:
         given: MODULE:FUNCTION or FILE.py:FUNCTION.
 
     Raises:
         PackError: The function does not exist, or its module cannot be loaded.
     """
-    where, _, name = given.rpartition(":")
-    if not where or not name:
-        raise PackError(f"--reader {given}: expected MODULE:FUNCTION or FILE.py:FUNCTION, such as mine.py:read")
-    try:
-        module = _load(where)
-    except (Exception, SystemExit) as error:
-        raise PackError(f"--reader {given}: {where} cannot be imported ({_describe_error(error)})") from error
-    if module is None:
-        file = where if where.endswith(".py") else f"{where}.py"
-        raise PackError(f"--reader {given}: expected the module {where}, or a file {file}, found neither")
-    found = getattr(module, name, None)
-    if not callable(found):
-        what = "none" if found is None else _type_name(found)
-        raise PackError(f"--reader {given}: expected a function {name} in {where}, found {what}")
-    reader: Reader = found
+    reader: Reader = load("--reader", given)
     return reader
 
 
@@ -66,7 +43,7 @@ def read_folder(reader: Reader, root: str) -> Sources:
     try:
         returned = reader(root)
     except (Exception, SystemExit) as error:
-        raise PackError(f"{about}: it raised {_describe_error(error)}") from error
+        raise PackError(f"{about}: it raised {describe_error(error)}") from error
     names, classes, classnames, classindices = _returned_lists(about, returned)
     filenames = [_checked_path(about, name) for name in names]
     numbers = _numbers(about, "classes", classes)
@@ -85,58 +62,6 @@ def read_folder(reader: Reader, root: str) -> Sources:
         class_numbers=[(root, {name: number for number, name in name_of.items()})],
         labelled=[root],
     )
-
-
-def _load(where: str) -> ModuleType | None:
-    """Load a module from a file if there is one, or else by its name, which may lie in a package in the working folder.
-
-    Return None if there is no such module.
-    """
-    path = where if where.endswith(".py") else f"{where}.py"
-    if os.path.isfile(path):
-        return _load_file(path)
-    if not all(part.isidentifier() for part in where.split(".")):
-        return None
-    _append_to_path(os.getcwd())
-    try:
-        return importlib.import_module(where)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{where}.".startswith(f"{error.name}."):
-            return None
-        raise
-
-
-def _load_file(path: str) -> ModuleType:
-    """Load a module from its file, under its own name unless another module has that name."""
-    name = os.path.splitext(os.path.basename(path))[0]
-    there = importlib.util.find_spec(name) if name.isidentifier() else None
-    if there is not None and not (
-        there.origin and os.path.exists(there.origin) and os.path.samefile(there.origin, path)
-    ):
-        name = f"reader:{name}"
-    _append_to_path(os.path.dirname(os.path.abspath(path)))
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _append_to_path(folder: str) -> None:
-    if folder not in sys.path:
-        sys.path.append(folder)
-
-
-def _describe_error(error: BaseException) -> str:
-    """Describe an error, with the last line of the user's own code in its traceback."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if isinstance(error, SyntaxError):  # its text names the line already
-        return text
-    others = (*{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}, _PACKAGE, "<")
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith(others)]
-    return f"{text}; {own[-1].filename}, line {own[-1].lineno}" if own else text
 
 
 def _returned_lists(about: str, returned: object) -> list[list[Any]]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -31,7 +31,7 @@ from pack_images.find.labels import BY_FOLDERS, LabelRule, folder_name
 from pack_images.find.manifest import Manifest
 from pack_images.find.readers import Reader, read_folder
 from pack_images.find.relabel import Relabel, relabelled
-from pack_images.find.sources import PackedRow, Sources, has_image_extension, is_hdf5, pack_file
+from pack_images.find.sources import EXTENSIONS, PackedRow, Sources, has_image_extension, is_hdf5, pack_file
 from pack_images.foreign import by_extension, is_foreign, is_ignored, is_of_system
 
 _MAX_NAMES = 3  # in a message, of a list that may be long
@@ -60,6 +60,7 @@ def scan(
     reader: Reader | None = None,
     relabel: Relabel | None = None,
     classes: Sequence[str] | None = None,
+    extensions: Collection[str] | None = EXTENSIONS,
 ) -> Sources:
     """Find the images in folders, packs and tables.
 
@@ -71,6 +72,7 @@ def scan(
         reader: A function that reads each folder, in place of the rules above.
         relabel: Labels by file name, in place of those found; see `find.relabel`.
         classes: Class names that the user gives. Names that differ from them in their Unicode form only become theirs.
+        extensions: Of images. None: every file is one.
 
     Raises:
         PackError: A SOURCE does not exist, lies inside another, or has ambiguous labels; or there is no image at all.
@@ -81,7 +83,9 @@ def scan(
     roots = list(_roots([os.fspath(source) for source in sources], found))
     _check_apart([root for root, _ in roots])
     folders = [root for root, is_folder in roots if is_folder]
-    tables = [read_folder(reader, root) for root in folders] if reader else _scan_folders(folders, rule, found)
+    tables = (
+        [read_folder(reader, root) for root in folders] if reader else _scan_folders(folders, rule, found, extensions)
+    )
     waiting = iter(tables)
     exact: list[Sequence[str]] = []  # lists of class names that programs wrote
     for root, is_folder in roots:
@@ -89,7 +93,7 @@ def scan(
         exact.append(table.class_names if table.labelled else ())
         found.extend(table)
     for manifest in manifests:
-        table = manifest.read(rule)
+        table = manifest.read(rule, extensions)
         exact.append(() if manifest.name_column is None else table.labels)
         found.extend(table)
     if not found.filenames:
@@ -236,8 +240,10 @@ def _check_apart(roots: Sequence[str]) -> None:
             )
 
 
-def _scan_folders(roots: Sequence[str], rule: LabelRule, found: Sources) -> list[Sources]:
-    listings = _walk(roots, found)
+def _scan_folders(
+    roots: Sequence[str], rule: LabelRule, found: Sources, extensions: Collection[str] | None
+) -> list[Sources]:
+    listings = _walk(roots, found, extensions)
     image_level = _level_of_images(listings)
     if image_level == "subfolder":
         found.notes.extend(_parts_note(roots))
@@ -308,7 +314,7 @@ def _class_folders(root: str, folders: _Listing, rule: LabelRule, image_level: s
     return {"root": [folder_name(root)], "subfolder": first_level}.get(labels, [])
 
 
-def _walk(roots: Sequence[str], found: Sources) -> list[_Listing]:
+def _walk(roots: Sequence[str], found: Sources, extensions: Collection[str] | None) -> list[_Listing]:
     """List all folders below each root, with the names of their images.
 
     Links are followed last, so that a folder is listed under its own path if it has one, and only once.
@@ -324,7 +330,7 @@ def _walk(roots: Sequence[str], found: Sources) -> list[_Listing]:
             found.passed_over.append((folder.path, "by way of a link, a folder that is read already"))
             continue
         visited.add((status.st_dev, status.st_ino))
-        names, below, linked_below = _list(folder, found)
+        names, below, linked_below = _list(folder, found, extensions)
         listings[folder.source].append((folder, names))
         waiting.extend(below)
         links.extend(linked_below)
@@ -333,7 +339,9 @@ def _walk(roots: Sequence[str], found: Sources) -> list[_Listing]:
     return listings
 
 
-def _list(folder: _Folder, found: Sources) -> tuple[list[str], list[_Folder], list[_Folder]]:
+def _list(
+    folder: _Folder, found: Sources, extensions: Collection[str] | None
+) -> tuple[list[str], list[_Folder], list[_Folder]]:
     """List one directory: names of images, subfolders, and links to folders."""
     names: list[str] = []
     below: list[_Folder] = []
@@ -344,7 +352,7 @@ def _list(folder: _Folder, found: Sources) -> tuple[list[str], list[_Folder], li
             if is_ignored(name):
                 continue
             kind = _kind(entry)
-            if kind is _FILE and has_image_extension(name):
+            if kind is _FILE and has_image_extension(name, extensions):
                 names.append(name)
             elif kind is _FOLDER:
                 child = _Folder(f"{folder.path.rstrip('/')}/{name}", (*folder.below, name), folder.source)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import BinaryIO, NamedTuple
 
 from h5split.file.classes import UNLABELLED
+from pack_images.settings import Pixels
 
 _MAX_CLOCK_TICK_NS = 2_500_000_000  # longer than the tick of any file system; FAT's is the longest, 2 s
 _NAMES = """
@@ -17,6 +19,8 @@ _NAMES = """
     mpo msp pbm pcx pfm pgm png pnm ppm psd qoi ras rgb rgba sgi tga tif tiff vda vst webp xbm xpm
 """
 EXTENSIONS = frozenset(_NAMES.split())
+_HEIF = frozenset(("heic", "heics", "heif", "heifs", "hif"))  # with pillow-heif
+_ARRAYS = frozenset(("npy", "npz"))  # where values are stored as they are
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -55,6 +59,7 @@ class Sources:
             with labels, and folders that the user's own reader lists.
         other_classes: Class name -> number of images left out because the user asked for other classes.
         notes: What the user should know about the search, one line each.
+        lacking: (filename, reason) of each row of another pack that has no file here; see `find.like`.
     """
 
     filenames: list[str] = field(default_factory=list)
@@ -67,6 +72,7 @@ class Sources:
     labelled: list[str] = field(default_factory=list)
     other_classes: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    lacking: list[tuple[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.filenames)
@@ -108,9 +114,17 @@ class Sources:
         self.notes.extend(other.notes)
 
 
-def has_image_extension(name: str) -> bool:
-    """Return whether a file has the extension of an image that can be packed."""
-    return name.rpartition(".")[2].lower() in EXTENSIONS
+def extensions_of(how: Pixels) -> frozenset[str] | None:
+    """Return the extensions of files that can be packed, in lower case. None: any file, as the user's decoder may."""
+    if how.decoder is not None:
+        return None
+    heif = _HEIF if find_spec("pillow_heif") else frozenset()
+    return EXTENSIONS | heif | (_ARRAYS if how.keeps_values or how.range else frozenset())
+
+
+def has_image_extension(name: str, extensions: Collection[str] | None = EXTENSIONS) -> bool:
+    """Return whether a file has the extension of an image that can be packed. `extensions` None: any has."""
+    return extensions is None or name.rpartition(".")[2].lower() in extensions
 
 
 def stamp(status: os.stat_result) -> int:

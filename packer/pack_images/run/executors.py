@@ -25,7 +25,7 @@ from pack_images.find.sources import PackedRow
 from pack_images.plan import Filled, Task
 from pack_images.run.pool import run, wait_for
 from pack_images.run.workers import LocalPool
-from pack_images.versions import packed_by
+from pack_images.versions import packed_by, used
 
 _IN_FLIGHT = 256  # tasks: four for each of 64 workers; they hold paths, not pixels
 
@@ -43,7 +43,6 @@ class ExecutorPool:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._folder = os.getcwd()
-        self._versions = packed_by()
         self._local_pool: LocalPool | None = None
 
     def __enter__(self) -> Self:
@@ -56,7 +55,8 @@ class ExecutorPool:
     def submit(self, task: Task) -> Future[Filled]:
         """Hand a task to the executor."""
         try:
-            return self._executor.submit(fill_elsewhere, task.absolute(self._folder), self._versions)
+            versions = _versions_for(task)
+            return self._executor.submit(fill_elsewhere, task.absolute(self._folder), versions)
         except BrokenExecutor:
             raise
         except RuntimeError as error:  # shut down
@@ -146,7 +146,7 @@ def fill_elsewhere(task: Task, versions: Mapping[str, str]) -> Filled:
     """
     from pack_images.fill import fill  # here, because it loads the decoders, which only workers need
 
-    check_versions(versions, packed_by(), f"the worker on {platform.node()}")
+    check_versions(versions, _versions_for(task), f"the worker on {platform.node()}")
     try:
         return fill(task, flush=True)
     except FileNotFoundError as error:
@@ -154,6 +154,11 @@ def fill_elsewhere(task: Task, versions: Mapping[str, str]) -> Filled:
             f"expected a worker on {platform.node()} that shares the file system of the output, found no "
             f"{error.filename} there"
         ) from None
+
+
+def _versions_for(task: Task) -> dict[str, str]:
+    """Return the versions of the decoders that the files of a task need. Rows of packs need none."""
+    return packed_by(used(task.how, (path for path in task.paths if isinstance(path, str))))
 
 
 def check_versions(wanted: Mapping[str, str], found: Mapping[str, str], where: str) -> None:

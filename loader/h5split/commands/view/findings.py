@@ -69,7 +69,9 @@ def _split(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _outliers(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    (lowest, highest), of = section["levels"], section["of"]
+    of, (lowest, highest) = section["of"], section["levels"] or (0, _LEAST_RANGE)
+    if section["not_finite"]:
+        yield "doubtful", f"{count(section['not_finite'], 'image')} with values that are no numbers: NaN or infinite"
     if section["all_blank"]:
         yield "bad", f"All images{of} are of one colour each"
         return

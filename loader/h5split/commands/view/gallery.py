@@ -6,11 +6,13 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from h5split.commands.pictures import picture
+from h5split.file.levels import Levels
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts
 from h5split.order.rows import Rows
@@ -71,10 +73,12 @@ class Gallery:
         packs: The packs that hold the rows.
         tiles: The approximate number of tiles on the page. The fewer tiles, the larger each is.
         columns: The columns of the page.
+        levels: How pixels are shown.
     """
 
-    def __init__(self, packs: Packs, tiles: int, columns: Columns) -> None:
+    def __init__(self, packs: Packs, tiles: int, columns: Columns, levels: Levels) -> None:
         self._packs = packs
+        self._levels = levels
         self._columns = columns
         self._side = int(np.clip((_PIXELS_OF_ALL / tiles) ** 0.5, *_SIDE_RANGE))
 
@@ -107,13 +111,13 @@ class Gallery:
             )
         ]
 
-    def data_uri(self, pixels: NDArray[np.uint8]) -> str:
+    def data_uri(self, pixels: NDArray[Any]) -> str:
         """An image as a data URI. Large images are scaled down.
 
         Args:
-            pixels: uint8 (H, W, C).
+            pixels: (H, W, C), of the type of the packs; or means of such images.
         """
-        image = picture(pixels)
+        image = picture(self._levels.picture(pixels))
         image.thumbnail((self._side, self._side))
         lossless = image.mode == "RGBA" or image.width * image.height <= _LOSSLESS_PIXELS
         data = io.BytesIO()

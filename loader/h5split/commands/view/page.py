@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,6 +22,7 @@ from h5split.commands.view.predictions.chosen import MOST_TILES
 from h5split.commands.view.predictions.section import predictions as scored
 from h5split.commands.view.statistics import look_at
 from h5split.errors import ArgumentError, MissingPackageError
+from h5split.file.levels import levels_of
 from h5split.order.rows import Rows, permutation
 from h5split.system.text import count
 from h5split.writing.replace import check_writable, written
@@ -53,12 +54,15 @@ def report(
     seed: int = 0,
     every_row: bool = False,
     threshold: float = 0.5,
+    bands: Sequence[int] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> None:
     """Write a report on the rows of a sequence and on the predictions of a network for them.
 
     The page is one file that loads nothing from the internet. The same rows, predictions and seed give the same page.
     It appears whole or not at all. An earlier page is replaced, but never another file.
+
+    Pixels that are no picture of uint8 are shown by `h5split.file.levels`: stretched, and some of their bands.
 
     Args:
         sequence: The rows.
@@ -70,13 +74,15 @@ def report(
         seed: The seed that selects the images to show.
         every_row: Examine the pixels of every row. Otherwise, of more than 1 GB, a random sample of 1 GB is examined.
         threshold: The score from which on a tag counts as predicted.
+        bands: The channels to show, one or three, counted from 1. None: the first three, or the first one of fewer, if
+            the pixels are not a picture of uint8 in 1, 3 or 4 channels.
         progress: Called with (rows examined, rows in total).
 
     Raises:
         ImportError: Jinja2 is not installed.
         ValueError: The sequence is empty; the predictions are not for the epoch that it delivered last, or not finite;
-            the targets are a dict, text or an array of more than two axes; a part has other packs; or another file
-            exists at `path`.
+            the targets are a dict, text or an array of more than two axes; a part has other packs; there are no such
+            bands; or another file exists at `path`.
         OSError: The page cannot be written.
     """
     page = template("page.html")
@@ -86,18 +92,19 @@ def report(
         raise ArgumentError("expected rows to look at, found none")
     if parts is not None:
         packs.check_same({name: part.packs for name, part in parts.items()})
+    levels = levels_of(packs, bands)
     column = "" if parts is not None else _column_of_parts(sequence)
     parts = sequence.split_by(column) if column else parts
     columns = Columns(packs, rows)
     most = sections.most_tiles(len(packs.class_names)) + (predictions is not None) * MOST_TILES
-    gallery = Gallery(packs, most, columns)
+    gallery = Gallery(packs, most, columns, levels)
     about = None if predictions is None else scored(sequence, predictions, gallery, threshold)
     chosen = rows if every_row else _sample(packs, rows, seed)
     pictured = set(extremes(sections.class_counts(packs, rows)).tolist())
-    statistics = look_at(packs, chosen, gallery.data_uri, pictured, progress)
+    statistics = look_at(packs, chosen, levels, gallery.data_uri, pictured, progress)
     found = {
-        "overview": sections.overview(packs, rows, len(chosen)),
-        "classes": sections.classes(packs, rows, statistics),
+        "overview": sections.overview(packs, rows, len(chosen), levels),
+        "classes": sections.classes(packs, rows, statistics, levels),
         "split": sections.split(packs, rows, parts, column) if parts else None,
         "identical": sections.identical(packs, rows, gallery),
         "outliers": sections.outliers(packs, rows, statistics, gallery),

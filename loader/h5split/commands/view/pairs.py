@@ -10,6 +10,7 @@ import numpy as np
 from h5split.commands.near import NearPairs, Pair, sections
 from h5split.commands.view.gallery import Columns, Gallery
 from h5split.commands.view.page import style_and_script, template
+from h5split.file.levels import levels_of
 from h5split.writing.replace import check_writable, written
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def write_pairs(found: NearPairs, packs: Packs, path: str | os.PathLike[str]) ->
     path = check_page(path)
     divided = {title: pairs for title, pairs in sections(found.pairs).items() if pairs}
     most = max(1, 2 * sum(len(pairs[:_SHOWN]) for pairs in divided.values()))
-    gallery = Gallery(packs, most, Columns(packs, np.arange(len(packs))))
+    gallery = Gallery(packs, most, Columns(packs, np.arange(len(packs))), levels_of(packs))
     contents = [
         {
             "title": title,

@@ -14,9 +14,10 @@ from h5split.commands.view.gallery import Gallery
 from h5split.commands.view.limits import LISTED, NAMES, PARTS, extremes
 from h5split.commands.view.statistics import Statistics
 from h5split.file.classes import is_unlabelled
+from h5split.file.levels import Levels
 from h5split.file.losses import count_images, grouped
 from h5split.order.rows import Rows, permutation
-from h5split.system.text import dimensions
+from h5split.system.text import dimensions, other_type
 
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence
@@ -38,7 +39,7 @@ def most_tiles(classes: int) -> int:
     return min(_TILES_PER_CLASS * classes, _TILES_OF_ALL) + 4 * _OUTLIERS
 
 
-def overview(packs: Packs, rows: Rows, looked_at: int) -> Section:
+def overview(packs: Packs, rows: Rows, looked_at: int, levels: Levels) -> Section:
     """The contents of the file, and how it was packed."""
     header = packs.packs[0].header
     return {
@@ -46,11 +47,22 @@ def overview(packs: Packs, rows: Rows, looked_at: int) -> Section:
         "rows": len(rows),
         "of": len(packs),
         "looked_at": looked_at,
-        "dimensions": dimensions(packs.shape),
+        "dimensions": dimensions(packs.shape) + other_type(packs.dtype),
+        "look": _look(levels),
         "megabytes": sum(pack.header.size for pack in packs.packs) / 1e6,
         "settings": {name: str(value) for name, value in header.settings.items()},
         "packed_by": dict(header.packed_by),
     }
+
+
+def _look(levels: Levels) -> str:
+    """How pixels are shown, if they are no picture as they are; else empty."""
+    shown = ", ".join(str(band + 1) for band in levels.bands)
+    bands = f"Images show band{'s' if len(levels.bands) > 1 else ''} {shown} of {len(levels.limits)}"
+    if not levels.is_stretched:
+        return "" if len(levels.bands) == len(levels.limits) else f"{bands}."
+    limits = ", ".join(f"{low:.6g} to {high:.6g}" for low, high in levels.limits[list(levels.bands)])
+    return f"{bands}, from black to white: {limits} (2nd and 98th percentile; NaN is black)."
 
 
 def class_counts(packs: Packs, rows: Rows) -> NDArray[np.int64]:
@@ -58,7 +70,7 @@ def class_counts(packs: Packs, rows: Rows) -> NDArray[np.int64]:
     return np.bincount(packs.labels[rows], minlength=len(packs.class_names))
 
 
-def classes(packs: Packs, rows: Rows, statistics: Statistics) -> Section:
+def classes(packs: Packs, rows: Rows, statistics: Statistics, levels: Levels) -> Section:
     """Number of rows and pixel statistics of each class. If there are too many classes: of the largest and smallest."""
     counts = class_counts(packs, rows)
     most = int(counts.max())
@@ -66,11 +78,12 @@ def classes(packs: Packs, rows: Rows, statistics: Statistics) -> Section:
     for label in extremes(counts).tolist():
         number = int(counts[label])
         entry = {"name": packs.class_names[label], "count": number, "share": number / most, "mean_image": None}
-        entries.append(entry | _pixels_of_class(statistics, label))
+        entries.append(entry | _pixels_of_class(statistics, label, levels))
     empty = np.flatnonzero(counts == 0)
     return {
         "classes": entries,
         "total": len(counts),
+        "units": "in the values stored" if levels.is_stretched else "in grey levels from 0 to 255",
         "is_unlabelled": is_unlabelled(packs.class_names),
         "least": int(counts[counts > 0].min()),
         "most": most,
@@ -78,15 +91,18 @@ def classes(packs: Packs, rows: Rows, statistics: Statistics) -> Section:
     }
 
 
-def _pixels_of_class(statistics: Statistics, label: int) -> Section:
+def _pixels_of_class(statistics: Statistics, label: int, levels: Levels) -> Section:
     if label not in statistics.mean_images:
         return {}
     mean, deviation = statistics.of_class(label)
-    brightness = np.histogram(statistics.brightness[statistics.members(label)], _BINS, (0, 255))[0]
+    dark, bright = levels.limits[list(levels.colors)].mean(axis=0)
+    values = statistics.brightness[statistics.members(label)].clip(dark, bright)
+    brightness = np.histogram(values, _BINS, (dark, bright))[0]
+    digits = ".4g" if levels.is_stretched else ".0f"
     return {
         "mean_image": statistics.mean_images[label],
-        "mean": [f"{value:.0f}" for value in mean],
-        "deviation": [f"{value:.0f}" for value in deviation],
+        "mean": [f"{value:{digits}}" for value in mean],
+        "deviation": [f"{value:{digits}}" for value in deviation],
         "brightness": (brightness / max(1, brightness.max())).tolist(),
     }
 
@@ -113,6 +129,7 @@ def outliers(packs: Packs, rows: Rows, statistics: Statistics, gallery: Gallery)
         gallery: Makes the tiles.
     """
     contrast, brightness, blank = statistics.contrast, statistics.brightness, statistics.blank
+    digits = ".0f" if packs.dtype == np.uint8 else ".4g"
 
     def first(key: NDArray[Any], where: NDArray[np.bool_] | None = None) -> Section:
         """The rows with the smallest `key`, among those where `where` is true. Ties are ordered by row number."""
@@ -120,7 +137,9 @@ def outliers(packs: Packs, rows: Rows, statistics: Statistics, gallery: Gallery)
         among = among[np.lexsort([statistics.rows[among], key[among]])]
         by_class = np.bincount(statistics.labels[among], minlength=1)
         most = np.argsort(-by_class, kind="stable")[:_OUTLIER_CLASSES]
-        notes = [f"brightness {brightness[at]:.0f}, contrast {contrast[at]:.1f}" for at in among[:_OUTLIERS].tolist()]
+        notes = [
+            f"brightness {brightness[at]:{digits}}, contrast {contrast[at]:.1f}" for at in among[:_OUTLIERS].tolist()
+        ]
         return {
             "count": len(among),
             "by_class": [
@@ -138,7 +157,8 @@ def outliers(packs: Packs, rows: Rows, statistics: Statistics, gallery: Gallery)
         "of": "" if len(statistics.rows) == len(rows) else " that were looked at",
         "all_blank": bool(blank.all()),
         "is_grey": statistics.is_grey,
-        "levels": statistics.levels,
+        "levels": statistics.levels if packs.dtype == np.uint8 else None,
+        "not_finite": int(statistics.not_finite.sum()),
     }
 
 

@@ -38,13 +38,22 @@ _CLASSES = {
 }
 
 
+# Size in bytes -> the floats of IEEE 754: the bits of the class (the leading 1 of a mantissa is not stored; where the
+# sign is), then offset and precision in bits, place and size of the exponent and of the mantissa, the bias.
+_IEEE = {
+    2: (0x20 | 15 << 8, 0, 16, 10, 5, 0, 10, 15),
+    4: (0x20 | 31 << 8, 0, 32, 23, 8, 0, 23, 127),
+    8: (0x20 | 63 << 8, 0, 64, 52, 11, 0, 52, 1023),
+}
+
+
 @dataclass(frozen=True)
 class Type:
     """The data type of the elements of an array.
 
     Attributes:
         name: The name for error messages.
-        dtype: The numpy type of integers and fixed-length text; void for every other type.
+        dtype: The numpy type of integers, IEEE floats and fixed-length text; void for every other type.
     """
 
     name: str
@@ -250,7 +259,9 @@ def _type(body: bytes) -> Type:
     if kind == 3 and 0 < size < 1 << 31:
         return Type("fixed-length text", np.dtype(f"S{size}"))
     if kind == 1:
-        return Type(f"float{8 * size}")
+        order = ">" if bits & 1 else "<"
+        is_ieee = size in _IEEE and (bits & ~1, *fields.numbers(2, 2, 1, 1, 1, 1, 4)) == _IEEE[size]
+        return Type(str(np.dtype(f"{order}f{size}")), np.dtype(f"{order}f{size}")) if is_ieee else Type("odd floats")
     return Type(_CLASSES.get(kind, "an unknown type"))
 
 

@@ -1,0 +1,193 @@
+"""Decode a file whose values are kept: uint16, float32, every band, or numbers. `decode.row` documents the result.
+
+Each reader gives the samples as the file has them, and `bands` makes a row of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from h5split.file.losses import INTEGERS, TRANSPARENCY, Loss
+from pack_images.decode.bands import row_of
+from pack_images.decode.depth import Depth, full_samples
+from pack_images.decode.geotiff import is_tiff, read_tiff
+from pack_images.decode.guards import check_bytes, check_pixels
+from pack_images.decode.heif import heif_samples, is_heif
+from pack_images.decode.npy import read_array
+from pack_images.decode.picture import converted, errors_explained, jpeg_picture, loaded, orientation_of, upright
+from pack_images.decode.samples import Alpha, Samples, samples_of
+from pack_images.decode.turning import turned
+from pack_images.errors import DecodeError
+from pack_images.functions import describe_error
+from pack_images.settings import DTYPES, Pixels
+
+_NUMBERED = ("1", "L", "P", "PA", "F")  # modes of Pillow's of one band, and those that begin with I
+_FULL_8, _FULL_16 = 255, 0xFFFF
+_PPM_ARGUMENTS = 2  # rawmode and largest value
+_GREY_PNG = 0  # colour type
+
+
+def decoded(data: bytes, how: Pixels) -> tuple[NDArray[Any], Loss | None]:
+    """Decode a file and fit it to the stored size: (H, W, C) of the stored type, and what was lost.
+
+    Raises:
+        DecodeError: It cannot be decoded, or the row cannot hold its values.
+    """
+    return row_of(_samples(data, how), how)
+
+
+def samples_of_image(image: Image.Image, how: Pixels) -> Samples:
+    """Return the samples of a picture that Pillow has loaded, upright."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return samples_of(turned(np.asarray(image)[:, :, np.newaxis], orientation_of(image)))
+    return _of_picture(upright(image), None, how)
+
+
+def _samples(data: bytes, how: Pixels) -> Samples:
+    if how.decoder is not None:
+        return _by_user(data, how)
+    if (array := read_array(data, how)) is not None:
+        return array
+    if is_tiff(data) and (samples := read_tiff(data, how)) is not None:
+        return samples
+    with errors_explained(data, how):
+        return _by_libheif(data, how) or _by_pillow(data, how)
+
+
+def _by_user(data: bytes, how: Pixels) -> Samples:
+    """Call the user's decoder, and check what it returns."""
+    assert how.decoder is not None
+    try:
+        found = how.decoder(data)
+    except (Exception, SystemExit) as error:
+        raise DecodeError(
+            f"{how.decoder.name} raised {' '.join(describe_error(error, full_path=False).split())}"
+        ) from error
+    array = np.asarray(found)
+    if array.dtype.name not in DTYPES or array.ndim not in (2, 3) or 0 in array.shape:
+        what = f"{array.dtype} of shape {array.shape}" if isinstance(found, np.ndarray) else type(found).__name__
+        raise DecodeError(
+            f"{how.decoder.name}: expected an array (H, W) or (H, W, C) of uint8, uint16 or float32, found {what}"
+        )
+    check_pixels(array.shape[1], array.shape[0], how)
+    return samples_of(array, "straight" if how.color != "all" and array.shape[2:] in ((2,), (4,)) else "")
+
+
+def _by_libheif(data: bytes, how: Pixels) -> Samples | None:
+    """Return HEIC of more than 8 bits; None for any other file."""
+    found = heif_samples(data, how) if is_heif(data) else None
+    if found is None:
+        return None
+    values, mode, loss = found
+    alpha: Alpha = "premultiplied" if mode.startswith("RGBa") else "straight" if mode.startswith("RGBA") else ""
+    return samples_of(values, alpha, loss)
+
+
+def _by_pillow(data: bytes, how: Pixels) -> Samples:
+    """Return the samples of a picture that Pillow opens."""
+    if (jpeg := jpeg_picture(data, replace(how, exact=True) if how.color == "index" else how)) is not None:
+        return _of_picture(*jpeg, how)
+    image, depth, loss = loaded(data, how)
+    fine = None if depth is None else full_samples(depth, image, data)
+    if depth is None or fine is None:
+        loss = loss if depth is None else _unread(depth, loss)
+        _check_range(depth, how)
+        unscaled = _unscaled(image, data, how)
+        picture = upright(image)
+        return _of_picture(picture, loss, how) if unscaled is None else _turned(unscaled, image, 8, "", loss)
+    check_bytes(fine.nbytes, how)
+    fine, alpha = _with_key(_unscaled_ppm(fine, image, data), image, how)
+    if how.color == "all":
+        alpha = ""
+    return _turned(fine, image, depth.bits, alpha, loss)
+
+
+def _turned(values: NDArray[Any], image: Image.Image, bits: int, alpha: Alpha, loss: Loss | None) -> Samples:
+    found = samples_of(values, alpha, loss)
+    return Samples(turned(found.values, orientation_of(image)), bits, alpha, loss)
+
+
+def _unread(depth: Depth, loss: Loss | None) -> Loss:
+    """Return the loss of a picture of which Pillow gives 8 bits alone."""
+    return Loss(INTEGERS | (loss.kinds if loss else 0), depth.bits)
+
+
+def _check_range(depth: Depth | None, how: Pixels) -> None:
+    if depth is not None and how.range is not None:
+        raise DecodeError(f"{depth.bits} bits, of which only 8 can be read: expected all for --range")
+
+
+def _of_picture(image: Image.Image, loss: Loss | None, how: Pixels) -> Samples:
+    """Return the samples of a picture with 8 bits, in the bands that `how.color` needs."""
+    if how.color == "index":
+        return samples_of(_numbers(image), "", loss)
+    if how.color == "all":
+        return samples_of(np.asarray(_with_bands(image)), "", loss)
+    picture, is_hidden = converted(image, how)
+    if is_hidden:
+        loss = Loss(TRANSPARENCY) if loss is None else replace(loss, kinds=loss.kinds | TRANSPARENCY)
+    has_alpha = picture.mode == "RGBA"
+    return samples_of(np.asarray(picture), "straight" if has_alpha else "", loss)
+
+
+def _numbers(image: Image.Image) -> NDArray[Any]:
+    """Return palette numbers or grey values."""
+    if image.mode not in _NUMBERED and not image.mode.startswith("I"):
+        raise DecodeError(f"{image.mode}: expected palette numbers or grey values for --color index")
+    values = np.asarray(image)
+    return values[:, :, 0] if image.mode == "PA" else values
+
+
+def _with_bands(image: Image.Image) -> Image.Image:
+    """Return a picture in a mode whose bands are those of the file. A palette becomes its colours."""
+    if image.mode in ("P", "PA"):
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image.convert({"RGBa": "RGBA", "La": "LA"}[image.mode]) if image.mode in ("RGBa", "La") else image
+
+
+def _unscaled(image: Image.Image, data: bytes, how: Pixels) -> NDArray[Any] | None:
+    """Return grey values of fewer than 8 bits as the file has them: Pillow multiplies them up to 255.
+
+    None if the values are those of the file already, or colours are asked for.
+    """
+    if how.color not in ("index", "all") or image.mode != "L":
+        return None
+    if image.format == "PNG" and data[25] == _GREY_PNG and data[24] < 8:
+        return np.asarray(image) // np.uint8(_FULL_8 // ((1 << data[24]) - 1))
+    if image.format == "PPM" and (most := _largest_of_ppm(data)) and most < _FULL_8:
+        return np.rint(np.asarray(image) * (most / _FULL_8)).astype(np.uint8)
+    return None
+
+
+def _unscaled_ppm(values: NDArray[Any], image: Image.Image, data: bytes) -> NDArray[Any]:
+    """Return the values of a PGM of more than 8 bits as the file has them: Pillow multiplies them up to 65535."""
+    most = _largest_of_ppm(data) if image.format == "PPM" and image.mode == "I" else 0
+    return np.rint(values * (most / _FULL_16)).astype(np.int32) if _FULL_8 < most < _FULL_16 else values
+
+
+def _largest_of_ppm(data: bytes) -> int:
+    """Return the value that is white in a PGM; 0 if its heading does not say."""
+    words: list[bytes] = []
+    for line in data[:4096].split(b"\n"):
+        words += line.partition(b"#")[0].split()
+        if len(words) > 3:
+            break
+    return int(words[3]) if len(words) > 3 and words[0] in (b"P2", b"P5") and words[3].isdigit() else 0
+
+
+def _with_key(values: NDArray[Any], image: Image.Image, how: Pixels) -> tuple[NDArray[Any], Alpha]:
+    """Add transparency to a picture in which one value is transparent, where colours are asked for."""
+    if values.ndim == 3 and values.shape[2] in (2, 4):
+        return values, "straight"
+    key = image.info.get("transparency")
+    if how.color in ("index", "all") or key is None or isinstance(key, bytes):
+        return values, ""
+    values = values if values.ndim == 3 else values[:, :, np.newaxis]
+    is_clear = (values == np.atleast_1d(key)).all(axis=2, keepdims=True)
+    alpha = np.where(is_clear, 0, _FULL_16).astype(values.dtype)
+    return np.concatenate((values, alpha), axis=2), "straight"
