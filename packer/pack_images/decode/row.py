@@ -9,7 +9,8 @@ the file                   the row
 EXIF orientation           applied: the picture stands upright
 1-bit, grey, palette       expanded to the channels stored; 1-bit to 0 and 255
 transparency               composited on the background (black), in whatever form (RGBA, LA, a palette with alpha, a
-                           transparent colour); with ``--color rgba`` it is the fourth channel, and opaque images have 255 there
+                           transparent colour); with ``--color rgba`` it is the fourth channel, and opaque images have
+                           255 there
 16-bit grey and RGB        the high byte of each sample, so 65535 becomes 255; nothing saturates (Pillow rounds a PPM
                            instead). 32-bit integers are treated as 16-bit values, because Pillow reads a 16-bit PGM
                            as 32-bit integers
