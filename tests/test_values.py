@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from h5split import PackedImages
+from h5split.file.losses import BANDS as MORE_BANDS
 from h5split.file.losses import INTEGERS, PAGES, TRANSPARENCY, TRUNCATED
 from pack_images import DecodeError, PackError, SizeError, pack, prepare, write
 from pack_images.cli import main
@@ -68,6 +69,8 @@ def png_16(samples):
     header = struct.pack(">2L5B", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
+
+PLAIN = tiff(BANDS, planarconfig="contig")
 
 # --- every band as it is ----------------------------------------------------------------------------------------------
 
@@ -167,6 +170,21 @@ def tiff_of(tags, body):
     entries = sorted({**tags, 273: at, 279: len(body)}.items())
     directory = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in entries)
     return b"II*\0" + struct.pack("<LH", 8, len(entries)) + directory + bytes(4) + body
+
+
+@pytest.mark.parametrize("bands", [4, 5])
+def test_bands_behind_colours_are_a_loss_with_8_bits(bands):
+    array = RNG.integers(0, 256, (6, 5, bands), np.uint8)
+    found, loss = row(tiff(array, photometric="rgb", extrasamples=["unspecified"] * (bands - 3)))
+    assert np.array_equal(found, array[..., :3])
+    assert loss.kinds == MORE_BANDS
+    straight = tiff(array[..., :4].copy(), photometric="rgb", extrasamples=["unassalpha"])
+    assert row(straight, color="rgba")[1] is None
+
+
+def test_a_tiff_of_many_bands_says_how_to_pack_it():
+    with pytest.raises(DecodeError, match="a TIFF that Pillow does not know, such as one of many bands; --color all"):
+        row(tiff(BANDS, planarconfig="contig"))
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -592,8 +610,9 @@ def test_the_command_knows_every_option(folder, capsys):
 
 def test_without_tifffile_a_tiff_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tifffile", None)
+    assert np.array_equal(row(PLAIN, color="all", dtype="uint16")[0], BANDS)  # it needs none
     with pytest.raises(DecodeError, match=r"expected tifffile and imagecodecs; pip install 'pack-images\[tiff\]'"):
-        row(tiff(BANDS, planarconfig="contig"), color="all")
+        row(tiff(BANDS, planarconfig="separate"), color="all")
 
 
 # --- HEIC -------------------------------------------------------------------------------------------------------------
