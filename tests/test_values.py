@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from h5split import PackedImages
+from h5split.file.losses import BANDS as MORE_BANDS
 from h5split.file.losses import INTEGERS, PAGES, TRANSPARENCY, TRUNCATED
 from pack_images import DecodeError, PackError, SizeError, pack, prepare, write
+from pack_images.cli import main
 from pack_images.decode.row import decode, decoded, shape_of
 from pack_images.options import pixels_of
 
@@ -66,6 +69,8 @@ def png_16(samples):
     header = struct.pack(">2L5B", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
+
+PLAIN = tiff(BANDS, planarconfig="contig")
 
 # --- every band as it is ----------------------------------------------------------------------------------------------
 
@@ -165,6 +170,21 @@ def tiff_of(tags, body):
     entries = sorted({**tags, 273: at, 279: len(body)}.items())
     directory = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in entries)
     return b"II*\0" + struct.pack("<LH", 8, len(entries)) + directory + bytes(4) + body
+
+
+@pytest.mark.parametrize("bands", [4, 5])
+def test_bands_behind_colours_are_a_loss_with_8_bits(bands):
+    array = RNG.integers(0, 256, (6, 5, bands), np.uint8)
+    found, loss = row(tiff(array, photometric="rgb", extrasamples=["unspecified"] * (bands - 3)))
+    assert np.array_equal(found, array[..., :3])
+    assert loss.kinds == MORE_BANDS
+    straight = tiff(array[..., :4].copy(), photometric="rgb", extrasamples=["unassalpha"])
+    assert row(straight, color="rgba")[1] is None
+
+
+def test_a_tiff_of_many_bands_says_how_to_pack_it():
+    with pytest.raises(DecodeError, match="a TIFF that Pillow does not know, such as one of many bands; --color all"):
+        row(tiff(BANDS, planarconfig="contig"))
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -571,6 +591,58 @@ def test_arrays_in_folders_are_pictures_only_where_values_are_kept(tmp_path, mon
     summary = pack("data", "out.h5", color="all", dtype="float32", workers=1)
     assert (summary.rows, summary.shape) == (3, (4, 4, 1))
     assert "tifffile" not in PackedImages("out.h5").header.packed_by
+
+
+def test_the_command_knows_every_option(folder, capsys):
+    options = ["--color", "all", "--range", "0:65535", "--background", "#0c0c0c", "--allow-truncated", "--fit", "pad"]
+    assert main(["data", "-o", "out.h5", "--size", "8x16", "--workers", "1", *options]) == 0
+    assert "left out: 1" in capsys.readouterr().out
+    packed = PackedImages("out.h5")
+    assert (packed.shape, packed.dtype) == ((16, 8, 13), np.uint8)
+    assert (packed.images[:, :4] == 12).all()
+    assert packed.header.settings["range"] == [0, 65535]
+    assert main(["data", "-o", "out.h5", "--color", "all", "--dtype", "uint16", "--dry-run"]) == 0
+    assert "would pack 13 images, 16x16x13, 0.1 MB" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["data", "-o", "out.h5", "--range", "5"])
+    assert "--range: expected LOW:HIGH, two numbers such as 0:4095, found '5'" in capsys.readouterr().err
+
+
+def test_without_tifffile_a_tiff_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    assert np.array_equal(row(PLAIN, color="all", dtype="uint16")[0], BANDS)  # it needs none
+    with pytest.raises(DecodeError, match=r"expected tifffile and imagecodecs; pip install 'pack-images\[tiff\]'"):
+        row(tiff(BANDS, planarconfig="separate"), color="all")
+
+
+# --- HEIC -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_heic_has_the_pixels_of_pillow_heif(mode):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs pillow-heif: pip install 'pack-images[heif]'")
+    image = Image.fromarray(RNG.integers(0, 256, (64, 48, 4), np.uint8)).convert("RGB").convert(mode)
+    file = io.BytesIO()
+    pillow_heif.from_pillow(image).save(file, quality=90)
+    data = file.getvalue()
+    wanted = pillow_heif.open_heif(io.BytesIO(data)).to_pillow()
+    assert np.array_equal(row(data)[0], np.asarray(wanted.convert("RGB")))
+    assert np.array_equal(row(data, 32, color="grayscale")[0][..., 0].shape, (32, 32))
+    assert np.array_equal(row(data, color="all")[0].squeeze(), np.asarray(wanted))
+    with pytest.raises(DecodeError, match="48x64 is more than 100 pixels"):
+        row(data, max_pixels=100)
+
+
+def test_10_bits_of_heic_are_kept_or_a_loss():
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs pillow-heif: pip install 'pack-images[heif]'")
+    values = np.ascontiguousarray(np.tile(np.arange(64, dtype=np.uint16)[:, None, None] * 1000, (1, 64, 3)))
+    file = io.BytesIO()
+    pillow_heif.from_bytes("RGB;16", (64, 64), values.tobytes()).save(file, quality=-1, chroma=444)
+    data = file.getvalue()
+    found = row(data, dtype="uint16")[0]
+    assert 255 < found.max() < 1024
+    assert np.abs(found - (values >> 6).astype(int)).max() <= 4
+    assert (row(data)[1].kinds, row(data)[1].bits) == (INTEGERS, 10)
 
 
 # --- arrays given to write() ------------------------------------------------------------------------------------------

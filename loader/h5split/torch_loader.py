@@ -8,10 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from h5split.batch.gather import Batch
 from h5split.batch.targets import Meaning, Meanings
+from h5split.errors import ArgumentError
+from h5split.order.settings import no_workers
 
 _IMAGE_AXES = 4
 _Convert = Callable[[NDArray[Any]], torch.Tensor]
@@ -19,6 +21,9 @@ _Convert = Callable[[NDArray[Any]], torch.Tensor]
 
 class Sequence(Protocol):
     """What is asked of a `SplitSequence` here."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...  # noqa: D102  # as SplitSequence's
 
     @property
     def target_meaning(self) -> Meanings: ...  # noqa: D102  # as SplitSequence's
@@ -42,9 +47,25 @@ class _Batches(IterableDataset[Any]):
         return len(self._sequence)
 
     def __iter__(self) -> Iterator[Any]:
-        meaning = self._sequence.target_meaning
+        worker = get_worker_info()
+        if worker is not None:  # each process would hand out every batch
+            raise ArgumentError(f"as_torch_loader: {no_workers('num_workers', worker.num_workers)}")
+        meaning, channels = self._sequence.target_meaning, self._sequence.shape[2]
         for batch in self._sequence.iterate(writable=True):
+            if self._channels_first:
+                _check_axes(batch, channels)
             yield _converted(batch, _turned if self._channels_first else _tensor, meaning)
+
+
+def _check_axes(batch: Any, channels: int) -> None:
+    """Raise if images have their channels first already, as functions of torchvision return them."""
+    images = batch[0] if type(batch) in (tuple, list) and batch else batch
+    shape: tuple[int, ...] = images.shape if isinstance(images, np.ndarray) else ()
+    if len(shape) == _IMAGE_AXES and shape[1] == channels != shape[3]:
+        raise ArgumentError(
+            f"as_torch_loader: expected images (B, H, W, C), which it turns itself, found {shape} from map; let the "
+            "function return (B, H, W, C), or give channels_first=False"
+        )
 
 
 def _converted(batch: Any, picture: _Convert, meaning: Meanings) -> Any:

@@ -19,7 +19,8 @@ losses/rows          int64 (L,)             rows of pictures that lost something
 losses/kinds         uint8 (L,)             the kinds of loss, added up. 1: integers of more than 8 bits were cut to 8.
                                             2: floats were cut to 8 bits. 4: the first of several pages or frames was
                                             taken. 8: transparency was laid on the background, and one colour
-                                            is left. 16: the file is cut short, and what there is of it was taken
+                                            is left. 16: the file is cut short, and what there is of it was taken.
+                                            32: bands behind grey or colours were left out
 losses/bits          uint8 (L,)             bits per sample in the file, if samples were cut (kinds 1 and 2); else 0
 losses/levels        uint32 (L,)            distinct sample values in the file, up to 2**20; 0: not counted
 losses/kept          uint16 (L,)            distinct values that remain of these; 0: not counted

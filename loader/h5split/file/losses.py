@@ -1,8 +1,8 @@
 """Losses of packing: how a pack stores them, and the lines that report them.
 
-A loss is content of the source file that is not in the row. There are four: different sample values became equal;
-pages after the first were left out; a drawing became a single colour when its transparency was laid on the background;
-a file is cut short, and what there is of it was kept.
+A loss is content of the source file that is not in the row. There are five: different sample values became equal; pages
+after the first were left out; so were bands that are neither grey nor colours; a drawing became a single colour when
+its transparency was laid on the background; a file is cut short, and what there is of it was kept.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ FLOATS = 2  # floats were cut to 8 bits
 PAGES = 4  # the first of several pages or frames was taken
 TRANSPARENCY = 8  # a picture that was not empty became one colour when its transparency was laid on the background
 TRUNCATED = 16  # the file is cut short, and the user allowed it
+BANDS = 32  # bands behind grey or colours were left out
+_NAMED = INTEGERS | FLOATS | PAGES | TRANSPARENCY | TRUNCATED | BANDS
 MOST_LEVELS = 1 << 20  # distinct sample values are counted up to this number
 _MAX_NAMES = 3  # files that a report names for each kind
 
@@ -30,6 +32,7 @@ LOSSES = np.dtype([("rows", "<i8"), ("kinds", "u1"), ("bits", "u1"), ("levels", 
 _PAGES = "only the first of its pages or frames was taken"
 _TRANSPARENCY = "one colour is left: its transparency was laid on the background"
 _TRUNCATED = "the file is cut short: what there is of it was kept"
+_BANDS = "only grey or its colours were taken of its bands"
 _UNKNOWN = "something that this version has no name for"
 
 
@@ -38,7 +41,7 @@ class Loss:
     """The losses of one picture.
 
     Attributes:
-        kinds: The sum of the kinds: INTEGERS, FLOATS, PAGES, TRANSPARENCY, TRUNCATED.
+        kinds: The sum of the kinds: INTEGERS, FLOATS, PAGES, TRANSPARENCY, TRUNCATED, BANDS.
         bits: The number of bits per sample in the file, if samples were cut to 8; else 0.
         levels: The number of distinct sample values in the file, up to MOST_LEVELS; 0 if not counted.
         kept: The number of distinct values that remain of these; 0 if not counted.
@@ -63,7 +66,9 @@ class Loss:
             found.append(_TRANSPARENCY)
         if self.kinds & TRUNCATED:
             found.append(_TRUNCATED)
-        if self.kinds & ~(INTEGERS | FLOATS | PAGES | TRANSPARENCY | TRUNCATED):
+        if self.kinds & BANDS:
+            found.append(_BANDS)
+        if self.kinds & ~_NAMED:
             found.append(_UNKNOWN)
         return found
 
@@ -101,10 +106,12 @@ _TRUNCATED_GROUP = (
     "the file is cut short, and the rest of the picture is blank",
     "without --allow-truncated they are left out",
 )
+_BANDS_GROUP = ("bands behind grey or colours were left out", "--color all keeps every band")
 _GROUPS = {
     _PAGES: _PAGE_GROUP,
     _TRANSPARENCY: _TRANSPARENCY_GROUP,
     _TRUNCATED: _TRUNCATED_GROUP,
+    _BANDS: _BANDS_GROUP,
     _UNKNOWN: _UNKNOWN_GROUP,
 }
 

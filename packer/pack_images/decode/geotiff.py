@@ -27,7 +27,6 @@ from pack_images.settings import Pixels
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
-_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # None, LZW, deflate (three numbers), PackBits, LZMA, Zstandard (two numbers). Their decoders are told how many bytes to
 # expect, so a small file cannot make them take more.
 _COMPRESSIONS = frozenset((1, 5, 8, 32946, 50013, 32773, 34925, 34926, 50000))
@@ -41,11 +40,6 @@ _MIN_TILE_LIMIT = 1 << 20  # pixels that a tile may always have
 _NEEDED = "a TIFF whose values are kept: expected tifffile and imagecodecs; pip install 'pack-images[tiff]'"
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # no log on stderr: the DecodeError names the fault
-
-
-def is_tiff(data: bytes) -> bool:
-    """Return whether a file is a TIFF or a BigTIFF."""
-    return data[:4] in _MARKS
 
 
 def read_tiff(data: bytes, how: Pixels) -> Samples | None:

@@ -17,7 +17,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from h5split.file.losses import PAGES, TRANSPARENCY, Loss
+from h5split.file.losses import BANDS, PAGES, TRANSPARENCY, Loss
 from pack_images.decode.depth import Depth, depth_loss, depth_of, floats_to_8, integers_to_8
 from pack_images.decode.fitting import fitted_picture
 from pack_images.decode.guards import (
@@ -35,6 +35,7 @@ from pack_images.decode.heif import heif_picture, is_heif
 from pack_images.decode.jpeg import jpeg_header, jpeg_outline
 from pack_images.decode.pages import has_more_pages
 from pack_images.decode.png import without_notes
+from pack_images.decode.tiff import is_tiff
 from pack_images.errors import DecodeError
 from pack_images.foreign import by_content
 from pack_images.settings import Pixels
@@ -52,6 +53,9 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION_TAG = 0x0112  # EXIF tag
+_SAMPLES_PER_PIXEL = 277  # TIFF tag
+_UNKNOWN = "not an image that Pillow knows"
+_UNKNOWN_TIFF = "a TIFF that Pillow does not know, such as one of many bands; --color all takes every band"
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # no log on stderr: the DecodeError names the fault
 
@@ -87,7 +91,7 @@ def errors_explained(data: bytes, how: Pixels) -> Iterator[None]:
     except DecodeError:
         raise
     except UnidentifiedImageError:
-        raise DecodeError(by_content(data) or "not an image that Pillow knows") from None
+        raise DecodeError(by_content(data) or (_UNKNOWN_TIFF if is_tiff(data) else _UNKNOWN)) from None
     except Image.DecompressionBombError as error:
         raise too_large(how) from error
     except Exception as error:  # Pillow raises unrelated types on broken files, even MemoryError
@@ -153,7 +157,14 @@ def loaded(data: bytes, how: Pixels) -> tuple[Image.Image, Depth | None, Loss | 
     depth = depth_of(image, data)
     image.load()
     check_pixels(*image.size, how)  # again: the size of an icon is known only after loading
-    return image, depth, _add_loss(None, PAGES) if has_more_pages(image, data) else None
+    loss = _add_loss(None, PAGES) if has_more_pages(image, data) else None
+    return image, depth, _add_loss(loss, BANDS) if _has_more_bands(image) else loss
+
+
+def _has_more_bands(image: Image.Image) -> bool:
+    """Return whether a TIFF has bands that Pillow leaves out, such as infrared behind red, green and blue."""
+    said = getattr(image, "tag_v2", {}).get(_SAMPLES_PER_PIXEL, 1) if image.format == "TIFF" else 1
+    return isinstance(said, int) and said > len(image.getbands())
 
 
 def upright(image: Image.Image) -> Image.Image:

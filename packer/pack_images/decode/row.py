@@ -9,7 +9,8 @@ the file                   the row
 EXIF orientation           applied: the picture stands upright
 1-bit, grey, palette       expanded to the channels stored; 1-bit to 0 and 255
 transparency               composited on the background (black), in whatever form (RGBA, LA, a palette with alpha, a
-                           transparent colour); with ``--color rgba`` it is the fourth channel, and opaque images have 255 there
+                           transparent colour); with ``--color rgba`` it is the fourth channel, and opaque images have
+                           255 there
 16-bit grey and RGB        the high byte of each sample, so 65535 becomes 255; nothing saturates (Pillow rounds a PPM
                            instead). 32-bit integers are treated as 16-bit values, because Pillow reads a 16-bit PGM
                            as 32-bit integers
@@ -55,7 +56,7 @@ directions is decoded at 1/2, 3/8, 1/4 or 1/8 of its size (libjpeg's scaled deco
 the stored size for the filter. That is at least 2.4 times faster, and differs by 0.2 to 0.7 grey levels on average.
 `Pixels.exact` turns it off.
 
-A `Loss` reports four kinds of information that a row cannot hold:
+A `Loss` reports five kinds of information that a row cannot hold:
 
 - Levels: samples have more than 8 bits, and several of their values became the same. So 12 bits in a 16-bit file, or
   floats from 0 to 1, are a loss; 8 bits multiplied by 257 are none. All values in the picture at its original size
@@ -63,6 +64,7 @@ A `Loss` reports four kinds of information that a row cannot hold:
   multiplied by its alpha), the loss gives the number of bits and counts nothing.
 - Pages: the file has a second page or frame. These do not count: sizes of an icon, layers of a PSD, reduced copies and
   masks in a TIFF, and the previews, depth maps and gain maps that accompany a photograph.
+- Bands: a TIFF has bands that are neither grey, colours nor transparency, such as infrared.
 - Transparency: the picture had visible content but is a single colour on the background, such as black strokes on
   black.
 - Truncation: the file is cut short, and the user allowed it: what Pillow decodes of it is kept. TIFFs that tifffile

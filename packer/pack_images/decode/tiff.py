@@ -15,6 +15,9 @@ _BYTES_BY_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 1
 _INTEGER_FORMATS = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q"}
 
 
+_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
 class Tag(NamedTuple):
     """An entry of a directory.
 
@@ -27,6 +30,11 @@ class Tag(NamedTuple):
     number: int
     nbytes: int
     value: int | None
+
+
+def is_tiff(data: bytes) -> bool:
+    """Return whether a file is a TIFF or a BigTIFF."""
+    return data[:4] in _MARKS
 
 
 def directories(data: bytes) -> Iterator[Iterator[Tag]]:

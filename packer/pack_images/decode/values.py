@@ -15,12 +15,14 @@ from PIL import Image
 from h5split.file.losses import INTEGERS, TRANSPARENCY, Loss
 from pack_images.decode.bands import row_of
 from pack_images.decode.depth import Depth, full_samples
-from pack_images.decode.geotiff import is_tiff, read_tiff
+from pack_images.decode.geotiff import read_tiff
 from pack_images.decode.guards import check_bytes, check_pixels
 from pack_images.decode.heif import heif_samples, is_heif
 from pack_images.decode.npy import read_array
 from pack_images.decode.picture import converted, errors_explained, jpeg_picture, loaded, orientation_of, upright
+from pack_images.decode.plaintiff import read_plain_tiff
 from pack_images.decode.samples import Alpha, Samples, samples_of
+from pack_images.decode.tiff import is_tiff
 from pack_images.decode.turning import turned
 from pack_images.errors import DecodeError
 from pack_images.functions import describe_error
@@ -53,7 +55,7 @@ def _samples(data: bytes, how: Pixels) -> Samples:
         return _by_user(data, how)
     if (array := read_array(data, how)) is not None:
         return array
-    if is_tiff(data) and (samples := read_tiff(data, how)) is not None:
+    if is_tiff(data) and (samples := read_plain_tiff(data, how) or read_tiff(data, how)) is not None:
         return samples
     with errors_explained(data, how):
         return _by_libheif(data, how) or _by_pillow(data, how)
