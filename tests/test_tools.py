@@ -61,6 +61,9 @@ def test_the_speed_tools_print_their_measurements(tmp_path):
     done = run(sys.executable, TOOLS / "packing.py", tmp_path / "data", "--repeats", "1")
     assert done.returncode == 0, done.stderr
     assert "images/s; of the speed of" in done.stdout
+    done = run(sys.executable, TOOLS / "bands.py", "--images", "40", "--repeats", "1", "--compression", "zlib")
+    assert done.returncode == 0, done.stderr
+    assert "images/s; of the speed of tifffile" in done.stdout
     packing = [
         sys.executable,
         "-m",

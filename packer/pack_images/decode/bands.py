@@ -32,8 +32,9 @@ def row_of(samples: Samples, how: Pixels) -> tuple[NDArray[Any], Loss | None]:
     Raises:
         DecodeError: The picture has other bands than `how.color` needs, or values that `how.dtype` cannot hold.
     """
-    values, is_hidden = _colored(samples, how)
-    stored, loss = _typed(values, samples, how)
+    with np.errstate(all="ignore"):  # infinity and NaN are values like others
+        values, is_hidden = _colored(samples, how)
+        stored, loss = _typed(values, samples, how)
     if is_hidden:
         loss = Loss(TRANSPARENCY) if loss is None else replace(loss, kinds=loss.kinds | TRANSPARENCY)
     return _fitted(stored, how), loss
@@ -96,7 +97,7 @@ def _straight(samples: Samples) -> NDArray[Any]:
 
 def _full(dtype: np.dtype[Any]) -> float:
     """The value that is white or opaque."""
-    return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
+    return 1.0 if dtype.kind == "f" else int(np.iinfo(dtype).max)
 
 
 def _rounded_as(dtype: np.dtype[Any], values: NDArray[np.float64]) -> NDArray[Any]:
@@ -129,8 +130,7 @@ def _to_8(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """Scale values so that `low` becomes 0 and `high` 255."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return floats_to_8((values.astype(np.float64) - low) * 255 / (high - low))
+    return floats_to_8((values.astype(np.float64) - low) * 255 / (high - low))
 
 
 def _as_uint16(values: NDArray[Any], how: Pixels) -> NDArray[np.uint16]:
@@ -152,8 +152,7 @@ def _checked_integers(values: NDArray[Any], dtype: type[np.integer[Any]], larger
 
 
 def _as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        stored = values.astype(np.float32, copy=False)
+    stored = values.astype(np.float32, copy=False)
     if values.dtype.kind != "f" and values.dtype.itemsize > 2 and not (stored.astype(np.float64) == values).all():
         raise DecodeError(
             "integers that float32 cannot hold exactly: expected up to 16,777,216; --decoder can scale them"

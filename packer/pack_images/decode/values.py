@@ -16,7 +16,7 @@ from h5split.file.losses import INTEGERS, TRANSPARENCY, Loss
 from pack_images.decode.bands import row_of
 from pack_images.decode.depth import Depth, full_samples
 from pack_images.decode.geotiff import read_tiff
-from pack_images.decode.guards import check_bytes, check_pixels
+from pack_images.decode.guards import check_bytes, check_pixels, limits
 from pack_images.decode.heif import heif_samples, is_heif
 from pack_images.decode.npy import read_array
 from pack_images.decode.picture import converted, errors_explained, jpeg_picture, loaded, orientation_of, upright
@@ -53,9 +53,11 @@ def samples_of_image(image: Image.Image, how: Pixels) -> Samples:
 def _samples(data: bytes, how: Pixels) -> Samples:
     if how.decoder is not None:
         return _by_user(data, how)
-    if (array := read_array(data, how)) is not None:
-        return array
-    if is_tiff(data) and (samples := read_plain_tiff(data, how) or read_tiff(data, how)) is not None:
+    with limits(how):  # numpy and tifffile warn of oddities
+        samples = read_array(data, how)
+        if samples is None and is_tiff(data):
+            samples = read_plain_tiff(data, how) or read_tiff(data, how)
+    if samples is not None:
         return samples
     with errors_explained(data, how):
         return _by_libheif(data, how) or _by_pillow(data, how)
