@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from conftest import write_classes
@@ -66,6 +67,7 @@ def here(tmp_path, monkeypatch):
     lines = [f"{path.relative_to('data')},{path.parent.name}" for path in sorted(Path("data").rglob("*.jpg"))]
     Path("splits.csv").write_text("\n".join(["path,label", *lines]))
     write_scans()
+    write_deep()
     return tmp_path
 
 
@@ -86,6 +88,17 @@ def write_scans():
         facts = (f"p{patient:02}", 15 + patient * 2, 0.5, findings[patient % 4], "FM"[patient % 2], part)
         lines.append(",".join(map(str, (path.name, *facts))))
     Path("scans.csv").write_text("\n".join(lines))
+
+
+def write_deep():
+    """Make `tiles`, TIFFs of 13 bands of 16 bits in two classes, and `xrays`, PNGs of 12 bits."""
+    rng = np.random.default_rng(0)
+    Path("xrays").mkdir()
+    for number in range(12):
+        tile = Path("tiles", ("forest", "river")[number % 2], f"{number}.tif")
+        tile.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(tile, rng.integers(0, 10_000, (64, 64, 13), np.uint16), planarconfig="contig")
+        Image.fromarray(rng.integers(0, 4096, (256, 256), np.uint16)).save(f"xrays/{number}.png")
 
 
 @pytest.fixture
