@@ -14,7 +14,7 @@ import pytest
 from conftest import PATIENCE
 
 HERE = Path(__file__).parent
-FILES = "test_sequence.py", "test_targets.py", "test_mapping.py"
+FILES = "test_sequence.py", "test_targets.py", "test_pairs.py", "test_mapping.py"
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

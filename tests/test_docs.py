@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import write_classes
-from h5split import SplitSequence
+from h5split import PackedImages, SplitSequence
 from h5split import cli as h5split_cli
 from pack_images import arguments, cli
 
@@ -59,11 +60,20 @@ def here(tmp_path, monkeypatch):
     subprocess.run(make, check=True, capture_output=True)
     for folder, classes in (("photos", ("ants", "bees")), ("more", ("disc", "ring")), ("still-more", ("disc", "oval"))):
         write_classes(tmp_path / folder, dict.fromkeys(classes, 3))
+    for photo in Path("photos").rglob("*.png"):
+        write_mask(photo)
     Path("labels.csv").write_text("filename,label\ndata/root-1/cross/cross-0000000.jpg,disc\n")
     lines = [f"{path.relative_to('data')},{path.parent.name}" for path in sorted(Path("data").rglob("*.jpg"))]
     Path("splits.csv").write_text("\n".join(["path,label", *lines]))
     write_scans()
     return tmp_path
+
+
+def write_mask(photo):
+    """Write the mask of a photograph: its first channel, under the same path in the folder `masks`."""
+    mask = Path("masks", *photo.parts[1:])
+    mask.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(photo).getchannel(0).save(mask)
 
 
 def write_scans():
@@ -85,6 +95,8 @@ def packs(here):
     table = "pack-images --manifest scans.csv --root scans --size 64 --color grayscale --quiet"
     run_command(f"{table} -o scans.h5 --labels none")
     run_command(f"{table} -o by-sex.h5 --label-column sex")
+    run_command("pack-images photos -o photos.h5 --quiet")
+    run_command("pack-images masks -o masks.h5 --like photos.h5 --color index --quiet")
     return here
 
 
@@ -160,6 +172,35 @@ def test_the_recipes_for_augmentation_run_and_are_reproducible(packs, everything
         again.epoch = first.epoch + 1
         assert not np.array_equal(first[3][0], again[3][0]), name
         assert not np.array_equal(first[3][0], plain[3][0]), name
+    pairs = H5SplitSequence("photos.h5", targets=PackedImages("masks.h5"))
+    for name in ("flip_both", "both_with_albumentations"):
+        assert_both_move(pairs, pairs.map(namespace[name]), 0 if name == "flip_both" else None)
+
+
+def assert_both_move(plain, changed, channel):
+    """Check that some photographs are mirrored or turned, and that their masks are like them.
+
+    Args:
+        plain: Photographs, and masks that are their first channel.
+        changed: The same, moved.
+        channel: If colours are as before: the channel that masks are equal to.
+    """
+    moves = 0
+    for epoch in range(5):
+        changed.epoch = epoch
+        for (photos, before), (found, after) in zip(plain, changed, strict=True):
+            assert np.array_equal(before[..., 0], photos[..., 0])
+            moves += sum(not np.array_equal(*pair) for pair in zip(before, after, strict=True))
+            for photo, mask, one, other in zip(photos, before, found, after, strict=True):
+                turned = [np.rot90(side, number) for side in (mask, mask[:, ::-1]) for number in range(4)]
+                number = next(at for at, mask_there in enumerate(turned) if np.array_equal(mask_there, other))
+                whole = [np.rot90(side, turn) for side in (photo, photo[:, ::-1]) for turn in range(4)][number]
+                if channel is not None:
+                    assert np.array_equal(one, whole)
+                # A change of colours keeps the order of values.
+                order = np.argsort(whole[..., 0], axis=None, kind="stable")
+                assert (np.diff(one[..., 0].ravel()[order].astype(int)) >= 0).all()
+    assert moves > 5
 
 
 def test_the_commands_in_the_help_run(here):

@@ -1,4 +1,4 @@
-"""Tests of the multi-host training examples, as local processes: the ranks together train on every row once."""
+"""Tests of the examples. Those for many hosts run as local processes: the ranks together train on every row once."""
 
 from __future__ import annotations
 
@@ -152,3 +152,12 @@ def test_two_processes_train_on_the_same_batches_as_one(pack, tmp_path, lines, d
     assert weights[2][0] == weights[2][1]
     np.testing.assert_allclose(losses[2], losses[1], rtol=1e-3)
     np.testing.assert_allclose(weights[2][0], weights[1][0], rtol=1e-3)
+
+
+@pytest.mark.skipif(find_spec("keras") is None, reason="Keras is not installed")
+def test_a_unet_learns_to_find_shapes(tmp_path):
+    line = [str(EXAMPLES / "unet.py"), "--count", "160", "--side", "32", "--epochs", "8"]
+    output = trained([(line, {"KERAS_BACKEND": "tensorflow"})], tmp_path)
+    found = [float(iou) for iou in re.findall(r"IoU (\d\.\d{3})", output)]
+    assert len(found) == 8, output
+    assert max(found[-3:]) > found[0] + 0.05, output

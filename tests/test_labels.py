@@ -179,6 +179,29 @@ def test_parts_within_class_folders_are_no_parts_of_the_data_set(here):
     assert packed("d")[0] == ["cat", "dog"]
 
 
+def test_folders_that_each_hold_the_same_folders_may_be_no_classes(here):
+    for name in ("root-1", "root-2"):
+        write_classes(here / "d" / name, {"cat": 1, "dog": 1})
+    (here / "d/root-3").mkdir()
+    with pytest.raises(
+        PackError, match=r"found root-1 and root-2, which each hold cat and dog; give d/\* if those are"
+    ):
+        packed("d")
+    assert packed("d", labels="subfolder")[0][:2] == ["root-1", "root-2"]
+    assert packed("d/root-1", "d/root-2")[0] == ["cat", "dog"]
+
+
+def test_sources_called_as_parts_are_said_to_become_one(here):
+    for part in ("train", "val"):
+        write_classes(here / "d" / part, {"cat": 1, "dog": 1})
+    summary = pack(["d/train", "d/val"], "a.h5", workers=1)
+    assert summary.warnings == [
+        'd/train and d/val are packed as one data set; split_by("source") of a sequence keeps them apart'
+    ]
+    write_classes(here, {"train": 2, "test": 2})  # pictures of trains
+    assert pack(["train", "test"], "b.h5", workers=1).warnings == []
+
+
 # --- SOURCES that bring their labels ----------------------------------------------------------------------------------
 
 OWN = {"a pack": "one.h5", "a table": "t.csv", "a list": "l.txt", "a reader": "d"}

@@ -379,7 +379,7 @@ def test_a_list_of_rows_is_stacked(packed):
     images, labels = sequence.map(lambda images, labels, rng: ([255 - one for one in images], [*labels]))[0]
     assert np.array_equal(images, 255 - sequence[0][0])
     assert np.array_equal(labels, sequence[0][1])
-    with pytest.raises(ArgumentError, match=r"expected arrays of one shape from .*, found 8 values that cannot be"):
+    with pytest.raises(ArgumentError, match=r"returned: .* lists of equal lengths, found a list of 8 values, the"):
         sequence.map(lambda images, labels, rng: ([one[at:] for at, one in enumerate(images)], labels))[0]
 
 

@@ -199,6 +199,31 @@ def test_a_loader_of_torch_takes_no_workers(packed):
     assert len(SplitSequence(packed).as_torch_loader(num_workers=0)) == 4
 
 
+@pytest.mark.parametrize(("argument", "advice"), [("shuffle", "set.auto_shuffle=True"), ("collate_fn", "map.function")])
+def test_an_argument_of_a_data_loader_is_an_error_that_says_what_to_use(packed, argument, advice):
+    with pytest.raises(TypeError, match=f"as_torch_loader: expected no argument {argument}, as .* use {advice}"):
+        SplitSequence(packed).as_torch_loader(**{argument: True})
+
+
+def test_images_that_have_channels_first_are_not_turned_again(packed):
+    pytest.importorskip("torch", reason="needs torch: pip install torch")
+    sequence = SplitSequence(packed, batch_size=10).map(
+        lambda images, labels, rng: (images.transpose(0, 3, 1, 2), labels)
+    )
+    with pytest.raises(
+        ValueError, match=r"expected images \(B, H, W, C\), which it turns itself, found \(10, 3, 8, 8\)"
+    ):
+        next(iter(sequence.as_torch_loader()))
+    assert next(iter(sequence.as_torch_loader(channels_first=False)))[0].shape == (10, 3, 8, 8)
+
+
+def test_a_loader_made_again_with_workers_is_refused(packed):
+    data = pytest.importorskip("torch.utils.data", reason="needs torch: pip install torch")
+    loader = data.DataLoader(SplitSequence(packed).as_torch_loader().dataset, batch_size=None, num_workers=2)
+    with pytest.raises(ValueError, match="num_workers: expected none, found 2"):
+        list(loader)
+
+
 # --- ranks without shards
 
 RANK = """
@@ -228,6 +253,8 @@ shuffled = data.split(0.5)[0].set(auto_shuffle=True)
 found = warnings_of(lambda: shuffled, lambda: shuffled, lambda: DataLoader(shuffled, batch_size=None))
 print("shuffled", len(found))
 print(found[0])
+other = data.split(0.5)[1].set(auto_shuffle=True)
+print("loader", len(warnings_of(lambda: other.as_torch_loader(), lambda: other.as_torch_loader())))
 dist.barrier()
 dist.destroy_process_group()
 """
@@ -252,6 +279,7 @@ def test_ranks_that_read_the_same_rows_are_warned_once(packed, tmp_path):
             "shuffled 1",
             f"expected the part of this rank, found a sequence of all rows on rank {rank} of 2 of torch.distributed: "
             "every rank sees the same images; use sequence.shard(rank, world_size)",
+            "loader 1",
         ]
 
 

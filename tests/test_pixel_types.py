@@ -149,7 +149,7 @@ def test_a_new_pack_takes_no_rows_of_another_type(tmp_path):
         new.seal(tables_of(1))
 
 
-def tables_of(rows):
+def tables_of(rows, **settings):
     return Tables(
         labels=np.zeros(rows, np.int32),
         class_names=["cat"],
@@ -157,7 +157,7 @@ def tables_of(rows):
         columns={"source": ["a"] * rows},
         digests=np.zeros((rows, 32), np.uint8),
         checksums=np.zeros(rows, np.uint64),
-        settings={},
+        settings=settings,
         packed_by={},
     )
 
@@ -384,6 +384,14 @@ def test_pictures_of_uint8_are_shown_as_they_are(tmp_path):
     for channels in (1, 3, 4):
         pack = PackedImages(write(tmp_path / f"{channels}.h5", f"uint8 {channels}"))
         assert np.array_equal(levels_of(pack).picture(pack.images), pack.images)
+
+
+@pytest.mark.parametrize(("color", "bands"), [("rgba", (0, 1, 2, 3)), ("all", (0, 1, 2))])
+def test_the_fourth_of_all_bands_is_no_opacity(tmp_path, color, bands):
+    with new_pack(tmp_path / "a.h5", (4, 4, 4), 2) as new:
+        new.append(np.zeros((2, 4, 4, 4), np.uint8))
+        new.seal(tables_of(2, color=color))
+    assert levels_of(PackedImages(tmp_path / "a.h5")).bands == bands
 
 
 @pytest.mark.parametrize("kind", ["uint16 13", "float32 4", "uint8 5"])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from conftest import names_in, names_of, write_pack
 from h5split import SplitSequence, leaks, write_split
+from h5split.errors import ArgumentError
 
 NAMES = names_in("a", {"cat": 20, "dog": 50, "emu": 30})
 ODD = [
@@ -293,3 +294,36 @@ def test_group_folds_of_scikit_learn_keep_groups_whole(sequence, copies, by):
         seen.extend(names_of(inside))
     assert sorted(seen) == sorted(sequence.filenames)
     assert len(seen) == 114
+
+
+def test_groups_of_one_size_are_drawn_and_large_ones_are_in_every_part(tmp_path):
+    sizes = [1 + index % 6 for index in range(120)]
+    patients = [f"p{index:03}" for index, size in enumerate(sizes) for _ in range(size)]
+    names = [f"data/cat/{number:03}.png" for number in range(len(patients))]
+    sequence = SplitSequence(write_pack(tmp_path / "a.h5", names, {"patient": patients}))
+
+    def homes():
+        return [set(part.columns["patient"]) for part in sequence.split(0.2, 0.4, groups="patient")]
+
+    first = homes()
+    for size in range(2, 7):
+        drawn = [[int(name[1:]) for name in home if sizes[int(name[1:])] == size] for home in first]
+        assert [len(numbers) for numbers in drawn] == pytest.approx([4, 4, 12], abs=1)
+    assert 40 < np.mean([int(name[1:]) for name in first[0]]) < 80
+    sequence.shuffle(seed=1)
+    assert homes()[0] != first[0]
+
+
+def test_groups_of_several_names_are_connected_by_any_of_them(tmp_path):
+    names = [f"data/cat/{number}.png" for number in range(40)]
+    patients = [f"p{number // 2}" if number < 30 else "" for number in range(40)]
+    days = [f"d{number // 3}" if number % 4 else "" for number in range(40)]
+    sequence = SplitSequence(write_pack(tmp_path / "a.h5", names, {"patient": patients, "day": days}))
+    parts = sequence.split(0.3, 0.6, groups=["patient", "day"])
+    for column in ("patient", "day"):
+        homes = [set(part.columns[column]) - {""} for part in parts]
+        assert sum(map(len, homes)) == len(set().union(*homes))
+    assert sorted(name for part in parts for name in part.filenames) == sorted(names)
+    assert sequence.split(0.5, groups=["patient", "near"])[0].columns["patient"] is not None
+    with pytest.raises(ArgumentError, match=r"expected one name with stable=True, found \['patient', 'day'\]"):
+        sequence.split(0.5, groups=["patient", "day"], stable=True)

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
         def _is_extended(self) -> bool: ...
 
 
+_INSTEAD = {  # arguments of a DataLoader, and what does the same here
+    "batch_size": "use set(batch_size=...)",
+    "shuffle": "use set(auto_shuffle=True)",
+    "drop_last": "use set(drop_remainder=True)",
+    "collate_fn": "use map(function)",
+    "transform": "use map(function)",
+    "sampler": "use select(rows), or shard(rank, count)",
+}
+
+
 class Adapters:
     """The methods of `SplitSequence` that give its batches to TensorFlow and torch, and that save its rows."""
 
@@ -46,24 +56,36 @@ class Adapters:
         return dataset(self)
 
     def as_torch_loader(
-        self: _Sequence, *, pin_memory: bool = False, channels_first: bool = True, num_workers: int = 0
+        self: _Sequence,
+        *,
+        pin_memory: bool = False,
+        channels_first: bool = True,
+        num_workers: int = 0,
+        **others: object,
     ) -> Any:
         """The batches as a `torch.utils.data.DataLoader`; every iteration over it is one pass.
 
         Batches are whole when they come to it, so that nothing is collated. Class numbers (`label_mode="int"`) are
         int64, as torch's losses want them. Images of uint16 are torch.uint16, which torch can copy, index and turn, but
-        hardly compute with: begin with `images.float()`, or use the setting `scale`. Only images are turned: targets
-        keep their axes, also if `map` makes images of them.
+        hardly compute with: begin with `images.float()`, or use the setting `scale`. Images are turned, and pictures
+        of another pack that are targets. Other targets keep their axes, also if `map` makes images of them.
 
         Args:
             pin_memory: Copy batches into page-locked memory, from where a GPU reads without waiting.
-            channels_first: Images are (B, C, H, W), the same memory seen otherwise; else (B, H, W, C).
+            channels_first: Pictures are (B, C, H, W), the same memory seen otherwise; else (B, H, W, C).
             num_workers: 0. Other processes would hand batches over more slowly than this one makes them.
+            others: None. The error for another argument of a DataLoader says what does the same here.
 
         Raises:
             ImportError: There is no torch.
             ValueError: `num_workers` is not 0.
+            TypeError: There is no such argument.
         """
+        for name in others:
+            advice = _INSTEAD.get(name, "pin_memory and channels_first are all there is")
+            raise ArgumentTypeError(
+                f"as_torch_loader: expected no argument {name}, as batches are made already; {advice}"
+            )
         if num_workers:
             raise ArgumentError(f"as_torch_loader: {no_workers('num_workers', num_workers)}")
         try:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self, Unpack
 
 import numpy as np
@@ -263,9 +263,12 @@ class SplitSequence(Showing, Resuming, Adapters):
             learned = _learned(selection, settings)
         _check_labels(settings, selection.packs)
         is_same_order = selection is self._selection and settings.order_key() == self._settings.order_key()
+        has_same_pictures = learned is self._learned or not (learned.pictures or self._learned.pictures)
+        if not has_same_pictures:
+            self._gatherer = None  # it has buffers for pictures that are no targets any more
         self._settings, self._learned, self._selection = settings, learned, selection
-        if not is_same_order:
-            self._passes.change_order(*_plan(selection, settings))
+        if not (is_same_order and has_same_pictures):
+            self._passes.change_order(*_plan(selection, settings, learned))
 
     def _reset(self, selection: Selection) -> None:
         _check_labels(self._settings, selection.packs)
@@ -275,24 +278,38 @@ class SplitSequence(Showing, Resuming, Adapters):
             self._learned = _learned(selection, self._settings)
         self._gatherer = None
         self._asking = threading.local()
-        self._passes = Passes(*_plan(selection, self._settings))
+        self._passes = Passes(*_plan(selection, self._settings, self._learned))
 
 
-def _plan(selection: Selection, settings: Settings) -> tuple[Callable[[int], Order], Callable[[Order], Told | None]]:
+def _plan(
+    selection: Selection, settings: Settings, learned: Learned
+) -> tuple[Callable[[int], Order], Callable[[Order], Told | None]]:
     """What `Passes` needs: the order of each epoch, and what a pass begins with."""
     packs = selection.packs
     labels = np.empty(0, np.int32) if packs is None else packs.labels
     epochs = Epochs(selection.rows, labels, settings, selection.shard)
     if packs is None:
         return epochs.order, lambda _: None
-    reading = Reading(packs)
+    readings = [Reading(packs), *(Reading(*pictures) for pictures in learned.pictures)]
 
     def start(order: Order) -> Told | None:
         if selection.shard is None:
             _warn_if_ranks_share(settings)
-        return reading.start(order)
+        return _told([told for reading in readings if (told := reading.start(order)) is not None])
 
     return epochs.order, start
+
+
+def _told(each: Sequence[Told]) -> Told | None:
+    """One function that tells all of these of the batches that are asked for; None if there are none."""
+    if len(each) < 2:
+        return each[0] if each else None
+
+    def told(first: int, count: int) -> None:
+        for one in each:
+            one(first, count)
+
+    return told
 
 
 def _warn_if_ranks_share(settings: Settings) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from h5split.batch.mistakes import Mistake, find_errors, find_mistakes, find_wrong_tags
-from h5split.batch.targets import Kind, Learned, Meaning, Meanings
+from h5split.batch.targets import Kind, Makers, Meaning, Meanings
 from h5split.errors import ArgumentError
 from h5split.file.classes import is_unlabelled
 from h5split.order.rows import Rows
@@ -23,8 +23,6 @@ class Delivered(Selected):
     `i // batch_size`. Negative positions count from the end.
     """
 
-    _learned: Learned
-
     @property
     def delivered(self) -> Rows:
         """The rows of the epoch that was delivered last, as `rows` numbers them: int (M,)."""
@@ -37,7 +35,7 @@ class Delivered(Selected):
 
     @property
     def target_kind(self) -> Kind:
-        """What the targets are: "class", "tags", "numbers", or "other" for a dict, text or arrays of more axes."""
+        """What the targets are: "class", "tags", "numbers", "pictures", or "other": a dict, text, other arrays."""
         return self._learned.targets.kind
 
     @property
@@ -83,7 +81,8 @@ class Delivered(Selected):
         rows = self._rows_at(indices)
         if self._learned.is_class and self.settings.label_mode is None:
             raise ArgumentError("get_targets: expected targets, found none: label_mode is None; get_labels has classes")
-        return self._learned.targets.take(rows, lambda: self._encoded(self.packs.labels[rows]))
+        make = Makers(lambda: self._encoded(self.packs.labels[rows]), lambda packs, at: packs.pixels(at))
+        return self._learned.targets.take(rows, make)
 
     def mistakes(self, predictions: ArrayLike, *, threshold: float = 0.5) -> list[Mistake]:
         """Return the rows that the network gets wrong, the worst first.
@@ -109,9 +108,10 @@ class Delivered(Selected):
             return find_wrong_tags(found, self.get_targets(), names, self.target_names, threshold)
         if kind == "numbers":
             return find_errors(found, self.get_targets(), names)
+        several = "pictures" if kind == "pictures" else "several targets or arrays of more axes"
         raise ArgumentError(
-            "mistakes: expected classes, tags or numbers as targets, found several targets or arrays of more axes; "
-            "compare get_targets() with the predictions"
+            f"mistakes: expected classes, tags or numbers as targets, found {several}; compare get_targets() with the "
+            "predictions"
         )
 
     def class_weights(self) -> dict[int, float]:

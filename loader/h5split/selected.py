@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from h5split.alike.content import CONTENT, content_of
-from h5split.alike.near import NEAR, near_of
+from h5split.alike.grouping import resolved
 from h5split.batch.mapping import Function, check_function
+from h5split.batch.targets import Learned
 from h5split.errors import ArgumentError
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts
@@ -27,6 +27,7 @@ class Selected:
 
     _selection: Selection
     _settings: Settings
+    _learned: Learned
     _functions: tuple[Function, ...] = ()  # that batches go through
 
     @property
@@ -126,17 +127,19 @@ class Selected:
     def preload(self) -> Self:
         """Read the pixels once, front to back, into the page cache; with `verbose`, under a progress bar.
 
-        Passed over with a warning where they do not fit in free memory.
+        So are those of pictures that are targets. Passed over with a warning where they do not fit in free memory.
         """
         if self._selection.packs is not None:
-            preload(self._selection.packs, self.rows, verbose=self._settings.verbose)
+            others = [(packs, partners[self.rows]) for packs, partners in self._learned.pictures]
+            for packs, rows in [(self._selection.packs, self.rows), *others]:
+                preload(packs, rows, verbose=self._settings.verbose)
         return self
 
     def split(
         self,
         *points: float,
         stratify: bool = True,
-        groups: str | ArrayLike | None = None,
+        groups: str | Sequence[str] | ArrayLike | None = None,
         stable: bool = False,
     ) -> list[Self]:
         """Cut the current order at fractions of all rows.
@@ -149,8 +152,9 @@ class Selected:
             stratify: Cut each class if slices do not have the classes in their shares. False: slices.
             groups: Rows of equal value stay in one part: the name of a column, an array (N,), `"content"`, which is
                 identical files or identical pixels, or `"near"`, which is near-identical pictures as well; see
-                docs/near.md. Every row needs a value. Classes have their shares as nearly as that allows. A column that
-                is called content or near is `groups=sequence.columns["near"]`.
+                docs/guides. Several of these names, such as `["patient", "near"]`: rows that have any of them in common
+                stay in one part. Every row needs a value. Classes have their shares as nearly as that allows. A column
+                that is called content or near is `groups=sequence.columns["near"]`.
             stable: The part of a row depends on the setting `seed` and on its group alone, so images that are added
                 later move none. The group is `"content"` (of the pixels) unless `groups` says otherwise. Sizes and
                 shares vary by chance.
@@ -160,10 +164,9 @@ class Selected:
 
         Raises:
             ValueError: Points outside [0, 1] or decreasing, an unknown column, rows without a value in `groups`, or
-                `"near"` with `stable`.
+                `"near"` or several names with `stable`.
         """
-        if isinstance(groups, str) and groups in (CONTENT, NEAR):
-            groups = self._groups_of(groups, stable)
+        groups = resolved(groups, self.packs if len(self.rows) else None, self.rows, self.columns, stable=stable)
         parts = self._selection.split(points, stratify=stratify, groups=groups, stable=stable, seed=self._settings.seed)
         return [self._part(part) for part in parts]
 
@@ -251,18 +254,6 @@ class Selected:
         part = copy.copy(self)
         part._functions = (*self._functions, function)
         return part
-
-    def _groups_of(self, alike: str, stable: bool) -> ArrayLike | None:
-        """A number for each row, equal for rows with the same content or with near-identical pictures."""
-        selections = [(self.packs, self.rows)] if len(self.rows) else []
-        if alike == NEAR:
-            if stable:
-                raise ArgumentError(
-                    "split: expected groups='content' or a column with stable=True, found 'near'; images that are "
-                    "added later can join two groups, and then rows would have to move"
-                )
-            return near_of(selections).numbers
-        return None if stable else content_of(selections).numbers
 
     def _part(self, selection: Selection) -> Self:
         """A sequence of other rows, equal in all else: settings, and what a subclass or a user added to it."""

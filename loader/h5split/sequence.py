@@ -21,7 +21,7 @@ from h5split.order.settings import SettingNames, listing_settings
 from h5split.system.text import listed
 
 _OF_KERAS = {"workers", "use_multiprocessing", "max_queue_size"}
-_NOUNS = {"class": "classes", "tags": "tags", "numbers": "columns", "other": "targets"}
+_NOUNS = {"class": "classes", "tags": "tags", "numbers": "columns", "pictures": "pictures", "other": "targets"}
 _SCALES = {"uint8": 1 / 255, "uint16": 1 / 65535, "float32": 1.0}
 _FETCHES_AHEAD = backend() == "tensorflow"  # by tf.data, in a thread; the others ask for a batch when they want it
 

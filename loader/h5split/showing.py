@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from h5split.batch.given import PerRow
+from h5split.batch.given import PerRow, pictures_in
 from h5split.batch.mistakes import Mistake
 from h5split.delivered import Delivered
 from h5split.errors import ArgumentError
@@ -21,7 +21,7 @@ from h5split.notebook.card import Counts, Tile, card, or_text
 from h5split.order.rows import Rows
 from h5split.order.settings import Settings, check_whole
 from h5split.system.arrays import brief, plain, positions
-from h5split.system.text import count, shown
+from h5split.system.text import count, listed, shown
 
 _MOST = 100  # pictures at a time
 _FEW = 32  # pictures that are large
@@ -133,7 +133,7 @@ class Showing(Delivered):
     def _settings_lines(self) -> list[str]:
         """A line about the settings that are not as they are by default; none if all are."""
         changed = [
-            f"{one.name}={brief(value.values if isinstance(value, PerRow) else value)}"
+            f"{one.name}={_described(value)}"
             for one in fields(Settings)
             if _differs(value := getattr(self._settings, one.name), one.default)
         ]
@@ -187,6 +187,13 @@ def _by_pack(packs: Packs, rows: Rows) -> Counts:
     """Count rows by pack."""
     numbers = [(pack.path, len(local)) for pack, local in packs.by_pack(rows)]
     return Counts("pack", "packs", numbers[:_LISTED], len(numbers[_LISTED:]))
+
+
+def _described(value: object) -> str:
+    """The value of a setting in a few words."""
+    if pictures := pictures_in(value):
+        return f"pictures of {listed([pack.path for pack in pictures])}"
+    return brief(value.values if isinstance(value, PerRow) else value)
 
 
 def _differs(value: object, default: object) -> bool:

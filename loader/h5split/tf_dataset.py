@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from h5split.batch.gather import Batch
 from h5split.batch.mapping import specs_of
+from h5split.batch.targets import Spec
 from h5split.errors import ArgumentError
-from h5split.file.packs import Packs
 from h5split.order.passes import Pass
 from h5split.order.rows import Rows
 from h5split.order.settings import Settings
@@ -29,9 +29,6 @@ class Sequence(Protocol):
 
     @property
     def rows(self) -> Rows: ...  # noqa: D102
-
-    @property
-    def packs(self) -> Packs: ...  # noqa: D102
 
     @property
     def is_mapped(self) -> bool: ...  # noqa: D102
@@ -60,8 +57,8 @@ def dataset(sequence: Sequence) -> Any:
     """
     settings, batches, rows, spec = sequence.settings, len(sequence), sequence.rows, sequence.spec()
     is_mapped = sequence.is_mapped
-    per_call = 1 if is_mapped else _batches_per_call(settings.batch_size * sequence.packs.stride, batches)
     arrays = tf.nest.flatten(spec)
+    per_call = 1 if is_mapped else _batches_per_call(settings.batch_size * sum(map(_nbytes, arrays)), batches)
 
     def check() -> None:
         if sequence.settings != settings or sequence.rows is not rows:
@@ -103,6 +100,10 @@ def dataset(sequence: Sequence) -> Any:
     epochs = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(begin, [], tf.int64))
     data = epochs.flat_map(one_pass).rebatch(settings.batch_size).prefetch(tf.data.AUTOTUNE)
     return data.apply(tf.data.experimental.assert_cardinality(batches))
+
+
+def _nbytes(array: Spec) -> int:
+    return int(np.prod(array.shape) * np.dtype(array.dtype).itemsize)
 
 
 def _batches_per_call(nbytes: int, batches: int) -> int:

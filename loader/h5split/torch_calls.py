@@ -21,7 +21,7 @@ from h5split.system.callers import caller_in
 
 _LOADER = "torch.utils.data.dataloader"
 _WORKER = "torch.utils.data._utils.worker"
-_PLAIN_SAMPLERS = "torch.utils.data.sampler"
+_PLAIN_SAMPLERS = ("torch.utils.data.sampler", _LOADER)  # where samplers are that do not know of ranks
 _DISTRIBUTED = "torch.distributed"
 _ASKS = "_next_data"  # the method of an iterator that asks for items
 _MAP = 0  # torch's kind of a data set that is asked for items; any other asks for them itself
@@ -43,7 +43,7 @@ def rank_and_world(frame: FrameType | None) -> tuple[int, int] | None:
         return None
     caller = caller_in(vars(sys.modules[_LOADER]), frame) if _LOADER in sys.modules else None
     sampler = None if caller is None else getattr(caller.f_locals.get("self"), "_index_sampler", None)
-    if sampler is not None and type(sampler).__module__ != _PLAIN_SAMPLERS:
+    if sampler is not None and type(sampler).__module__ not in _PLAIN_SAMPLERS:
         return None
     found = int(distributed.get_rank()), int(distributed.get_world_size())
     return found if found[1] > 1 else None

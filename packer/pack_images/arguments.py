@@ -80,6 +80,12 @@ def _add_sources(group: argparse._ArgumentGroup) -> None:
         help="row order: shuffled so that every range of rows has the same share of each class, or as found "
         "(%(default)s)",
     )
+    add(
+        "--like",
+        metavar="PACK",
+        help="the rows of this pack, in its order, with its labels and columns: masks, or the other pictures of pairs. "
+        "The file of a row is the one with the same path below SOURCE, extension aside",
+    )
     add("--seed", type=whole(0), default=0, metavar="N", help="seed of the stratified order (%(default)s)")
 
 

@@ -95,7 +95,7 @@ def _check_usage(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
 def _run(arguments: argparse.Namespace, bar: Bar) -> int:
     options = {
         name: getattr(arguments, name)
-        for name in (*_PIXEL_OPTIONS, "labels", "label_pattern", "relabel", "order", "seed", "classes")
+        for name in (*_PIXEL_OPTIONS, "labels", "label_pattern", "relabel", "like", "order", "seed", "classes")
     }
     options["manifest"] = _manifests(arguments)
     options["reader"] = None if arguments.reader is None else _reader(arguments.reader)
@@ -207,6 +207,7 @@ def _describe_plan(planned: Plan, output: str) -> str:
             f"into {output}"
             + ("" if planned.settings.pixels.size else ", if all have this size; otherwise give --size"),
             *([_missing_line(planned.missing)] if planned.missing else []),
+            *([_lacking_line(planned.sources.lacking)] if planned.sources.lacking else []),
             *class_lines(planned.counts),
         ]
     )
@@ -214,6 +215,11 @@ def _describe_plan(planned: Plan, output: str) -> str:
 
 def _missing_line(missing: Sequence[str]) -> str:
     return f"not there, and left out: {count(len(missing), 'file')}, such as {shown(missing[0])}"
+
+
+def _lacking_line(lacking: Sequence[tuple[str, str]]) -> str:
+    name, reason = lacking[0]
+    return f"left out: {count(len(lacking), 'row')}, such as {shown(name)}: {shown(reason)}"
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from h5split.file.losses import LOSSES
 from h5split.order.rows import Rows
 from h5split.system.interrupts import interrupts_held
+from h5split.system.text import count
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.find.labels import LabelRule
+from pack_images.find.like import rows_like
 from pack_images.find.manifest import Manifest
 from pack_images.find.readers import Reader
 from pack_images.find.relabel import Relabel
@@ -52,6 +54,7 @@ def make_plan(
     manifests: Sequence[Manifest] = (),
     reader: Reader | None = None,
     relabel: Relabel | None = None,
+    like: str | os.PathLike[str] | None = None,
     output: str | None = None,
 ) -> Plan:
     """Scan the sources, check them, and plan the output.
@@ -60,7 +63,7 @@ def make_plan(
         PackError: There is nothing to pack, or the sources contradict each other or the settings.
         OSError: A folder cannot be read.
     """
-    rule = LabelRule(settings.labels, settings.label_pattern)
+    rule = LabelRule("none" if settings.is_like else settings.labels, settings.label_pattern)
     found = scan(
         sources,
         rule,
@@ -74,6 +77,8 @@ def make_plan(
         check_classes_kept(found, output, settings.classes)
         found = select_classes(found, settings.classes)
     found = without_known(found, output, settings.pixels)
+    if like is not None:
+        found = rows_like(like, found, settings.pixels.fit, output)
     # Folders alone need no check: the scan finds each file once.
     if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):
         check_once(found)
@@ -197,6 +202,7 @@ class Job:
         """
         from pack_images.partial import Partial  # here, because Windows lacks its locks, and write() needs none
 
+        self._check_paired()
         old = find_old(self.output)
         versions = packed_by(used(self.plan.settings.pixels, self.plan.sources.paths))
         partial = Partial(
@@ -227,6 +233,13 @@ class Job:
         finally:
             partial.close()
         return self._summary(tables, filled, partial.restarts, again, time.monotonic() - started)
+
+    def _check_paired(self) -> None:
+        """With `strict`, refuse rows of the pack of `like` that have no file."""
+        lacking = self.plan.sources.lacking
+        if self.strict and lacking:
+            (name, reason), rows = lacking[0], count(len(lacking), "row")
+            raise PackError(f"{name}: {reason}, so it is with {rows}; without --strict they are left out and listed")
 
     def _finish(
         self,
@@ -299,7 +312,9 @@ class Job:
             checksums=records["checksum"],
             settings=self.plan.settings.as_json(),
             packed_by=versions,
-            skipped=sorted((self.plan.sources.filenames[row], reason) for row, reason in failures),
+            skipped=sorted(
+                [*sources.lacking, *((self.plan.sources.filenames[row], reason) for row, reason in failures)]
+            ),
             losses=_loss_table(records),
         )
         return tables

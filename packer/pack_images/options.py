@@ -9,6 +9,8 @@ from typing import Any
 
 from pack_images.errors import PackError
 from pack_images.find.classes import read_classes
+from pack_images.find.like import check_alone
+from pack_images.find.relabel import Relabel
 from pack_images.functions import decoder_of
 from pack_images.settings import Pixels, Settings
 
@@ -21,6 +23,8 @@ def settings_of(
     order: Any,
     seed: int,
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
+    relabel: Relabel | None = None,
+    like: str | os.PathLike[str] | None = None,
     **pixels: Any,
 ) -> Settings:
     """Combine the options of `pack` into one value.
@@ -28,9 +32,12 @@ def settings_of(
     Raises:
         PackError: An option is invalid.
     """
+    chosen = {"labels": labels != "auto", "order": order != "stratified"}
+    check_alone(like, {**chosen, "label-pattern": label_pattern, "seed": seed, "classes": classes, "relabel": relabel})
     named = None if classes is None else read_classes(classes)
     stored = pixels_of(None if size is None else _width_and_height(size), **pixels)
-    return Settings(stored, labels, label_pattern, order, seed, named)
+    is_like = like is not None
+    return Settings(stored, labels, label_pattern, "sorted" if is_like else order, seed, named, is_like)
 
 
 def pixels_of(

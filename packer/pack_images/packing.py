@@ -56,6 +56,7 @@ def pack(
     manifest: Table | Sequence[Table] | None = (),
     reader: Reader | None = None,
     relabel: Relabel | None = None,
+    like: str | os.PathLike[str] | None = None,
     reuse: bool = True,
     workers: int | None = None,
     executor: Executor | None = None,
@@ -104,6 +105,9 @@ def pack(
             These numbers are kept; for several folders they must agree.
         relabel: Labels in place of those found: file name -> label, or the path of a CSV with the columns `filename`
             and `label`. Images that it does not name keep their label; those with an empty label are passed over.
+        like: A pack whose rows the output is to have, in their order, with their labels and columns: of pictures that
+            these are the masks of, or the other pictures of pairs. The file of a row is the one with the same path
+            below its SOURCE, extension aside; see `find.like`. Rows that have none are left out and listed.
         reuse: Copy rows from an existing output if the SHA-256 of the source file and all settings and versions that
             affect pixels are the same.
         workers: Number of worker processes. None: one per core.
@@ -143,10 +147,18 @@ def pack(
             order=order,
             seed=seed,
             classes=classes,
+            relabel=relabel,
+            like=like,
         )
         path = output_path(output)
         plan = make_plan(
-            _paths(sources), settings, manifests=_manifests(manifest), reader=reader, relabel=relabel, output=path
+            _paths(sources),
+            settings,
+            manifests=_manifests(manifest),
+            reader=reader,
+            relabel=relabel,
+            like=like,
+            output=path,
         )
         with reporting(progress, "images") as report:
             return Job(path, plan, strict, reuse).run(pool, report, started)
@@ -171,6 +183,7 @@ def preview(
     manifest: Table | Sequence[Table] | None = (),
     reader: Reader | None = None,
     relabel: Relabel | None = None,
+    like: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """Return the plan that `pack` would follow with these arguments. Nothing is written.
@@ -202,10 +215,18 @@ def preview(
             order=order,
             seed=seed,
             classes=classes,
+            relabel=relabel,
+            like=like,
         )
         path = None if output is None else output_path(output)
         return make_plan(
-            _paths(sources), settings, manifests=_manifests(manifest), reader=reader, relabel=relabel, output=path
+            _paths(sources),
+            settings,
+            manifests=_manifests(manifest),
+            reader=reader,
+            relabel=relabel,
+            like=like,
+            output=path,
         )
 
 

@@ -171,6 +171,7 @@ class Settings:
         order: The order of the rows.
         seed: Seed of the stratified order.
         classes: The classes, in the order of their numbers. None: all classes found.
+        is_like: Whether labels and order are those of another pack. `order` is then `sorted`.
     """
 
     pixels: Pixels
@@ -179,6 +180,7 @@ class Settings:
     order: Order = "stratified"
     seed: int = 0
     classes: tuple[str, ...] | None = None
+    is_like: bool = False
 
     def __post_init__(self) -> None:
         _check_known("order", self.order, ORDERS)
@@ -194,6 +196,9 @@ class Settings:
             del values["label_pattern"]
         if values.pop("classes") is not None:
             values["classes"] = "given"  # the names themselves are stored as class_names
+        if values.pop("is_like"):
+            values |= {"labels": "given", "order": "given"}
+            del values["seed"]  # of an order that is not this one
         return pixels | values
 
 

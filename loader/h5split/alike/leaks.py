@@ -40,7 +40,7 @@ def leaks(*sequences: Part, near: bool = False) -> list[tuple[list[str], ...]]:
     Args:
         sequences: The sequences, such as the parts of a split.
         near: Also find near-identical pictures: the same one after compression, rescaling, a change of brightness or
-            contrast, a reflection or a turn. See docs/near.md. Sequences of different sizes are compared as well.
+            contrast, a reflection or a turn. Sequences of different sizes are compared as well.
 
     Returns:
         A tuple for each content that is in several sequences, or with `near`, for each group of pictures that are

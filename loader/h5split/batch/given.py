@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from h5split.errors import ArgumentError
 from h5split.file.classes import is_unlabelled
+from h5split.file.images import PackedImages
 from h5split.file.packs import Packs
 from h5split.file.texts import Texts, column_of
 from h5split.order.rows import Rows
@@ -26,6 +27,7 @@ LABEL = "label"  # stands for the class
 
 # The labels of a table become classes, and are no column of the pack.
 _TAKEN = "; if it was the column of labels, pack the table with --labels none to keep it"
+_PACK = "; PackedImages({!r}) has the pictures of a pack"
 _MAX_TAGS = 10_000  # more are hardly tags: the column holds something else
 _MAX_TAG_BYTES = 1 << 30  # of the table with a line for each distinct text, and an element for each tag
 _NUMBERS = "fiu"  # kinds of numpy's dtypes
@@ -120,7 +122,8 @@ def texts_of(what: str, column: str, packs: Packs, rows: Rows) -> Texts:
         ValueError: There is no such column, or one of the packs that the rows are of has none.
     """
     is_of_targets = what == "targets" and not is_unlabelled(packs.class_names)
-    texts = column_of(packs.columns, column, f"{what}: ", _TAKEN if is_of_targets else "")
+    advice = _PACK.format(column) if column.endswith(".h5") else _TAKEN if is_of_targets else ""
+    texts = column_of(packs.columns, column, f"{what}: ", advice)
     if any(column not in pack.columns for pack in packs.packs):
         for pack, _ in packs.by_pack(rows):
             if column not in pack.columns:
@@ -129,6 +132,12 @@ def texts_of(what: str, column: str, packs: Packs, rows: Rows) -> Texts:
                     "pack it with the column, or leave its rows out by select()"
                 )
     return texts.take(rows)
+
+
+def pictures_in(given: Any) -> tuple[PackedImages, ...]:
+    """The packs of pictures that a target means, if it is one pack or a list of packs; else none."""
+    many = given if isinstance(given, (list, tuple)) else (given,)
+    return tuple(many) if all(isinstance(one, PackedImages) for one in many) else ()
 
 
 def tags_in(text: str, separator: str) -> list[str]:
@@ -142,6 +151,8 @@ def _bound_targets(given: Any, packs: Packs | None, rows: Rows, *, is_named: boo
         return _bound_array("targets", given, packs, rows)
     if isinstance(given, Tags):
         return _bound_tags(given, packs, rows)
+    if pictures := pictures_in(given):
+        return pictures
     if isinstance(given, Mapping):
         if not given or not all(isinstance(name, str) for name in given):
             _refuse_targets(given)
@@ -267,8 +278,8 @@ def _expected_weights(found: object) -> str:
 
 def _refuse_targets(found: object) -> NoReturn:
     raise ArgumentError(
-        "targets: expected a column, a list of columns, Tags, an array with a value for each row, or a dict of these, "
-        f"found {brief(found)}{_advice(found)}"
+        "targets: expected a column, a list of columns, Tags, PackedImages of masks, an array with a value for each "
+        f"row, or a dict of these, found {brief(found)}{_advice(found)}"
     )
 
 

@@ -106,13 +106,7 @@ def _arrays(part: Any, count: int, function: Function) -> Any:
         return {name: _arrays(one, count, function) for name, one in part.items()}
     if isinstance(part, tuple):
         return tuple(_arrays(one, count, function) for one in part)
-    try:
-        array = plain("map", part)
-    except ArgumentError:
-        raise
-    except ValueError as error:  # a list of rows of several shapes
-        found = f"{_brief(part)} that cannot be stacked"
-        raise ArgumentError(f"map: expected arrays of one shape from {_name(function)}, found {found}") from error
+    array = plain(f"map, what {_name(function)} returned", part)
     if array.ndim == 0 or len(array) != count:
         raise ArgumentError(
             f"map: expected {count} rows, as the batch has, from {_name(function)}, found {_brief(part)}; "

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from h5split.file.images import PackedImages
 from h5split.file.packs import Packs
 from h5split.order.epochs import Order
+from h5split.order.rows import Rows
 from h5split.system.machine import free_memory
 
 _BATCHES_AHEAD = 8
@@ -39,10 +40,12 @@ class Reading:
 
     Args:
         packs: The packs that contain the rows.
+        partners: If they are other packs than those of the order: the row there of each row that the order has.
     """
 
-    def __init__(self, packs: Packs) -> None:
+    def __init__(self, packs: Packs, partners: Rows | None = None) -> None:
         self._packs = packs
+        self._partners = partners
         self._has_begun = False
 
     def start(self, order: Order) -> ReadAhead | None:
@@ -54,6 +57,8 @@ class Reading:
             FormatError: A file was written to since it was opened.
         """
         self._packs.check_unchanged()
+        if self._partners is not None:
+            order = Order(self._partners[order.delivered], order.size)
         cold = is_cold(self._packs, order)
         is_first, self._has_begun = not self._has_begun, True
         return ReadAhead(self._packs, order) if (is_first if cold is None else cold) else None

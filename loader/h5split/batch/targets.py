@@ -7,24 +7,36 @@ share it; rows outside the sequence have no meaningful value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from h5split.batch.given import LABEL, PerRow, Tags, tags_in, texts_of
+from h5split.batch.given import LABEL, PerRow, Tags, pictures_in, tags_in, texts_of
 from h5split.errors import ArgumentError
 from h5split.file.packs import Packs
+from h5split.file.pairs import partners
 from h5split.file.texts import Texts
 from h5split.order.rows import Rows
 from h5split.system.text import listed
 
 _MAX_NUMBERS_AXES = 2
 
-Kind = Literal["class", "tags", "numbers", "other"]  # numbers are (N,) or (N, K)
-Labels = Callable[[], NDArray[Any]]  # makes the encoded labels of the rows
+Kind = Literal["class", "tags", "numbers", "pictures", "other"]  # numbers are (N,) or (N, K)
+
+
+class Makers(NamedTuple):
+    """How a sequence makes the targets that are no arrays in memory.
+
+    Attributes:
+        labels: Makes the encoded labels of the rows that are asked for.
+        pixels: Makes the pictures of rows of other packs: (M, H, W, C).
+    """
+
+    labels: Callable[[], NDArray[Any]]
+    pixels: Callable[[Packs, Rows], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ class Target(Protocol):
     names: list[str]  # of its last axis, if the user gave names; else empty
     kind: Kind
 
-    def take(self, rows: Rows, labels: Labels) -> Any:
+    def take(self, rows: Rows, make: Makers) -> Any:
         """Return the values of rows: (M, ...), or a dict of such arrays."""
 
     def spec(self, label: Spec) -> Any:
@@ -78,8 +90,8 @@ class _Class:
     def __init__(self) -> None:
         self.names: list[str] = []
 
-    def take(self, rows: Rows, labels: Labels) -> NDArray[Any]:
-        return labels()
+    def take(self, rows: Rows, make: Makers) -> NDArray[Any]:
+        return make.labels()
 
     def spec(self, label: Spec) -> Spec:
         return label
@@ -112,7 +124,7 @@ class _Values:
         self._places = places
         self._dtype = np.dtype(np.float32) if kind == "tags" else values.dtype  # tags take a quarter of the memory
 
-    def take(self, rows: Rows, labels: Labels) -> NDArray[Any]:
+    def take(self, rows: Rows, make: Makers) -> NDArray[Any]:
         at = rows if self._places is None else self._places[rows]
         return self._values[at].astype(self._dtype, copy=False)
 
@@ -123,6 +135,31 @@ class _Values:
         return Meaning(self.kind, tuple(self.names))
 
 
+class _Pictures:
+    """The picture of each row in other packs. They stay in the files until they are asked for.
+
+    Args:
+        packs: The other packs.
+        partners: The row there of each row here.
+    """
+
+    kind: Kind = "pictures"
+
+    def __init__(self, packs: Packs, partners: Rows) -> None:
+        self.names: list[str] = []
+        self.packs = packs
+        self.partners = partners
+
+    def take(self, rows: Rows, make: Makers) -> NDArray[Any]:
+        return make.pixels(self.packs, self.partners[rows])
+
+    def spec(self, label: Spec) -> Spec:
+        return Spec(self.packs.shape, self.packs.dtype)
+
+    def meaning(self, class_names: Sequence[str]) -> Meaning:
+        return Meaning(self.kind, ())
+
+
 class _Named:
     """Several targets, by name."""
 
@@ -130,16 +167,16 @@ class _Named:
 
     def __init__(self, targets: Mapping[str, Target]) -> None:
         self.names = list(targets)
-        self._targets = targets
+        self.targets = targets
 
-    def take(self, rows: Rows, labels: Labels) -> dict[str, Any]:
-        return {name: target.take(rows, labels) for name, target in self._targets.items()}
+    def take(self, rows: Rows, make: Makers) -> dict[str, Any]:
+        return {name: target.take(rows, make) for name, target in self.targets.items()}
 
     def spec(self, label: Spec) -> dict[str, Any]:
-        return {name: target.spec(label) for name, target in self._targets.items()}
+        return {name: target.spec(label) for name, target in self.targets.items()}
 
     def meaning(self, class_names: Sequence[str]) -> dict[str, Any]:
-        return {name: target.meaning(class_names) for name, target in self._targets.items()}
+        return {name: target.meaning(class_names) for name, target in self.targets.items()}
 
 
 class Learned:
@@ -166,19 +203,24 @@ class Learned:
         self.is_class = self.targets.kind == "class"
         self.is_class_alone = self.is_class and self.weights is None
 
-    def with_images(self, images: NDArray[Any], rows: Rows, labels: Labels, *, is_unlabelled: bool) -> Any:
+    @property
+    def pictures(self) -> list[tuple[Packs, Rows]]:
+        """Other packs that batches have pictures of, each with the row there of each row here."""
+        return [(one.packs, one.partners) for one in _each(self.targets) if isinstance(one, _Pictures)]
+
+    def with_images(self, images: NDArray[Any], rows: Rows, make: Makers, *, is_unlabelled: bool) -> Any:
         """Return a batch: images, (images, targets) or (images, targets, weights).
 
         Args:
             images: The images of the rows.
             rows: int (M,).
-            labels: Makes the encoded labels of the rows.
+            make: Makes the targets of these rows.
             is_unlabelled: Whether the class is no target.
         """
         if self.is_class and is_unlabelled:
             return images
-        targets = self.targets.take(rows, labels)
-        return (images, targets) if self.weights is None else (images, targets, self.weights.take(rows, labels))
+        targets = self.targets.take(rows, make)
+        return (images, targets) if self.weights is None else (images, targets, self.weights.take(rows, make))
 
     def spec(self, image: Spec, label: Spec | None) -> Any:
         """Return the specs of a batch, in the structure that `with_images` gives it."""
@@ -201,6 +243,14 @@ def differing(one: Meanings, other: Meanings) -> tuple[Meanings, Meanings] | Non
     return None if is_unknown or one == other else (one, other)
 
 
+def _each(target: Target) -> Iterator[Target]:
+    """Yield a target, and those in it if it is several."""
+    yield target
+    if isinstance(target, _Named):
+        for one in target.targets.values():
+            yield from _each(one)
+
+
 def _target_of(given: Any, packs: Packs, rows: Rows) -> Target:
     """Return the target that a bound setting means, or one name in a dict of several.
 
@@ -213,6 +263,9 @@ def _target_of(given: Any, packs: Packs, rows: Rows) -> Target:
         return _tags(given, packs, rows)
     if isinstance(given, PerRow):
         return _per_row("targets", given, packs, rows)
+    if pictures := pictures_in(given):
+        others = Packs(pictures)
+        return _Pictures(others, partners(packs, rows, others))
     if isinstance(given, Mapping):
         return _Named(
             {

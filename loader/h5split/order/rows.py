@@ -130,10 +130,12 @@ def split_groups(
 ) -> list[Rows]:
     """Cut near `points` so that rows with equal values in `groups` stay in one part.
 
-    The algorithm is greedy, from the largest group to the smallest. A group goes to the part that lacks the most rows
-    of the group's classes. This is the rule of scikit-learn's StratifiedGroupKFold, extended to parts of unequal size.
-    The rows that a part lacks in all count as much as those of an average class, or few groups of many classes would
-    give parts of the wrong size. Groups of one row come last and fill the parts in order.
+    The algorithm is greedy, from the largest group to the smallest; groups of one size come in a random order that
+    depends on the order of the rows alone. A group goes to the part that lacks the largest share of its rows, counted
+    in the group's classes. This is the rule of scikit-learn's StratifiedGroupKFold, extended to parts of unequal size,
+    which so get large and small groups alike. The rows that a part lacks in all count as much as those of an average
+    class, or few groups of many classes would give parts of the wrong size. Groups of one row come last and fill the
+    parts in order.
 
     Args:
         rows: int64 (N,).
@@ -148,15 +150,17 @@ def split_groups(
     # The number of rows of each class that each part still lacks: (parts, classes).
     room = np.zeros((len(bounds) - 1, int(classes.max()) + 1), np.int64)
     np.add.at(room, (_strata_parts(classes, bounds), classes), 1)
-    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    part = _assign(room, group, sizes, classes)[group]
+    _, first, group, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first)[permutation(len(first), 0)]
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    part = _assign(room, group, sizes, classes, order)[group]
     single = np.flatnonzero(sizes[group] == 1)
     part[single] = _fill(np.maximum(room, 0), classes[single])
     return [rows[part == index] for index in range(len(bounds) - 1)]
 
 
 def _assign(
-    room: NDArray[np.int64], group: NDArray[np.int64], sizes: NDArray[np.int64], classes: NDArray[np.int64]
+    room: NDArray[np.int64], group: Rows, sizes: NDArray[np.int64], classes: NDArray[np.int64], order: Rows
 ) -> NDArray[np.int64]:
     """The part of each group of two or more rows: int64 (G,). `room` is reduced by their rows.
 
@@ -165,17 +169,18 @@ def _assign(
         group: int64 (N,), the group of each row.
         sizes: int64 (G,), the number of rows of each group.
         classes: int64 (N,), the class of each row.
+        order: int64 (G,), the order in which groups are assigned, the largest first.
     """
-    count = room.shape[1]
+    count, wanted = room.shape[1], np.maximum(room.sum(axis=1), 1)
     pairs, needs = np.unique(group * count + classes, return_counts=True)
     starts = np.searchsorted(pairs, np.arange(len(sizes) + 1) * count)
     total, is_open = room.sum(axis=1), room.any(axis=1)
     part = np.zeros(len(sizes), np.int64)
-    for index in np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes > 1)].tolist():
+    for index in order[: np.count_nonzero(sizes > 1)].tolist():
         at = slice(starts[index], starts[index + 1])
         present, need = pairs[at] % count, needs[at]
         lack = room[:, present] @ need * count + total * sizes[index]
-        choice = int(np.argmax(np.where(is_open, lack, np.iinfo(np.int64).min)))
+        choice = int(np.argmax(np.where(is_open, lack / wanted, -np.inf)))
         part[index] = choice
         room[choice, present] -= need
         total[choice] -= sizes[index]

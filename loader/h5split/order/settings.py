@@ -60,7 +60,9 @@ class Settings:
             classes of the packs.
         targets: The targets in place of the class. A column: float32 (B,). A list of columns: float32 (B, number of
             columns). `Tags(column)`: float32 (B, K), multi-hot. An array (N, ...) with a value for each row of the
-            sequence: its rows, as they are, also where they are NaN. A dict of these: a dict of such arrays, in which
+            sequence: its rows, as they are, also where they are NaN. `PackedImages("masks.h5")`, or a list of packs:
+            the pictures that belong to the rows, (B, H, W, C), of packs made with `--like`; `scale` leaves them as they
+            are. A dict of these: a dict of such arrays, in which
             `"label"` is the class, or an error if there is a column of that name too. Alone, `"label"` is that column,
             and without one the class.
         weights: The weight of each image in the loss, 0 or more: a column, or an array (N,). Batches are then (images,

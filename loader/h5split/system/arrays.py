@@ -62,7 +62,7 @@ def brief(found: object) -> str:
     if isinstance(shape, tuple):
         return f"{name} of {getattr(found, 'dtype', 'values')} and shape {shape}"
     if isinstance(found, (list, tuple)) and found:
-        return f"a {name} of {len(found):,} values, the first {_cut(found[0])}"
+        return f"a {name} of {len(found):,} values, the first {brief(found[0])}"
     return _cut(found)
 
 

@@ -245,6 +245,8 @@ def _scan_folders(
 ) -> list[Sources]:
     listings = _walk(roots, found, extensions)
     image_level = _level_of_images(listings)
+    if image_level == "subfolder":
+        found.notes.extend(_parts_note(roots))
     tables = []
     for root, folders in zip(roots, listings, strict=True):
         _check_levels(root, folders, rule)
@@ -265,6 +267,13 @@ def _level_of_images(listings: Sequence[_Listing]) -> Literal["root", "subfolder
     """Return where the images of all SOURCES lie: directly in them, in subfolders, or some in each."""
     found = {"subfolder" if folder.below else "root" for folders in listings for folder, names in folders if names}
     return "either" if len(found) == 2 else "root" if "root" in found else "subfolder"
+
+
+def _parts_note(roots: Sequence[str]) -> Iterator[str]:
+    """Say, in one line, that SOURCEs which are called as the parts of a data set become one."""
+    parts = [root for root in roots if folder_name(root).lower() in _PARTS]
+    if len(parts) > 1:
+        yield f'{_listed(parts)} are packed as one data set; split_by("source") of a sequence keeps them apart'
 
 
 def _merged_note(root: str, folders: _Listing) -> Iterator[str]:
@@ -376,6 +385,7 @@ def _check_levels(root: str, folders: _Listing, rule: LabelRule) -> None:
         return
     if rule.labels == "auto" and direct is None:
         _check_not_parts(root, folders)
+        _check_not_roots(root, folders)
     if direct is None or rule.labels == "parent" or (rule.labels == "auto" and nested is None):
         return
     own = folder_name(root)
@@ -413,3 +423,28 @@ def _check_not_parts(root: str, folders: _Listing) -> None:
             f"{'them' if is_all else ' and '.join(divided)}; give {places} if these are parts of the data "
             f"set{apart}, or --labels subfolder if the first folders are the classes"
         )
+
+
+def _check_not_roots(root: str, folders: _Listing) -> None:
+    """Raise if each class folder of a SOURCE holds the same folders: these may be the classes.
+
+    Only folders with images somewhere below count, and only if two or more names are in each of them. Folders such as
+    `train` in each class folder are no classes.
+    """
+    inner: dict[str, set[str]] = {}
+    for folder, names in folders:
+        if names:
+            inner.setdefault(folder.below[0], set()).update(folder.below[1:2])
+    common = set.intersection(*inner.values()) if len(inner) > 1 else set()
+    shared = sorted(name for name in common if name.lower() not in _PARTS)
+    if len(shared) > 1:
+        several = _listed(sorted(inner))
+        raise PackError(
+            f"{root}: expected class folders, found {several}, which each hold {_listed(shared)}; give {root}/* if "
+            "those are the classes (the column `source` then tells the folders apart), or --labels subfolder if the "
+            f"classes are {several}"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(names) if len(names) <= _MAX_NAMES else f"{', '.join(names[:_MAX_NAMES])} and others"

@@ -59,6 +59,7 @@ class Sources:
             with labels, and folders that the user's own reader lists.
         other_classes: Class name -> number of images left out because the user asked for other classes.
         notes: What the user should know about the search, one line each.
+        lacking: (filename, reason) of each row of another pack that has no file here; see `find.like`.
     """
 
     filenames: list[str] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Sources:
     labelled: list[str] = field(default_factory=list)
     other_classes: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    lacking: list[tuple[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.filenames)

@@ -33,8 +33,9 @@ def predictions(sequence: SplitSequence, given: ArrayLike, gallery: Gallery, thr
         ValueError: As `mistakes`; or the epoch has no rows.
     """
     kind, rows = sequence.target_kind, sequence.delivered
-    if kind == "other":
-        raise ArgumentError(_advice(isinstance(sequence.get_targets([]), dict)))
+    if kind in ("pictures", "other"):
+        is_dict = kind == "other" and isinstance(sequence.get_targets([]), dict)
+        raise ArgumentError(_advice(is_dict, "pictures" if kind == "pictures" else "text or an array of more axes"))
     if not len(rows):
         raise ArgumentError("predictions: expected an epoch with images, found none")
     found = plain("predictions", given)
@@ -47,13 +48,13 @@ def predictions(sequence: SplitSequence, given: ArrayLike, gallery: Gallery, thr
     return {"kind": kind, **section}
 
 
-def _advice(is_dict: bool) -> str:
+def _advice(is_dict: bool, found: str) -> str:
     if is_dict:
         return (
             "report: expected classes, tags or numbers as targets, found a dict; write a page for each target: "
             "set(targets=...) to one of them, and give its predictions"
         )
     return (
-        "report: expected classes, tags or numbers as targets, found text or an array of more axes; "
+        f"report: expected classes, tags or numbers as targets, found {found}; "
         "give None as predictions, or set(targets=...) to numbers"
     )
