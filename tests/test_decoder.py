@@ -169,6 +169,11 @@ def test_colours_of_a_decoder_become_what_a_file_with_them_becomes(monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "RETURNED", colors[..., :1].repeat(5, axis=2))
     with pytest.raises(DecodeError, match="5 bands: expected grey or three colours"):
         decoded(b"", pixels_of(None, decoder=returned))
+    four = colors[..., [0, 1, 2, 0]]
+    monkeypatch.setattr(sys.modules[__name__], "RETURNED", four)
+    assert np.array_equal(decoded(b"", pixels_of(None, color="rgba", decoder=returned))[0], four)
+    with pytest.raises(DecodeError, match="4 bands: expected grey or three colours"):  # it may be infrared
+        decoded(b"", pixels_of(None, decoder=returned))
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,8 @@ def _add_pixels(group: argparse._ArgumentGroup) -> None:
         "--range",
         type=_range,
         metavar="LOW:HIGH",
-        help="of pictures of more than 8 bits, what becomes 0 and 255 (the high byte of 16 bits; floats as they are)",
+        help="of pictures of more than 8 bits, what becomes 0 and 255, such as --range=-160:240 (the high byte of 16 "
+        "bits; floats as they are)",
     )
     add(
         "--background",

@@ -43,8 +43,8 @@ float32                    every value as it is, also NaN: 8 bits are 0 to 255, 
 values that do not fit     leave a file out: floats in uint16, numbers beyond 65535, and, in float32, integers that it
                            does not hold exactly. Floats of 64 bits are rounded to float32
 uint8, all                 more than 8 bits as above: the high byte, or what ``--range`` says
-a fourth band              transparency only if the file says so (ExtraSamples); else colours leave the file out, and
-                           ``all`` keeps it
+a fourth band              transparency only if the file says so (ExtraSamples), or ``rgba`` takes it from the user's
+                           decoder; else colours leave the file out, and ``all`` keeps it
 .npy, .npz                 one array (H, W) or (H, W, C); no pickles
 =========================  ============================================================================================
 

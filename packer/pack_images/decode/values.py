@@ -79,7 +79,7 @@ def _by_user(data: bytes, how: Pixels) -> Samples:
             f"{how.decoder.name}: expected an array (H, W) or (H, W, C) of uint8, uint16 or float32, found {what}"
         )
     check_pixels(array.shape[1], array.shape[0], how)
-    return samples_of(array, "straight" if how.color != "all" and array.shape[2:] in ((2,), (4,)) else "")
+    return samples_of(array, "straight" if how.color == "rgba" and array.shape[2:] in ((2,), (4,)) else "")
 
 
 def _by_libheif(data: bytes, how: Pixels) -> Samples | None:
