@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
@@ -97,6 +97,7 @@ def test_a_png_has_the_pixels_it_was_made_of(plane, channels):
     assert np.array_equal(found.reshape(pixels.shape), pixels)
 
 
+@settings(max_examples=30)
 @given(
     arrays(np.uint16, array_shapes(min_dims=2, max_dims=2, max_side=40), fill=st.nothing()),
     st.sampled_from([1, 3, 4]),

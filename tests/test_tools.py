@@ -58,7 +58,7 @@ def test_train_eurosat_learns_and_writes_curves_confusion_and_mistakes(tmp_path)
 
 def test_the_speed_tools_print_their_measurements(tmp_path):
     run(sys.executable, TOOLS / "make_images.py", tmp_path / "data", "--count", "200", check=True)
-    done = run(sys.executable, TOOLS / "packing.py", tmp_path / "data", "--repeats", "1")
+    done = run(sys.executable, TOOLS / "packing.py", tmp_path / "data/root-1", "--repeats", "1")
     assert done.returncode == 0, done.stderr
     assert "images/s; of the speed of" in done.stdout
     done = run(sys.executable, TOOLS / "bands.py", "--images", "40", "--repeats", "1", "--compression", "zlib")
