@@ -8,7 +8,7 @@ its transparency was laid on the background; a file is cut short, and what there
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,16 @@ class Loss:
             return ""
         more = " or more" if self.levels == MOST_LEVELS else ""
         return f": {self.kept:,} of {self.levels:,}{more} levels kept"
+
+
+def with_kinds(loss: Loss | None, kinds: int) -> Loss:
+    """A loss that has these kinds too.
+
+    Args:
+        loss: What is lost already; None for nothing.
+        kinds: One or more kinds, added up.
+    """
+    return Loss(kinds) if loss is None else replace(loss, kinds=loss.kinds | kinds)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ rounded to 8 bits on the way. A NaN makes every stored pixel NaN that its filter
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from h5split.file.losses import TRANSPARENCY, Loss
+from h5split.file.losses import TRANSPARENCY, Loss, with_kinds
 from pack_images.decode.depth import counted_loss, floats_to_8, integers_to_8
 from pack_images.decode.fitting import fitted_picture
 from pack_images.decode.samples import Samples
@@ -36,7 +35,7 @@ def row_of(samples: Samples, how: Pixels) -> tuple[NDArray[Any], Loss | None]:
         values, is_hidden = _colored(samples, how)
         stored, loss = _typed(values, samples, how)
     if is_hidden:
-        loss = Loss(TRANSPARENCY) if loss is None else replace(loss, kinds=loss.kinds | TRANSPARENCY)
+        loss = with_kinds(loss, TRANSPARENCY)
     return _fitted(stored, how), loss
 
 
@@ -120,7 +119,7 @@ def _typed(values: NDArray[Any], samples: Samples, how: Pixels) -> tuple[NDArray
     eight = _scaled(values, *how.range) if how.range else _to_8(values)
     lost = counted_loss(values, eight, samples.bits)
     if lost is not None and samples.loss is not None:
-        lost = replace(lost, kinds=lost.kinds | samples.loss.kinds)
+        lost = with_kinds(lost, samples.loss.kinds)
     return eight, lost or samples.loss
 
 

@@ -10,14 +10,13 @@ import io
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from h5split.file.losses import BANDS, PAGES, TRANSPARENCY, Loss
+from h5split.file.losses import BANDS, PAGES, TRANSPARENCY, Loss, with_kinds
 from pack_images.decode.depth import Depth, depth_loss, depth_of, floats_to_8, integers_to_8
 from pack_images.decode.fitting import fitted_picture
 from pack_images.decode.guards import (
@@ -69,7 +68,7 @@ def decoded(data: bytes, how: Pixels) -> tuple[NDArray[np.uint8], Loss | None]:
     with errors_explained(data, how):
         image, loss = jpeg_picture(data, how) or _decode_with_pillow(data, how)
         pixels, is_hidden = fitted(image, how)
-        return pixels, _add_loss(loss, TRANSPARENCY) if is_hidden else loss
+        return pixels, with_kinds(loss, TRANSPARENCY) if is_hidden else loss
 
 
 @contextlib.contextmanager
@@ -118,7 +117,7 @@ def jpeg_picture(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None] | 
     orientation, loss = 1, None
     if jpeg_outline(data)[0]:
         image: Image.Image = open_image(io.BytesIO(data))
-        orientation, loss = orientation_of(image), _add_loss(None, PAGES) if has_more_pages(image, data) else None
+        orientation, loss = orientation_of(image), Loss(PAGES) if has_more_pages(image, data) else None
     eighths = _jpeg_scale(width, height, orientation, how)
     least = {"min_height": -(-height * eighths // 8), "min_width": -(-width * eighths // 8)}
     try:
@@ -133,7 +132,7 @@ def _decode_with_pillow(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | N
     image, depth, loss = loaded(data, how)
     lost = None if depth is None else depth_loss(depth, image, data)
     if lost is not None and loss is not None:
-        lost = replace(lost, kinds=lost.kinds | loss.kinds)
+        lost = with_kinds(lost, loss.kinds)
     return upright(image), lost or loss
 
 
@@ -157,8 +156,8 @@ def loaded(data: bytes, how: Pixels) -> tuple[Image.Image, Depth | None, Loss | 
     depth = depth_of(image, data)
     image.load()
     check_pixels(*image.size, how)  # again: the size of an icon is known only after loading
-    loss = _add_loss(None, PAGES) if has_more_pages(image, data) else None
-    return image, depth, _add_loss(loss, BANDS) if _has_more_bands(image) else loss
+    loss = Loss(PAGES) if has_more_pages(image, data) else None
+    return image, depth, with_kinds(loss, BANDS) if _has_more_bands(image) else loss
 
 
 def _has_more_bands(image: Image.Image) -> bool:
@@ -173,11 +172,6 @@ def upright(image: Image.Image) -> Image.Image:
     The orientation is read last. Loading turns a TIFF by itself, and reading it earlier would load a PNG.
     """
     return _apply_orientation(image, orientation_of(image))
-
-
-def _add_loss(loss: Loss | None, kind: int) -> Loss:
-    """Add a kind of loss to what is already lost."""
-    return Loss(kind) if loss is None else replace(loss, kinds=loss.kinds | kind)
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -7,13 +7,12 @@ the main thread: in others, files fail, and `ExecutorPool.result` tries them onc
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
 from PIL import ImageFile
 
-from h5split.file.losses import TRUNCATED, Loss
+from h5split.file.losses import TRUNCATED, Loss, with_kinds
 from pack_images.decode.guards import is_main_thread
 from pack_images.errors import DecodeError
 from pack_images.settings import Pixels
@@ -43,4 +42,4 @@ def decoded_in_part(decode: _Decode, data: bytes, how: Pixels, error: DecodeErro
         ImageFile.LOAD_TRUNCATED_IMAGES = before
     if (pixels == pixels[:1, :1]).all():  # cut short before its first pixel
         raise error
-    return pixels, Loss(TRUNCATED) if loss is None else replace(loss, kinds=loss.kinds | TRUNCATED)
+    return pixels, with_kinds(loss, TRUNCATED)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from h5split.file.losses import INTEGERS, TRANSPARENCY, Loss
+from h5split.file.losses import INTEGERS, TRANSPARENCY, Loss, with_kinds
 from pack_images.decode.bands import row_of
 from pack_images.decode.depth import Depth, full_samples
 from pack_images.decode.geotiff import read_tiff
@@ -134,7 +134,7 @@ def _of_picture(image: Image.Image, loss: Loss | None, how: Pixels) -> Samples:
         return samples_of(np.asarray(_with_bands(image)), "", loss)
     picture, is_hidden = converted(image, how)
     if is_hidden:
-        loss = Loss(TRANSPARENCY) if loss is None else replace(loss, kinds=loss.kinds | TRANSPARENCY)
+        loss = with_kinds(loss, TRANSPARENCY)
     has_alpha = picture.mode == "RGBA"
     return samples_of(np.asarray(picture), "straight" if has_alpha else "", loss)
 
