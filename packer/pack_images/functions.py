@@ -42,8 +42,7 @@ def load(option: str, given: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         raise PackError(f"{option} {given}: {where} cannot be imported ({describe_error(error)})") from error
     if module is None:
-        file = where if where.endswith(".py") else f"{where}.py"
-        raise PackError(f"{option} {given}: expected the module {where}, or a file {file}, found neither")
+        raise PackError(f"{option} {given}: expected the module {where}, or a file {_file_of(where)}, found neither")
     found = getattr(module, name, None)
     if not callable(found):
         what = "none" if found is None else type(found).__name__
@@ -104,8 +103,8 @@ def decoder_of(given: Decoder | Callable[[bytes], Any] | str) -> Decoder:
     if isinstance(given, str):
         load("--decoder", given)  # a mistake shows now, not in a worker
         module, _, function = given.rpartition(":")
-        is_file = os.path.isfile(module if module.endswith(".py") else f"{module}.py")
-        file = module if module.endswith(".py") else f"{module}.py"
+        file = _file_of(module)
+        is_file = os.path.isfile(file)
         where = os.path.abspath(file) if is_file else module
         stem = os.path.splitext(os.path.basename(file))[0] if is_file else module
         return Decoder(f"{stem}:{function}", None, f"{where}:{function}", os.getcwd())
@@ -133,12 +132,17 @@ def _loaded(where: str, folder: str) -> Callable[[bytes], Any]:
     return load("--decoder", where)
 
 
+def _file_of(where: str) -> str:
+    """Return the file that a module would be in, which a user may give with or without `.py`."""
+    return where if where.endswith(".py") else f"{where}.py"
+
+
 def _load(where: str) -> ModuleType | None:
     """Load a module from a file if there is one, or else by its name, which may lie in a package in the working folder.
 
     Return None if there is no such module.
     """
-    path = where if where.endswith(".py") else f"{where}.py"
+    path = _file_of(where)
     if os.path.isfile(path):
         return _load_file(path)
     if not all(part.isidentifier() for part in where.split(".")):
