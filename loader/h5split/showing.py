@@ -70,7 +70,7 @@ class Showing(Delivered):
     def show(self, rows: int | ArrayLike | Sequence[Mistake] = 16, *, bands: Sequence[int] | None = None) -> Pictures:
         """Return pictures of rows with their classes and file names, as a notebook shows them at the end of a cell.
 
-        ::
+        For example:
 
             sequence.show()  # the first 16
             sequence.show(sequence.classes == 2)
