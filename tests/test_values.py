@@ -82,6 +82,9 @@ TIFFS = {
     "deflate": {"planarconfig": "contig", "compression": "zlib"},
     "deflate, planar, predictor": {"planarconfig": "separate", "compression": "zlib", "predictor": True},
     "Zstandard, tiled": {"planarconfig": "contig", "compression": "zstd", "tile": (32, 32)},
+    "deflate, planar, strips": {"planarconfig": "separate", "compression": "zlib", "rowsperstrip": 10},
+    "LZW, planar, big-endian": {"planarconfig": "separate", "compression": "lzw", "byteorder": ">"},
+    "Zstandard": {"planarconfig": "contig", "compression": "zstd", "rowsperstrip": 7, "byteorder": ">"},
     "LZMA": {"planarconfig": "contig", "compression": "lzma"},
     "PackBits": {"planarconfig": "contig", "compression": "packbits"},
     "tiled, planar": {"planarconfig": "separate", "tile": (16, 48)},
@@ -104,6 +107,34 @@ def test_every_value_of_a_tiff_of_13_bands_is_kept(options, dtype):
     assert np.array_equal(found, read.transpose(1, 2, 0) if options.get("planarconfig") == "separate" else read)
     assert np.array_equal(found, array)
     assert loss is None
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd"])
+def test_a_tiff_with_a_damaged_strip_gives_what_tifffile_makes_of_it_or_is_left_out(compression):
+    """A strip that is left out, cut, of another place or of another size: never other values than tifffile's."""
+    whole = bytearray(tiff(BANDS, planarconfig="contig", rowsperstrip=16, compression=compression))
+    with tifffile.TiffFile(io.BytesIO(whole)) as file:
+        offsets, sizes = (file.pages.first.tags[name].valueoffset for name in ("StripOffsets", "StripByteCounts"))
+        width = 2 if file.pages.first.tags["StripByteCounts"].dtype == 3 else 4
+    for at, size, number in [
+        (offsets, 4, 0),
+        (sizes, width, 0),
+        (sizes, width, 9),
+        (offsets, 4, 1 << 30),
+        (offsets, 4, 9),
+    ]:
+        data = whole[:]
+        data[at : at + size] = number.to_bytes(size, "little")
+        try:
+            expected = tifffile.imread(io.BytesIO(data))
+        except Exception:
+            expected = None
+        try:
+            found = row(bytes(data), color="all", dtype="uint16")[0]
+        except DecodeError:
+            continue
+        assert expected is not None
+        assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 5, 16])
@@ -612,7 +643,7 @@ def test_without_tifffile_a_tiff_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tifffile", None)
     assert np.array_equal(row(PLAIN, color="all", dtype="uint16")[0], BANDS)  # it needs none
     with pytest.raises(DecodeError, match=r"expected tifffile and imagecodecs; pip install 'pack-images\[tiff\]'"):
-        row(tiff(BANDS, planarconfig="separate"), color="all")
+        row(tiff(BANDS, planarconfig="contig", tile=(16, 16)), color="all")
 
 
 # --- HEIC -------------------------------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from pack_images.decode.guards import check_bytes, check_pixels, limits
 from pack_images.decode.heif import heif_samples, is_heif
 from pack_images.decode.npy import read_array
 from pack_images.decode.picture import converted, errors_explained, jpeg_picture, loaded, orientation_of, upright
-from pack_images.decode.plaintiff import read_plain_tiff
 from pack_images.decode.samples import Alpha, Samples, samples_of
+from pack_images.decode.strips import read_strips
 from pack_images.decode.tiff import is_tiff
 from pack_images.decode.turning import turned
 from pack_images.errors import DecodeError
@@ -56,7 +56,7 @@ def _samples(data: bytes, how: Pixels) -> Samples:
     with limits(how):  # numpy and tifffile warn of oddities
         samples = read_array(data, how)
         if samples is None and is_tiff(data):
-            samples = read_plain_tiff(data, how) or read_tiff(data, how)
+            samples = read_strips(data, how) or read_tiff(data, how)
     if samples is not None:
         return samples
     with errors_explained(data, how):
