@@ -25,7 +25,8 @@ _MAX_TAGS = 100
 _MAX_VALUES = 4096
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _FILL_ORDER, _OFFSETS, _ORIENTATION, _SAMPLES, _STRIP_HEIGHT, _NBYTES, _PLANAR = 266, 273, 274, 277, 278, 279, 284
-_PREDICTOR, _TILE_WIDTH, _KIND = 317, 322, 339
+_PREDICTOR, _KIND = 317, 339
+_TILES = frozenset(range(322, 326))  # size, offsets, sizes in bytes
 _NEEDED = (_BITS, _OFFSETS, _NBYTES)
 _PALETTE = 3
 _MUST_BE_ONE = (_FILL_ORDER, _PREDICTOR)  # the usual order of bits, no predictor
@@ -75,7 +76,7 @@ def read_strips(data: bytes, how: Pixels) -> Samples | None:
 
 def _is_plain(tags: _Tags) -> bool:
     """Return whether the tags are those of numbers in strips without a predictor. Adds those that are missing."""
-    if not all(tags.get(name) for name in _NEEDED) or _TILE_WIDTH in tags:
+    if not all(tags.get(name) for name in _NEEDED) or _TILES & tags.keys():
         return False
     if any(len(tags.setdefault(name, default)) != 1 for name, default in _SINGLE.items()):
         return False
