@@ -77,6 +77,35 @@ def test_unshuffled_batches_are_views_of_the_file(without_torch, sequence):
     without_torch(assert_batches_are_views, sequence)
 
 
+@pytest.mark.parametrize("shuffle", [True, "block"])
+def test_batches_that_are_gathered_together_are_those_that_are_asked_for_one_by_one(packed, shuffle):
+    """Also from the middle of an epoch on, with a last batch that is not full, and while all of them are held."""
+    options = {"batch_size": 8, "auto_shuffle": shuffle, "targets": {"kind": "label", "same": np.arange(100)}}
+    for first in (0, 1, 6):
+        together, single = (SplitSequence(packed, **options) for _ in range(2))
+        for one in (together, single):
+            one.restore({**one.state(), "batch": first})
+        held = [*together]
+        assert len(held) == 13 - first
+        single.epoch = 0
+        for batch, (images, targets) in enumerate(held, first):
+            expected, labels = single[batch]
+            assert np.array_equal(images, expected)
+            assert np.array_equal(targets["same"], labels["same"])
+            assert np.array_equal(targets["kind"], labels["kind"])
+            assert_rows_are(images, together.get_filenames(range(8 * batch, 8 * batch + len(images))))
+
+
+def test_settings_that_change_within_a_pass_count_from_the_next_batch_on(packed):
+    sequence = SplitSequence(packed, batch_size=8, auto_shuffle=True)
+    modes = []
+    for batch, (images, labels) in enumerate(sequence):
+        modes.append((images.dtype, labels.shape[1:]))
+        if batch == 5:
+            sequence.set(label_mode="int", scale=1 / 255)
+    assert modes == [(np.uint8, (3,))] * 6 + [(np.float32, ())] * 7
+
+
 def test_shuffled_batches_are_gathered(sequence):
     shuffled = sequence.set(auto_shuffle=True)
     batch, _ = shuffled[0]

@@ -19,6 +19,7 @@ from h5split.batch.gather import Batch, Gatherer
 from h5split.batch.given import bound
 from h5split.batch.mapping import Place, mapped, specs_of
 from h5split.batch.readahead import Reading
+from h5split.batch.several import Several
 from h5split.batch.targets import Learned, Spec
 from h5split.errors import ArgumentError
 from h5split.file.packs import Packs
@@ -165,10 +166,7 @@ class SplitSequence(Showing, Resuming, Adapters):
         if self._is_extended():
             yield from self._items_of(current)
             return
-        ask, fetch = self._passes.ask, self._fetch  # looking them up takes 2 % of a view's time
-        for batch in range(current.first, current.order.batches):
-            ask(current, batch)
-            yield fetch(current, batch, 1, writable)
+        yield from self._batches_of(current, writable)
 
     def spec(self) -> Any:
         """The shapes and dtypes of the arrays of a batch, in the structure of a batch.
@@ -216,6 +214,21 @@ class SplitSequence(Showing, Resuming, Adapters):
         """A batch of the pass that comes next, which does not begin."""
         return self._fetch(*self._passes.look(index))
 
+    def _batches_of(self, current: Pass, writable: bool) -> Iterator[Batch]:
+        """The batches of a pass, small ones gathered several at a time."""
+        ask = self._passes.ask  # looking it up takes 2 % of a view's time
+        several = Several(
+            current.order,
+            current.first,
+            self.packs.stride,
+            lambda first, count: self._gather(current, first, count, writable),
+        )
+        for batch in range(current.first, current.order.batches):
+            ask(current, batch)
+            found = several(batch, self._settings, self._learned)
+            yield self._mapped(current, batch, found) if self._functions else found
+            del found
+
     def _items_of(self, current: Pass) -> Iterator[Batch]:
         """The items of a subclass for a pass."""
         for batch in range(current.first, current.order.batches):
@@ -234,12 +247,18 @@ class SplitSequence(Showing, Resuming, Adapters):
             self._asking.current = None
 
     def _fetch(self, current: Pass, first: int, count: int = 1, writable: bool = False) -> Batch:
+        batch = self._gather(current, first, count, writable)
+        return self._mapped(current, first, batch) if self._functions else batch
+
+    def _gather(self, current: Pass, first: int, count: int, writable: bool) -> Batch:
+        """Batches as the pack has them; copies, if functions are to follow."""
         gatherer, learned = self._gatherer, self._learned
         if gatherer is None or gatherer.packs is not learned.packs:  # they changed, perhaps in another thread
             gatherer = self._gatherer = Gatherer(self.packs if learned.packs is None else learned.packs)
-        if not self._functions:
-            return gatherer.batches(current.order, first, count, self._settings, learned, writable)
-        batch = gatherer.batches(current.order, first, count, self._settings, learned, writable=True)
+        writable = writable or bool(self._functions)
+        return gatherer.batches(current.order, first, count, self._settings, learned, writable)
+
+    def _mapped(self, current: Pass, first: int, batch: Batch) -> Batch:
         rank = self._selection.shard.index if self._selection.shard else 0
         return mapped(self._functions, batch, Place(current.order.seed, current.epoch, first, rank))
 

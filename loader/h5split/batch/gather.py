@@ -83,7 +83,7 @@ class Gatherer:
             writable: Return a copy, never a read-only view of the file. If torch is loaded, this is always so.
         """
         rows = order.rows[first * order.size : (first + count) * order.size]
-        if order.runs[first] if count == 1 else runs(rows, len(rows))[0]:
+        if 1 in order.runs[first : first + count] and (count == 1 or runs(rows, len(rows))[0]):
             start = int(rows[0])
             must_copy = (writable or sys.modules.get("torch") is not None) and settings.scale is None
             pixels = self._consecutive(start, rows, must_copy)
