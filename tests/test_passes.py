@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -209,3 +211,21 @@ def test_a_loop_is_not_forgotten_for_any_number_of_loops_within_it():
         passes.end(inner.owner)
     current, batch = passes.item(2, outer)
     assert rows_of(current.order, batch) == rows_of(orders_of(5)(0), 2)
+
+
+@pytest.mark.parametrize("loop", [None, "one"])
+def test_the_orders_of_passes_that_are_over_are_let_go(loop):
+    """Those of the pass under way and of the one delivered remain, and of the one before while the next begins."""
+    alive = weakref.WeakSet()
+
+    def order_of(epoch):
+        order = orders_of(5)(epoch)
+        alive.add(order)
+        return order
+
+    passes = Passes(order_of)
+    for number in range(10):
+        for index in range(passes.count()):
+            passes.item(index, None if loop is None else Loop(loop, number))
+        gc.collect()
+        assert len(alive) <= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -46,6 +47,46 @@ def test_permutation_is_the_argsort_of_the_64_bit_stream_of_its_key(key):
 @given(count=st.integers(0, 300), seed=st.integers(0, 2**64), epoch=st.integers(0, 10**6))
 def test_permutation_holds_every_row_once(count, seed, epoch):
     assert sorted(rows.permutation(count, seed, epoch).tolist()) == list(range(count))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+@pytest.mark.parametrize("given_rows", [range(0), range(5, 6), range(7), range(3, 70_003), range(140_000, 0, -2)])
+def test_permuted_rows_are_the_rows_at_a_permutation(given_rows, dtype):
+    given_rows = np.array(given_rows, dtype)
+    found = rows.permuted(given_rows, 3, 1)
+    assert found.dtype == dtype
+    assert np.array_equal(found, given_rows[rows.permutation(len(given_rows), 3, 1)])
+
+
+def test_many_rows_are_permuted_by_two_threads_in_8_bytes_a_row_and_kept_in_4():
+    count = 1_100_001
+    given_rows = np.arange(count, dtype=np.int32)
+    expected = np.argsort(np.random.PCG64(np.random.SeedSequence((1, 5))).random_raw(count), kind="stable")
+    tracemalloc.start()
+    try:
+        found = rows.permuted(given_rows, 5)
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(found, expected)
+    assert kept < 4.2 * count
+    assert most < 10.5 * count
+
+
+@pytest.mark.parametrize(
+    ("given_rows", "answer"), [([], False), ([4], True), ([4, 5, 6], True), ([4, 6, 5, 7], False), ([6, 5, 4], False)]
+)
+def test_consecutive_rows_are_told_from_others(given_rows, answer):
+    assert rows.are_consecutive(np.array(given_rows, np.int64)) == answer
+
+
+def test_many_rows_of_which_two_change_places_are_not_consecutive():
+    many = np.arange(5, 200_005)
+    assert rows.are_consecutive(many)
+    for at in (65_535, 65_536, 131_071, 199_997):
+        swapped = many.copy()
+        swapped[[at, at + 1]] = swapped[[at + 1, at]]
+        assert not rows.are_consecutive(swapped)
 
 
 def test_permutation_differs_by_seed_and_epoch():

@@ -22,7 +22,7 @@ from h5split.batch.buffers import BufferPool
 from h5split.batch.targets import Learned, Makers
 from h5split.file.packs import Packs
 from h5split.order.epochs import Order
-from h5split.order.rows import Rows, runs
+from h5split.order.rows import Rows, are_consecutive
 from h5split.order.settings import LabelMode, Settings
 from h5split.system.lazy import lazy
 from h5split.system.machine import cores
@@ -83,14 +83,14 @@ class Gatherer:
             writable: Return a copy, never a read-only view of the file. If torch is loaded, this is always so.
         """
         rows = order.rows[first * order.size : (first + count) * order.size]
-        if 1 in order.runs[first : first + count] and (count == 1 or runs(rows, len(rows))[0]):
+        if order.is_run(first) and (count == 1 or are_consecutive(rows)):
             start = int(rows[0])
             must_copy = (writable or sys.modules.get("torch") is not None) and settings.scale is None
             pixels = self._consecutive(start, rows, must_copy)
             labels = self.packs.labels[start : start + len(rows)]
         else:
             pixels = self._gathered(rows)
-            labels = order.labels(self.packs.labels)[first * order.size : (first + count) * order.size]
+            labels = self.packs.labels[rows]
         images = self._scaled(pixels, settings.scale)
         if learned.is_class_alone and settings.label_mode is not None:
             return images, self.encoded(labels, settings.label_mode)
@@ -98,10 +98,9 @@ class Gatherer:
 
     def pixels(self, rows: Rows, *, writable: bool) -> NDArray[Any]:
         """Make the pictures of rows alone: (M, H, W, C). Consecutive rows are a view, where `writable` allows it."""
-        start, last = int(rows[0]), int(rows[-1])
-        if last - start != len(rows) - 1 or not (np.diff(rows) == 1).all():  # for one batch, twice as fast as `runs`
+        if not are_consecutive(rows):
             return self._gathered(rows)
-        return self._consecutive(start, rows, writable or sys.modules.get("torch") is not None)
+        return self._consecutive(int(rows[0]), rows, writable or sys.modules.get("torch") is not None)
 
     def beside(self, packs: Packs) -> Gatherer:
         """The gatherer of other packs, for targets. It is kept, so that its buffers are used again."""

@@ -59,11 +59,8 @@ class Several:
 
     def _count(self, batch: int) -> int:
         """How many batches to gather at once, from `batch` on."""
-        if self._order.runs[batch]:
-            return 1
-        end = min(batch + min(self._most, 1 + batch - self._first), self._order.batches)
-        consecutive = self._order.runs.find(1, batch, end)
-        return max((end if consecutive < 0 else consecutive) - batch, 1)
+        most = min(self._most, 1 + batch - self._first, self._order.batches - batch)
+        return next((count for count in range(most) if self._order.is_run(batch + count)), most) or 1
 
 
 def _cut(batch: Any, start: int, stop: int) -> Any:

@@ -279,8 +279,8 @@ class PackedImages(Shown):
 
 def _check_labels(path: str, labels: NDArray[np.int32], classes: int) -> None:
     """Raise if a label is not the number of a class."""
-    lowest, highest = labels.min(), labels.max()
-    if lowest < 0 or highest >= classes:
+    if labels.view(np.uint32).max() >= classes:  # one look at the memory: a negative number is a large one here
+        lowest, highest = labels.min(), labels.max()
         raise FormatError(
             f"{path}: labels: expected 0 to {classes - 1}, found {lowest} to {highest}; "
             "copy the file again, or pack again"

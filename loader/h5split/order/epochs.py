@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from h5split.order import rows as row_math
 from h5split.order.rows import Rows
 from h5split.order.settings import Settings
-from h5split.system.lazy import lazy
+
+_BATCHES_PER_PART = 256  # which are looked at together
 
 
 @dataclass(frozen=True)
@@ -42,31 +43,21 @@ class Order:
         self.seed = seed
         self.size = size
         self.batches = len(rows) // size if drop_remainder else -(-len(rows) // size)
-        self._labels: tuple[NDArray[np.int32], NDArray[np.int32]] | None = None
+        self._runs: dict[int, bytes] = {}  # for a part of the batches, one byte for each: whether its rows follow
 
     @property
     def delivered(self) -> Rows:
         """The rows of all batches, in order: int (M,). A remainder that is left out is not among them."""
         return self.rows[: self.batches * self.size]
 
-    @lazy
-    def runs(self) -> bytes:
-        """Whether the rows of each batch are consecutive: one byte, 0 or 1, for each batch."""
-        return row_math.runs(self.rows, self.size).tobytes()
-
-    def labels(self, every: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The class of each of `rows`: int32 (N,).
-
-        All are looked up at once and kept, because a lookup for each batch would miss the processor's cache.
-
-        Args:
-            every: int32, the class of every row of the packs. `add_file` may have renumbered the classes, so labels
-                that were looked up in another array are not used.
-        """
-        cached = self._labels
-        if cached is None or cached[0] is not every:
-            cached = self._labels = every, every[self.rows]
-        return cached[1]
+    def is_run(self, batch: int) -> bool:
+        """Whether the rows of a batch are consecutive. It is found out for many batches at a time."""
+        part, at = divmod(batch, _BATCHES_PER_PART)
+        found = self._runs.get(part)
+        if found is None:
+            step = _BATCHES_PER_PART * self.size
+            found = self._runs[part] = row_math.runs(self.rows[part * step : (part + 1) * step], self.size).tobytes()
+        return found[at] == 1
 
 
 class Epochs:
@@ -109,7 +100,7 @@ class Epochs:
         if settings.auto_shuffle == "block":
             rows = row_math.blocks(rows, size * (shard.count if shard else 1), settings.seed, epoch)
         elif settings.auto_shuffle:
-            rows = rows[row_math.permutation(len(rows), settings.seed, epoch)]
+            rows = row_math.permuted(rows, settings.seed, epoch)
         if shard is not None:
             rows = row_math.shard(rows, size, shard.index, shard.count)
         return Order(rows, size, drop_remainder=bool(settings.drop_remainder), seed=int(settings.seed))

@@ -176,6 +176,7 @@ class Passes:
         self._start = start
         self._next_epoch = epoch
         self._first = first
+        self._count: int | None = None  # of batches, kept as the order of the next epoch takes memory
         self._current: Pass | None = None  # asked last; None where the next pass does not follow it
         self._delivered: Pass | None = None
         self._items: _Items | None = None
@@ -228,14 +229,16 @@ class Passes:
         """Have passes that begin from now on take other orders; those that have begun keep theirs."""
         with self._lock:
             self._order_of, self._start = order_of, start
-            self._first, self._current = 0, None
+            self._first, self._current, self._count = 0, None, None
 
     def count(self) -> int:
         """Batches of the pass that begins next."""
         with self._lock:
             if self._items is not None:
                 self._items.note_count()
-        return self.upcoming.batches
+            if self._count is None:
+                self._count = self.upcoming.batches
+            return self._count
 
     def begin(self, *, is_ahead: bool = False) -> Pass:
         """Begin a pass, whose batches are asked for with `ask`. One that is ahead begins with its first batch."""
@@ -315,11 +318,11 @@ class Passes:
                         self._current, self._delivered = self._before
 
     def _begin(self, *, first: int = 0, is_ahead: bool = False, is_loop: bool = False) -> Pass:
+        self._before = self._current, self._delivered  # lets go of the order before, whose memory the next one takes
         order = self.upcoming
         begun = Pass(self._next_epoch, order, first=first, is_ahead=is_ahead, is_loop=is_loop, told=self._start(order))
-        self._before = self._current, self._delivered
         self._next_epoch, self._first = begun.epoch + 1, 0
-        self._current = begun
+        self._current, self._count = begun, order.batches
         return begun
 
     def _pass_of_items(self, index: int) -> Pass | None:
@@ -337,8 +340,13 @@ class Passes:
         self._items.note(batch)
 
     def _remember(self, loop: Loop, current: Pass) -> None:
-        """Keep the pass of a loop; of too many forget the oldest, a whole one or one that has ended if there is any."""
-        self._loops.pop(loop, None)
+        """Keep the pass of a loop. Whole ones that the same owner ran before are over, and their orders take memory.
+
+        Of too many forget the oldest, a whole one or one that has ended if there is any.
+        """
+        if self._loops.pop(loop, None) is None:
+            for other in [one for one, its in self._loops.items() if one.owner is loop.owner and its.is_complete]:
+                del self._loops[other]
         if len(self._loops) >= _MOST_LOOPS:
             del self._loops[min(self._loops, key=lambda one: self._loops[one].is_under_way)]
         self._loops[loop] = current

@@ -6,6 +6,7 @@ the same (NEP 19). `Generator.permutation` is not used, because it may change be
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -19,27 +20,70 @@ Rows = NDArray[np.int64]
 
 _ROWS_PER_CHUNK = 1 << 16
 _MAX_DEVIATION = 2  # rows of a class that a slice may have more or less than its share
+_MIN_HALVED = 1 << 20  # keys that are sorted by two threads
 _MAX_INT64_ROWS = 1 << 20  # up to this number of rows, time matters more than memory
 
 
 def permutation(count: int, *key: int) -> Rows:
     """A seeded permutation of `range(count)`: int64 (count,).
 
-    Put random bits above each row number and sort. Keys are distinct, so every sort algorithm gives the same
-    permutation. Memory: 8 bytes a row, because the keys are sorted in place.
+    Memory: 8 bytes a row.
 
     Args:
         count: The number of elements.
         key: Non-negative integers that together seed the permutation, such as a user's seed and an epoch.
     """
-    bits = np.uint64(max(count - 1, 1).bit_length())
-    keys = _stream(count, len(key), *key)
-    keys >>= bits
-    keys <<= bits
-    keys |= np.arange(count, dtype=np.uint64)
-    keys.sort()
-    keys &= (np.uint64(1) << bits) - np.uint64(1)
+    keys = _sorted_keys(count, *key)
+    keys &= _mask(count)
     return keys.view(np.int64)
+
+
+def permuted(rows: Rows, *key: int) -> Rows:
+    """`rows[permutation(len(rows), *key)]`: int (N,), of the type of `rows`.
+
+    Memory: 8 bytes a row meanwhile, and those of the result afterwards, as it is written over the sorted keys.
+    """
+    keys, mask = _sorted_keys(len(rows), *key), _mask(len(rows))
+    found = keys.view(rows.dtype)
+    first = rows[0] if are_consecutive(rows) else None  # all from `first` on: looking them up takes
+    for start in range(0, len(rows), _ROWS_PER_CHUNK):  # a third as long as sorting
+        part = (keys[start : start + _ROWS_PER_CHUNK] & mask).view(np.int64)
+        found[start : start + len(part)] = rows[part] if first is None else part + first
+    del found
+    keys.resize(-(-rows.nbytes // keys.itemsize), refcheck=False)  # gives the rest of the memory back
+    return keys.view(rows.dtype)[: len(rows)]
+
+
+def _sorted_keys(count: int, *key: int) -> NDArray[np.uint64]:
+    """Random bits above each row number, sorted: uint64 (N,).
+
+    Keys are distinct, so every sort algorithm gives the same permutation.
+    """
+    keys = _stream(count, len(key), *key)
+    for start in range(0, count, _ROWS_PER_CHUNK):
+        part = keys[start : start + _ROWS_PER_CHUNK]
+        part &= ~_mask(count)
+        part |= np.arange(start, start + len(part), dtype=np.uint64)
+    _sort(keys)
+    return keys
+
+
+def _sort(keys: NDArray[np.uint64]) -> None:
+    """Sort in place; of many, two halves at a time, which takes 0.65 of the time."""
+    if len(keys) < _MIN_HALVED:
+        keys.sort()
+        return
+    middle = len(keys) // 2
+    keys.partition(middle)
+    upper = threading.Thread(target=keys[middle:].sort)
+    upper.start()
+    keys[:middle].sort()
+    upper.join()
+
+
+def _mask(count: int) -> np.uint64:
+    """The low bits, which hold the row number of a key."""
+    return np.uint64((1 << max(count - 1, 1).bit_length()) - 1)
 
 
 def stratified_order(labels: NDArray[np.int32], seed: int) -> Rows:
@@ -342,6 +386,14 @@ def runs(rows: Rows, size: int) -> NDArray[np.bool_]:
         follows[::size] = True
         flags[first : first + step] = np.logical_and.reduceat(follows, np.arange(0, len(part), size))
     return flags
+
+
+def are_consecutive(rows: Rows) -> bool:
+    """Whether there are rows, and they are r, r + 1, r + 2, ..."""
+    if len(rows) == 0 or int(rows[-1]) - int(rows[0]) != len(rows) - 1:
+        return False
+    parts = (rows[start : start + _ROWS_PER_CHUNK + 1] for start in range(0, len(rows), _ROWS_PER_CHUNK))
+    return all((np.diff(part) == 1).all() for part in parts)
 
 
 def every(first: int, total: int) -> Rows:

@@ -48,7 +48,7 @@ class Selection:
 
     def __getstate__(self) -> dict[str, Any]:
         """The packs and rows, without pixels. Packs are pickled as paths, and a range of rows as two numbers."""
-        is_range = len(self) > 0 and bool(row_math.runs(self.rows, len(self))[0])
+        is_range = row_math.are_consecutive(self.rows)
         return {
             "packs": () if self.packs is None else self.packs.packs,
             "classes": None if self.packs is None else self.packs.classes,
@@ -150,7 +150,7 @@ class Selection:
             ValueError: The seed is not a whole number of 0 or more.
         """
         check_whole("seed", seed, 0)
-        return self.of(self.rows[row_math.permutation(len(self), seed)])
+        return self.of(row_math.permuted(self.rows, seed))
 
     def split(
         self, points: Sequence[float], *, stratify: bool, groups: str | ArrayLike | None, stable: bool, seed: int
