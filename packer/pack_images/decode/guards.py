@@ -207,7 +207,7 @@ class _HeaderOnly(io.RawIOBase):
 
 def check_scans(data: bytes) -> None:
     """Refuse a JPEG with very many scans. Every scan visits the whole picture, so a small file could take hours."""
-    if data.startswith(b"\xff\xd8") and jpeg_outline(data)[1] and data.count(b"\xff\xda") > _MAX_SCANS:
+    if data.startswith(b"\xff\xd8") and jpeg_outline(data)[2] and data.count(b"\xff\xda") > _MAX_SCANS:
         raise DecodeError(f"a JPEG of more than {_MAX_SCANS} scans")
 
 

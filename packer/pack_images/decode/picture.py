@@ -115,7 +115,7 @@ def jpeg_picture(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None] | 
     height, width, space = header
     check_pixels(width, height, how)
     orientation, loss = 1, None
-    if jpeg_outline(data)[0]:
+    if jpeg_outline(data)[1]:
         image: Image.Image = open_image(io.BytesIO(data))
         orientation, loss = orientation_of(image), Loss(PAGES) if has_more_pages(image, data) else None
     eighths = _jpeg_scale(width, height, orientation, how)

@@ -85,7 +85,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from h5split.file.losses import Loss
-from pack_images.decode.jpeg import jpeg_header, jpeg_outline
+from pack_images.decode.jpeg import jpeg_outline
 from pack_images.errors import DecodeError, SizeError
 from pack_images.settings import Pixels, Shape
 
@@ -156,13 +156,11 @@ def _decode_in_place(data: bytes, how: Pixels, out: NDArray[Any]) -> bool:
     """
     if how.color != "rgb" or how.dtype != "uint8" or how.decoder is not None:
         return False
-    header = jpeg_header(data)
-    if header is None or header[:2] != out.shape[:2] or header[0] * header[1] > how.max_pixels:
-        return False
-    if any(jpeg_outline(data)):
+    size, has_app1, may_have_scans = jpeg_outline(data)
+    if size != out.shape[:2] or has_app1 or may_have_scans or size[0] * size[1] > how.max_pixels:
         return False
     try:
-        simplejpeg.decode_jpeg(data, "RGB", buffer=out)
-    except ValueError:
+        found = simplejpeg.decode_jpeg(data, "RGB", buffer=out)
+    except (ValueError, KeyError):  # KeyError: an unusual chroma subsampling
         return False
-    return True
+    return bool(found.shape == out.shape)  # or the outline has another size than libjpeg found
