@@ -15,6 +15,8 @@ from conftest import PATIENCE
 
 HERE = Path(__file__).parent
 FILES = "test_sequence.py", "test_targets.py", "test_pairs.py", "test_mapping.py"
+# Tests that never reach Keras' backend, but load another framework, for which they need half of the time.
+SAME_ON_EVERY_BACKEND = ("torch", "tf_data", "tensors_become_arrays", "is_told_of_map", "ends_quietly")
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
@@ -22,8 +24,9 @@ def test_the_sequence_tests_pass_with_backend(backend):
     for package in ("keras", backend):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"needs {package}: pip install 'pack-images[{backend}]'")
+    options = ["-p", "no:cacheprovider", "--color=no", "-k", f"not ({' or '.join(SAME_ON_EVERY_BACKEND)})"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", *(str(HERE / name) for name in FILES)],
+        [sys.executable, "-m", "pytest", *options, *(str(HERE / name) for name in FILES)],
         cwd=HERE.parent,
         env={**os.environ, "KERAS_BACKEND": backend},
         capture_output=True,
@@ -32,7 +35,7 @@ def test_the_sequence_tests_pass_with_backend(backend):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     summary = done.stdout.splitlines()[-1]
-    passed = re.match(r"(\d+) passed", summary)
+    passed = re.match(r"(\d+) passed, \d+ deselected", summary)
     assert passed, summary
-    assert int(passed[1]) >= 130, summary
+    assert int(passed[1]) >= 350, summary
     assert "skipped" not in summary

@@ -8,13 +8,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 TOOLS = Path(__file__).parents[1] / "tools"
+BRIEF = "--repeats", "1", "--epochs", "1", "--seconds", "0.01"
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="bench.py reads /proc, of Linux")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Peers share compiled modules. Otherwise each run of bench.py compiles NumPy and Pillow again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +36,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(command: str, data: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, TOOLS / "bench.py", command, data, "--size", "16", "--here", "--repeats", "1"]
+    line = [sys.executable, TOOLS / "bench.py", command, data, "--size", "16", "--here", *BRIEF]
     return subprocess.run([*line, "--environments", folder, *options], capture_output=True, text=True)
 
 
@@ -47,7 +57,10 @@ def copy_of(images: Path, folder: Path) -> Path:
     return Path(shutil.copytree(images, folder / "copy"))
 
 
-def test_pack_table_lists_peers_and_the_decoding_limit(images: Path, tmp_path: Path) -> None:
+def test_pack_table_lists_peers_and_the_decoding_limit(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX")  # without compiled modules, a peer runs long enough to sample its memory
     printed, rows = bench("pack", images, tmp_path, "--peers", "ours,plain-h5py,limit-decode")
     assert "| pack-images |" in printed
     assert "| *limit: bare read and decode* |" in printed
@@ -86,7 +99,7 @@ def test_copies_option_works_across_file_systems(images: Path, tmp_path: Path) -
 
 
 def test_scale_measures_with_one_and_two_workers(tmp_path: Path) -> None:
-    options = ["--size", "16", "--here", "--repeats", "1", "--environments", tmp_path]
+    options = ["--size", "16", "--here", *BRIEF, "--environments", tmp_path]
     line = [sys.executable, TOOLS / "bench.py", "scale", "--counts", "70", "--batches", "8", *options]
     printed = subprocess.run(line, check=True, capture_output=True, text=True).stdout
     rows = json.loads((tmp_path / "results" / "scale-16.json").read_text())["rows"]

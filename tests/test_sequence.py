@@ -430,17 +430,16 @@ def test_fit_gets_the_pixels_of_every_type(tmp_path, dtype, channels):
     assert [f"a/{'cat' if row % 2 == 0 else 'dog'}/{row // 2}.tif" for row in found[40:]] == sequence.get_filenames()
 
 
-@TYPES
+@pytest.mark.parametrize(("dtype", "channels"), [("uint8", 2), ("uint16", 1), ("float32", 13)])
 def test_a_network_trains_on_every_type_and_predicts_the_same_as_of_scaled_pixels(tmp_path, dtype, channels):
     path, _ = typed_pack(tmp_path / "a.h5", dtype, channels)
-    sequence = H5SplitSequence(path, batch_size=7, auto_shuffle=True)
+    sequence = H5SplitSequence(path, batch_size=20, auto_shuffle=True)  # parts of one size compile once
     scale = {"uint8": 1 / 255, "uint16": 1 / 65535, "float32": 1}[dtype]
     model = keras.Sequential(
         [
             keras.Input(sequence.shape),
             sequence.rescaling_layer(),
-            keras.layers.Conv2D(4, 3),
-            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Flatten(),
             keras.layers.Dense(2, "softmax"),
         ]
     )
@@ -448,7 +447,7 @@ def test_a_network_trains_on_every_type_and_predicts_the_same_as_of_scaled_pixel
     losses = model.fit(sequence, validation_data=sequence.split(0.5)[0], epochs=1, verbose=0).history
     assert np.isfinite(losses["loss"]).all()
     after = keras.Sequential(model.layers[1:])
-    plain = H5SplitSequence(path, batch_size=7)
+    plain = H5SplitSequence(path, batch_size=20)
     expected = after.predict(plain.split()[0].set(scale=scale), verbose=0)
     assert np.allclose(model.predict(plain, verbose=0), expected, atol=1e-5)
 

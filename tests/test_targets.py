@@ -725,7 +725,8 @@ def test_validation_data_of_other_classes_is_an_error(packs):
     keras = pytest.importorskip("keras", reason="needs Keras")
     from h5split import H5SplitSequence
 
-    train, val = H5SplitSequence(*packs, label_mode="int"), H5SplitSequence(packs[0], label_mode="int")
+    train = H5SplitSequence(*packs, batch_size=33, label_mode="int")
+    val = H5SplitSequence(packs[0], batch_size=33, label_mode="int")
     model = keras.Sequential([keras.Input(train.shape), keras.layers.Flatten(), keras.layers.Dense(3)])
     model.compile(loss="sparse_categorical_crossentropy")
     with pytest.raises(
@@ -769,8 +770,8 @@ def test_validation_data_of_other_targets_is_an_error(packs, case):
     from h5split import H5SplitSequence
 
     targets, message = OTHER_TARGETS[case]
-    train = H5SplitSequence(packs[0], label_mode="int", targets=targets)
-    val = H5SplitSequence(packs[0], label_mode="int", **VALIDATION[case])
+    train = H5SplitSequence(packs[0], batch_size=51, label_mode="int", targets=targets)  # one batch
+    val = H5SplitSequence(packs[0], batch_size=51, label_mode="int", **VALIDATION[case])
     loss = "sparse_categorical_crossentropy" if "class" in case else MSE
     outputs = {"x": 2} if isinstance(targets, dict) else {}
     model = model_for(keras, train, 4 if case == "tags" else 2, {"x": loss} if outputs else loss, **outputs)
@@ -788,7 +789,7 @@ def test_fit_takes_arrays_and_mapped_targets_for_validation(packs):
     keras = pytest.importorskip("keras", reason="needs Keras")
     from h5split import H5SplitSequence
 
-    train, val = (H5SplitSequence(packs[0], targets="age") for _ in range(2))
+    train, val = (H5SplitSequence(packs[0], batch_size=51, targets="age") for _ in range(2))
     model = model_for(keras, train, 1, MSE)
     model.fit(train, validation_data=val.set(targets=np.zeros(51)), verbose=0)
     mapped = val.set(targets=Tags("finding")).map(lambda images, targets, rng: (images, targets[:, 0]))

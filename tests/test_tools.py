@@ -36,20 +36,20 @@ def test_make_images_is_deterministic_and_spreads_images_over_roots(tmp_path):
 
 def test_train_eurosat_learns_and_writes_curves_confusion_and_mistakes(tmp_path):
     pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'pack-images[tensorflow]'")
-    run(sys.executable, TOOLS / "make_images.py", tmp_path / "data", "--count", "1000", check=True)
+    run(sys.executable, TOOLS / "make_images.py", tmp_path / "data", "--count", "400", check=True)
     sources = sorted((tmp_path / "data").iterdir())
     packing = [sys.executable, "-m", "pack_images.cli", *sources, "-o", tmp_path / "made.h5"]
     run(*packing, "--size", "32", check=True)
     training = [sys.executable, TOOLS / "train_eurosat.py", tmp_path / "made.h5", "--output", tmp_path / "out"]
     done = run(*training, "--epochs", "4", "--learning-rate", "0.001")
     assert done.returncode == 0, done.stderr
-    accuracy = float(re.search(r"test accuracy: ([\d.]+)% of 200 images", done.stdout)[1])
-    assert accuracy > 60
+    accuracy = float(re.search(r"test accuracy: ([\d.]+)% of 80 images", done.stdout)[1])
+    assert accuracy > 40  # twice what guessing gives
     for picture in ("curves.png", "confusion.png"):
         assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
     listed = (tmp_path / "out" / "mistakes.csv").read_text().splitlines()
     assert listed[0] == "filename,label,predicted,confidence"
-    assert len(listed) - 1 == round(200 * (100 - accuracy) / 100)
+    assert len(listed) - 1 == round(80 * (100 - accuracy) / 100)
     for line in listed[1:]:
         filename, label, predicted, _ = line.split(",")
         assert Path(filename).exists()
@@ -90,7 +90,8 @@ def test_accelerator_compares_a_pack_with_a_resident_batch_and_image_folder(tmp_
     run(sys.executable, TOOLS / "make_images.py", tmp_path / "data", "--count", "60", "--roots", "1", check=True)
     folder = tmp_path / "data" / "root-1"
     run(sys.executable, "-m", "pack_images.cli", folder, "-o", tmp_path / "made.h5", "--size", "32", check=True)
-    options = ["--folder", folder, "--network", "resnet18", "--batch", "8", "--seconds", "0.1", "--workers", "1"]
+    options = ["--folder", folder, "--network", "squeezenet1_1", "--batch", "2", "--seconds", "0.001"]
+    options += ["--repeats", "1", "--workers", "1"]
     done = run(sys.executable, TOOLS / "accelerator.py", tmp_path / "made.h5", *options)
     assert done.returncode == 0, done.stderr
     assert re.findall(r"^  (.*?)  +[\d,]+ images/s", done.stdout, re.MULTILINE) == [

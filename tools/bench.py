@@ -59,6 +59,7 @@ def make_setup(arguments: argparse.Namespace) -> Setup:
         workers=arguments.workers,
         repeats=arguments.repeats,
         epochs=arguments.epochs,
+        seconds=arguments.seconds,
         limit=arguments.limit,
     )
 
@@ -158,6 +159,9 @@ def add_common_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--repeats", type=positive_int, default=3, help="rounds (%(default)s)")
     command.add_argument(
         "--epochs", type=positive_int, default=3, help="least number of epochs timed in each round (%(default)s)"
+    )
+    command.add_argument(
+        "--seconds", type=seconds, default=1, help="least time of the epochs in each round (%(default)s)"
     )
     command.add_argument("--limit", type=seconds, default=300, help="seconds for one run of one peer (%(default)s)")
     command.add_argument(

@@ -70,7 +70,7 @@ def measure(
     """
     paths = os.pathsep.join(os.path.join(ROOT, name) for name in ("packer", "loader"))
     environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    environment["PYTHONPYCACHEPREFIX"] = os.path.join(os.path.dirname(str(job["folder"])), "bytecode")
+    environment.setdefault("PYTHONPYCACHEPREFIX", os.path.join(os.path.dirname(str(job["folder"])), "bytecode"))
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled only once
     started = time.monotonic()
     line = [python, os.path.join(PEERS, "run.py"), command, peer.module, json.dumps(job), "--started", str(started)]

@@ -30,6 +30,7 @@ class Setup:
     workers: int
     repeats: int
     epochs: int
+    seconds: float
     limit: float
 
 
@@ -160,6 +161,7 @@ def job_of(peer: Peer, data: Data, setup: Setup) -> dict[str, object]:
         "workers": setup.workers,
         "variant": peer.variant,
         "epochs": setup.epochs,
+        "seconds": setup.seconds,
     }
 
 

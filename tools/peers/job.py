@@ -36,6 +36,7 @@ class Job:
         workers: Number of processes, or of threads if the peer uses threads.
         variant: The variant of the module, if it has several.
         epochs: Least number of timed epochs; 0 runs only the first epoch, which is not one of them.
+        seconds: Least duration of the timed epochs, and of those for memory.
     """
 
     data: str
@@ -45,6 +46,7 @@ class Job:
     workers: int = 2
     variant: str = ""
     epochs: int = 3
+    seconds: float = 1.0
 
 
 def listing(data: str) -> list[tuple[str, int]]:

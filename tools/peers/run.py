@@ -23,8 +23,6 @@ from job import Job
 if TYPE_CHECKING:
     import numpy as np
 
-TIMED_SECONDS = 1.0
-MEMORY_SECONDS = 1.0
 MAX_EPOCHS = 50
 OUTPUT = os.dup(1)
 
@@ -107,10 +105,10 @@ def measure_load(module: ModuleType, job: Job, started: float, watched: bool) ->
     seconds: list[float] = []
     read_seconds: list[float] = []
     if watched and job.epochs:
-        watched_epochs(load, tallies)
+        watched_epochs(load, job.seconds, tallies)
     elif job.epochs:
-        seconds = timed_epochs(load, job.epochs, tallies, whole=False)
-        read_seconds = timed_epochs(load, 1, tallies, whole=True)
+        seconds = timed_epochs(load, job.epochs, job.seconds, tallies, whole=False)
+        read_seconds = timed_epochs(load, 1, job.seconds, tallies, whole=True)
     send("phase check")
     return {
         "imports": opening - started,
@@ -128,18 +126,18 @@ def measure_load(module: ModuleType, job: Job, started: float, watched: bool) ->
     }
 
 
-def watched_epochs(load: Load, tallies: list[Tally]) -> None:
+def watched_epochs(load: Load, least_seconds: float, tallies: list[Tally]) -> None:
     """Run epochs for long enough that bench.py can sample the memory several times."""
     send("phase memory")
     begin = time.monotonic()
     before = len(tallies)
-    while len(tallies) == before or time.monotonic() - begin < MEMORY_SECONDS:
+    while len(tallies) == before or time.monotonic() - begin < least_seconds:
         tallies.append(run_epoch(load, len(tallies)))
 
 
-def timed_epochs(load: Load, least: int, tallies: list[Tally], whole: bool) -> list[float]:
+def timed_epochs(load: Load, least: int, least_seconds: float, tallies: list[Tally], whole: bool) -> list[float]:
     seconds: list[float] = []
-    while len(seconds) < least or (sum(seconds) < TIMED_SECONDS and len(seconds) < MAX_EPOCHS):
+    while len(seconds) < least or (sum(seconds) < least_seconds and len(seconds) < MAX_EPOCHS):
         begin = time.perf_counter()
         tallies.append(run_epoch(load, len(tallies), whole))
         seconds.append(time.perf_counter() - begin)
