@@ -23,7 +23,9 @@ from hypothesis import strategies as st
 from h5split import FormatError, PackedImages
 from h5split.commands.verify import verify
 from h5split.file.format import decode, encode, read
+from h5split.file.hdf5 import metadata
 from h5split.file.sealing import Tables, images_offset, seal
+from h5split.system.files import read_at
 
 ROWS = 6
 PIXELS = np.random.default_rng(0).integers(0, 256, (ROWS, 8, 8, 3), dtype=np.uint8)
@@ -86,6 +88,75 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
 @pytest.fixture
 def sealed(tmp_path: Path) -> Path:
     return write(tmp_path / "images.h5")
+
+
+# --- the seal of the metadata -----------------------------------------------------------------------------------------
+
+
+def reads_of(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Open a pack. Return (place, bytes) of each read of its metadata."""
+    found = []
+
+    def noted(descriptor: int, count: int, start: int) -> bytes:
+        found.append((start, count))
+        return read_at(descriptor, count, start)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metadata, "read_at", noted)
+        touch(path)
+    return found
+
+
+@pytest.mark.parametrize("columns", [1, 300])
+def test_all_metadata_are_found_with_two_reads(tmp_path, monkeypatch, columns):
+    pixels = np.zeros((3, 64, 64, 3), np.uint8)
+    content = tables(3, columns={f"column {number}": ["a", "b", "c"] for number in range(columns)})
+    path = write(tmp_path / "images.h5", pixels, content)
+    page, rest = reads_of(path, monkeypatch)
+    assert page == (0, 4096)
+    assert rest[0] == 4096 + pixels.nbytes
+    with h5py.File(path) as file:
+        assert sorted(file["columns"]) == sorted(content.columns)
+
+
+def test_metadata_that_h5py_has_changed_are_read_as_they_are_now(sealed, monkeypatch):
+    with h5py.File(sealed, "r+") as file:
+        file.attrs.modify("settings", np.bytes_(json.dumps({"fit": "pad", "size": [8, 8]}).encode()))
+        file.attrs["note"] = "added"
+    assert PackedImages(sealed).header.settings == {"fit": "pad", "size": [8, 8]}
+    assert len(reads_of(sealed, monkeypatch)) > 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda seal: bytes(len(seal)),
+        lambda seal: seal[:8] + b"\xff" * 24,
+        lambda seal: seal[:8] + (1 << 63).to_bytes(8, "little") + seal[16:],
+        lambda seal: seal[:16] + (0).to_bytes(8, "little") + seal[24:],
+        lambda seal: seal[:16] + (1 << 62).to_bytes(8, "little") + seal[24:],
+        lambda seal: seal[:-1] + bytes([seal[-1] ^ 1]),
+    ],
+    ids=["none", "nonsense", "elsewhere", "of nothing", "of too much", "another checksum"],
+)
+def test_a_pack_with_a_seal_that_is_not_right_is_read_without_it(sealed, monkeypatch, change):
+    """So are packs of versions before there was one."""
+    data = bytearray(sealed.read_bytes())
+    data[4064:4096] = change(bytes(data[4064:4096]))
+    sealed.write_bytes(data)
+    assert len(reads_of(sealed, monkeypatch)) > 20
+
+
+def test_sealed_metadata_with_a_flipped_bit_are_refused(sealed):
+    whole = sealed.read_bytes()
+    place, count = (int.from_bytes(whole[at : at + 8], "little") for at in (4072, 4080))
+    headers = [found.start() for found in re.finditer(b"OHDR", whole) if place <= found.start() < place + count]
+    assert len(headers) > 5
+    for at in headers:
+        damaged = bytearray(whole)
+        damaged[at + 20] ^= 4
+        sealed.write_bytes(damaged)
+        assert_refused(sealed, "not what they were")
 
 
 # --- sealed content is read back --------------------------------------------------------------------------------------

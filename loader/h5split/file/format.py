@@ -45,6 +45,11 @@ stride is H * W * C times the bytes of a sample, and the whole file can be read 
 version bound is v108: it gives checksums of the metadata, and a crash leaves no open-for-write flag behind. The file
 contains no time stamp, so the same contents give the same bytes.
 
+Metadata lie before the pixels and right behind them, and the tables follow. Bytes 4064 to 4095, which HDF5 does not
+use, may hold a seal, so that two reads find all metadata: the mark ``H5 seal`` and a zero byte; place and size in bytes
+of the metadata behind the pixels; and the XXH3-64 of bytes 0 to 4063 and these metadata. The numbers are uint64,
+little-endian. If the seal is absent, or another program changed the metadata, they are read one by one.
+
 Names that are not UTF-8 are stored unchanged, as bytes; Python reads them with ``surrogateescape``.
 
 `read` checks all of this before any pixel is read. It returns a header with the offsets, and a descriptor to map.

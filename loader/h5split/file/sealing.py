@@ -22,6 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from h5split.errors import ArgumentError
 from h5split.file.format import FORMAT, Block, encode, stored_dtype, version_of
+from h5split.file.hdf5.seal import SEAL, SEAL_AT, SEAL_MARK, seal_checksum
 from h5split.file.losses import LOSSES
 from h5split.system.files import read_into, write_at
 from h5split.system.interrupts import interrupts_held
@@ -111,22 +112,44 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables, dtyp
     if blank.error is not None:
         raise blank.error
     os.fsync(descriptor)
+    _seal_metadata(descriptor, blank.head, images.offset + images.nbytes, blank.metadata_end)
     _write_at(descriptor, memoryview(blank.head), 0)
 
 
+def _seal_metadata(descriptor: int, head: bytearray, start: int, end: int) -> None:
+    """Put the checksum of all metadata into bytes of the first page that HDF5 does not use.
+
+    Args:
+        descriptor: A descriptor of the file.
+        head: The bytes before the pixels.
+        start: Where the metadata behind the pixels begin.
+        end: Where they end.
+    """
+    metadata = bytearray(end - start)
+    read_into(descriptor, memoryview(metadata), start)
+    mark = SEAL.pack(SEAL_MARK, start, end - start, seal_checksum(head, metadata))
+    if not any(head[SEAL_AT : SEAL_AT + len(mark)]):
+        head[SEAL_AT : SEAL_AT + len(mark)] = mark
+
+
 def _write_structure(blank: _BlankFile, images: Block, tables: Tables) -> None:
+    """Write all metadata, and behind them the tables, so that few reads find all metadata."""
     with h5py.File(_create(blank, int(np.prod(images.shape[1:])) * images.dtype.itemsize)) as file:
         if _write_images(file, images.shape, images.dtype) != images.offset:
             raise RuntimeError(f"HDF5 placed images elsewhere than at byte {images.offset}")
-        checksum = xxhash.xxh3_64()
-        for name, parts in _arrays(tables):
-            for part in _write(file, name, parts):
-                checksum.update(np.ascontiguousarray(part).view(np.uint8).data)
+        made = [(_created(file, name, parts), parts.arrays) for name, parts in _arrays(tables)]
         file.attrs["format"] = np.bytes_(FORMAT.encode())
         file.attrs["version"] = np.int32(version_of(images.dtype, images.shape[3]))
         file.attrs["settings"] = np.bytes_(json.dumps(dict(tables.settings), sort_keys=True).encode())
         file.attrs["packed_by"] = np.bytes_(json.dumps(dict(tables.packed_by), sort_keys=True).encode())
-        file.attrs["tables_checksum"] = np.uint64(checksum.intdigest())
+        file.attrs["tables_checksum"] = np.uint64(0)
+        file.flush()  # now all metadata have a place
+        blank.metadata_end = file.id.get_filesize()
+        checksum = xxhash.xxh3_64()
+        for table, arrays in made:  # HDF5 allocates a table when it is written to
+            for part in _written(table, arrays):
+                checksum.update(np.ascontiguousarray(part).view(np.uint8).data)
+        file.attrs.modify("tables_checksum", np.uint64(checksum.intdigest()))
 
 
 def _arrays(tables: Tables) -> Iterator[tuple[str, _Parts]]:
@@ -155,10 +178,12 @@ class _BlankFile(io.RawIOBase):
     Attributes:
         head: Those bytes, for the caller to write last.
         error: The first error of a write or truncation. HDF5 does not pass it on.
+        metadata_end: The byte behind all metadata. Behind it there are tables only.
     """
 
     def __init__(self, descriptor: int, head: int) -> None:
         self.head = bytearray(head)
+        self.metadata_end = 0
         self.error: OSError | None = None
         self._descriptor = descriptor
         self._position = 0
@@ -234,8 +259,8 @@ def _write_images(file: h5py.File, shape: tuple[int, ...], dtype: np.dtype[Any])
     return int(images.id.get_offset())
 
 
-def _write(file: h5py.File, name: str, parts: _Parts) -> Iterator[NDArray[Any]]:
-    """Write a data set part by part, and yield each part after it is written."""
+def _created(file: h5py.File, name: str, parts: _Parts) -> h5py.Dataset:
+    """Create a data set without writing to it, and so without space in the file."""
     head, _, tail = name.rpartition("/")
     group = file
     if head:
@@ -244,10 +269,14 @@ def _write(file: h5py.File, name: str, parts: _Parts) -> Iterator[NDArray[Any]]:
             creation.set_obj_track_times(False)
             h5py.h5g.create(file.id, head.encode(), gcpl=creation)
         group = file[head]
-    data_set = group.create_dataset(encode(tail), parts.shape, parts.dtype, track_times=False)
+    return group.create_dataset(encode(tail), parts.shape, parts.dtype, track_times=False)
+
+
+def _written(table: h5py.Dataset, arrays: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Write a data set part by part, and yield each part after it is written."""
     start = 0
-    for part in parts.arrays:
-        data_set[start : start + len(part)] = part
+    for part in arrays:
+        table[start : start + len(part)] = part
         start += len(part)
         yield part
 

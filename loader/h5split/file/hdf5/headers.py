@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from struct import Struct
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +22,9 @@ _T = TypeVar("_T")
 # Kinds of messages (section IV.A.2).
 _SPACE, _LINK_INFO, _TYPE, _LINK, _EXTERNAL, _LAYOUT, _FILTERS = 0x01, 0x02, 0x03, 0x06, 0x07, 0x08, 0x0B
 _ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE, _ATTRIBUTE_INFO = 0x0C, 0x10, 0x11, 0x15
+# What comes before the body of a message: kind, size, flags. Two bytes for the order of creation may follow.
+_MESSAGE, _MESSAGE_WITH_ORDER, _OLD_MESSAGE = Struct("<BHB"), Struct("<BHB2x"), Struct("<HHB3x")
+_TYPE_HEAD, _SPACE_HEAD, _PAIR, _PLACE = Struct("<B3sL"), Struct("<BBB"), Struct("<BB"), Struct("<QQ")
 _SHARED = 2  # flag of a message: its body is stored elsewhere in the file
 
 _STORAGE = {0: "compact", 1: "contiguous", 2: "chunked", 3: "virtual"}
@@ -102,7 +107,9 @@ class Object:
 
     def __init__(self, file: Metadata, address: int) -> None:
         self._file = file
-        self._messages = list(_messages(file, address))
+        self._messages: dict[int, list[bytes]] = {}
+        for kind, body in _messages(file, address):
+            self._messages.setdefault(kind, []).append(body)
 
     @property
     def is_group(self) -> bool:
@@ -121,7 +128,7 @@ class Object:
             raise Hdf5Error("a group as HDF5 made them before version 1.8; h5py makes newer ones with libver='v108'")
         bodies = self._bodies(_LINK)
         for info in self._bodies(_LINK_INFO):
-            bodies += dense(self._file, info, index_width=8, identifier=slice(4, 11))
+            bodies = bodies + dense(self._file, info, index_width=8, identifier=slice(4, 11))
         return _by_name([_link(body) for body in bodies])
 
     @lazy
@@ -129,7 +136,7 @@ class Object:
         """Name of each attribute -> its value."""
         bodies = self._bodies(_ATTRIBUTE)
         for info in self._bodies(_ATTRIBUTE_INFO):
-            bodies += dense(self._file, info, index_width=2, identifier=slice(0, 8))
+            bodies = bodies + dense(self._file, info, index_width=2, identifier=slice(0, 8))
         return _by_name([_attribute(body) for body in bodies])
 
     @lazy
@@ -150,7 +157,7 @@ class Object:
 
     def _bodies(self, wanted: int) -> list[bytes]:
         """The bodies of all messages of one kind."""
-        return [body for kind, body in self._messages if kind == wanted]
+        return self._messages.get(wanted, [])
 
     def _body(self, wanted: int) -> bytes:
         """The body of the only message of one kind."""
@@ -175,14 +182,14 @@ def _messages(file: Metadata, address: int) -> Iterator[tuple[int, bytes]]:
     """
     if file.read(address, 4) == b"OHDR":
         chunk, flags = _first_chunk(file, address)
-        widths = [1, 2, 1, 2 if flags & 4 else 0]  # bytes of: kind, size, flags, creation order
+        layout = _MESSAGE_WITH_ORDER if flags & 4 else _MESSAGE
     else:
         chunk = _old_first_chunk(file, address)
-        widths = [2, 2, 1, 3]  # bytes of: kind, size, flags, reserved
+        layout = _OLD_MESSAGE
     chunks, seen = [chunk], {address}
     for chunk in chunks:  # the list grows in the loop, with each continuation
-        while len(chunk) >= sum(widths):
-            kind, size, flags, _ = chunk.numbers(*widths)
+        while len(chunk) >= layout.size:
+            kind, size, flags = chunk.unpacked(layout)
             body = chunk.raw(size)
             if flags & _SHARED:
                 raise Hdf5Error("types and other messages that objects share are not read here")
@@ -194,7 +201,11 @@ def _messages(file: Metadata, address: int) -> Iterator[tuple[int, bytes]]:
                 raise Hdf5Error("a header that continues in itself")
             seen.add(start)
             chunks.append(
-                Fields(file.sealed(start, length - 4, b"OCHK")[4:] if widths[0] == 1 else file.read(start, length))
+                Fields(
+                    file.sealed(start, length - 4, b"OCHK")[4:]
+                    if layout is not _OLD_MESSAGE
+                    else file.read(start, length)
+                )
             )
 
 
@@ -224,8 +235,9 @@ def _old_first_chunk(file: Metadata, address: int) -> Fields:
 def _link(body: bytes) -> tuple[bytes, int | None]:
     """(name, address) of a link (section IV.A.2.g). The address is None unless it is a hard link."""
     fields = Fields(body)
-    _, flags = fields.numbers(1, 1)
-    kind, _, _ = fields.numbers(flags >> 3 & 1, 8 if flags & 4 else 0, flags >> 4 & 1)
+    _, flags = fields.unpacked(_PAIR)
+    kind = fields.number(1) if flags & 8 else 0
+    fields.raw((8 if flags & 4 else 0) + (flags >> 4 & 1))  # order of creation, character set
     name = fields.raw(fields.number(1 << (flags & 3)))
     return name, fields.number(8) if kind == 0 else None
 
@@ -247,11 +259,12 @@ def _attribute(body: bytes) -> tuple[bytes, Attribute]:
     )
 
 
+@lru_cache(maxsize=64)  # most columns have the same
 def _type(body: bytes) -> Type:
     """A data type (section IV.A.2.d)."""
     fields = Fields(body)
-    kind, bits, size = fields.numbers(1, 3, 4)
-    kind &= 15
+    kind, bits, size = fields.unpacked(_TYPE_HEAD)
+    kind, bits = kind & 15, int.from_bytes(bits, "little")
     # Integers with padding bits, or of odd sizes, have no numpy type.
     if kind == 0 and size in (1, 2, 4, 8) and fields.numbers(2, 2) == [0, 8 * size]:
         dtype = np.dtype(f"{'>' if bits & 1 else '<'}{'i' if bits & 8 else 'u'}{size}")
@@ -265,10 +278,11 @@ def _type(body: bytes) -> Type:
     return Type(_CLASSES.get(kind, "an unknown type"))
 
 
+@lru_cache(maxsize=64)
 def _shape(body: bytes) -> tuple[int, ...] | None:
     """The shape of a data space (section IV.A.2.b); None for a null data space."""
     fields = Fields(body)
-    version, rank, _ = fields.numbers(1, 1, 1)
+    version, rank, _ = fields.unpacked(_SPACE_HEAD)
     if version not in (1, 2):
         raise Hdf5Error(f"expected a data space of version 1 or 2, found {version}")
     extent = fields.number(5 if version == 1 else 1)
@@ -281,10 +295,10 @@ def _layout(body: bytes) -> tuple[str, int, int]:
     Address and bytes have a meaning for contiguous storage only.
     """
     fields = Fields(body)
-    version, kind = fields.numbers(1, 1)
+    version, kind = fields.unpacked(_PAIR)
     if version not in (3, 4):
         raise Hdf5Error(f"expected a layout of version 3 or 4, found {version}")
     if kind != 1:
         return _STORAGE.get(kind, "unknown"), NOWHERE, 0
-    address, nbytes = fields.numbers(8, 8)
+    address, nbytes = fields.unpacked(_PLACE)
     return "contiguous", address, nbytes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from h5split.file.hdf5.metadata import NOWHERE, Fields, Hdf5Error, Metadata, lookup3
+from h5split.file.hdf5.metadata import NOWHERE, Fields, Hdf5Error, Metadata
 
 _MAX_DEPTH = 8  # levels of a tree; two levels hold thousands of records
 
@@ -97,6 +97,7 @@ class _Heap:
         self._length_width = min(_width(most), _width(largest))
         self._has_checksums = flags & 2
         self._blocks: dict[int, bytes] = {}
+        self._pointers_at: dict[int, list[int]] = {}
 
     def item(self, identifier: bytes) -> bytes:
         """The item with a heap identifier."""
@@ -139,10 +140,12 @@ class _Heap:
 
     def _pointers(self, address: int, rows: int) -> list[int]:
         """The addresses of blocks in an indirect block, row by row."""
-        head = 13 + self._offset_width
-        fields = Fields(self._file.sealed(address, head + 8 * rows * self._width, b"FHIB"))
-        fields.raw(head)
-        return fields.numbers(*[8] * (rows * self._width))
+        if address not in self._pointers_at:
+            head = 13 + self._offset_width
+            fields = Fields(self._file.sealed(address, head + 8 * rows * self._width, b"FHIB"))
+            fields.raw(head)
+            self._pointers_at[address] = fields.numbers(*[8] * (rows * self._width))
+        return self._pointers_at[address]
 
     def _direct(self, address: int, size: int) -> bytes:
         """The bytes of a direct block. Its checksum, if there is one, is computed with its own field set to zero."""
@@ -151,9 +154,8 @@ class _Heap:
             at = 13 + self._offset_width
             if not data.startswith(b"FHDB"):
                 raise Hdf5Error("a heap without a block")
-            if self._has_checksums and lookup3(data[:at] + bytes(4) + data[at + 4 :]) != int.from_bytes(
-                data[at : at + 4], "little"
-            ):
+            blank = data[:at] + bytes(4) + data[at + 4 :]
+            if self._has_checksums and not self._file.is_sound(address, blank, data[at : at + 4]):
                 raise Hdf5Error("a block of a heap is not what it was")
             self._blocks[address] = data
         return self._blocks[address]
