@@ -15,8 +15,8 @@ from conftest import PATIENCE
 
 HERE = Path(__file__).parent
 FILES = "test_sequence.py", "test_targets.py", "test_pairs.py", "test_mapping.py"
-# Tests that never reach Keras' backend, but load another framework, for which they need half of the time.
-SAME_ON_EVERY_BACKEND = ("torch", "tf_data", "tensors_become_arrays", "is_told_of_map", "ends_quietly")
+# Tests that never reach Keras' backend, but load another framework. They took 16 s of 57 on JAX, 14 s of 37 on torch.
+SAME_ON_EVERY_BACKEND = ("torch", "tf_data", "tensors_become_arrays", "is_told_of_map")
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
