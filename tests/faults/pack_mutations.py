@@ -21,6 +21,7 @@ import xxhash
 
 from h5split import FormatError, PackedImages
 from h5split.file.hdf5.metadata import lookup3
+from h5split.file.hdf5.seal import SEAL, SEAL_AT, SEAL_MARK, seal_checksum
 from h5split.file.losses import LOSSES
 from h5split.file.sealing import Tables, images_offset, seal
 
@@ -297,6 +298,13 @@ def sealed_again(content: bytearray, pieces: tuple[Piece, ...], spans: list[tupl
             content[piece.checksum_at : piece.checksum_at + 4] = piece.checksum(content)
 
 
+def _correct_seal(content: bytearray) -> None:
+    """Correct the checksum of the seal, if there is one, so that a reader trusts it."""
+    mark, start, count, _ = SEAL.unpack_from(content.ljust(SEAL_AT + SEAL.size), SEAL_AT)
+    if mark == SEAL_MARK:
+        SEAL.pack_into(content, SEAL_AT, mark, start, count, seal_checksum(content, content[start : start + count]))
+
+
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +334,8 @@ def damaged(files: dict[str, Base], seed: int) -> Damaged:
         part = base.pixels if where == "pixels" else random_.choice(base.tables)
         for at in random_.sample(part, min(len(part), random_.randint(1, 3))):
             content[at] ^= 1 << random_.randrange(8)
+    if kind in ("sealed", "spliced") and random_.random() < 0.5:
+        _correct_seal(content)
     return Damaged(bytes(content), f"{name}, {kind} {where}", where)
 
 
