@@ -350,7 +350,13 @@ def test_bands_of_16_bits_become_their_high_byte():
         (np.uint32([[1 << 16]]), {"dtype": "uint16"}, "values from 65536 to 65536: expected 0 to 65535"),
         (np.uint16([[256]]), {"color": "index"}, "values from 256 to 256: expected 0 to 255; --dtype uint16"),
         (np.float32([[1.0]]), {"color": "index"}, "floats: expected integers"),
+        (np.int32([[-1]]), {"color": "index"}, "values from -1 to -1: expected 0 to 255; --dtype float32"),
+        (np.int8([[-1, 5]]), {}, "values from -1 to 5: expected 0 to 255; --dtype float32"),
         (np.uint32([[(1 << 24) + 1]]), {"dtype": "float32"}, "integers that float32 cannot hold exactly"),
+        (np.int64([[(1 << 63) - 1]]), {"dtype": "float32"}, "integers that float32 cannot hold exactly"),
+        (np.int64([[(1 << 62) + 1]]), {"dtype": "float32"}, "integers that float32 cannot hold exactly"),
+        (np.uint64([[(1 << 64) - 1]]), {"dtype": "float32"}, "integers that float32 cannot hold exactly"),
+        (np.int32([[(1 << 31) - 1]]), {"dtype": "float32"}, "integers that float32 cannot hold exactly"),
         (np.float64([[1e300]]), {"dtype": "float32"}, "floats that are too large for float32"),
         (np.zeros((2, 2, 3), np.uint8), {"color": "index"}, "3 bands: expected one of palette numbers or grey"),
         (np.zeros((2, 2, 2, 2)), {}, r"expected an array \(H, W\) or \(H, W, C\), found shape \(2, 2, 2, 2\)"),
@@ -363,6 +369,23 @@ def test_values_that_a_row_cannot_hold_leave_a_file_out(array, how, message):
     how = {"color": "all", **how} if "color" not in how else how
     with pytest.raises(DecodeError, match=message):
         row(npy(array), **how)
+
+
+@pytest.mark.parametrize("value", [-(1 << 63), 1 << 62, -(1 << 24), 0])
+def test_integers_that_float32_holds_exactly_are_kept(value):
+    assert row(npy(np.int64([[value]])), color="all", dtype="float32")[0].item() == value
+
+
+def test_8_bits_with_a_sign_are_kept_or_scaled_by_a_range():
+    data = npy(np.arange(12, dtype=np.int8).reshape(3, 4))
+    found, loss = row(data, color="all")
+    assert (found[..., 0].reshape(-1).tolist(), loss) == ([*range(12)], None)
+    assert row(data, color="all", range=(0, 51))[0][2, 1, 0] == 45
+
+
+def test_the_longest_floats_of_a_machine_are_floats():
+    found, _ = row(npy(np.asfortranarray(np.longdouble([[0.2, 1.0], [7, 300]]))), color="all")
+    assert found[..., 0].tolist() == [[0, 1], [7, 255]]
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ def _typed(values: NDArray[Any], samples: Samples, how: Pixels) -> tuple[NDArray
         return _as_float32(values), samples.loss
     if values.dtype == np.uint8:
         return values, samples.loss
-    if how.color == "index":
+    if how.color == "index" or (values.dtype == np.int8 and how.range is None):  # 8 bits have no high byte
         return _checked_integers(values, np.uint8, "uint16"), samples.loss
     eight = _scaled(values, *how.range) if how.range else _to_8(values)
     lost = counted_loss(values, eight, samples.bits)
@@ -143,22 +143,31 @@ def _checked_integers(values: NDArray[Any], dtype: type[np.integer[Any]], larger
     if values.dtype.kind == "f":
         raise DecodeError("floats: expected integers; --dtype float32 keeps them")
     most = np.iinfo(dtype).max
-    if values.dtype != dtype and (int(values.min()) < 0 or int(values.max()) > most):
+    least = int(values.min())
+    if values.dtype != dtype and (least < 0 or int(values.max()) > most):
         raise DecodeError(
-            f"values from {values.min()} to {values.max()}: expected 0 to {most}; --dtype {larger} holds more"
+            f"values from {least} to {values.max()}: expected 0 to {most}; --dtype "
+            f"{larger if least >= 0 else 'float32'} holds more"
         )
     return values.astype(dtype, copy=False)
 
 
 def _as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
     stored = values.astype(np.float32, copy=False)
-    if values.dtype.kind != "f" and values.dtype.itemsize > 2 and not (stored.astype(np.float64) == values).all():
+    if values.dtype.kind != "f" and values.dtype.itemsize > 2 and not _has_integers(stored, values):
         raise DecodeError(
             "integers that float32 cannot hold exactly: expected up to 16,777,216; --decoder can scale them"
         )
     if values.dtype.itemsize > 4 and not np.array_equal(np.isfinite(stored), np.isfinite(values)):
         raise DecodeError("floats that are too large for float32; --decoder can scale them")
     return stored
+
+
+def _has_integers(stored: NDArray[np.float32], values: NDArray[Any]) -> bool:
+    """Return whether floats are equal to integers. They are compared as integers: float64 rounds those of 64 bits."""
+    beyond = 2.0 ** np.iinfo(values.dtype).max.bit_length()  # the first number that the type does not hold
+    is_within = stored < beyond
+    return bool(is_within.all() and (stored.astype(values.dtype) == values).all())
 
 
 def _fitted(values: NDArray[Any], how: Pixels) -> NDArray[Any]:
