@@ -275,6 +275,25 @@ def test_white_is_zero_where_the_tiff_says_so():
     assert np.array_equal(row(data, color="all", dtype="uint16")[0][..., 0], values)
 
 
+@pytest.mark.parametrize("bits", [9, 10, 12, 14])
+def test_white_is_zero_of_9_to_14_bits_has_the_range_of_its_bits(bits):
+    values = RNG.integers(0, 1 << bits, (8, 8), np.uint16)
+    packed = "".join(f"{value:0{bits}b}" for value in values.reshape(-1).tolist())
+    samples = int(packed, 2).to_bytes(len(packed) // 8)
+    data = tiff_of({256: 8, 257: 8, 258: bits, 259: 1, 262: 0, 277: 1, 278: 8}, samples)
+    found, _ = row(data, color="grayscale", dtype="uint16")
+    assert np.array_equal(found[..., 0], (1 << bits) - 1 - values)
+    assert np.array_equal(row(data, color="all", dtype="uint16")[0][..., 0], values)
+
+
+def test_transparency_behind_white_is_zero_is_not_turned_around():
+    samples = RNG.integers(0, 1 << 16, (5, 4, 2), np.uint16)
+    data = tiff(samples, photometric="miniswhite", planarconfig="contig", extrasamples=["unassalpha"])
+    found, _ = row(data, color="rgba", dtype="uint16")
+    assert np.array_equal(found[..., 0], 65535 - samples[..., 0])
+    assert np.array_equal(found[..., 3], samples[..., 1])
+
+
 def test_a_fourth_band_is_transparency_only_if_the_tiff_says_so():
     samples = RNG.integers(0, 1 << 16, (9, 7, 4), np.uint16)
     straight = tiff(samples, photometric="rgb", extrasamples=["unassalpha"])

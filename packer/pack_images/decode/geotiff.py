@@ -72,8 +72,7 @@ def _read(file: Any, data: bytes, how: Pixels) -> Samples | None:
     values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
     lost = Loss(PAGES) if how.pages == "first" and tiff_has_more_pages(data) else None
     found = samples_of(turned(values, _orientation(first)), _alpha(first), lost)
-    bits = max(first.bitspersample) if isinstance(first.bitspersample, tuple) else first.bitspersample
-    return Samples(found.values, int(bits) if found.bits else 0, found.alpha, found.loss)
+    return Samples(found.values, _bits(first) if found.bits else 0, found.alpha, found.loss)
 
 
 def _is_ours(page: TiffPage, how: Pixels) -> bool:
@@ -111,8 +110,13 @@ def _values(page: TiffPage, how: Pixels) -> NDArray[Any]:
     found = page.asarray(squeeze=False, maxworkers=1)
     values = found[:, 0, :, :, 0].transpose(1, 2, 0) if planes > 1 else found[0, 0]
     if page.photometric == _MIN_IS_WHITE and how.color not in ("all", "index"):
-        values = np.iinfo(values.dtype).max - values if values.dtype.kind == "u" else -values
+        values = np.concatenate((_inverted(values[..., :1], _bits(page)), values[..., 1:]), axis=2)
     return values
+
+
+def _inverted(grey: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Return grey values in which white is the highest number, of those in which it is the lowest."""
+    return (1 << bits) - 1 - grey if grey.dtype.kind == "u" else -grey
 
 
 def _check_page(page: TiffPage, how: Pixels) -> None:
@@ -133,6 +137,11 @@ def _check_page(page: TiffPage, how: Pixels) -> None:
 
 def _nbytes(page: TiffPage) -> int:
     return math.prod(page.shaped) * (page.dtype.itemsize if page.dtype is not None else 1)
+
+
+def _bits(page: TiffPage) -> int:
+    bits = page.bitspersample
+    return int(max(bits) if isinstance(bits, tuple) else bits)
 
 
 def _alpha(page: TiffPage) -> Alpha:
