@@ -52,7 +52,8 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION_TAG = 0x0112  # EXIF tag
-_SAMPLES_PER_PIXEL = 277  # TIFF tag
+_SAMPLES_PER_PIXEL, _PHOTOMETRIC = 277, 262  # TIFF tags
+_WHITE_IS_ZERO = 0
 _UNKNOWN = "not an image that Pillow knows"
 _UNKNOWN_TIFF = "a TIFF that Pillow does not know, such as one of many bands; --color all takes every band"
 
@@ -133,7 +134,18 @@ def _decode_with_pillow(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | N
     lost = None if depth is None else depth_loss(depth, image, data)
     if lost is not None and loss is not None:
         lost = with_kinds(lost, loss.kinds)
-    return upright(image), lost or loss
+    picture = upright(image)
+    return _turned_around(picture) if _is_white_zero(image) else picture, lost or loss
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    """Return whether white is zero in a TIFF of 16 bits. Pillow turns only fewer bits around."""
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    return image.mode.startswith("I;16") and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def _turned_around(image: Image.Image) -> Image.Image:
+    return Image.fromarray(0xFFFF - np.asarray(image))
 
 
 def loaded(data: bytes, how: Pixels) -> tuple[Image.Image, Depth | None, Loss | None]:

@@ -13,7 +13,7 @@ transparency               composited on the background (black), in whatever for
                            255 there
 16-bit grey and RGB        the high byte of each sample, so 65535 becomes 255; nothing saturates (Pillow rounds a PPM
                            instead). 32-bit integers are treated as 16-bit values, because Pillow reads a 16-bit PGM
-                           as 32-bit integers
+                           as 32-bit integers. Where white is zero in a TIFF, it becomes 255
 float grey                 rounded; values outside 0 to 255 are clipped, NaN is 0
 CMYK, YCCK, YCbCr, HSV     converted to RGB by Pillow's formulas; Adobe's inverted CMYK is handled
 LAB                        converted to sRGB through LittleCMS
