@@ -245,6 +245,28 @@ def test_pages_of_different_sizes_are_no_bands():
         row(file.getvalue(), color="all", pages="bands")
 
 
+def test_more_pages_than_are_read_leave_a_file_out():
+    data = tiff(np.zeros((4097, 2, 2), np.uint8))
+    with pytest.raises(DecodeError, match="more than 4,096 pages"):
+        row(data, color="all", pages="bands")
+    assert row(tiff(np.zeros((4096, 2, 2), np.uint8)), color="all", pages="bands")[0].shape == (2, 2, 4096)
+
+
+@pytest.mark.parametrize("kind", ["ImageJ", "tifffile"])
+def test_pages_that_lie_behind_one_directory_are_pages(kind):
+    """Both programs write stacks so if they are large: only the description says how many pages there are."""
+    pages = BANDS[:8, :9, :4].transpose(2, 0, 1)
+    data = tiff(pages, truncate=True, **({"imagej": True} if kind == "ImageJ" else {}))
+    for how in ({"color": "all", "dtype": "uint16"}, {}):
+        found, loss = row(data, **how)
+        assert np.array_equal(found[..., 0], pages[0] >> (0 if how else 8))
+        assert loss.kinds & PAGES
+    with pytest.raises(DecodeError, match="expected a directory for each page, found one directory for several"):
+        row(data, color="all", pages="bands")
+    alone = tiff(pages[0], **({"imagej": True} if kind == "ImageJ" else {}))
+    assert row(alone, color="all", dtype="uint16")[1] is None
+
+
 # --- colours ----------------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +295,8 @@ def test_white_is_zero_where_the_tiff_says_so():
     data = tiff(values, photometric="miniswhite")
     assert np.array_equal(row(data, color="grayscale", dtype="uint16")[0][..., 0], 65535 - values)
     assert np.array_equal(row(data, color="all", dtype="uint16")[0][..., 0], values)
+    turned = tiff(values, photometric="miniswhite", extratags=[(274, "H", 1, 3, True)])
+    assert np.array_equal(row(turned)[0][..., 1], (65535 - values[::-1, ::-1]) >> 8)
 
 
 @pytest.mark.parametrize("bits", [9, 10, 12, 14])

@@ -10,7 +10,6 @@ import io
 import logging
 import math
 from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from h5split.file.losses import PAGES, Loss
 from pack_images.decode.guards import check_bytes, check_pixels, check_tags
-from pack_images.decode.pages import tiff_has_more_pages
+from pack_images.decode.pages import is_stack, tiff_has_more_pages
 from pack_images.decode.samples import Alpha, Samples, samples_of
 from pack_images.decode.turning import turned
 from pack_images.errors import DecodeError, reason
@@ -67,6 +66,8 @@ def _read(file: Any, data: bytes, how: Pixels) -> Samples | None:
     if not _is_ours(first, how):
         return None
     pages = list(_pages(file, how)) if how.pages == "bands" else [first]
+    if how.pages == "bands" and len(pages) == 1 and is_stack(data):
+        raise DecodeError("pages as bands: expected a directory for each page, found one directory for several")
     check_bytes(sum(_nbytes(page) for page in pages), how)
     parts = [_values(page, how) for page in pages]
     values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
@@ -89,7 +90,9 @@ def _pages(file: Any, how: Pixels) -> Iterator[TiffPage]:
     """Yield the pages that are bands: all but reduced copies and masks."""
     first = file.pages.first
     budget = 0
-    for page in islice(file.pages, _MAX_PAGES):
+    for number, page in enumerate(file.pages):
+        if number == _MAX_PAGES:
+            raise DecodeError(f"more than {_MAX_PAGES:,} pages: expected a page for each band")
         if page.is_reduced or page.is_mask:
             continue
         if page.shape != first.shape or page.dtype != first.dtype:
