@@ -267,6 +267,12 @@ def test_pages_that_lie_behind_one_directory_are_pages(kind):
     assert row(alone, color="all", dtype="uint16")[1] is None
 
 
+def test_a_tiff_that_cannot_be_read_does_not_say_to_take_every_band():
+    data = tiff(BANDS[..., :1], compression="lerc")
+    with pytest.raises(DecodeError, match=r"a TIFF that cannot be read: .*; a --decoder of yours can read any"):
+        row(data, color="all", dtype="uint16")
+
+
 # --- colours ----------------------------------------------------------------------------------------------------------
 
 

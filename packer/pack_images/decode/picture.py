@@ -56,6 +56,10 @@ _SAMPLES_PER_PIXEL, _PHOTOMETRIC = 277, 262  # TIFF tags
 _WHITE_IS_ZERO = 0
 _UNKNOWN = "not an image that Pillow knows"
 _UNKNOWN_TIFF = "a TIFF that Pillow does not know, such as one of many bands; --color all takes every band"
+_UNREAD_TIFF = (
+    "a TIFF that cannot be read: expected its samples as they are, or compressed by LZW, deflate, Zstandard, LZMA or "
+    "PackBits; a --decoder of yours can read any"
+)
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # no log on stderr: the DecodeError names the fault
 
@@ -91,7 +95,8 @@ def errors_explained(data: bytes, how: Pixels) -> Iterator[None]:
     except DecodeError:
         raise
     except UnidentifiedImageError:
-        raise DecodeError(by_content(data) or (_UNKNOWN_TIFF if is_tiff(data) else _UNKNOWN)) from None
+        unknown = (_UNREAD_TIFF if how.color == "all" else _UNKNOWN_TIFF) if is_tiff(data) else _UNKNOWN
+        raise DecodeError(by_content(data) or unknown) from None
     except Image.DecompressionBombError as error:
         raise too_large(how) from error
     except Exception as error:  # Pillow raises unrelated types on broken files, even MemoryError
