@@ -235,6 +235,13 @@ def test_an_interrupted_run_continues(tmp_path, monkeypatch):
 
 CONFLICTS = {
     "order": ({"order": "sorted"}, "--order: expected none beside --like, found one: order, labels and columns are"),
+    "the usual order": ({"order": "stratified"}, "--order: expected none beside --like"),
+    "the usual seed": ({"seed": 0}, "--seed: expected none beside --like"),
+    "the usual labels": ({"labels": "auto"}, "--labels: expected none beside --like"),
+    "a column of labels": (
+        {"manifest": Manifest("masks.csv", label_column="kind")},
+        "--label-column: expected none beside --like",
+    ),
     "seed": ({"seed": 3}, "--seed: expected none beside --like"),
     "labels": ({"labels": "parent"}, "--labels: expected none beside --like"),
     "label_pattern": ({"label_pattern": "(a)"}, "--label-pattern: expected none beside --like"),
@@ -248,6 +255,12 @@ CONFLICTS = {
 def test_what_the_other_pack_decides_is_not_chosen_twice(here, options, message):
     with pytest.raises(PackError, match=message):
         pack_masks(**options)
+
+
+@pytest.mark.parametrize("option", ["--order=stratified", "--seed=0", "--labels=auto"])
+def test_what_the_other_pack_decides_is_not_chosen_on_the_command_line_even_if_it_is_usual(here, option, capsys):
+    assert main(["masks", "-o", "out.h5", "--like", "images.h5", "--color", "index", option]) == 1
+    assert f"{option.partition('=')[0]}: expected none beside --like" in capsys.readouterr().err
 
 
 def test_the_other_pack_is_never_the_output(here):

@@ -34,7 +34,7 @@ def check_alone(like: object, others: Mapping[str, object]) -> None:
 
     Args:
         like: The other pack, as the user gives it; None if there is none.
-        others: Name of each such option -> what the user chose; something false if nothing.
+        others: Name of each such option -> what the user chose; None if nothing.
 
     Raises:
         PackError: One of them is chosen, or `like` is no path.
@@ -43,7 +43,7 @@ def check_alone(like: object, others: Mapping[str, object]) -> None:
         return
     if not isinstance(like, str | os.PathLike):
         raise PackError(f"like: expected the path of a pack, found {type(like).__name__}; give its path")
-    chosen = next((name for name, value in others.items() if value), None)
+    chosen = next((name for name, value in others.items() if value is not None), None)
     if chosen is not None:
         raise PackError(
             f"--{chosen}: expected none beside --like, found one: order, labels and columns are those of "
