@@ -127,6 +127,18 @@ def test_two_rows_of_one_file_are_refused_and_a_table_tells_them_apart(here):
     assert summary.rows == 13
 
 
+def test_a_path_that_may_name_the_source_or_a_folder_is_refused(tmp_path, monkeypatch):
+    """`cat/1` is `1` of the SOURCE `cat`, or `cat/1` of it. Only one of them has a mask, so none would be wrong."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("cat/1", "cat/cat/1", "cat/2", "cat/3", "cat/4"):
+        write_image(tmp_path / f"{name}.png")
+    pack("cat", "images.h5", labels="none", workers=1)
+    for name in ("cat/1", "2", "3", "4"):
+        write_mask(tmp_path / "masks" / f"{name}.tif")
+    with pytest.raises(PackError, match=r"masks/cat/1.tif: expected one row of images.h5 .* found cat/\S+ and cat/"):
+        pack_masks()
+
+
 def test_names_with_a_suffix_are_paired_by_a_table(here):
     for path in sorted((here / "masks").rglob("*.tif")):
         path.rename(path.with_name(f"{path.stem}_mask.tif"))

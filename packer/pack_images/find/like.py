@@ -2,7 +2,8 @@
 
 The file of a row is the one with the same path below its SOURCE, extension aside: `masks/cat/1.png` below `masks` is of
 the row of `photos/cat/1.jpg` below `photos`. The SOURCE of a table is the folder that all its files are in. Where there
-are several SOURCES, the name of the SOURCE may be part of the path. A file whose name is the file name of a row, such
+are several SOURCES, the name of the SOURCE may be part of the path; if the path means one row with that name and
+another one without it, that is an error. A file whose name is the file name of a row, such
 as a table gives it by `--name-column`, belongs to that row.
 
 What comes out has the rows of the other pack in its order, with its labels and columns. The column `paired_with` holds
@@ -135,9 +136,11 @@ class _Lookup:
 
     def __call__(self, name: str, below: str, named: str) -> list[int]:
         """Return the row; or two, if it is not known which."""
-        ways = [(self._by_name, name)]
-        ways += [(table, path) for table in (self._by_named, self._by_path) for path in (named, below)]
-        return next(filter(None, (table.of(path) for table, path in ways)), [])
+        same_source = self._by_name.of(name) or self._by_named.of(named)
+        if same_source:
+            return same_source
+        readings = (self._by_named.of(below), self._by_path.of(named), self._by_path.of(below))
+        return sorted({row for rows in readings for row in rows})[:2]
 
 
 class _Numbers:
