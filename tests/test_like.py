@@ -293,6 +293,17 @@ def test_another_fit_is_said(here):
     assert pack_masks(size=8, fit="crop").warnings == []
 
 
+def test_a_dry_run_has_the_fit_and_the_filter_of_the_run(here, capsys):
+    pack("photos", "images.h5", size=4, fit="crop", workers=1)
+    words = ["masks", "-o", "out.h5", "--like", "images.h5", "--color", "index", "--size", "8", "--dry-run"]
+    assert main([*words, "--fit", "crop"]) == 0
+    assert "was packed with fit" not in capsys.readouterr().err
+    assert main(words) == 0
+    assert "was packed with fit crop, this run has stretch" in capsys.readouterr().err
+    assert main([*words, "--interpolation", "bicubic"]) == 1
+    assert "interpolation: expected nearest with color index" in capsys.readouterr().err
+
+
 def test_a_dry_run_names_rows_without_a_file(here, capsys):
     (here / "masks/cat/cat-003.tif").unlink()
     assert len(preview("masks", like="images.h5", color="index")) == 11

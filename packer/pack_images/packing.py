@@ -170,6 +170,8 @@ def preview(
     sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     size: int | tuple[int, int] | None = None,
+    fit: Fit = "stretch",
+    interpolation: Interpolation | None = None,
     color: Color = "rgb",
     dtype: DType = "uint8",
     range: tuple[float, float] | None = None,  # noqa: A002 - the name of the option
@@ -205,6 +207,8 @@ def preview(
 
         settings = settings_of(
             size,
+            fit=fit,
+            interpolation=interpolation,
             color=color,
             dtype=dtype,
             range=range,
