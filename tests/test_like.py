@@ -288,9 +288,28 @@ def test_another_fit_is_said(here):
     pack("photos", "images.h5", size=4, fit="crop", workers=1)
     (warning,) = pack_masks(size=8).warnings
     assert warning.startswith(
-        "images.h5 was packed with fit crop, this run has stretch: what one picture shows may lie"
+        "images.h5 was packed with fit crop, this run has fit stretch: what one picture shows may lie"
     )
     assert pack_masks(size=8, fit="crop").warnings == []
+
+
+@pytest.mark.parametrize(
+    ("photos", "masks", "note"),
+    [
+        ({"size": 4, "fit": "crop"}, {"size": (8, 4), "fit": "crop"}, "fit crop to 4x4, this run has fit crop to 8x4"),
+        ({"size": 4, "fit": "pad"}, {"size": (4, 8), "fit": "pad"}, "fit pad to 4x4, this run has fit pad to 4x8"),
+        ({"size": 4, "fit": "crop"}, {"fit": "crop"}, "fit crop, this run has fit stretch"),
+        ({}, {"size": (9, 3), "fit": "crop"}, "fit stretch, this run has fit crop"),
+        ({"size": 4, "fit": "crop"}, {"size": 8, "fit": "crop"}, ""),
+        ({"size": 4}, {"size": (8, 4)}, ""),
+        ({}, {"size": 4, "fit": "pad"}, ""),  # photographs of 8x8 pixels
+        ({}, {}, ""),
+    ],
+)
+def test_crops_of_other_shapes_are_said(here, photos, masks, note):
+    pack("photos", "images.h5", workers=1, **photos)
+    warnings = pack_masks(**masks).warnings
+    assert [warning.partition(" was packed with ")[2].partition(":")[0] for warning in warnings] == [note][: bool(note)]
 
 
 def test_a_dry_run_has_the_fit_and_the_filter_of_the_run(here, capsys):
@@ -299,7 +318,7 @@ def test_a_dry_run_has_the_fit_and_the_filter_of_the_run(here, capsys):
     assert main([*words, "--fit", "crop"]) == 0
     assert "was packed with fit" not in capsys.readouterr().err
     assert main(words) == 0
-    assert "was packed with fit crop, this run has stretch" in capsys.readouterr().err
+    assert "was packed with fit crop, this run has fit stretch" in capsys.readouterr().err
     assert main([*words, "--interpolation", "bicubic"]) == 1
     assert "interpolation: expected nearest with color index" in capsys.readouterr().err
 

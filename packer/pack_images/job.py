@@ -80,7 +80,7 @@ def make_plan(
         found = select_classes(found, settings.classes)
     found = without_known(found, output, settings.pixels)
     if like is not None:
-        found = rows_like(like, found, settings.pixels.fit, output)
+        found = rows_like(like, found, settings.pixels, output)
     # Folders alone need no check: the scan finds each file once.
     if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):
         check_once(found)

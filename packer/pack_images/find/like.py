@@ -23,6 +23,7 @@ from unicodedata import normalize
 from h5split.system.text import count
 from pack_images.errors import PackError
 from pack_images.find.sources import Sources
+from pack_images.settings import Pixels
 
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
@@ -52,13 +53,13 @@ def check_alone(like: object, others: Mapping[str, object]) -> None:
         )
 
 
-def rows_like(like: str | os.PathLike[str], found: Sources, fit: str, output: str | None) -> Sources:
+def rows_like(like: str | os.PathLike[str], found: Sources, how: Pixels, output: str | None) -> Sources:
     """Return the files that belong to rows of a pack, in the order of these rows.
 
     Args:
         like: The pack.
         found: All files.
-        fit: How pictures are fitted. A note says if those of the pack were fitted otherwise.
+        how: How pictures are fitted. A note says if those of the pack show another part of their pictures.
         output: Path of the output.
 
     Raises:
@@ -75,7 +76,7 @@ def rows_like(like: str | os.PathLike[str], found: Sources, fit: str, output: st
     files = found.take([file_of[row] for row in rows])
     return replace(
         _with_tables(pack, rows, files),
-        notes=[*found.notes, *_notes(pack, found, {*file_of.values()}, fit)],
+        notes=[*found.notes, *_notes(pack, found, {*file_of.values()}, how)],
         lacking=[(name, f"no file for this row of {pack.path}") for name in lacking],
     )
 
@@ -210,13 +211,29 @@ def _with_tables(pack: PackedImages, rows: Sequence[int], files: Sources) -> Sou
     )
 
 
-def _notes(pack: PackedImages, found: Sources, used: set[int], fit: str) -> Iterator[str]:
+def _notes(pack: PackedImages, found: Sources, used: set[int], how: Pixels) -> Iterator[str]:
     unused = [name for at, name in enumerate(found.filenames) if at not in used]
     if unused:
         yield f"passed over: {count(len(unused), 'file')} of no row of {pack.path}, such as {unused[0]}"
-    there = pack.header.settings
-    if there.get("size") and there.get("fit") != fit:
+    theirs, ours = _parts_shown(pack, how)
+    if theirs != ours:
         yield (
-            f"{pack.path} was packed with fit {there.get('fit')}, this run has {fit}: what one picture shows may lie "
-            "elsewhere in the other"
+            f"{pack.path} was packed with {theirs}, this run has {ours}: what one picture shows may lie elsewhere in "
+            "the other"
         )
+
+
+def _parts_shown(pack: PackedImages, how: Pixels) -> tuple[str, str]:
+    """Return how the pictures of the pack and of this run were fitted: equal texts if they show the same part."""
+    there = pack.header.settings
+    height, width, _ = pack.shape
+    size = (int(there["size"][0]), int(there["size"][1])) if there.get("size") else None
+    theirs = "stretch" if size is None else str(there.get("fit"))
+    ours = "stretch" if how.size is None else how.fit
+    own = how.size or (width, height)
+    is_same_ratio = width * own[1] == height * own[0]
+    if theirs == ours == "stretch" or (is_same_ratio and (theirs == ours or size is None)):
+        return "", ""
+    if theirs != ours:
+        return f"fit {theirs}", f"fit {ours}"
+    return f"fit {theirs} to {width}x{height}", f"fit {ours} to {own[0]}x{own[1]}"
