@@ -362,6 +362,31 @@ def test_pad_fills_with_the_background(background):
     assert (row(data, 8, fit="pad", color="rgba")[0][0] == 0).all()
 
 
+def test_pad_fills_floats_with_the_white_of_the_file():
+    """As transparency does: 8 bits are 0 to 255, 16 bits 0 to 65535, and floats 0 to 1."""
+    how = {"fit": "pad", "background": "white", "dtype": "float32"}
+    for data, white in (
+        (saved(Image.new("RGB", (8, 4))), 255),
+        (png_16(np.zeros((4, 8, 3), np.uint16)), 65535),
+        (tiff(np.zeros((4, 8), np.float32)), 1),
+        (tiff_of({256: 8, 257: 4, 258: 12, 259: 1, 262: 1, 277: 1, 278: 4}, bytes(48)), 4095),
+    ):
+        assert (row(data, 8, **how)[0][0] == white).all()
+        assert (row(data, 8, **how, color="grayscale")[0][0] == white).all()
+
+
+def test_transparency_of_10_bits_is_that_of_10_bits():
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs pillow-heif: pip install 'pack-images[heif]'")
+    values = np.full((64, 64, 4), 40000, np.uint16)
+    values[..., 3] = 65535
+    file = io.BytesIO()
+    pillow_heif.from_bytes("RGBA;16", (64, 64), values.tobytes()).save(file, quality=-1, chroma=444)
+    found, _ = row(file.getvalue(), dtype="uint16")
+    assert np.abs(found.astype(int) - (40000 >> 6)).max() <= 4
+    white, _ = row(file.getvalue(), dtype="uint16", background="white")
+    assert np.array_equal(white, found)
+
+
 # --- 8 bits of more ---------------------------------------------------------------------------------------------------
 
 
@@ -441,7 +466,8 @@ def test_the_longest_floats_of_a_machine_are_floats():
 
 
 def test_numbers_of_a_palette_are_kept_and_scaled_by_nearest():
-    numbers = RNG.integers(0, 21, (12, 9), np.uint8)
+    every = np.resize(np.arange(21, dtype=np.uint8), 12 * 9)  # Pillow's GIFs leave out numbers that are not used
+    numbers = RNG.permutation(every).reshape(12, 9)
     image = Image.fromarray(numbers, "P")
     image.putpalette(RNG.integers(0, 256, 768, np.uint8).tobytes())
     for data in (saved(image), saved(image, "GIF"), saved(image, "TIFF"), saved(image, "BMP")):

@@ -40,6 +40,7 @@ stored as                  the values
 uint16, colours            16 bits as they are; 8 bits times 257, so that 255 is 65535; 9 to 15 bits as they are
 uint16, all or index       every value as it is, 8 bits too
 float32                    every value as it is, also NaN: 8 bits are 0 to 255, 16 bits 0 to 65535
+white and opaque           the largest number of the bits of the file, such as 1023 of 10 bits; 1 of floats
 values that do not fit     leave a file out: floats in uint16, numbers beyond 65535, and, in float32, integers that it
                            does not hold exactly. Floats of 64 bits are rounded to float32
 uint8, all                 more than 8 bits as above: the high byte, or what ``--range`` says

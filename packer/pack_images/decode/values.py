@@ -111,9 +111,9 @@ def _by_libheif(data: bytes, how: Pixels) -> Samples | None:
     found = heif_samples(data, how) if is_heif(data) else None
     if found is None:
         return None
-    values, mode, loss = found
+    values, bits, mode, loss = found
     alpha: Alpha = "premultiplied" if mode.startswith("RGBa") else "straight" if mode.startswith("RGBA") else ""
-    return samples_of(values, alpha, loss)
+    return replace(samples_of(values, alpha, loss), bits=bits)
 
 
 def _by_pillow(data: bytes, how: Pixels) -> Samples:
