@@ -174,6 +174,11 @@ class NoArray:
         raise RuntimeError("not today")
 
 
+def test_pages_are_not_asked_for_beside_a_decoder():
+    with pytest.raises(PackError, match="pages: expected first beside a decoder, which returns all bands, found bands"):
+        pixels_of(None, color="all", pages="bands", decoder=plain)
+
+
 def raising(data):
     raise RETURNED
 

@@ -267,6 +267,18 @@ def test_pages_that_lie_behind_one_directory_are_pages(kind):
     assert row(alone, color="all", dtype="uint16")[1] is None
 
 
+def test_pages_that_only_pillow_reads_are_no_bands():
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for value in (10, 20):
+            writer.write(np.full((16, 16), value, np.uint8), photometric="minisblack", compression="jpeg")
+    with pytest.raises(
+        DecodeError, match=r"pages as bands: expected grey values .* found MINISBLACK compressed by JPEG"
+    ):
+        row(file.getvalue(), color="all", pages="bands")
+    assert row(file.getvalue(), color="all")[1].kinds == PAGES
+
+
 def test_a_tiff_that_cannot_be_read_does_not_say_to_take_every_band():
     data = tiff(BANDS[..., :1], compression="lerc")
     with pytest.raises(DecodeError, match=r"a TIFF that cannot be read: .*; a --decoder of yours can read any"):

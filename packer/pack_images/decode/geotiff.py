@@ -64,6 +64,11 @@ def read_tiff(data: bytes, how: Pixels) -> Samples | None:
 def _read(file: Any, data: bytes, how: Pixels) -> Samples | None:
     first = file.pages.first
     if not _is_ours(first, how):
+        if how.pages == "bands" and tiff_has_more_pages(data):
+            raise DecodeError(
+                "pages as bands: expected grey values as they are, or compressed by LZW, deflate, Zstandard, LZMA or "
+                f"PackBits, found {first.photometric.name} compressed by {first.compression.name}"
+            )
         return None
     pages = list(_pages(file, how)) if how.pages == "bands" else [first]
     if how.pages == "bands" and len(pages) == 1 and is_stack(data):
