@@ -268,6 +268,24 @@ def test_an_opaque_image_is_converted_to_the_stored_channels(data: bytes, pixels
             id="16-bit grey with a transparent colour, told by all its bits",
         ),
         pytest.param(
+            png((4, 1), 2, 0, b"\x1b", tRNS=words(2)),
+            [(0, 0, 0, 255), (85, 85, 85, 255), (170, 170, 170, 0), (255, 255, 255, 255)],
+            greys(0, 85, 0, 255),
+            id="2-bit with a transparent colour",
+        ),
+        pytest.param(
+            png((2, 1), 4, 0, b"\x1f", tRNS=words(15)),
+            [(17, 17, 17, 255), (255, 255, 255, 0)],
+            greys(17, 0),
+            id="4-bit with a transparent colour",
+        ),
+        pytest.param(
+            png((3, 1), 16, 2, words(9, 3, 5, 9, 3, 6, 0x900, 0x300, 0x500), tRNS=words(9, 3, 5)),
+            [(0, 0, 0, 0), (0, 0, 0, 255), (9, 3, 5, 255)],
+            [(0, 0, 0), (0, 0, 0), (9, 3, 5)],
+            id="16-bit RGB with a transparent colour, told by all its bits",
+        ),
+        pytest.param(
             saved(row((200, 100, 50, 128), (1, 2, 3, 255)), "WEBP", lossless=True, exact=True),
             [(200, 100, 50, 128), (1, 2, 3, 255)],
             [(100, 50, 25), (1, 2, 3)],

@@ -160,6 +160,62 @@ def test_what_is_no_picture_leaves_a_file_out(value, found, monkeypatch):
         decoded(b"", pixels_of(None, color="all", decoder=returned))
 
 
+class Panic(BaseException):
+    """What libraries written in Rust raise; it is no Exception."""
+
+
+class MuteError(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class NoArray:
+    def __array__(self, *arguments, **options):
+        raise RuntimeError("not today")
+
+
+def test_pages_are_not_asked_for_beside_a_decoder():
+    with pytest.raises(PackError, match="pages: expected first beside a decoder, which returns all bands, found bands"):
+        pixels_of(None, color="all", pages="bands", decoder=plain)
+
+
+def raising(data):
+    raise RETURNED
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(Panic("out of range"), "Panic: out of range"), (SystemExit(0), "SystemExit: 0"), (MuteError(), "MuteError")],
+)
+def test_whatever_a_decoder_raises_leaves_a_file_out(error, text, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "RETURNED", error)
+    with pytest.raises(DecodeError, match=rf"raising raised {text}; test_decoder.py, line"):
+        decoded(b"", pixels_of(None, color="all", decoder=raising))
+
+
+def test_an_interrupt_in_a_decoder_is_an_interrupt(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "RETURNED", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        decoded(b"", pixels_of(None, color="all", decoder=raising))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ([[1, 2], [3]], "returned: expected an array, or lists of equal lengths, found a list of 2 values"),
+        (NoArray(), "returned raised RuntimeError: not today"),
+        (
+            np.ma.masked_array(np.zeros((2, 2), np.uint8), [[True, False], [False, False]]),
+            r"returned: expected values, found a masked array that hides some; fill them with filled\(\)",
+        ),
+    ],
+)
+def test_lists_and_masks_that_are_no_array_leave_a_file_out(value, text, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "RETURNED", value)
+    with pytest.raises(DecodeError, match=text):
+        decoded(b"", pixels_of(None, color="all", decoder=returned))
+
+
 def test_colours_of_a_decoder_become_what_a_file_with_them_becomes(monkeypatch):
     colors = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
     monkeypatch.setattr(sys.modules[__name__], "RETURNED", colors)

@@ -127,6 +127,18 @@ def test_two_rows_of_one_file_are_refused_and_a_table_tells_them_apart(here):
     assert summary.rows == 13
 
 
+def test_a_path_that_may_name_the_source_or_a_folder_is_refused(tmp_path, monkeypatch):
+    """`cat/1` is `1` of the SOURCE `cat`, or `cat/1` of it. Only one of them has a mask, so none would be wrong."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("cat/1", "cat/cat/1", "cat/2", "cat/3", "cat/4"):
+        write_image(tmp_path / f"{name}.png")
+    pack("cat", "images.h5", labels="none", workers=1)
+    for name in ("cat/1", "2", "3", "4"):
+        write_mask(tmp_path / "masks" / f"{name}.tif")
+    with pytest.raises(PackError, match=r"masks/cat/1.tif: expected one row of images.h5 .* found cat/\S+ and cat/"):
+        pack_masks()
+
+
 def test_names_with_a_suffix_are_paired_by_a_table(here):
     for path in sorted((here / "masks").rglob("*.tif")):
         path.rename(path.with_name(f"{path.stem}_mask.tif"))
@@ -235,6 +247,13 @@ def test_an_interrupted_run_continues(tmp_path, monkeypatch):
 
 CONFLICTS = {
     "order": ({"order": "sorted"}, "--order: expected none beside --like, found one: order, labels and columns are"),
+    "the usual order": ({"order": "stratified"}, "--order: expected none beside --like"),
+    "the usual seed": ({"seed": 0}, "--seed: expected none beside --like"),
+    "the usual labels": ({"labels": "auto"}, "--labels: expected none beside --like"),
+    "a column of labels": (
+        {"manifest": Manifest("masks.csv", label_column="kind")},
+        "--label-column: expected none beside --like",
+    ),
     "seed": ({"seed": 3}, "--seed: expected none beside --like"),
     "labels": ({"labels": "parent"}, "--labels: expected none beside --like"),
     "label_pattern": ({"label_pattern": "(a)"}, "--label-pattern: expected none beside --like"),
@@ -250,6 +269,12 @@ def test_what_the_other_pack_decides_is_not_chosen_twice(here, options, message)
         pack_masks(**options)
 
 
+@pytest.mark.parametrize("option", ["--order=stratified", "--seed=0", "--labels=auto"])
+def test_what_the_other_pack_decides_is_not_chosen_on_the_command_line_even_if_it_is_usual(here, option, capsys):
+    assert main(["masks", "-o", "out.h5", "--like", "images.h5", "--color", "index", option]) == 1
+    assert f"{option.partition('=')[0]}: expected none beside --like" in capsys.readouterr().err
+
+
 def test_the_other_pack_is_never_the_output(here):
     before = (here / "images.h5").read_bytes()
     os.symlink("images.h5", "link.h5")
@@ -263,9 +288,39 @@ def test_another_fit_is_said(here):
     pack("photos", "images.h5", size=4, fit="crop", workers=1)
     (warning,) = pack_masks(size=8).warnings
     assert warning.startswith(
-        "images.h5 was packed with fit crop, this run has stretch: what one picture shows may lie"
+        "images.h5 was packed with fit crop, this run has fit stretch: what one picture shows may lie"
     )
     assert pack_masks(size=8, fit="crop").warnings == []
+
+
+@pytest.mark.parametrize(
+    ("photos", "masks", "note"),
+    [
+        ({"size": 4, "fit": "crop"}, {"size": (8, 4), "fit": "crop"}, "fit crop to 4x4, this run has fit crop to 8x4"),
+        ({"size": 4, "fit": "pad"}, {"size": (4, 8), "fit": "pad"}, "fit pad to 4x4, this run has fit pad to 4x8"),
+        ({"size": 4, "fit": "crop"}, {"fit": "crop"}, "fit crop, this run has fit stretch"),
+        ({}, {"size": (9, 3), "fit": "crop"}, "fit stretch, this run has fit crop"),
+        ({"size": 4, "fit": "crop"}, {"size": 8, "fit": "crop"}, ""),
+        ({"size": 4}, {"size": (8, 4)}, ""),
+        ({}, {"size": 4, "fit": "pad"}, ""),  # photographs of 8x8 pixels
+        ({}, {}, ""),
+    ],
+)
+def test_crops_of_other_shapes_are_said(here, photos, masks, note):
+    pack("photos", "images.h5", workers=1, **photos)
+    warnings = pack_masks(**masks).warnings
+    assert [warning.partition(" was packed with ")[2].partition(":")[0] for warning in warnings] == [note][: bool(note)]
+
+
+def test_a_dry_run_has_the_fit_and_the_filter_of_the_run(here, capsys):
+    pack("photos", "images.h5", size=4, fit="crop", workers=1)
+    words = ["masks", "-o", "out.h5", "--like", "images.h5", "--color", "index", "--size", "8", "--dry-run"]
+    assert main([*words, "--fit", "crop"]) == 0
+    assert "was packed with fit" not in capsys.readouterr().err
+    assert main(words) == 0
+    assert "was packed with fit crop, this run has fit stretch" in capsys.readouterr().err
+    assert main([*words, "--interpolation", "bicubic"]) == 1
+    assert "interpolation: expected nearest with color index" in capsys.readouterr().err
 
 
 def test_a_dry_run_names_rows_without_a_file(here, capsys):

@@ -140,6 +140,15 @@ def test_several_packs_have_their_masks_in_several_packs(packs, masks, who, tmp_
         both.set(targets=given[1])
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_packs_whose_files_have_the_same_names_are_not_paired_by_the_order_they_are_given_in(tmp_path, order):
+    names = [f"photos/x/{number}.png" for number in range(6)]
+    paths = [write_pack(tmp_path / f"{place}-{kind}.h5", names) for kind in ("photos", "masks") for place in "ab"]
+    masks = [PackedImages(paths[2:][place]) for place in order]
+    with pytest.raises(ArgumentError, match=r"expected each file name once in .* found several rows of 'photos/x/"):
+        SplitSequence(*paths[:2], targets=masks)
+
+
 # --- the doors --------------------------------------------------------------------------------------------------------
 
 

@@ -245,6 +245,46 @@ def test_pages_of_different_sizes_are_no_bands():
         row(file.getvalue(), color="all", pages="bands")
 
 
+def test_more_pages_than_are_read_leave_a_file_out():
+    data = tiff(np.zeros((4097, 2, 2), np.uint8))
+    with pytest.raises(DecodeError, match="more than 4,096 pages"):
+        row(data, color="all", pages="bands")
+    assert row(tiff(np.zeros((4096, 2, 2), np.uint8)), color="all", pages="bands")[0].shape == (2, 2, 4096)
+
+
+@pytest.mark.parametrize("kind", ["ImageJ", "tifffile"])
+def test_pages_that_lie_behind_one_directory_are_pages(kind):
+    """Both programs write stacks so if they are large: only the description says how many pages there are."""
+    pages = BANDS[:8, :9, :4].transpose(2, 0, 1)
+    data = tiff(pages, truncate=True, **({"imagej": True} if kind == "ImageJ" else {}))
+    for how in ({"color": "all", "dtype": "uint16"}, {}):
+        found, loss = row(data, **how)
+        assert np.array_equal(found[..., 0], pages[0] >> (0 if how else 8))
+        assert loss.kinds & PAGES
+    with pytest.raises(DecodeError, match="expected a directory for each page, found one directory for several"):
+        row(data, color="all", pages="bands")
+    alone = tiff(pages[0], **({"imagej": True} if kind == "ImageJ" else {}))
+    assert row(alone, color="all", dtype="uint16")[1] is None
+
+
+def test_pages_that_only_pillow_reads_are_no_bands():
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for value in (10, 20):
+            writer.write(np.full((16, 16), value, np.uint8), photometric="minisblack", compression="jpeg")
+    with pytest.raises(
+        DecodeError, match=r"pages as bands: expected grey values .* found MINISBLACK compressed by JPEG"
+    ):
+        row(file.getvalue(), color="all", pages="bands")
+    assert row(file.getvalue(), color="all")[1].kinds == PAGES
+
+
+def test_a_tiff_that_cannot_be_read_does_not_say_to_take_every_band():
+    data = tiff(BANDS[..., :1], compression="lerc")
+    with pytest.raises(DecodeError, match=r"a TIFF that cannot be read: .*; a --decoder of yours can read any"):
+        row(data, color="all", dtype="uint16")
+
+
 # --- colours ----------------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +313,27 @@ def test_white_is_zero_where_the_tiff_says_so():
     data = tiff(values, photometric="miniswhite")
     assert np.array_equal(row(data, color="grayscale", dtype="uint16")[0][..., 0], 65535 - values)
     assert np.array_equal(row(data, color="all", dtype="uint16")[0][..., 0], values)
+    turned = tiff(values, photometric="miniswhite", extratags=[(274, "H", 1, 3, True)])
+    assert np.array_equal(row(turned)[0][..., 1], (65535 - values[::-1, ::-1]) >> 8)
+
+
+@pytest.mark.parametrize("bits", [9, 10, 12, 14])
+def test_white_is_zero_of_9_to_14_bits_has_the_range_of_its_bits(bits):
+    values = RNG.integers(0, 1 << bits, (8, 8), np.uint16)
+    packed = "".join(f"{value:0{bits}b}" for value in values.reshape(-1).tolist())
+    samples = int(packed, 2).to_bytes(len(packed) // 8)
+    data = tiff_of({256: 8, 257: 8, 258: bits, 259: 1, 262: 0, 277: 1, 278: 8}, samples)
+    found, _ = row(data, color="grayscale", dtype="uint16")
+    assert np.array_equal(found[..., 0], (1 << bits) - 1 - values)
+    assert np.array_equal(row(data, color="all", dtype="uint16")[0][..., 0], values)
+
+
+def test_transparency_behind_white_is_zero_is_not_turned_around():
+    samples = RNG.integers(0, 1 << 16, (5, 4, 2), np.uint16)
+    data = tiff(samples, photometric="miniswhite", planarconfig="contig", extrasamples=["unassalpha"])
+    found, _ = row(data, color="rgba", dtype="uint16")
+    assert np.array_equal(found[..., 0], 65535 - samples[..., 0])
+    assert np.array_equal(found[..., 3], samples[..., 1])
 
 
 def test_a_fourth_band_is_transparency_only_if_the_tiff_says_so():
@@ -313,6 +374,31 @@ def test_pad_fills_with_the_background(background):
     assert (row(data, 8, fit="pad", color="rgba")[0][0] == 0).all()
 
 
+def test_pad_fills_floats_with_the_white_of_the_file():
+    """As transparency does: 8 bits are 0 to 255, 16 bits 0 to 65535, and floats 0 to 1."""
+    how = {"fit": "pad", "background": "white", "dtype": "float32"}
+    for data, white in (
+        (saved(Image.new("RGB", (8, 4))), 255),
+        (png_16(np.zeros((4, 8, 3), np.uint16)), 65535),
+        (tiff(np.zeros((4, 8), np.float32)), 1),
+        (tiff_of({256: 8, 257: 4, 258: 12, 259: 1, 262: 1, 277: 1, 278: 4}, bytes(48)), 4095),
+    ):
+        assert (row(data, 8, **how)[0][0] == white).all()
+        assert (row(data, 8, **how, color="grayscale")[0][0] == white).all()
+
+
+def test_transparency_of_10_bits_is_that_of_10_bits():
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs pillow-heif: pip install 'pack-images[heif]'")
+    values = np.full((64, 64, 4), 40000, np.uint16)
+    values[..., 3] = 65535
+    file = io.BytesIO()
+    pillow_heif.from_bytes("RGBA;16", (64, 64), values.tobytes()).save(file, quality=-1, chroma=444)
+    found, _ = row(file.getvalue(), dtype="uint16")
+    assert np.abs(found.astype(int) - (40000 >> 6)).max() <= 4
+    white, _ = row(file.getvalue(), dtype="uint16", background="white")
+    assert np.array_equal(white, found)
+
+
 # --- 8 bits of more ---------------------------------------------------------------------------------------------------
 
 
@@ -350,7 +436,13 @@ def test_bands_of_16_bits_become_their_high_byte():
         (np.uint32([[1 << 16]]), {"dtype": "uint16"}, "values from 65536 to 65536: expected 0 to 65535"),
         (np.uint16([[256]]), {"color": "index"}, "values from 256 to 256: expected 0 to 255; --dtype uint16"),
         (np.float32([[1.0]]), {"color": "index"}, "floats: expected integers"),
+        (np.int32([[-1]]), {"color": "index"}, "values from -1 to -1: expected 0 to 255; --dtype float32"),
+        (np.int8([[-1, 5]]), {}, "values from -1 to 5: expected 0 to 255; --dtype float32"),
         (np.uint32([[(1 << 24) + 1]]), {"dtype": "float32"}, "integers that float32 cannot hold exactly"),
+        (np.int64([[(1 << 63) - 1]]), {"dtype": "float32"}, "integers that float32 cannot hold exactly"),
+        (np.int64([[(1 << 62) + 1]]), {"dtype": "float32"}, "integers that float32 cannot hold exactly"),
+        (np.uint64([[(1 << 64) - 1]]), {"dtype": "float32"}, "integers that float32 cannot hold exactly"),
+        (np.int32([[(1 << 31) - 1]]), {"dtype": "float32"}, "integers that float32 cannot hold exactly"),
         (np.float64([[1e300]]), {"dtype": "float32"}, "floats that are too large for float32"),
         (np.zeros((2, 2, 3), np.uint8), {"color": "index"}, "3 bands: expected one of palette numbers or grey"),
         (np.zeros((2, 2, 2, 2)), {}, r"expected an array \(H, W\) or \(H, W, C\), found shape \(2, 2, 2, 2\)"),
@@ -365,11 +457,29 @@ def test_values_that_a_row_cannot_hold_leave_a_file_out(array, how, message):
         row(npy(array), **how)
 
 
+@pytest.mark.parametrize("value", [-(1 << 63), 1 << 62, -(1 << 24), 0])
+def test_integers_that_float32_holds_exactly_are_kept(value):
+    assert row(npy(np.int64([[value]])), color="all", dtype="float32")[0].item() == value
+
+
+def test_8_bits_with_a_sign_are_kept_or_scaled_by_a_range():
+    data = npy(np.arange(12, dtype=np.int8).reshape(3, 4))
+    found, loss = row(data, color="all")
+    assert (found[..., 0].reshape(-1).tolist(), loss) == ([*range(12)], None)
+    assert row(data, color="all", range=(0, 51))[0][2, 1, 0] == 45
+
+
+def test_the_longest_floats_of_a_machine_are_floats():
+    found, _ = row(npy(np.asfortranarray(np.longdouble([[0.2, 1.0], [7, 300]]))), color="all")
+    assert found[..., 0].tolist() == [[0, 1], [7, 255]]
+
+
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
 def test_numbers_of_a_palette_are_kept_and_scaled_by_nearest():
-    numbers = RNG.integers(0, 21, (12, 9), np.uint8)
+    every = np.resize(np.arange(21, dtype=np.uint8), 12 * 9)  # Pillow's GIFs leave out numbers that are not used
+    numbers = RNG.permutation(every).reshape(12, 9)
     image = Image.fromarray(numbers, "P")
     image.putpalette(RNG.integers(0, 256, 768, np.uint8).tobytes())
     for data in (saved(image), saved(image, "GIF"), saved(image, "TIFF"), saved(image, "BMP")):

@@ -57,10 +57,9 @@ def _add_common(group: argparse._ArgumentGroup) -> None:
     add(
         "--labels",
         choices=("auto", "subfolder", "parent", "path", "root", "none"),
-        default="auto",
         help="where a class name comes from: the first folder below SOURCE, the folder the image lies in, all folders "
         "below SOURCE, SOURCE's own name, or nowhere (one class, `unlabelled`); auto: subfolder, or root for a SOURCE "
-        "that holds images directly (%(default)s)",
+        "that holds images directly (auto)",
     )
     add("--manifest", action="append", metavar="CSV", help="a table of files, in addition to SOURCE or instead of it")
 
@@ -76,9 +75,8 @@ def _add_sources(group: argparse._ArgumentGroup) -> None:
     add(
         "--order",
         choices=("stratified", "sorted"),
-        default="stratified",
         help="row order: shuffled so that every range of rows has the same share of each class, or as found "
-        "(%(default)s)",
+        "(stratified)",
     )
     add(
         "--like",
@@ -86,7 +84,7 @@ def _add_sources(group: argparse._ArgumentGroup) -> None:
         help="the rows of this pack, in its order, with its labels and columns: masks, or the other pictures of pairs. "
         "The file of a row is the one with the same path below SOURCE, extension aside",
     )
-    add("--seed", type=whole(0), default=0, metavar="N", help="seed of the stratified order (%(default)s)")
+    add("--seed", type=whole(0), metavar="N", help="seed of the stratified order (0)")
 
 
 def _add_classes(group: argparse._ArgumentGroup) -> None:

@@ -35,6 +35,8 @@ _MANIFEST_OPTIONS = (
 )
 _PIXEL_OPTIONS = (
     "size",
+    "fit",
+    "interpolation",
     "color",
     "dtype",
     "range",
@@ -113,8 +115,6 @@ def _run(arguments: argparse.Namespace, bar: Bar) -> int:
         summary = pack(
             arguments.sources,
             arguments.output,
-            fit=arguments.fit,
-            interpolation=arguments.interpolation,
             exact=arguments.exact,
             max_pixels=arguments.max_pixels,
             strict=arguments.strict,

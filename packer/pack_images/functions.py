@@ -58,7 +58,8 @@ def describe_error(error: BaseException, *, full_path: bool = True) -> str:
         error: What was raised.
         full_path: Whether the file is named with its folder. A pack, which is the same on every machine, has its name.
     """
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    name, message = type(error).__name__, _message(error)
+    text = f"{name}: {message}" if message else name
     if isinstance(error, SyntaxError):  # its text names the line already
         return text
     others = (*{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}, _PACKAGE, "<")
@@ -68,6 +69,13 @@ def describe_error(error: BaseException, *, full_path: bool = True) -> str:
         return text
     file = own[-1].filename if full_path else os.path.basename(own[-1].filename)
     return f"{text}; {file}, line {own[-1].lineno}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # a class of the user's, whose own text fails
+        return ""
 
 
 @dataclass(frozen=True)

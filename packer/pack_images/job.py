@@ -20,7 +20,7 @@ from h5split.system.interrupts import interrupts_held
 from h5split.system.text import count
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.find.labels import LabelRule
-from pack_images.find.like import rows_like
+from pack_images.find.like import check_alone, rows_like
 from pack_images.find.manifest import Manifest
 from pack_images.find.readers import Reader
 from pack_images.find.relabel import Relabel
@@ -63,6 +63,8 @@ def make_plan(
         PackError: There is nothing to pack, or the sources contradict each other or the settings.
         OSError: A folder cannot be read.
     """
+    named = (manifest.label_column for manifest in manifests)
+    check_alone(like, {"label-column": next((name for name in named if name is not None), None)})
     rule = LabelRule("none" if settings.is_like else settings.labels, settings.label_pattern)
     found = scan(
         sources,
@@ -78,7 +80,7 @@ def make_plan(
         found = select_classes(found, settings.classes)
     found = without_known(found, output, settings.pixels)
     if like is not None:
-        found = rows_like(like, found, settings.pixels.fit, output)
+        found = rows_like(like, found, settings.pixels, output)
     # Folders alone need no check: the scan finds each file once.
     if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):
         check_once(found)

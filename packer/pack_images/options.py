@@ -18,26 +18,34 @@ from pack_images.settings import Pixels, Settings
 def settings_of(
     size: int | tuple[int, int] | None,
     *,
-    labels: Any,
+    labels: Any = None,
     label_pattern: str | None = None,
-    order: Any,
-    seed: int,
+    order: Any = None,
+    seed: int | None = None,
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
     relabel: Relabel | None = None,
     like: str | os.PathLike[str] | None = None,
     **pixels: Any,
 ) -> Settings:
-    """Combine the options of `pack` into one value.
+    """Combine the options of `pack` into one value. None is what the user did not choose.
 
     Raises:
         PackError: An option is invalid.
     """
-    chosen = {"labels": labels != "auto", "order": order != "stratified"}
-    check_alone(like, {**chosen, "label-pattern": label_pattern, "seed": seed, "classes": classes, "relabel": relabel})
+    chosen = {"labels": labels, "label-pattern": label_pattern, "order": order, "seed": seed}
+    check_alone(like, {**chosen, "classes": classes, "relabel": relabel})
     named = None if classes is None else read_classes(classes)
     stored = pixels_of(None if size is None else _width_and_height(size), **pixels)
-    is_like = like is not None
-    return Settings(stored, labels, label_pattern, "sorted" if is_like else order, seed, named, is_like)
+    order = "sorted" if like is not None else "stratified" if order is None else order
+    return Settings(
+        stored,
+        "auto" if labels is None else labels,
+        label_pattern,
+        order,
+        0 if seed is None else seed,
+        named,
+        like is not None,
+    )
 
 
 def pixels_of(

@@ -45,10 +45,10 @@ def pack(
     allow_truncated: bool = False,
     pages: Pages = "first",
     decoder: Decoder | Callable[[bytes], Any] | str | None = None,
-    labels: Labels = "auto",
+    labels: Labels | None = None,
     label_pattern: str | None = None,
-    order: Order = "stratified",
-    seed: int = 0,
+    order: Order | None = None,
+    seed: int | None = None,
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
     exact: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -88,9 +88,11 @@ def pack(
             uint8, uint16 or float32. Workers import it by its name, which may also be given as MODULE:FUNCTION. If the
             function changes, give `reuse=False` too.
         labels: Where class names come from: `auto`, `subfolder`, `parent`, `path`, `root` or `none`; see `find.labels`.
+            None: `auto`.
         label_pattern: A regular expression, searched for in the path below SOURCE. Its first group is the class name.
         order: `stratified`: shuffled so that every range of rows has each class in its share. `sorted`: as scanned.
-        seed: Seed of the stratified order.
+            None: `stratified`.
+        seed: Seed of the stratified order. None: 0.
         classes: The classes to pack, in the order of their numbers: a sequence of names, or one string as for
             `--classes` (a file of names, a pack, or names separated by commas). Images of other classes are passed over
             and counted. A class without images keeps its number. None: all classes found, sorted; by value if all are
@@ -168,6 +170,8 @@ def preview(
     sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     size: int | tuple[int, int] | None = None,
+    fit: Fit = "stretch",
+    interpolation: Interpolation | None = None,
     color: Color = "rgb",
     dtype: DType = "uint8",
     range: tuple[float, float] | None = None,  # noqa: A002 - the name of the option
@@ -175,10 +179,10 @@ def preview(
     allow_truncated: bool = False,
     pages: Pages = "first",
     decoder: Decoder | Callable[[bytes], Any] | str | None = None,
-    labels: Labels = "auto",
+    labels: Labels | None = None,
     label_pattern: str | None = None,
-    order: Order = "stratified",
-    seed: int = 0,
+    order: Order | None = None,
+    seed: int | None = None,
     classes: str | os.PathLike[str] | Sequence[str] | None = None,
     manifest: Table | Sequence[Table] | None = (),
     reader: Reader | None = None,
@@ -203,6 +207,8 @@ def preview(
 
         settings = settings_of(
             size,
+            fit=fit,
+            interpolation=interpolation,
             color=color,
             dtype=dtype,
             range=range,

@@ -108,6 +108,8 @@ class Pixels:
                 raise PackError(f"range: expected 8-bit pictures to scale to, found {found}, which keeps values")
         if self.pages == "bands" and self.color != "all":
             raise PackError(f"pages: expected color all for pages as bands, found {self.color}")
+        if self.pages == "bands" and self.decoder is not None:
+            raise PackError(f"pages: expected first beside a decoder, which returns all bands, found {self.pages}")
         if self.background is not None:
             self._check_background(self.background)
 

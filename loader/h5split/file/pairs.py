@@ -42,8 +42,8 @@ def partners(packs: Packs, rows: NDArray[np.int64], others: Packs) -> NDArray[np
         ValueError: A row has no partner; or several rows have one name.
     """
     ours, theirs = pair_names(packs), pair_names(others)
-    if len(ours) == len(theirs) and np.array_equal(ours, theirs):
-        return np.arange(len(ours))
+    if len(packs.packs) == len(others.packs) == 1 and np.array_equal(ours, theirs):
+        return np.arange(len(ours))  # of several packs, two may have the same names, so that their order decided
     order = np.argsort(theirs, kind="stable")
     in_order = theirs[order]
     needed = np.flatnonzero(np.bincount(rows, minlength=len(packs)))

@@ -10,7 +10,6 @@ import io
 import logging
 import math
 from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from h5split.file.losses import PAGES, Loss
 from pack_images.decode.guards import check_bytes, check_pixels, check_tags
-from pack_images.decode.pages import tiff_has_more_pages
+from pack_images.decode.pages import is_stack, tiff_has_more_pages
 from pack_images.decode.samples import Alpha, Samples, samples_of
 from pack_images.decode.turning import turned
 from pack_images.errors import DecodeError, reason
@@ -65,15 +64,21 @@ def read_tiff(data: bytes, how: Pixels) -> Samples | None:
 def _read(file: Any, data: bytes, how: Pixels) -> Samples | None:
     first = file.pages.first
     if not _is_ours(first, how):
+        if how.pages == "bands" and tiff_has_more_pages(data):
+            raise DecodeError(
+                "pages as bands: expected grey values as they are, or compressed by LZW, deflate, Zstandard, LZMA or "
+                f"PackBits, found {first.photometric.name} compressed by {first.compression.name}"
+            )
         return None
     pages = list(_pages(file, how)) if how.pages == "bands" else [first]
+    if how.pages == "bands" and len(pages) == 1 and is_stack(data):
+        raise DecodeError("pages as bands: expected a directory for each page, found one directory for several")
     check_bytes(sum(_nbytes(page) for page in pages), how)
     parts = [_values(page, how) for page in pages]
     values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
     lost = Loss(PAGES) if how.pages == "first" and tiff_has_more_pages(data) else None
     found = samples_of(turned(values, _orientation(first)), _alpha(first), lost)
-    bits = max(first.bitspersample) if isinstance(first.bitspersample, tuple) else first.bitspersample
-    return Samples(found.values, int(bits) if found.bits else 0, found.alpha, found.loss)
+    return Samples(found.values, _bits(first) if found.bits else 0, found.alpha, found.loss)
 
 
 def _is_ours(page: TiffPage, how: Pixels) -> bool:
@@ -90,7 +95,9 @@ def _pages(file: Any, how: Pixels) -> Iterator[TiffPage]:
     """Yield the pages that are bands: all but reduced copies and masks."""
     first = file.pages.first
     budget = 0
-    for page in islice(file.pages, _MAX_PAGES):
+    for number, page in enumerate(file.pages):
+        if number == _MAX_PAGES:
+            raise DecodeError(f"more than {_MAX_PAGES:,} pages: expected a page for each band")
         if page.is_reduced or page.is_mask:
             continue
         if page.shape != first.shape or page.dtype != first.dtype:
@@ -111,8 +118,13 @@ def _values(page: TiffPage, how: Pixels) -> NDArray[Any]:
     found = page.asarray(squeeze=False, maxworkers=1)
     values = found[:, 0, :, :, 0].transpose(1, 2, 0) if planes > 1 else found[0, 0]
     if page.photometric == _MIN_IS_WHITE and how.color not in ("all", "index"):
-        values = np.iinfo(values.dtype).max - values if values.dtype.kind == "u" else -values
+        values = np.concatenate((_inverted(values[..., :1], _bits(page)), values[..., 1:]), axis=2)
     return values
+
+
+def _inverted(grey: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Return grey values in which white is the highest number, of those in which it is the lowest."""
+    return (1 << bits) - 1 - grey if grey.dtype.kind == "u" else -grey
 
 
 def _check_page(page: TiffPage, how: Pixels) -> None:
@@ -133,6 +145,11 @@ def _check_page(page: TiffPage, how: Pixels) -> None:
 
 def _nbytes(page: TiffPage) -> int:
     return math.prod(page.shaped) * (page.dtype.itemsize if page.dtype is not None else 1)
+
+
+def _bits(page: TiffPage) -> int:
+    bits = page.bitspersample
+    return int(max(bits) if isinstance(bits, tuple) else bits)
 
 
 def _alpha(page: TiffPage) -> Alpha:

@@ -32,15 +32,15 @@ def heif_picture(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | None]:
     return image, Loss(kinds, bits) if kinds else None
 
 
-def heif_samples(data: bytes, how: Pixels) -> tuple[NDArray[Any], str, Loss | None] | None:
-    """Decode the main picture of a file with more than 8 bits, as its file has them: (H, W, C), mode, and loss.
+def heif_samples(data: bytes, how: Pixels) -> tuple[NDArray[Any], int, str, Loss | None] | None:
+    """Decode the main picture of a file with more than 8 bits, as its file has them: (H, W, C), bits, mode, and loss.
 
     None if it has 8 bits.
     """
     file = _opened(data, how, convert_hdr_to_8bit=False, hdr_to_16bit=False)
     if file.info["bit_depth"] <= _BITS:
         return None
-    return np.asarray(file), str(file.mode), Loss(PAGES) if len(file) > 1 else None
+    return np.asarray(file), int(file.info["bit_depth"]), str(file.mode), Loss(PAGES) if len(file) > 1 else None
 
 
 def _opened(data: bytes, how: Pixels, **options: bool) -> Any:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from itertools import islice
 from typing import Any
 
 from PIL import Image
 
-from pack_images.decode.tiff import Tag, directories
+from pack_images.decode.tiff import Tag, description, directories
 
 _COUNTED_BY_PILLOW = frozenset(("PNG", "WEBP", "AVIF", "FLI", "DCX", "IM"))  # Pillow has counted the frames on opening
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _JPEG_THUMBNAIL, _STRIPS = 254, 255, 256, 513, 273  # TIFF tags
+_STACK = re.compile(rb"ImageJ=[^\0]*\nimages=(?!1\n)\d|" rb'\{"shape": \[[^\0]*"truncated": true')  # in a description
 _REDUCED_OR_MASK = 1 | 4  # bits of _SUBFILE_TYPE
 _GIF_IMAGE, _GIF_EXTENSION, _GIF_END = b",!;"
 _MPO_ENTRIES = 0xB002  # tag in the index of an MPO
@@ -42,7 +44,12 @@ def has_more_pages(image: Image.Image, data: bytes) -> bool:
 def tiff_has_more_pages(data: bytes) -> bool:
     """Return whether a TIFF has a second page, apart from reduced copies and masks."""
     others = islice(directories(data), 1, None)
-    return any(_is_tiff_page({tag.number: tag for tag in tags}) for tags in others)
+    return any(_is_tiff_page({tag.number: tag for tag in tags}) for tags in others) or is_stack(data)
+
+
+def is_stack(data: bytes) -> bool:
+    """Return whether pages of a TIFF lie behind one directory, as ImageJ and tifffile write large stacks."""
+    return _STACK.match(description(data)) is not None
 
 
 def _has_second_frame(data: bytes) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from h5split.file.losses import BANDS, PAGES, TRANSPARENCY, Loss, with_kinds
-from pack_images.decode.depth import Depth, depth_loss, depth_of, floats_to_8, integers_to_8
+from pack_images.decode.depth import Depth, depth_loss, depth_of, floats_to_8, full_samples, integers_to_8
 from pack_images.decode.fitting import fitted_picture
 from pack_images.decode.guards import (
     check_exif,
@@ -52,9 +52,15 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION_TAG = 0x0112  # EXIF tag
-_SAMPLES_PER_PIXEL = 277  # TIFF tag
+_SAMPLES_PER_PIXEL, _PHOTOMETRIC = 277, 262  # TIFF tags
+_WHITE_IS_ZERO = 0
+_PNG_BITS = 24  # where a PNG says its bits per sample
 _UNKNOWN = "not an image that Pillow knows"
 _UNKNOWN_TIFF = "a TIFF that Pillow does not know, such as one of many bands; --color all takes every band"
+_UNREAD_TIFF = (
+    "a TIFF that cannot be read: expected its samples as they are, or compressed by LZW, deflate, Zstandard, LZMA or "
+    "PackBits; a --decoder of yours can read any"
+)
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # no log on stderr: the DecodeError names the fault
 
@@ -90,7 +96,8 @@ def errors_explained(data: bytes, how: Pixels) -> Iterator[None]:
     except DecodeError:
         raise
     except UnidentifiedImageError:
-        raise DecodeError(by_content(data) or (_UNKNOWN_TIFF if is_tiff(data) else _UNKNOWN)) from None
+        unknown = (_UNREAD_TIFF if how.color == "all" else _UNKNOWN_TIFF) if is_tiff(data) else _UNKNOWN
+        raise DecodeError(by_content(data) or unknown) from None
     except Image.DecompressionBombError as error:
         raise too_large(how) from error
     except Exception as error:  # Pillow raises unrelated types on broken files, even MemoryError
@@ -133,7 +140,20 @@ def _decode_with_pillow(data: bytes, how: Pixels) -> tuple[Image.Image, Loss | N
     lost = None if depth is None else depth_loss(depth, image, data)
     if lost is not None and loss is not None:
         lost = with_kinds(lost, loss.kinds)
-    return upright(image), lost or loss
+    if depth is not None:
+        _apply_key(image, depth, data)
+    picture = upright(image)
+    return _turned_around(picture) if _is_white_zero(image) else picture, lost or loss
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    """Return whether white is zero in a TIFF of 16 bits. Pillow turns only fewer bits around."""
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    return image.mode.startswith("I;16") and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def _turned_around(image: Image.Image) -> Image.Image:
+    return Image.fromarray(0xFFFF - np.asarray(image))
 
 
 def loaded(data: bytes, how: Pixels) -> tuple[Image.Image, Depth | None, Loss | None]:
@@ -155,9 +175,27 @@ def loaded(data: bytes, how: Pixels) -> tuple[Image.Image, Depth | None, Loss | 
             image.draft(image.mode, (width * eighths // 8, height * eighths // 8))
     depth = depth_of(image, data)
     image.load()
+    _scale_key(image, data)
     check_pixels(*image.size, how)  # again: the size of an icon is known only after loading
     loss = Loss(PAGES) if has_more_pages(image, data) else None
     return image, depth, with_kinds(loss, BANDS) if _has_more_bands(image) else loss
+
+
+def _scale_key(image: Image.Image, data: bytes) -> None:
+    """Multiply the transparent value of a grey PNG of 2 or 4 bits, as Pillow multiplies its samples up to 255."""
+    key = image.info.get("transparency")
+    if image.format == "PNG" and image.mode == "L" and data[_PNG_BITS] < 8 and isinstance(key, int):
+        most = (1 << data[_PNG_BITS]) - 1
+        image.info["transparency"] = (key & most) * (0xFF // most)
+
+
+def _apply_key(image: Image.Image, depth: Depth, data: bytes) -> None:
+    """Make the transparent colour of a PNG of 16 bits transparent, which Pillow looks for among high bytes alone."""
+    key = image.info.get("transparency")
+    fine = full_samples(depth, image, data) if image.mode == "RGB" and isinstance(key, tuple) else None
+    if fine is not None:
+        image.putalpha(Image.fromarray(np.where((fine == key).all(axis=2), 0, 0xFF).astype(np.uint8)))
+        del image.info["transparency"]
 
 
 def _has_more_bands(image: Image.Image) -> bool:

@@ -13,7 +13,7 @@ transparency               composited on the background (black), in whatever for
                            255 there
 16-bit grey and RGB        the high byte of each sample, so 65535 becomes 255; nothing saturates (Pillow rounds a PPM
                            instead). 32-bit integers are treated as 16-bit values, because Pillow reads a 16-bit PGM
-                           as 32-bit integers
+                           as 32-bit integers. Where white is zero in a TIFF, it becomes 255
 float grey                 rounded; values outside 0 to 255 are clipped, NaN is 0
 CMYK, YCCK, YCbCr, HSV     converted to RGB by Pillow's formulas; Adobe's inverted CMYK is handled
 LAB                        converted to sRGB through LittleCMS
@@ -40,6 +40,7 @@ stored as                  the values
 uint16, colours            16 bits as they are; 8 bits times 257, so that 255 is 65535; 9 to 15 bits as they are
 uint16, all or index       every value as it is, 8 bits too
 float32                    every value as it is, also NaN: 8 bits are 0 to 255, 16 bits 0 to 65535
+white and opaque           the largest number of the bits of the file, such as 1023 of 10 bits; 1 of floats
 values that do not fit     leave a file out: floats in uint16, numbers beyond 65535, and, in float32, integers that it
                            does not hold exactly. Floats of 64 bits are rounded to float32
 uint8, all                 more than 8 bits as above: the high byte, or what ``--range`` says

@@ -48,7 +48,7 @@ def samples_of(array: NDArray[Any], alpha: Alpha = "", loss: Loss | None = None)
         raise DecodeError(f"expected integers or floats, found {array.dtype}")
     if array.dtype.kind == "b":
         array = array.astype(np.uint8)
-    if array.dtype == np.float16:
-        array = array.astype(np.float32)
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):  # float16, and the long floats of a machine
+        array = array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return Samples(array, 0 if array.dtype.kind == "f" else 8 * array.dtype.itemsize, alpha, loss)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import NamedTuple
 
 _MAX_DIRECTORIES = 64  # stop after this many
 _MAX_TAGS = 4096  # per directory after the first; about thirty are usual
 _BYTES_BY_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_DESCRIPTION = 270  # tag
 _INTEGER_FORMATS = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q"}
 
 
@@ -25,16 +27,24 @@ class Tag(NamedTuple):
         number: The number that identifies the tag.
         nbytes: Size of its value in bytes.
         value: The value, if it is a single whole number; else None.
+        at: Byte offset of the value, if it has no room in the directory.
     """
 
     number: int
     nbytes: int
     value: int | None
+    at: int
 
 
 def is_tiff(data: bytes) -> bool:
     """Return whether a file is a TIFF or a BigTIFF."""
     return data[:4] in _MARKS
+
+
+def description(data: bytes) -> bytes:
+    """Return the text of the first directory that describes the picture; empty if there is none."""
+    tags = takewhile(lambda tag: tag.number <= _DESCRIPTION, next(directories(data), iter(())))  # they are in order
+    return next((data[tag.at : tag.at + tag.nbytes] for tag in tags if tag.number == _DESCRIPTION), b"")
 
 
 def directories(data: bytes) -> Iterator[Iterator[Tag]]:
@@ -69,4 +79,5 @@ def _tag(order: str, number: int, kind: int, count: int, field: bytes) -> Tag:
     format_ = _INTEGER_FORMATS.get(kind, "")
     is_here = format_ and count == 1 and struct.calcsize("=" + format_) <= len(field)
     value = struct.unpack_from(order + format_, field)[0] if is_here else None
-    return Tag(number, _BYTES_BY_TYPE.get(kind, 0) * count, value)
+    at = struct.unpack(order + ("L" if len(field) == 4 else "Q"), field)[0]
+    return Tag(number, _BYTES_BY_TYPE.get(kind, 0) * count, value, at)

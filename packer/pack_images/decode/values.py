@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from h5split.errors import ArgumentError
 from h5split.file.losses import INTEGERS, TRANSPARENCY, Loss, with_kinds
+from h5split.system.arrays import plain
 from pack_images.decode.bands import row_of
 from pack_images.decode.depth import Depth, full_samples
 from pack_images.decode.geotiff import read_tiff
@@ -25,7 +27,7 @@ from pack_images.decode.strips import read_strips
 from pack_images.decode.tiff import is_tiff
 from pack_images.decode.turning import turned
 from pack_images.errors import DecodeError
-from pack_images.functions import describe_error
+from pack_images.functions import Decoder, describe_error
 from pack_images.settings import DTYPES, Pixels
 
 _NUMBERED = ("1", "L", "P", "PA", "F")  # modes of Pillow's of one band, and those that begin with I
@@ -66,13 +68,8 @@ def _samples(data: bytes, how: Pixels) -> Samples:
 def _by_user(data: bytes, how: Pixels) -> Samples:
     """Call the user's decoder, and check what it returns."""
     assert how.decoder is not None
-    try:
-        found = how.decoder(data)
-    except (Exception, SystemExit) as error:
-        raise DecodeError(
-            f"{how.decoder.name} raised {' '.join(describe_error(error, full_path=False).split())}"
-        ) from error
-    array = np.asarray(found)
+    found = _found_by_user(how.decoder, data)
+    array = _array_of_user(how.decoder, found)
     if array.dtype.name not in DTYPES or array.ndim not in (2, 3) or 0 in array.shape:
         what = f"{array.dtype} of shape {array.shape}" if isinstance(found, np.ndarray) else type(found).__name__
         raise DecodeError(
@@ -82,14 +79,41 @@ def _by_user(data: bytes, how: Pixels) -> Samples:
     return samples_of(array, "straight" if how.color == "rgba" and array.shape[2:] in ((2,), (4,)) else "")
 
 
+def _found_by_user(decoder: Decoder, data: bytes) -> Any:
+    try:
+        return decoder(data)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit, and the panics of libraries written in Rust
+        raise _raised(decoder, error) from error
+
+
+def _array_of_user(decoder: Decoder, found: Any) -> NDArray[Any]:
+    """Return what a decoder has returned as an array.
+
+    Raises:
+        DecodeError: It is none, or hides some values behind a mask.
+    """
+    try:
+        return plain(decoder.name, found)
+    except ArgumentError as error:
+        raise DecodeError(str(error)) from error
+    except Exception as error:  # an object of a library's makes an array of itself
+        raise _raised(decoder, error) from error
+
+
+def _raised(decoder: Decoder, error: BaseException) -> DecodeError:
+    return DecodeError(f"{decoder.name} raised {' '.join(describe_error(error, full_path=False).split())}")
+
+
 def _by_libheif(data: bytes, how: Pixels) -> Samples | None:
     """Return HEIC of more than 8 bits; None for any other file."""
     found = heif_samples(data, how) if is_heif(data) else None
     if found is None:
         return None
-    values, mode, loss = found
+    values, bits, mode, loss = found
     alpha: Alpha = "premultiplied" if mode.startswith("RGBa") else "straight" if mode.startswith("RGBA") else ""
-    return samples_of(values, alpha, loss)
+    return replace(samples_of(values, alpha, loss), bits=bits)
 
 
 def _by_pillow(data: bytes, how: Pixels) -> Samples:

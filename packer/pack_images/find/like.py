@@ -2,7 +2,8 @@
 
 The file of a row is the one with the same path below its SOURCE, extension aside: `masks/cat/1.png` below `masks` is of
 the row of `photos/cat/1.jpg` below `photos`. The SOURCE of a table is the folder that all its files are in. Where there
-are several SOURCES, the name of the SOURCE may be part of the path. A file whose name is the file name of a row, such
+are several SOURCES, the name of the SOURCE may be part of the path; if the path means one row with that name and
+another one without it, that is an error. A file whose name is the file name of a row, such
 as a table gives it by `--name-column`, belongs to that row.
 
 What comes out has the rows of the other pack in its order, with its labels and columns. The column `paired_with` holds
@@ -22,6 +23,7 @@ from unicodedata import normalize
 from h5split.system.text import count
 from pack_images.errors import PackError
 from pack_images.find.sources import Sources
+from pack_images.settings import Pixels
 
 if TYPE_CHECKING:
     from h5split.file.images import PackedImages
@@ -34,7 +36,7 @@ def check_alone(like: object, others: Mapping[str, object]) -> None:
 
     Args:
         like: The other pack, as the user gives it; None if there is none.
-        others: Name of each such option -> what the user chose; something false if nothing.
+        others: Name of each such option -> what the user chose; None if nothing.
 
     Raises:
         PackError: One of them is chosen, or `like` is no path.
@@ -43,7 +45,7 @@ def check_alone(like: object, others: Mapping[str, object]) -> None:
         return
     if not isinstance(like, str | os.PathLike):
         raise PackError(f"like: expected the path of a pack, found {type(like).__name__}; give its path")
-    chosen = next((name for name, value in others.items() if value), None)
+    chosen = next((name for name, value in others.items() if value is not None), None)
     if chosen is not None:
         raise PackError(
             f"--{chosen}: expected none beside --like, found one: order, labels and columns are those of "
@@ -51,13 +53,13 @@ def check_alone(like: object, others: Mapping[str, object]) -> None:
         )
 
 
-def rows_like(like: str | os.PathLike[str], found: Sources, fit: str, output: str | None) -> Sources:
+def rows_like(like: str | os.PathLike[str], found: Sources, how: Pixels, output: str | None) -> Sources:
     """Return the files that belong to rows of a pack, in the order of these rows.
 
     Args:
         like: The pack.
         found: All files.
-        fit: How pictures are fitted. A note says if those of the pack were fitted otherwise.
+        how: How pictures are fitted. A note says if those of the pack show another part of their pictures.
         output: Path of the output.
 
     Raises:
@@ -74,7 +76,7 @@ def rows_like(like: str | os.PathLike[str], found: Sources, fit: str, output: st
     files = found.take([file_of[row] for row in rows])
     return replace(
         _with_tables(pack, rows, files),
-        notes=[*found.notes, *_notes(pack, found, {*file_of.values()}, fit)],
+        notes=[*found.notes, *_notes(pack, found, {*file_of.values()}, how)],
         lacking=[(name, f"no file for this row of {pack.path}") for name in lacking],
     )
 
@@ -135,9 +137,11 @@ class _Lookup:
 
     def __call__(self, name: str, below: str, named: str) -> list[int]:
         """Return the row; or two, if it is not known which."""
-        ways = [(self._by_name, name)]
-        ways += [(table, path) for table in (self._by_named, self._by_path) for path in (named, below)]
-        return next(filter(None, (table.of(path) for table, path in ways)), [])
+        same_source = self._by_name.of(name) or self._by_named.of(named)
+        if same_source:
+            return same_source
+        readings = (self._by_named.of(below), self._by_path.of(named), self._by_path.of(below))
+        return sorted({row for rows in readings for row in rows})[:2]
 
 
 class _Numbers:
@@ -207,13 +211,29 @@ def _with_tables(pack: PackedImages, rows: Sequence[int], files: Sources) -> Sou
     )
 
 
-def _notes(pack: PackedImages, found: Sources, used: set[int], fit: str) -> Iterator[str]:
+def _notes(pack: PackedImages, found: Sources, used: set[int], how: Pixels) -> Iterator[str]:
     unused = [name for at, name in enumerate(found.filenames) if at not in used]
     if unused:
         yield f"passed over: {count(len(unused), 'file')} of no row of {pack.path}, such as {unused[0]}"
-    there = pack.header.settings
-    if there.get("size") and there.get("fit") != fit:
+    theirs, ours = _parts_shown(pack, how)
+    if theirs != ours:
         yield (
-            f"{pack.path} was packed with fit {there.get('fit')}, this run has {fit}: what one picture shows may lie "
-            "elsewhere in the other"
+            f"{pack.path} was packed with {theirs}, this run has {ours}: what one picture shows may lie elsewhere in "
+            "the other"
         )
+
+
+def _parts_shown(pack: PackedImages, how: Pixels) -> tuple[str, str]:
+    """Return how the pictures of the pack and of this run were fitted: equal texts if they show the same part."""
+    there = pack.header.settings
+    height, width, _ = pack.shape
+    size = (int(there["size"][0]), int(there["size"][1])) if there.get("size") else None
+    theirs = "stretch" if size is None else str(there.get("fit"))
+    ours = "stretch" if how.size is None else how.fit
+    own = how.size or (width, height)
+    is_same_ratio = width * own[1] == height * own[0]
+    if theirs == ours == "stretch" or (is_same_ratio and (theirs == ours or size is None)):
+        return "", ""
+    if theirs != ours:
+        return f"fit {theirs}", f"fit {ours}"
+    return f"fit {theirs} to {width}x{height}", f"fit {ours} to {own[0]}x{own[1]}"
