@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ from pack_images.output import (
     missing,
     without_known,
 )
-from pack_images.plan import PAGE, Filled, Plan, plan, survivors
+from pack_images.plan import PAGE, Filled, Plan, plan, spread, survivors
 from pack_images.run.pool import Pool, run
 from pack_images.settings import Pixels, Settings, Shape, stored_settings
 from pack_images.summary import Progress, Summary, summary_of
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from h5split.file.images import PackedImages
     from h5split.file.sealing import Tables
     from pack_images.partial import Partial
+
+_SHAPES_COMPARED = 9  # images; few, because they are decoded before the workers begin
 
 
 def make_plan(
@@ -140,20 +143,43 @@ def _disagreement(path: str, name: str, there: object, wanted: object) -> str:
 
 
 def _shape(paths: Sequence[str | PackedRow], how: Pixels) -> Shape:
-    """Return the stored (H, W, C): the size the user gave, or else that of the first image that can be decoded."""
+    """Return the stored (H, W, C): of the size the user gave, or else the most frequent one of a few images.
+
+    These lie evenly among all, so one odd image does not decide. If none of them can be decoded, the first that can
+    decides.
+
+    Raises:
+        PackError: No image can be decoded.
+    """
     if how.shape is not None:
         return how.shape
+    sample = spread(len(paths), _SHAPES_COMPARED)
+    others = sorted({*range(len(paths))}.difference(sample))
+    first = ""
+    for rows, most in ((sample, len(sample)), (others, 1)):
+        found, reason = _shapes([paths[row] for row in rows], how, most)
+        first = first or reason
+        if found:
+            return Counter(found).most_common(1)[0][0]  # among equals, the one that came first
+    raise PackError(_none_decoded(len(paths), first))
+
+
+def _shapes(paths: Sequence[str | PackedRow], how: Pixels, most: int) -> tuple[list[Shape], str]:
+    """Return the shapes of the first `most` images that can be decoded, and why the first other one cannot."""
     from pack_images.decode.row import shape_of  # here, because it loads Pillow, which this process rarely needs
     from pack_images.reading import read
 
+    found: list[Shape] = []
     first = ""
     for path in paths:
         assert isinstance(path, str)  # a row of a pack has a shape already
         try:
-            return shape_of(read(path, how)[0], how)
+            found.append(shape_of(read(path, how)[0], how))
         except DecodeError as error:
             first = first or f"{path}: {error}"
-    raise PackError(_none_decoded(len(paths), first))
+        if len(found) == most:
+            break
+    return found, first
 
 
 def _none_decoded(count: int, first: str) -> str:

@@ -75,7 +75,7 @@ def pack(
         fit: How to fit a picture with another aspect ratio: `stretch`, `crop` (centred) or `pad` (with `background`).
         interpolation: One of Pillow's filters, antialiased. None: `bilinear`, or `nearest` with color `index`.
         color: `rgb`, `grayscale` or `rgba`: 3, 1 or 4 channels. `index`: palette numbers or grey values as they are,
-            for masks. `all`: every band as it is, as many as the first picture has.
+            for masks. `all`: every band as it is, as many as most pictures have.
         dtype: `uint8`, `uint16` or `float32`, what is stored. Values that it cannot hold leave a picture out.
         range: (low, high): of pictures with more than 8 bits, what becomes 0 and 255. None: the high byte of 16 bits,
             and floats as they are.

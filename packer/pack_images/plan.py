@@ -375,6 +375,13 @@ def _abbreviated(names: Sequence[str]) -> str:
     return ", ".join(names[:_MAX_NAMES]) + (f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else "")
 
 
+def spread(count: int, most: int) -> list[int]:
+    """Return up to `most` row numbers that lie evenly among `count` rows, with the first and the last."""
+    if count <= most:
+        return [*range(count)]
+    return [at * (count - 1) // (most - 1) for at in range(most)]
+
+
 def survivors(count: int, failed: Sequence[int], order: Order) -> Rows:
     """Close the gaps that failed rows leave: return the planned row that each final row holds.
 

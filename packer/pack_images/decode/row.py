@@ -122,7 +122,7 @@ def decode(data: bytes, how: Pixels, out: NDArray[Any]) -> Loss | None:
         return None
     pixels, loss = decoded(data, how)
     if pixels.shape[2] != out.shape[2]:
-        raise DecodeError(f"{pixels.shape[2]} bands: expected {out.shape[2]}, as the first picture has")
+        raise DecodeError(f"{pixels.shape[2]} bands: expected {out.shape[2]}, as other pictures have")
     if pixels.shape != out.shape:
         raise SizeError(f"{pixels.shape[1]}x{pixels.shape[0]}")
     out[...] = pixels
