@@ -100,8 +100,9 @@ def main():
         with ThreadPoolExecutor() as threads:  # processes would load Keras too, which takes longer than to pack these
             pack(f"{folder}/photos", photos, labels="none", executor=threads)
             pack(f"{folder}/masks", masks, like=photos, color="index", executor=threads)
-        pairs = H5SplitSequence(photos, targets=PackedImages(masks), batch_size=16, auto_shuffle=True)
+        pairs = H5SplitSequence(photos, targets=PackedImages(masks), batch_size=16)
         val, train = pairs.split(0.2)
+        train.set(auto_shuffle=True)
         model = unet(pairs.shape, len(SHAPES), arguments.width)
         iou = keras.metrics.MeanIoU(len(SHAPES), sparse_y_pred=False, name="iou")
         model.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", metrics=[iou])

@@ -33,13 +33,24 @@ REPLACED = {  # tests have no network for weights, and little time
     "--size 96": "--size 32 --classes cross,disc",
     'metrics=["accuracy"])': "run_eagerly=True)",
 }
-BACKENDS = ("albumentations", "jax", "keras", "lightning", "pandas", "sklearn", "tensorflow", "torch", "torchvision")
+BACKENDS = (
+    "albumentations",
+    "jax",
+    "keras",
+    "lightning",
+    "pandas",
+    "pydicom",
+    "sklearn",
+    "tensorflow",
+    "torch",
+    "torchvision",
+)
 RUN_ELSEWHERE = {"guides/augmentation.md", "guides/hosts.md"}  # below, and in test_examples.py
 
 
 def blocks(text):
-    """Return the code blocks of a page from top to bottom: (language, text)."""
-    return re.findall(r"^```(sh|python)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    """Return the code blocks of a page from top to bottom: (language, name of the file or empty, text)."""
+    return re.findall(r'^```(sh|python)(?: title="(.*?)")?\n(.*?)^```', text, re.DOTALL | re.MULTILINE)
 
 
 def pages():
@@ -68,6 +79,8 @@ def here(tmp_path, monkeypatch):
     Path("splits.csv").write_text("\n".join(["path,label", *lines]))
     write_scans()
     write_deep()
+    if find_spec("pydicom"):
+        write_dicoms()
     return tmp_path
 
 
@@ -101,6 +114,34 @@ def write_deep():
         Image.fromarray(rng.integers(0, 4096, (256, 256), np.uint16)).save(f"xrays/{number}.png")
 
 
+def write_dicoms():
+    """Make `dicoms`, X-rays of 12 bits of 8 patients in two views, and `ct`. Each X-ray is brighter on the right."""
+    import pydicom
+
+    levels = np.tile(np.arange(64, dtype=np.uint16), (64, 1))
+    for number in range(16):
+        view, kind = ("PA", "LL")[number % 2], f"MONOCHROME{1 + number // 2 % 2}"
+        scan = pydicom.Dataset()
+        scan.PatientID, scan.PatientSex, scan.ViewPosition = f"p{number // 2}", "FM"[number // 8], view
+        pixels = levels * 60 + number
+        scan.set_pixel_data(pixels if kind == "MONOCHROME2" else 4095 - pixels, kind, 12)
+        write_dicom(Path("dicoms", f"{number}.dcm"), scan)
+    for number in range(3):
+        scan = pydicom.Dataset()
+        scan.set_pixel_data(levels * 32 + number, "MONOCHROME2", 12)
+        scan.RescaleSlope, scan.RescaleIntercept = 1, -1024
+        write_dicom(Path("ct", f"{number}.dcm"), scan)
+
+
+def write_dicom(path, scan):
+    """Write a DICOM file, without compression."""
+    from pydicom.uid import CTImageStorage, generate_uid
+
+    scan.SOPClassUID, scan.SOPInstanceUID = CTImageStorage, generate_uid(entropy_srcs=[str(path)])
+    path.parent.mkdir(exist_ok=True)
+    scan.save_as(path, enforce_file_format=True)
+
+
 @pytest.fixture
 def packs(here):
     """Return a folder that also has the packs that other pages make."""
@@ -126,8 +167,10 @@ def run_page(path):
     for shown, run in REPLACED.items():
         text = text.replace(shown, run)
     namespace = {}
-    for language, code in blocks(text):
-        if language == "python":
+    for language, file, code in blocks(text):
+        if file:
+            Path(file).write_text(code)
+        elif language == "python":
             exec(compile(code, path.name, "exec"), namespace)
         else:
             for line in filter(None, code.splitlines()):
@@ -160,6 +203,18 @@ def test_the_readme_can_be_finished():
 @pytest.mark.parametrize("page", pages())
 def test_a_page_runs_from_top_to_bottom(packs, everything, page):
     run_page(DOCS / page)
+
+
+def test_the_decoders_of_the_guide_on_x_rays_read_what_is_in_the_files(here):
+    pytest.importorskip("pydicom", reason="needs pydicom")
+    decoders = {}
+    for _, file, code in blocks((DOCS / "guides/xrays.md").read_text()):
+        exec(code if file else "", decoders)
+    for number in range(16):  # half of them are MONOCHROME1
+        found = decoders["xray"](Path(f"dicoms/{number}.dcm").read_bytes())
+        assert (found.dtype, found[0].tolist()) == (np.uint16, [level * 60 + number for level in range(64)])
+    units = decoders["ct"](Path("ct/2.dcm").read_bytes())
+    assert (units.dtype, units[0, :2].tolist()) == (np.float32, [-1022.0, -990.0])
 
 
 @pytest.mark.filterwarnings("default")

@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import names_in, pixels_of, write_classes, write_hole, write_pack
 from h5split import PackedImages
 from h5split.cli import main
+from h5split.commands import info
 from h5split.commands.info import describe
 
 
@@ -154,6 +157,8 @@ def test_json_output_contains_everything(full, capsys):
         "duplicates": [list(group) for group in found.duplicates],
         "conflicting": 1,
         "blank": 0,
+        "numbers": None,
+        "numbers_in": 0,
     }
 
 
@@ -182,3 +187,47 @@ def test_a_pack_without_duplicates_or_files_left_out_says_none(tmp_path):
     assert found.classes == {"cat": 2, "dog": 1}
     assert (found.duplicates, found.conflicting, found.skipped) == ([], 0, [])
     assert "duplicates: none\nleft out: none" in str(found)
+
+
+def write_masks(folder, arrays):
+    """Write masks of one class, as PNG."""
+    (folder / "bees").mkdir(parents=True)
+    for number, mask in enumerate(arrays):
+        Image.fromarray(mask).save(folder / f"bees/{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ([0, 7, 255], "numbers: 0, 7, 255\n"),
+        (range(20), f"numbers: {', '.join(map(str, range(20)))}\n"),
+        (range(5, 230), f"numbers: {', '.join(map(str, range(5, 25)))} and 205 more\n"),
+    ],
+    ids=["classes and ignored", "twenty", "many"],
+)
+def test_the_numbers_in_masks_are_listed(tmp_path, packing, values, line):
+    masks = np.resize(np.array(values, np.uint8), (2, 16, 16))
+    packing(write_masks(tmp_path / "masks", masks), output=tmp_path / "masks.h5", color="index")
+    found = describe(PackedImages(tmp_path / "masks.h5"))
+    assert (found.numbers, found.numbers_in) == (list(values), 2)
+    assert line in str(found)
+
+
+def test_the_numbers_in_masks_of_16_bits_are_listed(tmp_path, packing):
+    masks = write_masks(tmp_path / "masks", [np.full((8, 8), number, np.uint16) for number in (300, 0, 65_535)])
+    packing(masks, output=tmp_path / "masks.h5", color="index", dtype="uint16")
+    assert "numbers: 0, 300, 65535\n" in str(describe(PackedImages(tmp_path / "masks.h5")))
+
+
+def test_the_numbers_in_many_masks_are_those_of_a_sample(tmp_path, packing, monkeypatch):
+    masks = write_masks(tmp_path / "masks", [np.full((8, 8), number, np.uint8) for number in range(9)])
+    packing(masks, output=tmp_path / "masks.h5", color="index", order="sorted")
+    monkeypatch.setattr(info, "_SAMPLE_BYTES", 3 * 64)
+    found = describe(PackedImages(tmp_path / "masks.h5"))
+    assert "numbers: 0, 4, 8 (in 3 of 9 images)\n" in str(found)
+
+
+def test_photographs_have_no_numbers(full):
+    assert describe(full).numbers is None
+    assert "numbers:" not in str(describe(full))

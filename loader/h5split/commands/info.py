@@ -1,4 +1,4 @@
-"""Describes the contents of a pack. No pixels are read."""
+"""Describes the contents of a pack. Pixels are read only to find identical images and the numbers in masks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from h5split.system.text import SHOWN, class_lines, count, dimensions, duplicate
 _BAR_LENGTH = 30  # characters
 _MAX_DISTINCT = 10_000  # different values of a column that are counted
 _MAX_SHOWN = 60  # characters of a value on the screen
+_MAX_NUMBERS = 20  # numbers in masks that are listed on the screen
+_SAMPLE_BYTES = 64 << 20  # of masks that are read for their numbers
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Info:
             labels come first.
         conflicting: The number of groups with different labels.
         blank: The number of images of one colour that have the pixels of another; see `h5split.alike.content`.
+        numbers: The numbers in the masks of a pack made with `--color index`, ascending; None for other packs, and for
+            float32.
+        numbers_in: The number of images that they were looked for in. It is less than `rows` for more than 64 MB.
     """
 
     path: str
@@ -61,6 +66,8 @@ class Info:
     duplicates: list[tuple[str, ...]]
     conflicting: int
     blank: int
+    numbers: list[int] | None
+    numbers_in: int
 
     def as_json(self) -> dict[str, Any]:
         """The same contents as lists and dicts, for JSON."""
@@ -73,6 +80,7 @@ class Info:
                 f"{shown(self.path)}: {count(self.rows, 'image')}, {dimensions(self.shape)}{other_type(self.dtype)}, "
                 f"{self.nbytes / 1e6:,.1f} MB",
                 *class_lines(self.classes, _BAR_LENGTH),
+                *self._number_lines(),
                 *self._column_lines(),
                 *self._packing_lines(),
                 *self._duplicate_lines(),
@@ -81,6 +89,14 @@ class Info:
                 *loss_lines(self.losses),
             ]
         )
+
+    def _number_lines(self) -> list[str]:
+        if self.numbers is None:
+            return []
+        more = len(self.numbers) - _MAX_NUMBERS
+        listed = ", ".join(map(str, self.numbers[:_MAX_NUMBERS]))
+        sample = "" if self.numbers_in == self.rows else f" (in {self.numbers_in:,} of {self.rows:,} images)"
+        return [f"numbers: {listed}{f' and {more:,} more' if more > 0 else ''}{sample}"]
 
     def _column_lines(self) -> list[str]:
         lines = ["columns"] if self.columns else []
@@ -115,10 +131,15 @@ class Info:
 
 
 def describe(images: PackedImages) -> Info:
-    """Describe a pack. Only the pixels of rows with equal checksums are read, to count identical images."""
+    """Describe a pack.
+
+    Pixels are read of rows with equal checksums, to count identical images, and of up to 64 MB of masks.
+    """
     counts = np.bincount(images.labels, minlength=len(images.class_names)).tolist()
     content = content_of([(Packs([images]), np.arange(len(images)))])
     mixed, plain = content.mixed(images.labels)
+    are_masks = images.settings.get("color") == "index" and images.dtype.kind == "u"
+    numbers, numbers_in = _numbers(images) if are_masks else (None, 0)
     return Info(
         path=images.path,
         rows=len(images),
@@ -135,7 +156,17 @@ def describe(images: PackedImages) -> Info:
         duplicates=[tuple(images.filenames.take(group)) for group in (*mixed, *plain)],
         conflicting=len(mixed),
         blank=len(content.blank),
+        numbers=numbers,
+        numbers_in=numbers_in,
     )
+
+
+def _numbers(images: PackedImages) -> tuple[list[int], int]:
+    """The numbers in masks, ascending, and the number of masks that were read: all, or some from everywhere."""
+    most = max(1, _SAMPLE_BYTES // images.stride)
+    rows = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).astype(np.int64))
+    found = {number for row in rows.tolist() for number in np.unique(images.view(row, 1)).tolist()}
+    return sorted(found), len(rows)
 
 
 def _range(column: Texts) -> tuple[str, str] | None:
