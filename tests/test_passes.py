@@ -110,7 +110,9 @@ class Passing(RuleBasedStateMachine):
             return True
         if self.last is not model and (self.last is None or self.last.is_whole or model.is_shown):
             return False
-        return not model.is_whole or (asked[-1] == index and not self.is_counted)
+        count = model.order.batches
+        is_in_order = asked[-count:] == [*range(count)]
+        return not model.is_whole or (asked[-1] == index and is_in_order and not self.is_counted)
 
     @rule(index=st.integers(0, ROWS - 1))
     def item(self, index):

@@ -272,6 +272,7 @@ class Passes:
             current = self._pass_of_items(index) if loop is None else self._loops.get(loop)
             batch = checked(index, self.upcoming if current is None else current.order)
             if current is None:
+                self._forget(loop)
                 current = self._begin(is_ahead=is_ahead, is_loop=loop is None)
             if loop is None:
                 self._note_item(current, batch)
@@ -339,14 +340,15 @@ class Passes:
             self._items = _Items(current)
         self._items.note(batch)
 
-    def _remember(self, loop: Loop, current: Pass) -> None:
-        """Keep the pass of a loop. Whole ones that the same owner ran before are over, and their orders take memory.
+    def _forget(self, coming: Loop | None) -> None:
+        """Forget the loops of an owner that are over, but the last one, before another begins: orders take memory."""
+        over = [loop for loop, its in self._loops.items() if coming and loop.owner is coming.owner and its.is_complete]
+        for loop in over[:-1]:
+            del self._loops[loop]
 
-        Of too many forget the oldest, a whole one or one that has ended if there is any.
-        """
-        if self._loops.pop(loop, None) is None:
-            for other in [one for one, its in self._loops.items() if one.owner is loop.owner and its.is_complete]:
-                del self._loops[other]
+    def _remember(self, loop: Loop, current: Pass) -> None:
+        """Keep the pass of a loop; of too many forget the oldest, a whole one or one that has ended if there is any."""
+        self._loops.pop(loop, None)
         if len(self._loops) >= _MOST_LOOPS:
             del self._loops[min(self._loops, key=lambda one: self._loops[one].is_under_way)]
         self._loops[loop] = current
