@@ -182,6 +182,15 @@ def test_a_pgm_has_the_values_of_its_file(most):
     assert np.array_equal(row(data, color="index", dtype="uint16")[0][..., 0], values)
 
 
+@pytest.mark.parametrize("kind", ["P3", "P6"])
+def test_a_ppm_of_fewer_than_8_bits_has_the_values_of_its_file(kind):
+    values = np.arange(90, dtype=np.uint8).reshape(5, 6, 3)
+    body = values.tobytes() if kind == "P6" else " ".join(map(str, values.reshape(-1).tolist())).encode()
+    data = f"{kind}\n6 5\n100\n".encode() + body
+    assert np.array_equal(row(data, color="all")[0], values)
+    assert row(data, color="rgb")[0].max() == 227  # of 255, as 89 of 100
+
+
 def test_twelve_bits_of_a_tiff_are_kept():
     import imagecodecs
 

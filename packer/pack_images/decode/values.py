@@ -33,6 +33,7 @@ from pack_images.settings import DTYPES, Pixels
 _NUMBERED = ("1", "L", "P", "PA", "F")  # modes of Pillow's of one band, and those that begin with I
 _FULL_8, _FULL_16 = 255, 0xFFFF
 _PPM_ARGUMENTS = 2  # rawmode and largest value
+_WITH_LARGEST = (b"P2", b"P3", b"P5", b"P6")  # kinds of PGM and PPM, whose third number is the value of white
 _GREY_PNG = 0  # colour type
 
 
@@ -179,11 +180,11 @@ def _with_bands(image: Image.Image) -> Image.Image:
 
 
 def _unscaled(image: Image.Image, data: bytes, how: Pixels) -> NDArray[Any] | None:
-    """Return grey values of fewer than 8 bits as the file has them: Pillow multiplies them up to 255.
+    """Return values of fewer than 8 bits as the file has them: Pillow multiplies them up to 255.
 
     None if the values are those of the file already, or colours are asked for.
     """
-    if how.color not in ("index", "all") or image.mode != "L":
+    if how.color not in ("index", "all") or image.mode not in ("L", "RGB"):
         return None
     if image.format == "PNG" and data[25] == _GREY_PNG and data[24] < 8:
         return np.asarray(image) // np.uint8(_FULL_8 // ((1 << data[24]) - 1))
@@ -199,13 +200,13 @@ def _unscaled_ppm(values: NDArray[Any], image: Image.Image, data: bytes) -> NDAr
 
 
 def _largest_of_ppm(data: bytes) -> int:
-    """Return the value that is white in a PGM; 0 if its heading does not say."""
+    """Return the value that is white in a PGM or PPM; 0 if its heading does not say."""
     words: list[bytes] = []
     for line in data[:4096].split(b"\n"):
         words += line.partition(b"#")[0].split()
         if len(words) > 3:
             break
-    return int(words[3]) if len(words) > 3 and words[0] in (b"P2", b"P5") and words[3].isdigit() else 0
+    return int(words[3]) if len(words) > 3 and words[0] in _WITH_LARGEST and words[3].isdigit() else 0
 
 
 def _with_key(values: NDArray[Any], image: Image.Image, how: Pixels) -> tuple[NDArray[Any], Alpha]:
