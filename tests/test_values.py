@@ -137,6 +137,24 @@ def test_a_tiff_with_a_damaged_strip_gives_what_tifffile_makes_of_it_or_is_left_
         assert np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize("tile", [None, (16, 16)], ids=["strips", "tiles"])
+@pytest.mark.parametrize("compression", ["zlib", "lzw", "zstd", "packbits"])
+def test_a_compressed_tiff_that_is_cut_short_is_left_out(compression, tile):
+    """Without its last byte, LZW gives a picture of the right size with a few wrong values."""
+    for seed in range(8):
+        values = np.random.default_rng(seed).integers(1, 1 << 16, (20, 19, 3), np.uint16)
+        data = tiff(values, compression=compression, tile=tile, planarconfig="contig", metadata=None)
+        end = max(map(sum, segments(data)))
+        with pytest.raises(DecodeError, match=f"cut short: expected {end:,} bytes or more, found {end - 1:,}"):
+            row(data[: end - 1], color="all", dtype="uint16")
+
+
+def segments(data):
+    """The offset and the size of each strip or tile."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        return list(zip(file.pages.first.dataoffsets, file.pages.first.databytecounts, strict=True))
+
+
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 5, 16])
 def test_any_number_of_bands_is_kept_even_a_fourth_that_is_transparency(bands):
     array = BANDS[:9, :7, :bands] if bands < 14 else np.tile(BANDS[:9, :7], 2)[..., :bands]
