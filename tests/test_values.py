@@ -335,6 +335,21 @@ def test_16_bits_of_colours_are_kept_and_become_grey_without_rounding_to_8():
     assert np.array_equal(row(grey, dtype="uint16")[0], np.repeat(samples[..., :1], 3, axis=2))
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("color", ["rgb", "rgba", "grayscale"])
+def test_cmyk_of_16_bits_becomes_the_colours_that_8_bits_become(compression, color):
+    """Its fourth band is black ink, not transparency."""
+    inks = RNG.integers(0, 256, (20, 19, 4), np.uint8)
+    options = {"photometric": "separated", "planarconfig": "contig", "compression": compression}
+    eight, _ = row(tiff(inks, **options), color=color)
+    data = tiff(inks.astype(np.uint16) * 257, **options)
+    for dtype, scale in (("uint16", 257), ("float32", 257)):
+        found, loss = row(data, color=color, dtype=dtype)
+        assert loss is None
+        assert np.allclose(found / scale, eight, atol=2)
+    assert np.array_equal(row(data, color="all", dtype="uint16")[0], inks.astype(np.uint16) * 257)
+
+
 def test_white_is_zero_where_the_tiff_says_so():
     values = RNG.integers(0, 1 << 16, (5, 4), np.uint16)
     data = tiff(values, photometric="miniswhite")

@@ -211,6 +211,8 @@ def _largest_of_ppm(data: bytes) -> int:
 
 def _with_key(values: NDArray[Any], image: Image.Image, how: Pixels) -> tuple[NDArray[Any], Alpha]:
     """Add transparency to a picture in which one value is transparent, where colours are asked for."""
+    if image.mode == "CMYK" and how.color not in ("index", "all"):
+        return _rgb_of_inks(values), ""
     if values.ndim == 3 and values.shape[2] in (2, 4):
         return values, "straight"
     key = image.info.get("transparency")
@@ -220,3 +222,10 @@ def _with_key(values: NDArray[Any], image: Image.Image, how: Pixels) -> tuple[ND
     is_clear = (values == np.atleast_1d(key)).all(axis=2, keepdims=True)
     alpha = np.where(is_clear, 0, _FULL_16).astype(values.dtype)
     return np.concatenate((values, alpha), axis=2), "straight"
+
+
+def _rgb_of_inks(values: NDArray[Any]) -> NDArray[np.uint16]:
+    """Return CMYK of 16 bits as RGB, by the formula that Pillow has for 8 bits."""
+    light = 1 - values / _FULL_16
+    rgb: NDArray[Any] = np.rint(light[..., :3] * light[..., 3:] * _FULL_16)
+    return rgb.astype(np.uint16)
