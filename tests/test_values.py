@@ -464,6 +464,14 @@ def test_a_range_clips_and_leaves_8_bits_alone():
         assert np.array_equal(row(data, range=(0, 4095), **options)[0], row(data, **options)[0])
 
 
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_numbers_beyond_16_bits_are_white(dtype):
+    """The largest of uint64 became black, as -1 is."""
+    limits = np.iinfo(dtype)
+    found, _ = row(npy(np.array([[limits.min, limits.max]], dtype)), color="all")
+    assert found.reshape(-1).tolist() == [0, min(limits.max, 65535) >> 8]
+
+
 def test_bands_of_16_bits_become_their_high_byte():
     found, loss = row(tiff(BANDS, planarconfig="contig"), color="all")
     assert np.array_equal(found, BANDS >> 8)
