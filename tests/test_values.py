@@ -507,6 +507,12 @@ def test_values_that_a_row_cannot_hold_leave_a_file_out(array, how, message):
         row(npy(array), **how)
 
 
+def test_an_npy_file_of_another_version_is_named():
+    data = npy(BANDS)
+    with pytest.raises(DecodeError, match=r"expected an array of .npy version 1.0 or 2.0, found 3.0"):
+        row(data[:6] + b"\3\0" + data[8:], color="all")
+
+
 @pytest.mark.parametrize("value", [-(1 << 63), 1 << 62, -(1 << 24), 0])
 def test_integers_that_float32_holds_exactly_are_kept(value):
     assert row(npy(np.int64([[value]])), color="all", dtype="float32")[0].item() == value
