@@ -193,6 +193,20 @@ def test_whatever_a_decoder_raises_leaves_a_file_out(error, text, monkeypatch):
         decoded(b"", pixels_of(None, color="all", decoder=raising))
 
 
+@pytest.mark.parametrize("reuse", [True, False])
+def test_rows_of_a_run_that_did_not_finish_are_not_those_of_another_function_of_the_same_name(here, reuse):
+    options = {"color": "all", "dtype": "float32", "decoder": "own.py:read", "workers": 1, "reuse": reuse}
+    with pytest.raises(PackError, match=r"broken\.raw"):
+        pack("data", "out.h5", strict=True, **options)
+    assert pack("data", "same.h5", **options).rows == 8
+    (here / "own.py").write_text(DECODER.replace("reshape(6, 5)", "reshape(6, 5) + 7"))
+    summary = pack("data", "out.h5", **options)
+    assert (summary.continued, summary.restarted) == (0, True)
+    packed = PackedImages("out.h5")
+    for name, image in zip(packed.filenames, packed.images, strict=True):
+        assert np.array_equal(image[..., 0], values_of(int(Path(name).stem)) + 7), name
+
+
 def test_an_interrupt_in_a_decoder_is_an_interrupt(monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "RETURNED", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):

@@ -137,6 +137,24 @@ def test_a_tiff_with_a_damaged_strip_gives_what_tifffile_makes_of_it_or_is_left_
         assert np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize("tile", [None, (16, 16)], ids=["strips", "tiles"])
+@pytest.mark.parametrize("compression", ["zlib", "lzw", "zstd", "packbits"])
+def test_a_compressed_tiff_that_is_cut_short_is_left_out(compression, tile):
+    """Without its last byte, LZW gives a picture of the right size with a few wrong values."""
+    for seed in range(8):
+        values = np.random.default_rng(seed).integers(1, 1 << 16, (20, 19, 3), np.uint16)
+        data = tiff(values, compression=compression, tile=tile, planarconfig="contig", metadata=None)
+        end = max(map(sum, segments(data)))
+        with pytest.raises(DecodeError, match=f"cut short: expected {end:,} bytes or more, found {end - 1:,}"):
+            row(data[: end - 1], color="all", dtype="uint16")
+
+
+def segments(data):
+    """The offset and the size of each strip or tile."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        return list(zip(file.pages.first.dataoffsets, file.pages.first.databytecounts, strict=True))
+
+
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 5, 16])
 def test_any_number_of_bands_is_kept_even_a_fourth_that_is_transparency(bands):
     array = BANDS[:9, :7, :bands] if bands < 14 else np.tile(BANDS[:9, :7], 2)[..., :bands]
@@ -180,6 +198,15 @@ def test_a_pgm_has_the_values_of_its_file(most):
     data = b"P5 # a note\n5 6\n%d\n" % most + values.tobytes()
     assert np.array_equal(row(data, color="all", dtype="uint16")[0][..., 0], values)
     assert np.array_equal(row(data, color="index", dtype="uint16")[0][..., 0], values)
+
+
+@pytest.mark.parametrize("kind", ["P3", "P6"])
+def test_a_ppm_of_fewer_than_8_bits_has_the_values_of_its_file(kind):
+    values = np.arange(90, dtype=np.uint8).reshape(5, 6, 3)
+    body = values.tobytes() if kind == "P6" else " ".join(map(str, values.reshape(-1).tolist())).encode()
+    data = f"{kind}\n6 5\n100\n".encode() + body
+    assert np.array_equal(row(data, color="all")[0], values)
+    assert row(data, color="rgb")[0].max() == 227  # of 255, as 89 of 100
 
 
 def test_twelve_bits_of_a_tiff_are_kept():
@@ -308,6 +335,21 @@ def test_16_bits_of_colours_are_kept_and_become_grey_without_rounding_to_8():
     assert np.array_equal(row(grey, dtype="uint16")[0], np.repeat(samples[..., :1], 3, axis=2))
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("color", ["rgb", "rgba", "grayscale"])
+def test_cmyk_of_16_bits_becomes_the_colours_that_8_bits_become(compression, color):
+    """Its fourth band is black ink, not transparency."""
+    inks = RNG.integers(0, 256, (20, 19, 4), np.uint8)
+    options = {"photometric": "separated", "planarconfig": "contig", "compression": compression}
+    eight, _ = row(tiff(inks, **options), color=color)
+    data = tiff(inks.astype(np.uint16) * 257, **options)
+    for dtype, scale in (("uint16", 257), ("float32", 257)):
+        found, loss = row(data, color=color, dtype=dtype)
+        assert loss is None
+        assert np.allclose(found / scale, eight, atol=2)
+    assert np.array_equal(row(data, color="all", dtype="uint16")[0], inks.astype(np.uint16) * 257)
+
+
 def test_white_is_zero_where_the_tiff_says_so():
     values = RNG.integers(0, 1 << 16, (5, 4), np.uint16)
     data = tiff(values, photometric="miniswhite")
@@ -422,6 +464,14 @@ def test_a_range_clips_and_leaves_8_bits_alone():
         assert np.array_equal(row(data, range=(0, 4095), **options)[0], row(data, **options)[0])
 
 
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_numbers_beyond_16_bits_are_white(dtype):
+    """The largest of uint64 became black, as -1 is."""
+    limits = np.iinfo(dtype)
+    found, _ = row(npy(np.array([[limits.min, limits.max]], dtype)), color="all")
+    assert found.reshape(-1).tolist() == [0, min(limits.max, 65535) >> 8]
+
+
 def test_bands_of_16_bits_become_their_high_byte():
     found, loss = row(tiff(BANDS, planarconfig="contig"), color="all")
     assert np.array_equal(found, BANDS >> 8)
@@ -455,6 +505,12 @@ def test_values_that_a_row_cannot_hold_leave_a_file_out(array, how, message):
     how = {"color": "all", **how} if "color" not in how else how
     with pytest.raises(DecodeError, match=message):
         row(npy(array), **how)
+
+
+def test_an_npy_file_of_another_version_is_named():
+    data = npy(BANDS)
+    with pytest.raises(DecodeError, match=r"expected an array of .npy version 1.0 or 2.0, found 3.0"):
+        row(data[:6] + b"\3\0" + data[8:], color="all")
 
 
 @pytest.mark.parametrize("value", [-(1 << 63), 1 << 62, -(1 << 24), 0])

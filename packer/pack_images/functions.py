@@ -7,6 +7,7 @@ an installed module.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -96,8 +97,22 @@ class Decoder:
 
     def __call__(self, data: bytes) -> Any:
         """Return what the function makes of the bytes of a file."""
-        function = self.function or _loaded(self.where, self.folder)
-        return function(data)
+        return self._callable(data)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the file that the function is in; empty if there is none."""
+        module = sys.modules.get(str(getattr(self._callable, "__module__", "")))
+        given = self.where.rpartition(":")[0]
+        path = given if os.path.isfile(given) else getattr(module, "__file__", None)
+        if path is None:  # typed into an interpreter, or built in
+            return ""
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+
+    @property
+    def _callable(self) -> Callable[[bytes], Any]:
+        return self.function or _loaded(self.where, self.folder)
 
 
 def decoder_of(given: Decoder | Callable[[bytes], Any] | str) -> Decoder:

@@ -226,6 +226,8 @@ class Plan:
         columns = sorted(self.sources.columns.items())
         names = [name for name, _ in columns]
         facts = [self.settings.as_json(), self.shape, self.class_names, dict(packed_by), names]
+        if (decoder := self.settings.pixels.decoder) is not None:
+            facts.append(decoder.digest)  # a function that was changed keeps its name
         digest.update(json.dumps(facts, sort_keys=True).encode())
         digest.update(self.labels.tobytes())
         for texts in (self.sources.filenames, *(texts for _, texts in columns)):

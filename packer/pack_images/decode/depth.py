@@ -79,7 +79,9 @@ def depth_of(image: Image.Image, data: bytes) -> Depth | None:
 
 def integers_to_8(samples: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the high byte of 16-bit integers, as uint8 of the same shape. Values beyond 16 bits are clipped first."""
-    return (np.clip(samples.astype(np.int64), 0, 0xFFFF) >> 8).astype(np.uint8)
+    most = min(0xFFFF, np.iinfo(samples.dtype).max)
+    clipped: NDArray[Any] = np.clip(samples, 0, most).astype(np.int64)
+    return (clipped >> 8).astype(np.uint8)
 
 
 def floats_to_8(samples: NDArray[Any]) -> NDArray[np.uint8]:

@@ -139,8 +139,17 @@ def _check_page(page: TiffPage, how: Pixels) -> None:
     expected = math.prod(page.chunked)
     if expected > max(_MIN_SEGMENTS, _nbytes(page) // _MIN_SEGMENT_BYTES) or len(page.dataoffsets) > expected:
         raise DecodeError(f"{max(expected, len(page.dataoffsets)):,} strips or tiles are too many for its pixels")
-    if len(page.dataoffsets) < expected and page.compression != 1:
+    if page.compression != 1:
+        _check_whole(page, expected)
+
+
+def _check_whole(page: TiffPage, expected: int) -> None:
+    """Refuse compressed samples that are not all there: decoders may make something of what there is."""
+    if len(page.dataoffsets) < expected:
         raise DecodeError(f"expected {expected:,} strips or tiles, found {len(page.dataoffsets):,}")
+    end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
+    if end > page.parent.filehandle.size:
+        raise DecodeError(f"cut short: expected {end:,} bytes or more, found {page.parent.filehandle.size:,}")
 
 
 def _nbytes(page: TiffPage) -> int:

@@ -47,7 +47,7 @@ def _array(file: IO[bytes], size: int, how: Pixels) -> Samples:
     """Read an array behind its heading."""
     version = np.lib.format.read_magic(file)
     if version not in _READERS:
-        raise DecodeError(f"version {version} of its arrays")
+        raise DecodeError(f"expected an array of .npy version 1.0 or 2.0, found {version[0]}.{version[1]}")
     shape, is_fortran, dtype = _READERS[version](file)
     _check(shape, dtype, how)
     nbytes = math.prod(shape) * dtype.itemsize

@@ -120,6 +120,8 @@ def _bytes(data: bytes, tags: _Tags, itemsize: int) -> bytes | memoryview | None
     whole = memoryview(data)
     strips: list[bytes | memoryview] = [whole[at : at + length] for at, length in zip(offsets, nbytes, strict=True)]
     if tags[_COMPRESSION][0] != _NOT_COMPRESSED:
+        if any(len(strip) != length for strip, length in zip(strips, nbytes, strict=True)):  # the file is cut short
+            return None
         decode = _decoder(tags[_COMPRESSION][0])
         if decode is None:
             return None

@@ -33,6 +33,7 @@ from pack_images.settings import DTYPES, Pixels
 _NUMBERED = ("1", "L", "P", "PA", "F")  # modes of Pillow's of one band, and those that begin with I
 _FULL_8, _FULL_16 = 255, 0xFFFF
 _PPM_ARGUMENTS = 2  # rawmode and largest value
+_WITH_LARGEST = (b"P2", b"P3", b"P5", b"P6")  # kinds of PGM and PPM, whose third number is the value of white
 _GREY_PNG = 0  # colour type
 
 
@@ -179,11 +180,11 @@ def _with_bands(image: Image.Image) -> Image.Image:
 
 
 def _unscaled(image: Image.Image, data: bytes, how: Pixels) -> NDArray[Any] | None:
-    """Return grey values of fewer than 8 bits as the file has them: Pillow multiplies them up to 255.
+    """Return values of fewer than 8 bits as the file has them: Pillow multiplies them up to 255.
 
     None if the values are those of the file already, or colours are asked for.
     """
-    if how.color not in ("index", "all") or image.mode != "L":
+    if how.color not in ("index", "all") or image.mode not in ("L", "RGB"):
         return None
     if image.format == "PNG" and data[25] == _GREY_PNG and data[24] < 8:
         return np.asarray(image) // np.uint8(_FULL_8 // ((1 << data[24]) - 1))
@@ -199,17 +200,19 @@ def _unscaled_ppm(values: NDArray[Any], image: Image.Image, data: bytes) -> NDAr
 
 
 def _largest_of_ppm(data: bytes) -> int:
-    """Return the value that is white in a PGM; 0 if its heading does not say."""
+    """Return the value that is white in a PGM or PPM; 0 if its heading does not say."""
     words: list[bytes] = []
     for line in data[:4096].split(b"\n"):
         words += line.partition(b"#")[0].split()
         if len(words) > 3:
             break
-    return int(words[3]) if len(words) > 3 and words[0] in (b"P2", b"P5") and words[3].isdigit() else 0
+    return int(words[3]) if len(words) > 3 and words[0] in _WITH_LARGEST and words[3].isdigit() else 0
 
 
 def _with_key(values: NDArray[Any], image: Image.Image, how: Pixels) -> tuple[NDArray[Any], Alpha]:
     """Add transparency to a picture in which one value is transparent, where colours are asked for."""
+    if image.mode == "CMYK" and how.color not in ("index", "all"):
+        return _rgb_of_inks(values), ""
     if values.ndim == 3 and values.shape[2] in (2, 4):
         return values, "straight"
     key = image.info.get("transparency")
@@ -219,3 +222,10 @@ def _with_key(values: NDArray[Any], image: Image.Image, how: Pixels) -> tuple[ND
     is_clear = (values == np.atleast_1d(key)).all(axis=2, keepdims=True)
     alpha = np.where(is_clear, 0, _FULL_16).astype(values.dtype)
     return np.concatenate((values, alpha), axis=2), "straight"
+
+
+def _rgb_of_inks(values: NDArray[Any]) -> NDArray[np.uint16]:
+    """Return CMYK of 16 bits as RGB, by the formula that Pillow has for 8 bits."""
+    light = 1 - values / _FULL_16
+    rgb: NDArray[Any] = np.rint(light[..., :3] * light[..., 3:] * _FULL_16)
+    return rgb.astype(np.uint16)
