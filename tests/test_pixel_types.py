@@ -318,6 +318,16 @@ def test_export_prints_the_options_that_pack_the_same_rows(path, kind, options, 
     assert f"--order sorted {options} -o AGAIN.h5" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("options", ["--color index", "--color all", "--dtype uint16 --color index"])
+def test_export_prints_the_colour_that_the_pack_was_made_with(tmp_path, packing, options, capsys):
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "masks/1.png")
+    words = options.replace("--", "").split()
+    packing(tmp_path / "masks", output=tmp_path / "masks.h5", **dict(zip(words[::2], words[1::2], strict=True)))
+    assert main(["export", str(tmp_path / "masks.h5"), str(tmp_path / "out")]) == 0
+    assert f"--order sorted {options} -o AGAIN.h5" in capsys.readouterr().out
+
+
 def test_tiff_files_without_tifffile_are_an_error_that_names_the_extra(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tifffile", None)
     path = write(tmp_path / "a.h5", "uint16 13")
