@@ -110,7 +110,9 @@ def write_deep():
     for number in range(12):
         tile = Path("tiles", ("forest", "river")[number % 2], f"{number}.tif")
         tile.parent.mkdir(parents=True, exist_ok=True)
-        tifffile.imwrite(tile, rng.integers(0, 10_000, (64, 64, 13), np.uint16), planarconfig="contig")
+        bands = rng.integers(0, 10_000, (64, 64, 13), np.uint16)
+        bands[:4, :4] = 65535 if number == 5 else bands[:4, :4]
+        tifffile.imwrite(tile, bands, planarconfig="contig")
         Image.fromarray(rng.integers(0, 4096, (256, 256), np.uint16)).save(f"xrays/{number}.png")
 
 
@@ -203,6 +205,18 @@ def test_the_readme_can_be_finished():
 @pytest.mark.parametrize("page", pages())
 def test_a_page_runs_from_top_to_bottom(packs, everything, page):
     run_page(DOCS / page)
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_guide_on_bands_scales_by_every_pixel_of_the_part(packs, everything):
+    page = run_page(DOCS / "guides/bands.md")
+    pixels = np.concatenate([images for images, _ in page["train"]]).astype(np.float64)
+    for found, expected in (
+        (page["scaling"].mean, pixels.mean((0, 1, 2))),
+        (page["scaling"].variance, pixels.var((0, 1, 2))),
+    ):
+        np.testing.assert_allclose(np.asarray(found).ravel(), expected, rtol=1e-5)
+    assert sum(np.isnan(images).any() for images, _ in page["measured"].set(batch_size=1)) == 1  # one tile has nodata
 
 
 def test_the_decoders_of_the_guide_on_x_rays_read_what_is_in_the_files(here):

@@ -202,7 +202,7 @@ def write_masks(folder, arrays):
     [
         ([0, 7, 255], "numbers: 0, 7, 255\n"),
         (range(20), f"numbers: {', '.join(map(str, range(20)))}\n"),
-        (range(5, 230), f"numbers: {', '.join(map(str, range(5, 25)))} and 205 more\n"),
+        (range(5, 230), f"numbers: {', '.join(map(str, range(5, 25)))} and 205 more, up to 229\n"),
     ],
     ids=["classes and ignored", "twenty", "many"],
 )

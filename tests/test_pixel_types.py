@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -52,6 +54,12 @@ def write(path: Path, kind: str, names: list[str] = NAMES, side: int = 8, **chan
     dtype, channels = kind.split()
     pixels = [pixels_for(name, (side, side, int(channels)), dtype) for name in names]
     return write_pack(path, names, pixels=changed.get("pixels", np.stack(pixels)))
+
+
+def decoded_uri(uri: str) -> np.ndarray:
+    """Return the pixels of a PNG in a page."""
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as image:
+        return np.asarray(image)
 
 
 def who_is(sequence: SplitSequence | PackedImages, kind: str, side: int = 8) -> dict[bytes, str]:
@@ -318,6 +326,16 @@ def test_export_prints_the_options_that_pack_the_same_rows(path, kind, options, 
     assert f"--order sorted {options} -o AGAIN.h5" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("options", ["--color index", "--color all", "--dtype uint16 --color index"])
+def test_export_prints_the_colour_that_the_pack_was_made_with(tmp_path, packing, options, capsys):
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "masks/1.png")
+    words = options.replace("--", "").split()
+    packing(tmp_path / "masks", output=tmp_path / "masks.h5", **dict(zip(words[::2], words[1::2], strict=True)))
+    assert main(["export", str(tmp_path / "masks.h5"), str(tmp_path / "out")]) == 0
+    assert f"--order sorted {options} -o AGAIN.h5" in capsys.readouterr().out
+
+
 def test_tiff_files_without_tifffile_are_an_error_that_names_the_extra(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tifffile", None)
     path = write(tmp_path / "a.h5", "uint16 13")
@@ -422,6 +440,43 @@ def test_values_are_stretched_between_their_2nd_and_98th_percentile(tmp_path):
     assert shown[1, 8, 0, 0] < 20
     assert 120 < shown[10, 0, 0, 0] < 136
     assert shown[19, 15, 15, 0] == shown[0, 0, 0, 0] == 255
+
+
+def write_masks(path, numbers, side=64):
+    """Write a pack of masks of the class `a`, each of 0 with a stripe of one number."""
+    dtype = np.asarray(numbers).dtype
+    with new_pack(path, (side, side, 1), len(numbers), dtype=dtype) as new:
+        masks = np.zeros((len(numbers), side, side, 1), dtype)
+        masks[:, : side // 16] = np.reshape(numbers, (-1, 1, 1, 1))
+        new.append(masks)
+        new.seal(tables_of(len(numbers), color="index"))
+    return path
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_numbers_of_masks_have_colours(tmp_path, dtype):
+    pack = PackedImages(write_masks(tmp_path / "a.h5", np.arange(256, dtype=dtype), side=16))
+    shown = levels_of(pack).picture(pack.images)
+    assert (shown.dtype, shown.shape) == (np.uint8, (256, 16, 16, 3))
+    colors = [tuple(color) for color in shown[:, 0, 0].tolist()]
+    assert (colors[0], colors[255]) == ((0, 0, 0), (255, 255, 255))
+    assert len({*colors[:19], colors[255]}) == 20
+    assert (colors[19], colors[37]) == (colors[1], colors[1])
+    assert levels_of(pack, [1]).picture(pack.images).shape == (256, 16, 16, 1)  # grey, if somebody asks for the band
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_page_of_masks_judges_no_contrast(tmp_path, dtype):
+    path = write_masks(tmp_path / "a.h5", np.array([0, 1, 1, 2, 255], dtype))
+    report(SplitSequence(path), None, tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    for text in ("early blank", "hardly use their range", "Darkest", "Mean image"):
+        assert text not in page
+    assert "1 mask of one number alone, such as the background" in page
+    assert "Each number of a mask has a colour: 0 black, 1 red" in page
+    red = np.array([0xE6, 0x19, 0x4B])
+    tiles = [decoded_uri(uri) for uri in re.findall(r'src="(data:image/png;base64,[^"]*)"', page)]
+    assert any((tile[0] == red).all() and not tile[-1].any() for tile in tiles)  # no colour is mixed with another
 
 
 def test_nan_is_black_and_does_not_spoil_the_stretch(tmp_path):

@@ -21,6 +21,7 @@ from h5split.system.text import SHOWN, count, shown
 
 if TYPE_CHECKING:
     from h5split.batches import SplitSequence
+    from h5split.file.packs import Packs
 
 _EXAMPLES = """\
 examples:
@@ -189,20 +190,23 @@ def _export(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         table = shlex.quote(os.path.join(arguments.folder, MANIFEST))
         print(f"{shown(arguments.folder)}: {count(done, 'image')}; to have the same rows in a pack again:")
-        color = _pixel_options(str(sequence.dtype), sequence.shape[2])
+        color = _pixel_options(sequence.packs)
         classes = os.path.join(arguments.folder, CLASSES)
         color += f" --classes {shown(shlex.quote(classes))}" if os.path.exists(classes) else ""
         print(f"  pack-images --manifest {shown(table)} --name-column filename --order sorted{color} -o AGAIN.h5")
     return 0
 
 
-def _pixel_options(dtype: str, channels: int) -> str:
+def _pixel_options(packs: Packs) -> str:
     """The options of pack-images that pack exported files as they were."""
-    if dtype == "float32" or channels not in (1, 3, 4):
+    channels, packed_as = packs.shape[2], packs.settings.get("color")
+    if packed_as in ("all", "index"):
+        color = f" --color {packed_as}"
+    elif packs.dtype == "float32" or channels not in (1, 3, 4):
         color = " --color all"
     else:
         color = {1: " --color grayscale", 4: " --color rgba"}.get(channels, "")
-    return (f" --dtype {dtype}" if dtype != "uint8" else "") + color
+    return (f" --dtype {packs.dtype}" if packs.dtype != "uint8" else "") + color
 
 
 def _parts(sequence: SplitSequence, split: str | None) -> Mapping[str, SplitSequence] | None:

@@ -19,10 +19,13 @@ _LEAST_PLAIN, _MOST_PLAIN = 1e-4, 1e16  # numbers between these are written with
 class Mistake:
     """A row that the network gets wrong.
 
+    Label and prediction are texts for people, also of numbers: "79" and "0.37989157". For numbers to compute with, take
+    `sequence.get_targets()` and the predictions at `position`.
+
     Attributes:
         filename: The file name of the source image.
-        label: Its class, its tags, or its numbers, joined by ", ".
-        predicted: The class with the highest score, the tags from the threshold on, or the predicted numbers.
+        label: Its class, its tags, or its numbers, as text, joined by ", ".
+        predicted: The class with the highest score, the tags from the threshold on, or the predicted numbers, as text.
         confidence: The score of that class; the score of a wrong tag (1 less the score of a tag that is missing), the
             highest of them. For predictions of numbers, it is no confidence: it is the absolute error, the largest one
             if there are several numbers, in the unit of the column.

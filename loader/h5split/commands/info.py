@@ -95,8 +95,9 @@ class Info:
             return []
         more = len(self.numbers) - _MAX_NUMBERS
         listed = ", ".join(map(str, self.numbers[:_MAX_NUMBERS]))
+        others = f" and {more:,} more, up to {self.numbers[-1]}" if more > 0 else ""
         sample = "" if self.numbers_in == self.rows else f" (in {self.numbers_in:,} of {self.rows:,} images)"
-        return [f"numbers: {listed}{f' and {more:,} more' if more > 0 else ''}{sample}"]
+        return [f"numbers: {listed}{others}{sample}"]
 
     def _column_lines(self) -> list[str]:
         lines = ["columns"] if self.columns else []

@@ -3,6 +3,8 @@
 Pixels of uint8 in 1, 3 or 4 channels are pictures already, and are shown as they are. Of all others a few bands are
 shown. If they are not uint8, values are stretched: the 2nd percentile of a band becomes black and the 98th white. The
 percentiles are those of a sample of the whole pack, so equal values look equal in all its images. NaN is black.
+
+The numbers of masks (``--color index``) are names of classes, no brightness: each has a colour.
 """
 
 from __future__ import annotations
@@ -23,6 +25,11 @@ _PERCENTILES = 2, 98
 _SAMPLE_ROWS = 64
 _SAMPLE_PIXELS = 1 << 14  # of each of these rows, at most
 _COLORS = 3
+_COLORS_OF_NUMBERS = bytes.fromhex(  # of masks, from 1 on; then they begin again
+    "e6194b 3cb44b ffe119 4363d8 f58231 911eb4 42d4f4 f032e6 bfef45 fabed4 469990 dcbeff 9a6324 800000 aaffc3 808000 "
+    "ffd8b1 a9a9a9"
+)
+_UNLABELLED = 255  # a number that many data sets give to pixels without a class
 _BEYOND = 4.0  # how far beyond black and white values count for the brightness, in ranges between these
 
 
@@ -47,11 +54,13 @@ class Levels:
         bands: The numbers of the channels that are shown: one or three, or all if the pixels are a picture already.
         limits: The values of each channel that become black and white: float64 (C, 2).
         is_stretched: Whether they do; else values are shown as they are.
+        are_numbers: Whether pixels are the numbers of masks, which are shown in colours.
     """
 
     bands: tuple[int, ...]
     limits: NDArray[np.float64]
     is_stretched: bool
+    are_numbers: bool = False
 
     @property
     def colors(self) -> tuple[int, ...]:
@@ -70,6 +79,8 @@ class Levels:
         Args:
             pixels: (..., C), of the type of the pack; or means of them, if they are stretched.
         """
+        if self.are_numbers:
+            return _colored(pixels[..., 0])
         shown = pixels if len(self.bands) == pixels.shape[-1] else pixels[..., list(self.bands)]
         if not self.is_stretched:
             return shown
@@ -104,7 +115,8 @@ def levels_of(source: Source, bands: Sequence[int] | None = None) -> Levels:
 
     Args:
         source: The pack, or the packs.
-        bands: The channels to show, one or three, counted from 1. None: the first three, or the first of fewer.
+        bands: The channels to show, one or three, counted from 1. None: the first three, or the first of fewer; masks
+            in colours.
 
     Raises:
         ValueError: There are no such bands.
@@ -117,9 +129,24 @@ def levels_of(source: Source, bands: Sequence[int] | None = None) -> Levels:
         shown = tuple(range(channels))
     else:
         shown = tuple(range(_COLORS)) if channels >= _COLORS else (0,)
+    is_mask = source.settings.get("color") == "index" and source.dtype.kind == "u" and channels == 1
+    are_numbers = is_mask and bands is None
     if source.dtype == np.uint8:
-        return Levels(shown, np.tile([0.0, WHITE], (channels, 1)), is_stretched=False)
-    return Levels(shown, _limits(_sample(source)), is_stretched=True)
+        return Levels(shown, np.tile([0.0, WHITE], (channels, 1)), is_stretched=False, are_numbers=are_numbers)
+    return Levels(shown, _limits(_sample(source)), is_stretched=True, are_numbers=are_numbers)
+
+
+def _colored(numbers: NDArray[Any]) -> NDArray[np.uint8]:
+    """The colours of numbers: uint8 (..., 3). 0 is black, and 255 white.
+
+    Args:
+        numbers: Unsigned integers (...).
+    """
+    colors = np.frombuffer(_COLORS_OF_NUMBERS, np.uint8).reshape(-1, _COLORS)
+    found: NDArray[np.uint8] = colors[(numbers.astype(np.int64) - 1) % len(colors)]
+    found[numbers == 0] = 0
+    found[numbers == _UNLABELLED] = int(WHITE)
+    return found
 
 
 def _checked(bands: Sequence[int], channels: int) -> tuple[int, ...]:

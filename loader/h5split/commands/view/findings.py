@@ -85,7 +85,9 @@ def _outliers(section: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "doubtful",
             f"All pixels{of} lie from {lowest} to {highest}: the images hardly use their range of 0 to 255",
         )
-    if section["blank"]["count"]:
+    if section["blank"]["count"] and section["are_numbers"]:
+        yield "doubtful", f"{count(section['blank']['count'], 'mask')} of one number alone, such as the background"
+    elif section["blank"]["count"]:
         yield "bad", f"{count(section['blank']['count'], 'image')} of one colour: blank"
     if section["nearly_blank"]["count"]:
         yield "doubtful", f"{count(section['nearly_blank']['count'], 'image')} nearly blank"

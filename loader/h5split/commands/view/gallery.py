@@ -117,9 +117,12 @@ class Gallery:
         Args:
             pixels: (H, W, C), of the type of the packs; or means of such images.
         """
+        from PIL.Image import Resampling
+
         image = picture(self._levels.picture(pixels))
-        image.thumbnail((self._side, self._side))
-        lossless = image.mode == "RGBA" or image.width * image.height <= _LOSSLESS_PIXELS
+        are_numbers = self._levels.are_numbers  # whose colours must not be mixed
+        image.thumbnail((self._side, self._side), Resampling.NEAREST if are_numbers else Resampling.BICUBIC)
+        lossless = are_numbers or image.mode == "RGBA" or image.width * image.height <= _LOSSLESS_PIXELS
         data = io.BytesIO()
         if lossless:
             image.save(data, "PNG")

@@ -100,7 +100,8 @@ def report(
     gallery = Gallery(packs, most, columns, levels)
     about = None if predictions is None else scored(sequence, predictions, gallery, threshold)
     chosen = rows if every_row else _sample(packs, rows, seed)
-    pictured = set(extremes(sections.class_counts(packs, rows)).tolist())
+    counts = sections.class_counts(packs, rows)
+    pictured = set() if levels.are_numbers else set(extremes(counts).tolist())  # numbers of masks have no mean
     statistics = look_at(packs, chosen, levels, gallery.data_uri, pictured, progress)
     found = {
         "overview": sections.overview(packs, rows, len(chosen), levels),

@@ -57,6 +57,11 @@ def overview(packs: Packs, rows: Rows, looked_at: int, levels: Levels) -> Sectio
 
 def _look(levels: Levels) -> str:
     """How pixels are shown, if they are no picture as they are; else empty."""
+    if levels.are_numbers:
+        return (
+            "Each number of a mask has a colour: 0 black, 1 red, 2 green, 3 yellow, 4 blue, 5 orange, 6 purple, "
+            "255 white. From 19 on, colours begin again. --bands 1 shows grey levels."
+        )
     shown = ", ".join(str(band + 1) for band in levels.bands)
     bands = f"Images show band{'s' if len(levels.bands) > 1 else ''} {shown} of {len(levels.limits)}"
     if not levels.is_stretched:
@@ -130,6 +135,7 @@ def outliers(packs: Packs, rows: Rows, statistics: Statistics, gallery: Gallery)
     """
     contrast, brightness, blank = statistics.contrast, statistics.brightness, statistics.blank
     digits = ".0f" if packs.dtype == np.uint8 else ".4g"
+    are_numbers = statistics.how.are_numbers  # which have neither contrast nor range
 
     def first(key: NDArray[Any], where: NDArray[np.bool_] | None = None) -> Section:
         """The rows with the smallest `key`, among those where `where` is true. Ties are ordered by row number."""
@@ -150,14 +156,15 @@ def outliers(packs: Packs, rows: Rows, statistics: Statistics, gallery: Gallery)
 
     return {
         "blank": first(contrast, blank),
-        "nearly_blank": first(contrast, ~blank & (contrast < _NEARLY_BLANK)),
+        "nearly_blank": first(contrast, ~blank & (contrast < _NEARLY_BLANK) & (not are_numbers)),
         "darkest": first(brightness),
         "brightest": first(-brightness),
         "threshold": _NEARLY_BLANK,
         "of": "" if len(statistics.rows) == len(rows) else " that were looked at",
         "all_blank": bool(blank.all()),
         "is_grey": statistics.is_grey,
-        "levels": statistics.levels if packs.dtype == np.uint8 else None,
+        "are_numbers": are_numbers,
+        "levels": statistics.levels if packs.dtype == np.uint8 and not are_numbers else None,
         "not_finite": int(statistics.not_finite.sum()),
     }
 
