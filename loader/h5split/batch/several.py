@@ -42,7 +42,8 @@ class Several:
     def __init__(self, order: Order, first: int, stride: int, gather: _Gather) -> None:
         self._order = order
         self._first = first
-        self._most = 1 if order.size * stride % _ALIGNMENT else _BYTES // (order.size * stride)
+        nbytes = order.size * stride
+        self._most = 1 if nbytes % _ALIGNMENT else max(1, _BYTES // nbytes)
         self._gather = gather
         self._at, self._end = first, first  # the batches that are gathered
         self._found: Any = None
@@ -62,11 +63,12 @@ class Several:
         is_same = settings is self._settings and learned is self._learned
         if batch >= self._end or not is_same:
             self._found = None  # its buffer may be used again
-            self._at, self._settings, self._learned = batch, settings, learned
-            count = self._count(batch)
-            self._end = batch + count
+            self._settings, self._learned = settings, learned
             if self._order.is_run(batch):
-                return self._gather(batch, count)
+                self._end = batch
+                return self._gather(batch, 1)
+            count = self._count(batch)
+            self._at, self._end = batch, batch + count
             found = self._scattered(batch, count, is_same)
             if count == 1:
                 return found
@@ -82,15 +84,16 @@ class Several:
             start = time.perf_counter()
             found = self._gather(batch, count)
             self._gathering = time.perf_counter() - start
-        if self._gathered_at and used > _MIN_USE * self._gathering and self._end < self._order.batches:
+        is_worth_it = self._gathered_at > 0 and used > _MIN_USE * self._gathering
+        if is_worth_it and self._end < self._order.batches and not self._order.is_run(self._end):
             self._ahead.begin(self._end, self._count(self._end))
         self._gathered_at = time.perf_counter()
         return found
 
     def _count(self, batch: int) -> int:
-        """How many batches to gather at once, from `batch` on."""
+        """How many batches to gather at once, from `batch` on, whose rows are scattered."""
         most = min(self._most, 1 + batch - self._first, self._order.batches - batch)
-        return next((count for count in range(most) if self._order.is_run(batch + count)), most) or 1
+        return next((count for count in range(1, most) if self._order.is_run(batch + count)), most)
 
 
 class _Ahead:
