@@ -9,7 +9,8 @@ import pytest
 
 from conftest import pixels_of, write_image
 from h5split import PackedImages
-from pack_images import SizeError, pack, preview
+from pack_images import PackError, SizeError, pack, preview
+from pack_images.cli import main
 
 
 def write_bands(path, bands):
@@ -57,3 +58,42 @@ def test_the_picture_of_another_size_is_the_one_that_is_named(tmp_path, monkeypa
     with pytest.raises(SizeError, match=r"^data/00\.png is 7x8, other images are 9x8; give --size to scale them$"):
         pack("data", "out.h5", workers=2)
     assert os.listdir(tmp_path) == ["data"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_half_of_the_pictures_left_out_is_an_error_that_says_what_most_failures_say(tiles, workers):
+    for number in range(1, 20):
+        write_bands(tiles / f"tiles/{number:02}.npy", 6 + number if number != 7 else 5)
+    (tiles / "tiles/01.npy").write_bytes(b"broken")
+    write_bands(tiles / "tiles/20.npy", 8)
+    write_bands(tiles / "tiles/21.npy", 9)
+    message = (
+        r"^expected to decode more than half of 40 images, found 21 that cannot be, 20 of them like "
+        r"tiles/00\.npy: 4 bands: expected 5, as other pictures have; if no other option takes them, give the "
+        r"other files alone, for example in a --manifest$"
+    )
+    with pytest.raises(PackError, match=message) as error:
+        pack("tiles", "out.h5", color="all", order="sorted", workers=workers)
+    assert type(error.value) is PackError
+    assert os.listdir(tiles) == ["tiles"]
+
+
+def test_the_command_says_which_option_takes_the_pictures_that_fail(tiles, capsys):
+    for number in range(20):
+        write_bands(tiles / f"tiles/{number:02}.npy", 3)
+    assert main(["tiles", "-o", "out.h5", "--dtype", "uint16", "--size", "4", "--workers", "1", "--quiet"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "found 20 that cannot be, 20 of them like tiles/" in line
+    assert ".npy: 5 bands: expected grey or three colours; --color all takes every band; if no other" in line
+
+
+def test_up_to_ten_pictures_left_out_are_named_even_if_they_are_most(tiles, capsys):
+    for number in range(12, 40):
+        (tiles / f"tiles/{number:02}.npy").unlink()
+    for number in range(1, 11):
+        (tiles / f"tiles/{number:02}.npy").write_bytes(b"broken")
+    write_bands(tiles / "tiles/00.npy", 5)
+    assert main(["tiles", "-o", "out.h5", "--color", "all", "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"tiles/{number:02}.npy" in printed for number in range(1, 11))
+    assert sorted(PackedImages("out.h5").filenames) == ["tiles/00.npy", "tiles/11.npy"]

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from h5split.file.losses import LOSSES
 from h5split.order.rows import Rows
 from h5split.system.interrupts import interrupts_held
-from h5split.system.text import count
+from h5split.system.text import SHOWN, count
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.find.labels import LabelRule
 from pack_images.find.like import rows_like
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from h5split.file.sealing import Tables
     from pack_images.partial import Partial
 
+_NUMBER = re.compile(r"\d[\d.,]*")
 _SHAPES_COMPARED = 9  # images; few, because they are decoded before the workers begin
 
 
@@ -221,8 +223,8 @@ class Job:
             started: Start of the whole call, by `time.monotonic`.
 
         Raises:
-            PackError: The file at the output is no pack, image sizes differ, or nothing can be decoded. Nothing is left
-                behind.
+            PackError: The file at the output is no pack, image sizes differ, or half of the images or more cannot be
+                decoded, unless they are so few that the summary names all. Nothing is left behind.
             UnfinishedError: The disk is full, another run uses this output, a pack among the sources has changed, rows
                 of the output would be lost, or, with `strict`, an image cannot be decoded. Finished rows are kept.
         """
@@ -309,6 +311,8 @@ class Job:
                     progress(done, len(self.plan), len(failures))
         if len(failures) == len(self.plan):
             raise PackError(_none_decoded(len(failures), self._first_failure(failures)))
+        if len(failures) > SHOWN and 2 * len(failures) >= len(self.plan):
+            raise PackError(self._most_failed(sorted(failures)))
         return Filled(done, kept, copied, tuple(failures))
 
     def _check_remote_rows(self, partial: Partial, failures: Sequence[tuple[int, str]]) -> None:
@@ -323,6 +327,17 @@ class Job:
     def _first_failure(self, failures: Sequence[tuple[int, str]]) -> str:
         row, reason = min(failures)
         return f"{self.plan.sources.filenames[row]}: {reason}"
+
+    def _most_failed(self, failures: Sequence[tuple[int, str]]) -> str:
+        """Say why half of the images or more cannot be decoded: what most failures say, numbers aside."""
+        kinds = [_NUMBER.sub("0", reason) for _, reason in failures]
+        kind, frequency = Counter(kinds).most_common(1)[0]
+        row, reason = failures[kinds.index(kind)]
+        return (
+            f"expected to decode more than half of {count(len(self.plan), 'image')}, found {len(failures):,} that "
+            f"cannot be, {frequency:,} of them like {self.plan.sources.filenames[row]}: {reason}; "
+            "if no other option takes them, give the other files alone, for example in a --manifest"
+        )
 
     def _tables(
         self, partial: Partial, rows: Rows, failures: Sequence[tuple[int, str]], versions: Mapping[str, str]
