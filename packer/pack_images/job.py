@@ -84,15 +84,19 @@ def make_plan(
     found = without_known(found, output, settings.pixels)
     if like is not None:
         found = rows_like(like, found, settings.pixels.fit, output)
+        from pack_images.pairing import turned_alike  # here, because it loads Pillow
+
+        found = turned_alike(like, found, settings.pixels)
     # Folders alone need no check: the scan finds each file once.
     if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):
         check_once(found)
     read_by_others = [os.fspath(source) for source in sources] if reader else []
     gone = missing(found, [*(manifest.name for manifest in manifests), *read_by_others])
     packs = sorted({path.pack.path for path in found.paths if isinstance(path, PackedRow)})
-    if not packs:
-        return plan(found, settings, _shape(found.paths, settings.pixels), gone)
-    shape, size = _shape_of_packs(packs, settings.pixels)
+    if packs:
+        shape, size = _shape_of_packs(packs, settings.pixels)
+    else:
+        shape, size = _shape(found.paths, settings.pixels), settings.pixels.size
     return plan(found, replace(settings, pixels=replace(settings.pixels, size=size)), shape, gone)
 
 
