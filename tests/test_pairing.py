@@ -124,3 +124,35 @@ def test_a_photograph_that_changed_since_it_was_packed_leaves_no_mask_out(here):
     write_photo("0", 6)
     summary = pack("masks", "masks.h5", like="photos.h5", size=8, color="index", workers=1)
     assert (summary.rows, summary.skipped) == (6, [])
+
+
+def test_palettes_that_would_become_colours_are_said(here):
+    for number in range(6):
+        write_mask(f"{number}", mode="P")
+    pack("photos", "photos.h5", size=8, workers=1)
+    for color in ("rgb", "grayscale", "all"):
+        (warning,) = pack("masks", "masks.h5", like="photos.h5", size=8, color=color, workers=1).warnings
+        assert warning == (
+            f"files such as masks/0.png have numbers of a palette: --color {color} stores its colours, mixed where "
+            "pictures are scaled; --color index keeps their numbers"
+        )
+    assert pack_masks().warnings == []
+    write_mask("5")
+    assert pack("masks", "masks.h5", like="photos.h5", size=8, workers=1).warnings == []
+
+
+def test_another_size_than_that_of_the_partners_is_said(here):
+    (warning,) = pack_sizes(8, 4)
+    assert warning == (
+        "photos.h5 has images of 8x8, this run makes 4x4: the pixels of a pair lie in different places; --size 8x8 "
+        "makes them alike"
+    )
+    (warning,) = pack_sizes(8, None)  # as the masks are
+    assert "photos.h5 has images of 8x8, this run makes 16x12: " in warning
+    assert pack_sizes(8, 8) == pack_sizes(None, None) == []
+
+
+def pack_sizes(photos, masks):
+    """The warnings of a pack of masks of one size, beside photographs of another."""
+    pack("photos", "photos.h5", size=photos, workers=1)
+    return [*pack("masks", "masks.h5", like="photos.h5", size=masks, color="index", workers=1).warnings]

@@ -84,7 +84,7 @@ def make_plan(
     found = without_known(found, output, settings.pixels)
     if like is not None:
         found = rows_like(like, found, settings.pixels.fit, output)
-        from pack_images.pairing import turned_alike  # here, because it loads Pillow
+        from pack_images.pairing import notes_on_pairs, turned_alike  # here, because it loads Pillow
 
         found = turned_alike(like, found, settings.pixels)
     # Folders alone need no check: the scan finds each file once.
@@ -97,6 +97,8 @@ def make_plan(
         shape, size = _shape_of_packs(packs, settings.pixels)
     else:
         shape, size = _shape(found.paths, settings.pixels), settings.pixels.size
+    if like is not None:
+        found.notes.extend(notes_on_pairs(like, found, settings.pixels, shape))
     return plan(found, replace(settings, pixels=replace(settings.pixels, size=size)), shape, gone)
 
 

@@ -1,4 +1,4 @@
-"""Whether the pictures of pairs fit each other, before they are packed: turned alike.
+"""Whether the pictures of pairs fit each other, before they are packed: turned alike, of one size, numbers as numbers.
 
 EXIF turns a photograph upright, and its mask too if the mask has the same orientation. A mask that has none may have
 been made of the photograph as it stands, or as it lies in the file. Its size tells, unless it is the same either way.
@@ -23,11 +23,13 @@ from h5split.system.text import count
 from pack_images.decode.outline import Outline, outline
 from pack_images.errors import DecodeError, PackError
 from pack_images.find.sources import Sources
+from pack_images.plan import spread
 from pack_images.reading import read
-from pack_images.settings import Pixels
+from pack_images.settings import Pixels, Shape
 
 _HEAD_BYTES = 64 << 10  # of a file; EXIF comes first
 _ON_ITS_SIDE = 5  # orientations from here on exchange width and height
+_FILES_COMPARED = 9
 
 _Verdict = Literal["fits", "apart", "unknown"]
 
@@ -67,6 +69,32 @@ def turned_alike(like: str | os.PathLike[str], found: Sources, how: Pixels) -> S
         lacking=[*found.lacking, *((found.filenames[at], reason) for at, reason in apart.items())],
         notes=[*found.notes, *_notes_on_unknown(unknown)],
     )
+
+
+def notes_on_pairs(like: str | os.PathLike[str], found: Sources, how: Pixels, shape: Shape) -> Iterator[str]:
+    """Yield what the user should know about the size and the colours of pairs, one line each.
+
+    Args:
+        like: The pack of the partners.
+        found: The files of its rows.
+        how: How a picture becomes a row.
+        shape: (H, W, C) of a row.
+    """
+    pack = PackedImages(os.fspath(like))
+    ours, theirs = (f"{shape[1]}x{shape[0]}", f"{pack.shape[1]}x{pack.shape[0]}")
+    if ours != theirs and (how.size is not None or pack.header.settings.get("size")):
+        yield (
+            f"{pack.path} has images of {theirs}, this run makes {ours}: the pixels of a pair lie in different places; "
+            f"--size {theirs} makes them alike"
+        )
+    if how.color == "index" or how.decoder is not None:
+        return
+    files = [path for at in spread(len(found), _FILES_COMPARED) if isinstance(path := found.paths[at], str)]
+    if files and all(_outline_of(path).is_palette_png for path in files):
+        yield (
+            f"files such as {min(files)} have numbers of a palette: --color {how.color} stores its colours, mixed "
+            "where pictures are scaled; --color index keeps their numbers"
+        )
 
 
 def _verdict(partner: str, path: object) -> _Verdict:

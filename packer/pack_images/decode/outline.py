@@ -13,6 +13,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADING = struct.Struct(
     ">8xI4sIIBB"
 )  # signature, length and kind of the first chunk, width, height, bits, colours
+_PALETTE = 3  # colour type of a PNG
 _CHUNK = struct.Struct(">I4s")  # length and kind of a chunk
 _WIDTH, _HEIGHT, _ORIENTATION = 256, 257, 274  # TIFF tags
 
@@ -24,10 +25,12 @@ class Outline:
     Attributes:
         size: (width, height) before the picture is turned upright; None if it is not known.
         orientation: From 1 to 8, as in EXIF; 1 if there is none.
+        is_palette_png: Whether it is a PNG with numbers of a palette.
     """
 
     size: tuple[int, int] | None = None
     orientation: int = 1
+    is_palette_png: bool = False
 
 
 def outline(head: bytes) -> Outline:
@@ -37,8 +40,8 @@ def outline(head: bytes) -> Outline:
         tags = _tags(b"".join(exif_pieces(head)))
         return Outline(None if size is None else (size[1], size[0]), _orientation(tags))
     if head.startswith(_PNG) and len(head) >= _PNG_HEADING.size:
-        _, _, width, height, _, _ = _PNG_HEADING.unpack_from(head)
-        return Outline((width, height), _orientation(_tags(_exif_of_png(head))))
+        _, _, width, height, _, kind = _PNG_HEADING.unpack_from(head)
+        return Outline((width, height), _orientation(_tags(_exif_of_png(head))), kind == _PALETTE)
     if is_tiff(head):
         tags = _tags(head)
         width, height = tags.get(_WIDTH, 0), tags.get(_HEIGHT, 0)
