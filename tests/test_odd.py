@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import pixels_of, write_image
 from h5split import PackedImages
@@ -97,3 +98,59 @@ def test_up_to_ten_pictures_left_out_are_named_even_if_they_are_most(tiles, caps
     printed = capsys.readouterr().out
     assert all(f"tiles/{number:02}.npy" in printed for number in range(1, 11))
     assert sorted(PackedImages("out.h5").filenames) == ["tiles/00.npy", "tiles/11.npy"]
+
+
+@pytest.fixture
+def scans(tmp_path, monkeypatch):
+    """Eight pictures of 12 bits in PNGs of 16, and three of 8 bits: a PNG, a JPEG and an array."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scans").mkdir()
+    for number in range(8):
+        Image.fromarray(scan_of(f"{number}.png")).save(f"scans/{number}.png")
+    Image.fromarray(pixels_of("a.png", (8, 8))).save("scans/a.png")
+    Image.fromarray(pixels_of("b.jpg", (8, 8))).save("scans/b.jpg")
+    np.save("scans/c.npy", pixels_of("c.npy", (8, 8)))
+    return tmp_path
+
+
+def scan_of(name):
+    return pixels_of(name, (8, 8)).astype(np.uint16) * 16 + 15
+
+
+NOTE = (
+    "3 pictures of 8 bits, such as scans/a.png, and 8 of more: 8 bits were multiplied by 257 so that 255 is 65535, the "
+    "others kept their values; --dtype uint8 --range LOW:HIGH gives both one scale"
+)
+
+
+@pytest.mark.parametrize("color", ["grayscale", "rgb"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_8_bits_among_16_are_said(scans, color, workers, capsys):
+    options = {"color": color, "dtype": "uint16", "workers": workers}
+    assert [*pack("scans", "out.h5", **options).warnings] == [NOTE]
+    packed = PackedImages("out.h5")
+    for name, image in zip(packed.filenames, packed.images, strict=True):
+        if name.endswith("png"):
+            expected = pixels_of(name, (8, 8)).astype(np.uint16) * 257 if "a" in name[6:] else scan_of(name)
+            assert np.array_equal(image[..., 0], expected)
+    again = pack("scans", "out.h5", **options)
+    assert (again.copied, [*again.warnings]) == (11, [NOTE])
+    assert main(["scans", "-o", "out.h5", "--color", color, "--dtype", "uint16", "--quiet"]) == 0
+    assert NOTE in capsys.readouterr().err
+
+
+def test_pictures_of_one_depth_and_values_as_they_are_need_no_word(scans):
+    assert pack("scans", "out.h5", color="all", dtype="uint16", workers=1).warnings == []
+    for number in range(8):
+        (scans / f"scans/{number}.png").unlink()
+    assert pack("scans", "other.h5", color="grayscale", dtype="uint16", workers=1).warnings == []
+
+
+def test_8_bits_among_16_are_said_after_an_interruption(scans):
+    (scans / "scans/0.png").rename(scans / "kept.png")
+    (scans / "scans/0.png").write_bytes(b"broken")
+    with pytest.raises(PackError, match="not an image that Pillow knows"):
+        pack("scans", "out.h5", size=8, color="grayscale", dtype="uint16", order="sorted", workers=1, strict=True)
+    (scans / "kept.png").rename(scans / "scans/0.png")
+    summary = pack("scans", "out.h5", size=8, color="grayscale", dtype="uint16", order="sorted", workers=1)
+    assert [*summary.warnings] == [NOTE]

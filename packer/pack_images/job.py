@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pack_images.partial import Partial
 
 _NUMBER = re.compile(r"\d[\d.,]*")
+_BYTE = 8  # bits
 _SHAPES_COMPARED = 9  # images; few, because they are decoded before the workers begin
 
 
@@ -289,7 +290,7 @@ class Job:
             self._check_remote_rows(partial, failures)
         rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)
         tables = self._tables(partial, rows, failures, versions)
-        again: list[str] = []
+        again = [*_depth_note(partial.records()["depth"][rows], tables.filenames)]
         if old is not None:
             old.check_kept(self.plan, tables, failures)
             again += old.added_again([self.plan.sources.paths[row] for row in rows.tolist()], tables)
@@ -380,6 +381,22 @@ class Job:
             continued=filled.kept,
             restarted=restarted,
             seconds=seconds,
+        )
+
+
+def _depth_note(depths: NDArray[np.uint8], filenames: Sequence[str]) -> Iterator[str]:
+    """Say so if pictures of 8 bits, which were widened to 16, lie among deeper ones, which kept their values.
+
+    Args:
+        depths: Bits per sample of each row; 0 if they are not known.
+        filenames: The name of each row.
+    """
+    few, more = np.flatnonzero((depths > 0) & (depths <= _BYTE)), np.count_nonzero(depths > _BYTE)
+    if len(few) and more:
+        yield (
+            f"{count(len(few), 'picture')} of 8 bits, such as {min(filenames[row] for row in few.tolist())}, and "
+            f"{more:,} of more: 8 bits were multiplied by 257 so that 255 is 65535, the others kept their values; "
+            "--dtype uint8 --range LOW:HIGH gives both one scale"
         )
 
 

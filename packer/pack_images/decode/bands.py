@@ -134,7 +134,7 @@ def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
 def _as_uint16(values: NDArray[Any], how: Pixels) -> NDArray[np.uint16]:
     if values.dtype == np.uint8:
-        return values.astype(np.uint16) * (1 if how.color in ("all", "index") else _WIDENED)
+        return values.astype(np.uint16) * (_WIDENED if how.widens else 1)
     return _checked_integers(values, np.uint16, "float32")
 
 

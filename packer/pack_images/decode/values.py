@@ -5,6 +5,7 @@ Each reader gives the samples as the file has them, and `bands` makes a row of t
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +15,13 @@ from PIL import Image
 
 from h5split.file.losses import INTEGERS, TRANSPARENCY, Loss, with_kinds
 from pack_images.decode.bands import row_of
-from pack_images.decode.depth import Depth, full_samples
+from pack_images.decode.depth import Depth, depth_of, full_samples
 from pack_images.decode.geotiff import read_tiff
-from pack_images.decode.guards import check_bytes, check_pixels, limits
+from pack_images.decode.guards import check_bytes, check_pixels, limits, open_image
 from pack_images.decode.heif import heif_samples, is_heif
 from pack_images.decode.npy import read_array
 from pack_images.decode.picture import converted, errors_explained, jpeg_picture, loaded, orientation_of, upright
+from pack_images.decode.png import without_notes
 from pack_images.decode.samples import Alpha, Samples, samples_of
 from pack_images.decode.strips import read_strips
 from pack_images.decode.tiff import is_tiff
@@ -29,6 +31,8 @@ from pack_images.functions import describe_error
 from pack_images.settings import DTYPES, Pixels
 
 _NUMBERED = ("1", "L", "P", "PA", "F")  # modes of Pillow's of one band, and those that begin with I
+_JPEG = b"\xff\xd8"
+_BYTE = 8  # bits
 _FULL_8, _FULL_16 = 255, 0xFFFF
 _PPM_ARGUMENTS = 2  # rawmode and largest value
 _GREY_PNG = 0  # colour type
@@ -48,6 +52,22 @@ def samples_of_image(image: Image.Image, how: Pixels) -> Samples:
     if image.mode == "F" or image.mode.startswith("I"):
         return samples_of(turned(np.asarray(image)[:, :, np.newaxis], orientation_of(image)))
     return _of_picture(upright(image), None, how)
+
+
+def bits_of(data: bytes, how: Pixels) -> int:
+    """Return the bits per sample that a file has, 8 for fewer; 0 if that is not known, as with the user's decoder."""
+    if how.decoder is not None or is_heif(data):
+        return 0
+    if data.startswith(_JPEG):
+        return _BYTE
+    try:
+        with limits(how):
+            if (array := read_array(data, how)) is not None:
+                return array.bits
+            depth = depth_of(open_image(io.BytesIO(without_notes(data))), data)
+    except Exception:  # the row is made already: only its depth remains unknown
+        return 0
+    return _BYTE if depth is None else depth.bits
 
 
 def _samples(data: bytes, how: Pixels) -> Samples:
