@@ -78,7 +78,7 @@ class Info:
                 *self._duplicate_lines(),
                 *self._blank_lines(),
                 *self._skipped_lines(),
-                *loss_lines(self.losses),
+                *loss_lines(self.losses, scaled="range" in self.settings),
             ]
         )
 
