@@ -218,6 +218,14 @@ def test_a_tiff_of_many_bands_says_how_to_pack_it():
         row(tiff(BANDS, planarconfig="contig"))
 
 
+def test_a_tiff_of_a_coding_that_is_not_read_says_what_to_do_where_every_band_was_asked_for():
+    data = tiff(BANDS, planarconfig="contig", compression="jpeg2000")
+    with pytest.raises(DecodeError, match=r"such as one with JPEG 2000 inside; save it with LZW or deflate, or give"):
+        row(data, color="all", dtype="uint16")
+    with pytest.raises(DecodeError, match=r"such as one of many bands; --color all takes every band"):
+        row(data)
+
+
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,10 @@ _ORIENTATION_TAG = 0x0112  # EXIF tag
 _SAMPLES_PER_PIXEL = 277  # TIFF tag
 _UNKNOWN = "not an image that Pillow knows"
 _UNKNOWN_TIFF = "a TIFF that Pillow does not know, such as one of many bands; --color all takes every band"
+_UNKNOWN_TIFF_OF_ALL = (
+    "a TIFF that Pillow does not know, such as one with JPEG 2000 inside; save it with LZW or deflate, "
+    "or give a --decoder"
+)
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # no log on stderr: the DecodeError names the fault
 
@@ -90,7 +94,7 @@ def errors_explained(data: bytes, how: Pixels) -> Iterator[None]:
     except DecodeError:
         raise
     except UnidentifiedImageError:
-        raise DecodeError(by_content(data) or (_UNKNOWN_TIFF if is_tiff(data) else _UNKNOWN)) from None
+        raise DecodeError(by_content(data) or _unknown(data, how)) from None
     except Image.DecompressionBombError as error:
         raise too_large(how) from error
     except Exception as error:  # Pillow raises unrelated types on broken files, even MemoryError
@@ -261,6 +265,13 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
 def _to_array(image: Image.Image) -> NDArray[np.uint8]:
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+
+
+def _unknown(data: bytes, how: Pixels) -> str:
+    """Return what to say of a file that Pillow does not identify."""
+    if not is_tiff(data):
+        return _UNKNOWN
+    return _UNKNOWN_TIFF_OF_ALL if how.color == "all" else _UNKNOWN_TIFF
 
 
 def _one_line(error: Exception) -> str:
