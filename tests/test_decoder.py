@@ -160,6 +160,12 @@ def test_what_is_no_picture_leaves_a_file_out(value, found, monkeypatch):
         decoded(b"", pixels_of(None, color="all", decoder=returned))
 
 
+def test_a_decoder_that_returns_bands_first_is_told_so(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "RETURNED", np.zeros((13, 64, 64), np.uint16))
+    with pytest.raises(DecodeError, match=r"^\(13, 64, 64\): bands first\? expected \(H, W, C\); array\.transpose"):
+        decoded(b"", pixels_of(None, color="all", dtype="uint16", decoder=returned))
+
+
 def test_colours_of_a_decoder_become_what_a_file_with_them_becomes(monkeypatch):
     colors = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
     monkeypatch.setattr(sys.modules[__name__], "RETURNED", colors)

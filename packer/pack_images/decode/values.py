@@ -31,6 +31,7 @@ from pack_images.functions import describe_error
 from pack_images.settings import DTYPES, Pixels
 
 _NUMBERED = ("1", "L", "P", "PA", "F")  # modes of Pillow's of one band, and those that begin with I
+_LOW, _MANY_BANDS = 4, 16  # pictures lower than a quarter of their width, and of more bands than this, are rare
 _JPEG = b"\xff\xd8"
 _BYTE = 8  # bits
 _FULL_8, _FULL_16 = 255, 0xFFFF
@@ -75,7 +76,9 @@ def _samples(data: bytes, how: Pixels) -> Samples:
         return _by_user(data, how)
     with limits(how):  # numpy and tifffile warn of oddities
         samples = read_array(data, how)
-        if samples is None and is_tiff(data):
+        if samples is not None:
+            _check_bands_last(samples.values.shape, how)
+        elif is_tiff(data):
             samples = read_strips(data, how) or read_tiff(data, how)
     if samples is not None:
         return samples
@@ -99,7 +102,23 @@ def _by_user(data: bytes, how: Pixels) -> Samples:
             f"{how.decoder.name}: expected an array (H, W) or (H, W, C) of uint8, uint16 or float32, found {what}"
         )
     check_pixels(array.shape[1], array.shape[0], how)
+    _check_bands_last(array.shape, how)
     return samples_of(array, "straight" if how.color == "rgba" and array.shape[2:] in ((2,), (4,)) else "")
+
+
+def _check_bands_last(shape: tuple[int, ...], how: Pixels) -> None:
+    """Refuse an array of every band that rather is (C, H, W): low, wide, of as many bands as a picture has columns.
+
+    A TIFF says itself what its axes are.
+    """
+    if how.color != "all" or len(shape) != 3:
+        return
+    height, width, bands = shape
+    is_low = _LOW * height < min(width, bands) or height < width == bands
+    if is_low and bands > _MANY_BANDS:
+        raise DecodeError(
+            f"{shape}: bands first? expected (H, W, C); array.transpose(1, 2, 0), or a TIFF if it is right"
+        )
 
 
 def _by_libheif(data: bytes, how: Pixels) -> Samples | None:
