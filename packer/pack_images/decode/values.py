@@ -21,13 +21,14 @@ from pack_images.decode.guards import check_bytes, check_pixels, limits, open_im
 from pack_images.decode.heif import heif_samples, is_heif
 from pack_images.decode.npy import read_array
 from pack_images.decode.picture import converted, errors_explained, jpeg_picture, loaded, orientation_of, upright
+from pack_images.decode.picture import decoded as decoded_by_pillow
 from pack_images.decode.png import without_notes
 from pack_images.decode.samples import Alpha, Samples, samples_of
 from pack_images.decode.strips import read_strips
 from pack_images.decode.tiff import is_tiff
 from pack_images.decode.turning import turned
 from pack_images.errors import DecodeError
-from pack_images.functions import describe_error
+from pack_images.functions import Decoder, describe_error
 from pack_images.settings import DTYPES, Pixels
 
 _NUMBERED = ("1", "L", "P", "PA", "F")  # modes of Pillow's of one band, and those that begin with I
@@ -45,7 +46,21 @@ def decoded(data: bytes, how: Pixels) -> tuple[NDArray[Any], Loss | None]:
     Raises:
         DecodeError: It cannot be decoded, or the row cannot hold its values.
     """
-    return row_of(_samples(data, how), how)
+    if how.decoder is None:
+        return row_of(_samples(data, how), how)
+    samples = _by_user(data, how, how.decoder)
+    return _as_usual(data, how, how.decoder) if samples is None else row_of(samples, how)
+
+
+def _as_usual(data: bytes, how: Pixels, decoder: Decoder) -> tuple[NDArray[Any], Loss | None]:
+    """Decode a file that the user's decoder has returned None for, as if there were no such decoder."""
+    usual = replace(how, decoder=None)
+    try:
+        if usual.keeps_values or usual.range is not None:
+            return row_of(_samples(data, usual), usual)
+        return decoded_by_pillow(data, usual)
+    except DecodeError as error:
+        raise DecodeError(f"{decoder.name} returned None, so it was decoded as usual: {error}") from error
 
 
 def samples_of_image(image: Image.Image, how: Pixels) -> Samples:
@@ -72,8 +87,6 @@ def bits_of(data: bytes, how: Pixels) -> int:
 
 
 def _samples(data: bytes, how: Pixels) -> Samples:
-    if how.decoder is not None:
-        return _by_user(data, how)
     with limits(how):  # numpy and tifffile warn of oddities
         samples = read_array(data, how)
         if samples is not None:
@@ -86,20 +99,21 @@ def _samples(data: bytes, how: Pixels) -> Samples:
         return _by_libheif(data, how) or _by_pillow(data, how)
 
 
-def _by_user(data: bytes, how: Pixels) -> Samples:
-    """Call the user's decoder, and check what it returns."""
-    assert how.decoder is not None
+def _by_user(data: bytes, how: Pixels, decoder: Decoder) -> Samples | None:
+    """Call the user's decoder, and check what it returns. None if it returns None."""
     try:
-        found = how.decoder(data)
+        found = decoder(data)
     except (Exception, SystemExit) as error:
         raise DecodeError(
-            f"{how.decoder.name} raised {' '.join(describe_error(error, full_path=False).split())}"
+            f"{decoder.name} raised {' '.join(describe_error(error, full_path=False).split())}"
         ) from error
+    if found is None:
+        return None
     array = np.asarray(found)
     if array.dtype.name not in DTYPES or array.ndim not in (2, 3) or 0 in array.shape:
         what = f"{array.dtype} of shape {array.shape}" if isinstance(found, np.ndarray) else type(found).__name__
         raise DecodeError(
-            f"{how.decoder.name}: expected an array (H, W) or (H, W, C) of uint8, uint16 or float32, found {what}"
+            f"{decoder.name}: expected an array (H, W) or (H, W, C) of uint8, uint16 or float32, found {what}"
         )
     check_pixels(array.shape[1], array.shape[0], how)
     _check_bands_last(array.shape, how)
