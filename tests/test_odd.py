@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from conftest import pixels_of, write_image
-from h5split import PackedImages
+from h5split import PackedImages, SplitSequence
+from h5split.cli import main as h5split
 from pack_images import PackError, SizeError, pack, preview
 from pack_images.cli import main
 
@@ -98,6 +99,19 @@ def test_up_to_ten_pictures_left_out_are_named_even_if_they_are_most(tiles, caps
     printed = capsys.readouterr().out
     assert all(f"tiles/{number:02}.npy" in printed for number in range(1, 11))
     assert sorted(PackedImages("out.h5").filenames) == ["tiles/00.npy", "tiles/11.npy"]
+
+
+def test_one_band_and_one_class_are_no_plurals_and_a_range_is_as_the_option_has_it(tiles, capsys):
+    write_bands(tiles / "tiles/00.npy", 1)
+    arguments = ["tiles", "-o", "out.h5", "--color", "all", "--range", "0:4095", "--size", "4x3", "--workers", "1"]
+    assert main(arguments) == 0
+    assert "tiles/00.npy: 1 band: expected 5" in capsys.readouterr().out
+    assert repr(PackedImages("out.h5")).endswith(", 1 class")
+    assert repr(SplitSequence("out.h5")).endswith(", 1 class")
+    assert h5split(["info", "out.h5"]) == 0
+    said = capsys.readouterr().out
+    assert "range 0:4095" in said
+    assert "size 4x3" in said
 
 
 @pytest.fixture
