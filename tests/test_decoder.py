@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import PATIENCE
 from h5split import PackedImages
@@ -147,7 +149,6 @@ def returned(data):
 @pytest.mark.parametrize(
     ("value", "found"),
     [
-        (None, "found NoneType"),
         (np.zeros((2, 2)), r"found float64 of shape \(2, 2\)"),
         (np.zeros((2, 2, 2, 2), np.uint8), r"found uint8 of shape \(2, 2, 2, 2\)"),
         (np.zeros((0, 2), np.uint8), r"found uint8 of shape \(0, 2\)"),
@@ -228,6 +229,63 @@ def test_lists_and_masks_that_are_no_array_leave_a_file_out(value, text, monkeyp
     monkeypatch.setattr(sys.modules[__name__], "RETURNED", value)
     with pytest.raises(DecodeError, match=text):
         decoded(b"", pixels_of(None, color="all", decoder=returned))
+
+
+def test_a_decoder_that_returns_bands_first_is_told_so(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "RETURNED", np.zeros((13, 64, 64), np.uint16))
+    with pytest.raises(DecodeError, match=r"^\(13, 64, 64\): bands first\? expected \(H, W, C\); array\.transpose"):
+        decoded(b"", pixels_of(None, color="all", dtype="uint16", decoder=returned))
+
+
+SOME = """
+import numpy as np
+
+def read(data):
+    return np.frombuffer(data[3:], "<u2").reshape(6, 5) if data[:3] == b"own" else None
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"color": "rgb"},
+        {"color": "rgb", "size": (4, 5)},
+        {"color": "grayscale", "dtype": "uint16"},
+        {"color": "all", "dtype": "float32"},
+        {"color": "grayscale", "range": (0, 4095)},
+    ],
+    ids=str,
+)
+def test_files_for_which_a_decoder_returns_none_are_decoded_as_usual(here, options):
+    Path("some.py").write_text(SOME)
+    own, eight = np.arange(30, dtype="<u2").reshape(6, 5), np.arange(30, dtype=np.uint8).reshape(6, 5)
+    for path in ("data/a", "usual/a"):
+        os.makedirs(path, exist_ok=True)
+        Image.fromarray(own * 130).save(f"{path}/deep.png")
+        Image.fromarray(eight).save(f"{path}/eight.png")
+        Image.fromarray(eight).save(f"{path}/eight.jpg")
+    shutil.rmtree("data/b")
+    for path in Path("data/a").glob("*.raw"):
+        path.unlink()
+    Path("data/a/0").unlink()
+    Path("data/a/6").unlink(missing_ok=True)
+    Path("data/a/own").write_bytes(b"own" + (own * 130).tobytes())
+    Path("data/a/other").write_bytes(b"other")
+    summary = pack("data", "out.h5", workers=1, decoder="some.py:read", **options)
+    usual = pack("usual", "usual.h5", workers=1, **options)
+    reason = "some:read returned None, so it was decoded as usual: not an image that Pillow knows"
+    assert [*summary.skipped] == [("data/a/other", reason)]
+    row_of = {os.path.basename(name): row for name, row in zip_rows("out.h5")}
+    for name, row in zip_rows("usual.h5"):
+        assert np.array_equal(row_of[os.path.basename(name)], row), name
+    assert np.array_equal(row_of["own"], row_of["deep.png"])
+    losses = [(name.replace("data", "usual"), text) for name, text in summary.losses if "own" not in name]
+    assert sorted(usual.losses) == sorted(losses)
+
+
+def zip_rows(path):
+    packed = PackedImages(path)
+    return zip(packed.filenames, packed.images, strict=True)
 
 
 def test_colours_of_a_decoder_become_what_a_file_with_them_becomes(monkeypatch):

@@ -298,3 +298,29 @@ def test_output_does_not_mention_losses_when_there_are_none(tmp_path, monkeypatc
     assert h5split(["info", "out.h5"]) == 0
     assert "loss" not in capsys.readouterr().out
     assert "loss" not in re.sub(r"lossless", "", page(SplitSequence("out.h5"))).lower()
+
+
+def test_pictures_that_kept_the_fewest_levels_come_first_and_range_is_not_advised_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("data/cat").mkdir(parents=True)
+    spans = [(0, 4095), (0, 4095), (4000, 60_000), (0, 4095), (3000, 60_000)]  # what lies above 4095 becomes white
+    for number, (low, high) in enumerate(spans):
+        levels = np.linspace(low, high, 64 * 64).astype(np.uint16).reshape(64, 64)
+        Image.fromarray(levels).save(f"data/cat/{number}.png")
+    options = ["--range", "0:4095", "--order", "sorted", "--workers", "1"]
+    assert main(["data", "-o", "out.h5", *options]) == 0
+    lines = [
+        "packed with a loss: 5 images",
+        "  5: samples were scaled to 8 bits; --dtype uint16 or float32 keeps them",
+        "    data/cat/2.png: 16 bits cut to 8: 7 of 4,096 levels kept",
+        "    data/cat/4.png: 16 bits cut to 8: 69 of 4,096 levels kept",
+        "    data/cat/0.png: 16 bits cut to 8: 256 of 4,096 levels kept",
+    ]
+    assert "\n".join(lines) in capsys.readouterr().out
+    assert h5split(["info", "out.h5"]) == 0
+    assert "\n".join(lines) in capsys.readouterr().out
+    assert main(["data", "-o", "out.h5", *options, "--quiet"]) == 0
+    assert "packed with a loss: 5 images, such as data/cat/2.png: 16 bits cut to 8: 7 of" in capsys.readouterr().err
+    text = page(SplitSequence("out.h5"))
+    assert text.index("7 of 4,096 levels") < text.index("69 of 4,096 levels") < text.index("256 of 4,096 levels")
+    assert "--range" not in text

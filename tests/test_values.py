@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import sys
 import zlib
@@ -175,6 +176,30 @@ def test_an_npy_file_is_a_picture(dtype, order):
         file = io.BytesIO()
         save(file, array)
         assert np.array_equal(row(file.getvalue(), color="all", dtype="float32")[0], array.astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(13, 64, 64), (4, 20, 24), (12, 100, 60), (13, 32, 32), (3, 17, 17)])
+def test_an_array_with_bands_first_is_refused(shape, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    array = np.random.default_rng(4).integers(0, 1 << 16, shape, np.uint16)
+    message = re.escape(f"{shape}: bands first? expected (H, W, C); array.transpose(1, 2, 0)")
+    with pytest.raises(DecodeError, match=f"^{message}"):
+        row(npy(array), color="all", dtype="uint16")
+    (tmp_path / "data").mkdir()
+    np.save("data/a.npy", array)
+    with pytest.raises(PackError, match=message):
+        pack("data", "out.h5", color="all", dtype="uint16", workers=1)
+    np.save("data/a.npy", array.transpose(1, 2, 0))
+    pack("data", "out.h5", color="all", dtype="uint16", workers=1)
+    assert np.array_equal(PackedImages("out.h5").images[0], array.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 200), (16, 64, 64 + 1), (4, 64, 16), (13, 50, 70), (64, 64, 64)])
+def test_pictures_of_many_bands_and_low_ones_are_kept(shape):
+    array = np.random.default_rng(4).integers(0, 1 << 16, shape, np.uint16)
+    assert np.array_equal(row(npy(array), color="all", dtype="uint16")[0], array)
+    low = array[:4]
+    assert np.array_equal(row(tiff(low, planarconfig="contig"), color="all", dtype="uint16")[0], low)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "CMYK"])

@@ -30,7 +30,7 @@ from h5split.order.selection import Selection
 from h5split.order.settings import SettingNames, Settings, changed, listing_settings
 from h5split.resuming import Resuming
 from h5split.showing import Showing
-from h5split.system.text import other_type
+from h5split.system.text import count, other_type
 
 _OF_THIS_PROCESS = frozenset(("_gatherer", "_asking", "_passes", "_learned"))
 _OF_ROWS = frozenset(("targets", "weights"))  # settings that depend on the rows
@@ -116,7 +116,8 @@ class SplitSequence(Showing, Resuming, Adapters):
             return f"{name}(): empty"
         part = "" if selection.shard is None else f", rank {selection.shard.index} of {selection.shard.count}"
         image = f"{self.shape}{other_type(self.dtype)}"
-        return f"{name}({selection.packs!r}): {len(selection)} images {image}, {self.num_classes} classes{part}"
+        classes = count(self.num_classes, "class", "classes")
+        return f"{name}({selection.packs!r}): {len(selection)} images {image}, {classes}{part}"
 
     def __getstate__(self) -> dict[str, Any]:
         """Rows, settings, the next epoch, and what a subclass or a user added."""

@@ -172,7 +172,7 @@ def _add_pixels(group: argparse._ArgumentGroup) -> None:
         "--decoder",
         metavar="MODULE:FUNCTION",
         help="your own decoder of every file, also as FILE.py:FUNCTION: decoder(bytes) -> array (H, W) or (H, W, C) of "
-        "uint8, uint16 or float32",
+        "uint8, uint16 or float32, or None: as usual",
     )
     add(
         "--allow-truncated",

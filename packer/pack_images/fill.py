@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from h5split.file.images import PackedImages
 
 _VECTOR_BYTES = 32  # size of the vectors that libjpeg-turbo writes
-_Recorded = tuple[int, int, bytes, Loss | None]  # checksum, stamp, digest, loss: the arguments of `pack_record`
+# checksum, stamp, digest, loss, bits per sample: the arguments of `pack_record`
+_Recorded = tuple[int, int, bytes, Loss | None, int]
 _Outcome = Literal["decoded", "copied", "kept"]
 
 
@@ -160,8 +161,17 @@ def _make_row(
         return "kept", None
     found = None if old is None else old.copy(digest, row)
     loss = decode(data, how, row) if old is None or found is None else old.loss(found)
-    recorded = xxhash.xxh3_64_intdigest(row.data), mark, digest, loss
+    recorded = xxhash.xxh3_64_intdigest(row.data), mark, digest, loss, _depth(data, how)
     return "decoded" if found is None else "copied", recorded
+
+
+def _depth(data: bytes, how: Pixels) -> int:
+    """Return the bits per sample of a file where 8 bits are widened; else 0, as where they are not known."""
+    if not how.widens:
+        return 0
+    from pack_images.decode.values import bits_of  # here, because it loads Pillow
+
+    return bits_of(data, how)
 
 
 def _is_whole(record: Any, row: NDArray[Any]) -> bool:
@@ -191,7 +201,7 @@ def _copy_from_pack(row: NDArray[Any], source: PackedRow) -> _Recorded:
     if not old.copy_row(source.row, row):
         raise DecodeError(f"row {source.row} of {source.pack.path} is damaged: its checksum does not agree")
     digest = old.images.digests[source.row].tobytes()
-    return xxhash.xxh3_64_intdigest(row.data), 0, digest, old.loss(source.row)
+    return xxhash.xxh3_64_intdigest(row.data), 0, digest, old.loss(source.row), 0
 
 
 def _check_unchanged(task: Task, copied: int) -> None:

@@ -6,9 +6,10 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from h5split.file.losses import LOSSES
 from h5split.order.rows import Rows
 from h5split.system.interrupts import interrupts_held
-from h5split.system.text import count
+from h5split.system.text import SHOWN, count
 from pack_images.errors import DecodeError, PackError, UnfinishedError
 from pack_images.find.labels import LabelRule
 from pack_images.find.like import check_alone, rows_like
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from h5split.file.sealing import Tables
     from pack_images.partial import Partial
 
+_NUMBER = re.compile(r"\d[\d.,]*")
+_BYTE = 8  # bits
 _SHAPES_COMPARED = 9  # images; few, because they are decoded before the workers begin
 
 
@@ -84,15 +87,21 @@ def make_plan(
     found = without_known(found, output, settings.pixels)
     if like is not None:
         found = rows_like(like, found, settings.pixels, output)
+        from pack_images.pairing import notes_on_pairs, turned_alike  # here, because it loads Pillow
+
+        found = turned_alike(like, found, settings.pixels)
     # Folders alone need no check: the scan finds each file once.
     if reader or manifests or any(isinstance(path, PackedRow) for path in found.paths):
         check_once(found)
     read_by_others = [os.fspath(source) for source in sources] if reader else []
     gone = missing(found, [*(manifest.name for manifest in manifests), *read_by_others])
     packs = sorted({path.pack.path for path in found.paths if isinstance(path, PackedRow)})
-    if not packs:
-        return plan(found, settings, _shape(found.paths, settings.pixels), gone)
-    shape, size = _shape_of_packs(packs, settings.pixels)
+    if packs:
+        shape, size = _shape_of_packs(packs, settings.pixels)
+    else:
+        shape, size = _shape(found.paths, settings.pixels), settings.pixels.size
+    if like is not None:
+        found.notes.extend(notes_on_pairs(like, found, settings.pixels, shape))
     return plan(found, replace(settings, pixels=replace(settings.pixels, size=size)), shape, gone)
 
 
@@ -223,8 +232,8 @@ class Job:
             started: Start of the whole call, by `time.monotonic`.
 
         Raises:
-            PackError: The file at the output is no pack, image sizes differ, or nothing can be decoded. Nothing is left
-                behind.
+            PackError: The file at the output is no pack, image sizes differ, or half of the images or more cannot be
+                decoded, unless they are so few that the summary names all. Nothing is left behind.
             UnfinishedError: The disk is full, another run uses this output, a pack among the sources has changed, rows
                 of the output would be lost, or, with `strict`, an image cannot be decoded. Finished rows are kept.
         """
@@ -283,7 +292,7 @@ class Job:
             self._check_remote_rows(partial, failures)
         rows = survivors(len(self.plan), [row for row, _ in failures], self.plan.settings.order)
         tables = self._tables(partial, rows, failures, versions)
-        again: list[str] = []
+        again = [*_depth_note(partial.records()["depth"][rows], tables.filenames)]
         if old is not None:
             old.check_kept(self.plan, tables, failures)
             again += old.added_again([self.plan.sources.paths[row] for row in rows.tolist()], tables)
@@ -311,6 +320,8 @@ class Job:
                     progress(done, len(self.plan), len(failures))
         if len(failures) == len(self.plan):
             raise PackError(_none_decoded(len(failures), self._first_failure(failures)))
+        if len(failures) > SHOWN and 2 * len(failures) >= len(self.plan):
+            raise PackError(self._most_failed(sorted(failures)))
         return Filled(done, kept, copied, tuple(failures))
 
     def _check_remote_rows(self, partial: Partial, failures: Sequence[tuple[int, str]]) -> None:
@@ -325,6 +336,17 @@ class Job:
     def _first_failure(self, failures: Sequence[tuple[int, str]]) -> str:
         row, reason = min(failures)
         return f"{self.plan.sources.filenames[row]}: {reason}"
+
+    def _most_failed(self, failures: Sequence[tuple[int, str]]) -> str:
+        """Say why half of the images or more cannot be decoded: what most failures say, numbers aside."""
+        kinds = [_NUMBER.sub("0", reason) for _, reason in failures]
+        kind, frequency = Counter(kinds).most_common(1)[0]
+        row, reason = failures[kinds.index(kind)]
+        return (
+            f"expected to decode more than half of {count(len(self.plan), 'image')}, found {len(failures):,} that "
+            f"cannot be, {frequency:,} of them like {self.plan.sources.filenames[row]}: {reason}; "
+            "if no other option takes them, give the other files alone, for example in a --manifest"
+        )
 
     def _tables(
         self, partial: Partial, rows: Rows, failures: Sequence[tuple[int, str]], versions: Mapping[str, str]
@@ -361,6 +383,22 @@ class Job:
             continued=filled.kept,
             restarted=restarted,
             seconds=seconds,
+        )
+
+
+def _depth_note(depths: NDArray[np.uint8], filenames: Sequence[str]) -> Iterator[str]:
+    """Say so if pictures of 8 bits, which were widened to 16, lie among deeper ones, which kept their values.
+
+    Args:
+        depths: Bits per sample of each row; 0 if they are not known.
+        filenames: The name of each row.
+    """
+    few, more = np.flatnonzero((depths > 0) & (depths <= _BYTE)), np.count_nonzero(depths > _BYTE)
+    if len(few) and more:
+        yield (
+            f"{count(len(few), 'picture')} of 8 bits, such as {min(filenames[row] for row in few.tolist())}, and "
+            f"{more:,} of more: 8 bits were multiplied by 257 so that 255 is 65535, the others kept their values; "
+            "--dtype uint8 --range LOW:HIGH gives both one scale"
         )
 
 

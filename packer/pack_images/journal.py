@@ -31,7 +31,8 @@ RECORD = np.dtype(
         ("bits", "u1"),
         ("kept", "<u2"),
         ("levels", "<u4"),
-        ("", "V7"),
+        ("depth", "u1"),  # bits per sample of the source, if a run counts them; see `decode.values.bits_of`
+        ("", "V6"),
     ]
 )
 HEADING = 4096  # bytes before the first record
@@ -39,7 +40,7 @@ MARKS = b"pack-images journal "  # common to all versions
 MARK = MARKS + b"2\n"
 sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 _LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # errors of file systems without locks
-_RECORD_STRUCT = struct.Struct("<Qq32s?BBHI7x")  # the same layout as RECORD
+_RECORD_STRUCT = struct.Struct("<Qq32s?BBHIB6x")  # the same layout as RECORD
 # Large writes are slow because Linux looks for contiguous memory of the same size. A row of 12 KB takes 17 us with
 # 4 MB per call, and 2 to 3 us with 256 KB.
 _WRITE_BYTES = 256 << 10
@@ -53,11 +54,17 @@ def read_records(journal: int, first: int, count: int) -> bytearray:
 
 
 def pack_record(
-    records: bytearray, index: int, checksum: int = 0, stamp: int = 0, digest: bytes = b"", loss: Loss | None = None
+    records: bytearray,
+    index: int,
+    checksum: int = 0,
+    stamp: int = 0,
+    digest: bytes = b"",
+    loss: Loss | None = None,
+    depth: int = 0,
 ) -> None:
     """Set one record. A digest marks the row as done; without one, the row is marked as not done."""
     lost = (loss.kinds, loss.bits, loss.kept, loss.levels) if loss else (0, 0, 0, 0)
-    _RECORD_STRUCT.pack_into(records, index * _RECORD_STRUCT.size, checksum, stamp, digest, bool(digest), *lost)
+    _RECORD_STRUCT.pack_into(records, index * _RECORD_STRUCT.size, checksum, stamp, digest, bool(digest), *lost, depth)
 
 
 def write_records(journal: int, first: int, records: bytearray) -> None:

@@ -85,8 +85,8 @@ def pack(
         pages: `bands`: with color `all`, the pages of a TIFF are bands of one picture. `first`: its first page is the
             picture.
         decoder: Your own decoder, for every file of a folder: decoder(data) returns an array (H, W) or (H, W, C) of
-            uint8, uint16 or float32. Workers import it by its name, which may also be given as MODULE:FUNCTION. If the
-            function changes, give `reuse=False` too.
+            uint8, uint16 or float32, or None to have the file decoded as usual. Workers import it by its name, which
+            may also be given as MODULE:FUNCTION. If the function changes, give `reuse=False` too.
         labels: Where class names come from: `auto`, `subfolder`, `parent`, `path`, `root` or `none`; see `find.labels`.
             None: `auto`.
         label_pattern: A regular expression, searched for in the path below SOURCE. Its first group is the class name.

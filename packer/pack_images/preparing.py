@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from h5split.file.images import PackedImages
+from h5split.system.text import count
 from pack_images import versions
 from pack_images.decode.guards import check_pixels
 from pack_images.decode.held import Picture, as_picture, decode_held
@@ -126,7 +127,7 @@ def _decode(picture: Given, how: Pixels, out: NDArray[Any]) -> None:
         raise DecodeError(f"expected uint8 pixels, as the pack has, found {held.dtype}; give the file, or 8 bits")
     pixels, _ = decode_held(held, how)
     if pixels.shape[2] != out.shape[2]:
-        raise DecodeError(f"{pixels.shape[2]} bands: expected {out.shape[2]}, as the pack has")
+        raise DecodeError(f"{count(pixels.shape[2], 'band')}: expected {out.shape[2]}, as the pack has")
     if pixels.shape != out.shape:
         raise SizeError(f"{pixels.shape[1]}x{pixels.shape[0]}")
     out[...] = pixels

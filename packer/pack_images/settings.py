@@ -139,6 +139,11 @@ class Pixels:
         return self.dtype != "uint8" or self.color in ("index", "all")
 
     @property
+    def widens(self) -> bool:
+        """Whether 8 bits become 16 by a factor, so that 255 is 65535."""
+        return self.dtype == "uint16" and self.color in CHANNELS
+
+    @property
     def fill(self) -> tuple[int, int, int]:
         """The background: red, green and blue from 0 to 255."""
         code = self.background or "#000000"

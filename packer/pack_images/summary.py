@@ -28,6 +28,7 @@ class Summary:
         skipped: (filename, reason) of each image left out.
         losses: (filename, text) of each picture that lost information, such as levels of 16 bits. Includes rows copied
             from packs.
+        scaled: Whether `range` scaled the samples of deep pictures to 8 bits.
         passed_over: (path, reason) of everything found that is not an image to pack.
         warnings: What the user should know, one line each: classes without images, images of classes that were not
             asked for, text columns that are mostly padding.
@@ -50,6 +51,7 @@ class Summary:
     classes: Mapping[str, int]
     skipped: Sequence[tuple[str, str]]
     losses: Sequence[tuple[str, str]]
+    scaled: bool
     passed_over: Sequence[tuple[str, str]]
     warnings: Sequence[str]
     duplicates: Sequence[tuple[str, ...]]
@@ -111,7 +113,7 @@ class Summary:
             return []
         from h5split.file.losses import loss_lines  # here, because it loads numpy, which `--help` does not need
 
-        return loss_lines(self.losses)
+        return loss_lines(self.losses, scaled=self.scaled)
 
 
 def summary_of(
@@ -158,6 +160,7 @@ def summary_of(
         classes=dict(zip(tables.class_names, counts, strict=True)),
         skipped=tables.skipped,
         losses=described(tables.losses, [tables.filenames[row] for row in tables.losses["rows"].tolist()]),
+        scaled="range" in tables.settings,
         passed_over=passed_over,
         warnings=warnings,
         duplicates=[tuple(sorted(tables.filenames[row] for row in group)) for group in (*mixed, *plain)],

@@ -33,12 +33,11 @@ def packed_by(more: Collection[str] = ()) -> dict[str, str]:
 def used(how: Pixels, paths: Iterable[str | PackedRow]) -> set[str]:
     """Return the decoders that files need besides those that are always installed.
 
-    The extensions decide, and the packs from which rows are copied. So the answer is the same before packing.
+    The extensions decide, also where the user's decoder may leave a file to others, and the packs from which rows are
+    copied. So the answer is the same before packing.
     """
     packs = {path.pack for path in paths if isinstance(path, PackedRow)}
     found = {name for pack in packs for name in _among(_open(pack).header.packed_by)}
-    if how.decoder is not None:
-        return found
     decoders = _HEIF | (_OPTIONAL if how.keeps_values or how.range else {})
     endings = {path.rpartition(".")[2].lower() for path in paths if isinstance(path, str)}
     return found.union(*(decoders.get(ending, ()) for ending in endings))

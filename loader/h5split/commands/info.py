@@ -86,7 +86,7 @@ class Info:
                 *self._duplicate_lines(),
                 *self._blank_lines(),
                 *self._skipped_lines(),
-                *loss_lines(self.losses),
+                *loss_lines(self.losses, scaled="range" in self.settings),
             ]
         )
 
@@ -107,7 +107,7 @@ class Info:
         return lines
 
     def _packing_lines(self) -> list[str]:
-        settings = ", ".join(f"{name} {_plain(value)}" for name, value in self.settings.items())
+        settings = ", ".join(f"{name} {_plain(name, value)}" for name, value in self.settings.items())
         versions = ", ".join(f"{name} {version}" for name, version in self.packed_by.items())
         return [f"packed with {shown(settings) or 'nothing said'}", f"by {shown(versions) or 'nothing said'}"]
 
@@ -209,7 +209,8 @@ def _brief(value: str) -> str:
     return shown(value) if len(value) <= _MAX_SHOWN else f"{shown(value[:_MAX_SHOWN])}..."
 
 
-def _plain(value: Any) -> str:
+def _plain(name: str, value: Any) -> str:
+    """The value of a setting as its option has it."""
     if isinstance(value, list):
-        return "x".join(map(str, value))
+        return (":" if name == "range" else "x").join(map(str, value))
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -18,7 +18,7 @@ from h5split.file.losses import LOSSES, described
 from h5split.file.mapped import READ_SIZE, MappedFile, Stamp
 from h5split.file.texts import Texts
 from h5split.system.lazy import lazy
-from h5split.system.text import other_type
+from h5split.system.text import count, other_type
 
 # The longest time that one write call may take. The system stamps a write with the time when it began.
 _WRITE_SECONDS = 10
@@ -101,7 +101,8 @@ class PackedImages(Shown):
 
     def __repr__(self) -> str:
         image = f"{self.shape}{other_type(self.dtype)}"
-        return f"PackedImages({self.path!r}): {len(self)} images {image}, {len(self.class_names)} classes"
+        classes = count(len(self.class_names), "class", "classes")
+        return f"PackedImages({self.path!r}): {len(self)} images {image}, {classes}"
 
     def __getstate__(self) -> dict[str, Any]:
         """The path of the pack, its stamp and checksum to recognize it, and attributes of a subclass; no pixels.

@@ -7,6 +7,8 @@ its transparency was laid on the background; a file is cut short, and what there
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,6 +31,7 @@ _MAX_NAMES = 3  # files that a report names for each kind
 # The dtype of the data sets of the group `losses` as one array, with one element for each row with a loss.
 LOSSES = np.dtype([("rows", "<i8"), ("kinds", "u1"), ("bits", "u1"), ("levels", "<u4"), ("kept", "<u2")])
 
+_LEVELS_KEPT = re.compile(r": ([\d,]+) of ([\d,]+)(?: or more)? levels kept")
 _PAGES = "only the first of its pages or frames was taken"
 _TRANSPARENCY = "one colour is left: its transparency was laid on the background"
 _TRUNCATED = "the file is cut short: what there is of it was kept"
@@ -112,6 +115,7 @@ _DEPTH_GROUP = (
     "samples were cut to 8 bits",
     "--range scales the range they use to 8 bits, --dtype uint16 or float32 keeps them",
 )
+_SCALED_GROUP = ("samples were scaled to 8 bits", "--dtype uint16 or float32 keeps them")
 _TRUNCATED_GROUP = (
     "the file is cut short, and the rest of the picture is blank",
     "without --allow-truncated they are left out",
@@ -142,17 +146,30 @@ def losses_of(table: NDArray[np.void]) -> Iterator[Loss]:
         yield Loss(*values)
 
 
-def grouped(losses: Sequence[tuple[str, str]]) -> list[Group]:
-    """Group losses by kind, the most frequent kind first.
+def grouped(losses: Sequence[tuple[str, str]], *, scaled: bool = False) -> list[Group]:
+    """Group losses by kind, the most frequent kind first. Of losses of levels, those that kept the fewest come first.
 
     Args:
         losses: (filename, text) of each loss.
+        scaled: Whether the user has said already by `--range` how samples become 8 bits.
     """
+    depth_group = _SCALED_GROUP if scaled else _DEPTH_GROUP
     groups: dict[tuple[str, str], Group] = {}
     for filename, text in losses:
-        title_and_advice = _GROUPS.get(text, _DEPTH_GROUP)
+        title_and_advice = _GROUPS.get(text, depth_group)
         groups.setdefault(title_and_advice, Group(*title_and_advice, [])).files.append((filename, text))
+    if depth_group in groups:
+        groups[depth_group].files.sort(key=_share_kept)
     return sorted(groups.values(), key=lambda group: -len(group.files))
+
+
+def _share_kept(loss: tuple[str, str]) -> float:
+    """Return the share of levels that a loss has kept; more than all of them if they are not counted."""
+    found = _LEVELS_KEPT.search(loss[1])
+    if found is None:
+        return math.inf
+    kept, levels = (int(number.replace(",", "")) for number in found.groups())
+    return kept / levels
 
 
 def count_images(losses: Sequence[tuple[str, str]]) -> int:
@@ -164,16 +181,17 @@ def count_images(losses: Sequence[tuple[str, str]]) -> int:
     return len({filename for filename, _ in losses})
 
 
-def loss_lines(losses: Sequence[tuple[str, str]]) -> list[str]:
+def loss_lines(losses: Sequence[tuple[str, str]], *, scaled: bool = False) -> list[str]:
     """Format losses as lines of a report, grouped by kind, with a few file names. Without losses there are no lines.
 
     Args:
         losses: (filename, text) of each loss.
+        scaled: As for `grouped`.
     """
     if not losses:
         return []
     lines = [f"packed with a loss: {count(count_images(losses), 'image')}"]
-    for group in grouped(losses):
+    for group in grouped(losses, scaled=scaled):
         lines.append(f"  {len(group.files):,}: {group.title}; {group.advice}")
         lines.extend(f"    {shown(name)}: {text}" for name, text in group.files[:_MAX_NAMES])
         if len(group.files) > _MAX_NAMES:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from h5split.file.losses import TRANSPARENCY, Loss, with_kinds
+from h5split.system.text import count
 from pack_images.decode.depth import counted_loss, floats_to_8, integers_to_8
 from pack_images.decode.fitting import fitted_picture
 from pack_images.decode.samples import Samples
@@ -46,10 +47,10 @@ def _colored(samples: Samples, how: Pixels) -> tuple[NDArray[Any], bool]:
         return values, False
     if how.color == "index":
         if bands != 1:
-            raise DecodeError(f"{bands} bands: expected one of palette numbers or grey values")
+            raise DecodeError(f"{count(bands, 'band')}: expected one of palette numbers or grey values")
         return values, False
     if bands not in (_COLORS if bands > 2 else _GREYS) or (bands in (2, 4) and not samples.alpha):
-        raise DecodeError(f"{bands} bands: expected grey or three colours; --color all takes every band")
+        raise DecodeError(f"{count(bands, 'band')}: expected grey or three colours; --color all takes every band")
     colors = values
     is_hidden = False
     if samples.alpha:
@@ -136,7 +137,7 @@ def _scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
 def _as_uint16(values: NDArray[Any], how: Pixels) -> NDArray[np.uint16]:
     if values.dtype == np.uint8:
-        return values.astype(np.uint16) * (1 if how.color in ("all", "index") else _WIDENED)
+        return values.astype(np.uint16) * (_WIDENED if how.widens else 1)
     return _checked_integers(values, np.uint16, "float32")
 
 

@@ -223,13 +223,28 @@ def check_tags(data: bytes) -> None:
         raise DecodeError("tags that lie over each other")
 
 
+def exif_pieces(data: bytes) -> Iterator[bytes]:
+    """Find the pieces that Pillow joins to the EXIF data of a JPEG.
+
+    Like Pillow, go from marker to marker and skip any other bytes between them.
+    """
+    at = 2
+    while (found := _JPEG_MARKER.search(data, at)) and found[1] != b"\xda":
+        at = found.end()
+        if found[1][0] not in _MARKERS_WITHOUT_LENGTH:
+            end = at + max(2, int.from_bytes(data[at : at + 2]))
+            if found[1] == b"\xe1" and data.startswith(_EXIF_PREFIX, at + 2, end):
+                yield data[at + 2 + len(_EXIF_PREFIX) : end]
+            at = end
+
+
 def check_exif(data: bytes) -> None:
     """Refuse a JPEG whose EXIF data is in very many pieces or has overlapping tags.
 
     This has to happen before Pillow opens the file: opening joins the pieces one by one, and before version 13 it also
     reads every tag.
     """
-    pieces = list(_exif_pieces(data)) if data.startswith(b"\xff\xd8") else []
+    pieces = list(exif_pieces(data)) if data.startswith(b"\xff\xd8") else []
     if len(pieces) > _MAX_EXIF_PIECES:
         raise DecodeError(f"a JPEG whose EXIF is in more than {_MAX_EXIF_PIECES} pieces")
     check_tags(b"".join(pieces))
@@ -281,18 +296,3 @@ def _check_jpeg2000_tiles(data: bytes, limit: int) -> None:
         tiles = -(-(right - left) // max(1, width)) * -(-(bottom - top) // max(1, height))
         if tiles * int.from_bytes(components) * _PIXELS_PER_TILE > limit:
             raise DecodeError(f"{tiles} tiles are too many for {limit} pixels; --max-pixels allows more")
-
-
-def _exif_pieces(data: bytes) -> Iterator[bytes]:
-    """Find the pieces that Pillow joins to the EXIF data of a JPEG.
-
-    Like Pillow, go from marker to marker and skip any other bytes between them.
-    """
-    at = 2
-    while (found := _JPEG_MARKER.search(data, at)) and found[1] != b"\xda":
-        at = found.end()
-        if found[1][0] not in _MARKERS_WITHOUT_LENGTH:
-            end = at + max(2, int.from_bytes(data[at : at + 2]))
-            if found[1] == b"\xe1" and data.startswith(_EXIF_PREFIX, at + 2, end):
-                yield data[at + 2 + len(_EXIF_PREFIX) : end]
-            at = end

@@ -96,8 +96,7 @@ def errors_explained(data: bytes, how: Pixels) -> Iterator[None]:
     except DecodeError:
         raise
     except UnidentifiedImageError:
-        unknown = (_UNREAD_TIFF if how.color == "all" else _UNKNOWN_TIFF) if is_tiff(data) else _UNKNOWN
-        raise DecodeError(by_content(data) or unknown) from None
+        raise DecodeError(by_content(data) or _unknown(data, how)) from None
     except Image.DecompressionBombError as error:
         raise too_large(how) from error
     except Exception as error:  # Pillow raises unrelated types on broken files, even MemoryError
@@ -299,6 +298,13 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
 def _to_array(image: Image.Image) -> NDArray[np.uint8]:
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+
+
+def _unknown(data: bytes, how: Pixels) -> str:
+    """Return what to say of a file that Pillow does not identify."""
+    if not is_tiff(data):
+        return _UNKNOWN
+    return _UNREAD_TIFF if how.color == "all" else _UNKNOWN_TIFF
 
 
 def _one_line(error: Exception) -> str:

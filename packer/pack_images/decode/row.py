@@ -86,6 +86,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from h5split.file.losses import Loss
+from h5split.system.text import count
 from pack_images.decode.jpeg import jpeg_outline
 from pack_images.errors import DecodeError, SizeError
 from pack_images.settings import Pixels, Shape
@@ -122,7 +123,7 @@ def decode(data: bytes, how: Pixels, out: NDArray[Any]) -> Loss | None:
         return None
     pixels, loss = decoded(data, how)
     if pixels.shape[2] != out.shape[2]:
-        raise DecodeError(f"{pixels.shape[2]} bands: expected {out.shape[2]}, as other pictures have")
+        raise DecodeError(f"{count(pixels.shape[2], 'band')}: expected {out.shape[2]}, as other pictures have")
     if pixels.shape != out.shape:
         raise SizeError(f"{pixels.shape[1]}x{pixels.shape[0]}")
     out[...] = pixels

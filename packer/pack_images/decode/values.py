@@ -5,6 +5,7 @@ Each reader gives the samples as the file has them, and `bands` makes a row of t
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +17,14 @@ from h5split.errors import ArgumentError
 from h5split.file.losses import INTEGERS, TRANSPARENCY, Loss, with_kinds
 from h5split.system.arrays import plain
 from pack_images.decode.bands import row_of
-from pack_images.decode.depth import Depth, full_samples
+from pack_images.decode.depth import Depth, depth_of, full_samples
 from pack_images.decode.geotiff import read_tiff
-from pack_images.decode.guards import check_bytes, check_pixels, limits
+from pack_images.decode.guards import check_bytes, check_pixels, limits, open_image
 from pack_images.decode.heif import heif_samples, is_heif
 from pack_images.decode.npy import read_array
 from pack_images.decode.picture import converted, errors_explained, jpeg_picture, loaded, orientation_of, upright
+from pack_images.decode.picture import decoded as decoded_by_pillow
+from pack_images.decode.png import without_notes
 from pack_images.decode.samples import Alpha, Samples, samples_of
 from pack_images.decode.strips import read_strips
 from pack_images.decode.tiff import is_tiff
@@ -31,6 +34,9 @@ from pack_images.functions import Decoder, describe_error
 from pack_images.settings import DTYPES, Pixels
 
 _NUMBERED = ("1", "L", "P", "PA", "F")  # modes of Pillow's of one band, and those that begin with I
+_LOW, _MANY_BANDS = 4, 16  # pictures lower than a quarter of their width, and of more bands than this, are rare
+_JPEG = b"\xff\xd8"
+_BYTE = 8  # bits
 _FULL_8, _FULL_16 = 255, 0xFFFF
 _PPM_ARGUMENTS = 2  # rawmode and largest value
 _WITH_LARGEST = (b"P2", b"P3", b"P5", b"P6")  # kinds of PGM and PPM, whose third number is the value of white
@@ -43,7 +49,21 @@ def decoded(data: bytes, how: Pixels) -> tuple[NDArray[Any], Loss | None]:
     Raises:
         DecodeError: It cannot be decoded, or the row cannot hold its values.
     """
-    return row_of(_samples(data, how), how)
+    if how.decoder is None:
+        return row_of(_samples(data, how), how)
+    samples = _by_user(data, how, how.decoder)
+    return _as_usual(data, how, how.decoder) if samples is None else row_of(samples, how)
+
+
+def _as_usual(data: bytes, how: Pixels, decoder: Decoder) -> tuple[NDArray[Any], Loss | None]:
+    """Decode a file that the user's decoder has returned None for, as if there were no such decoder."""
+    usual = replace(how, decoder=None)
+    try:
+        if usual.keeps_values or usual.range is not None:
+            return row_of(_samples(data, usual), usual)
+        return decoded_by_pillow(data, usual)
+    except DecodeError as error:
+        raise DecodeError(f"{decoder.name} returned None, so it was decoded as usual: {error}") from error
 
 
 def samples_of_image(image: Image.Image, how: Pixels) -> Samples:
@@ -53,12 +73,28 @@ def samples_of_image(image: Image.Image, how: Pixels) -> Samples:
     return _of_picture(upright(image), None, how)
 
 
+def bits_of(data: bytes, how: Pixels) -> int:
+    """Return the bits per sample that a file has, 8 for fewer; 0 if that is not known, as with the user's decoder."""
+    if how.decoder is not None or is_heif(data):
+        return 0
+    if data.startswith(_JPEG):
+        return _BYTE
+    try:
+        with limits(how):
+            if (array := read_array(data, how)) is not None:
+                return array.bits
+            depth = depth_of(open_image(io.BytesIO(without_notes(data))), data)
+    except Exception:  # the row is made already: only its depth remains unknown
+        return 0
+    return _BYTE if depth is None else depth.bits
+
+
 def _samples(data: bytes, how: Pixels) -> Samples:
-    if how.decoder is not None:
-        return _by_user(data, how)
     with limits(how):  # numpy and tifffile warn of oddities
         samples = read_array(data, how)
-        if samples is None and is_tiff(data):
+        if samples is not None:
+            _check_bands_last(samples.values.shape, how)
+        elif is_tiff(data):
             samples = read_strips(data, how) or read_tiff(data, how)
     if samples is not None:
         return samples
@@ -66,17 +102,19 @@ def _samples(data: bytes, how: Pixels) -> Samples:
         return _by_libheif(data, how) or _by_pillow(data, how)
 
 
-def _by_user(data: bytes, how: Pixels) -> Samples:
-    """Call the user's decoder, and check what it returns."""
-    assert how.decoder is not None
-    found = _found_by_user(how.decoder, data)
-    array = _array_of_user(how.decoder, found)
+def _by_user(data: bytes, how: Pixels, decoder: Decoder) -> Samples | None:
+    """Call the user's decoder, and check what it returns. None if it returns None."""
+    found = _found_by_user(decoder, data)
+    if found is None:
+        return None
+    array = _array_of_user(decoder, found)
     if array.dtype.name not in DTYPES or array.ndim not in (2, 3) or 0 in array.shape:
         what = f"{array.dtype} of shape {array.shape}" if isinstance(found, np.ndarray) else type(found).__name__
         raise DecodeError(
-            f"{how.decoder.name}: expected an array (H, W) or (H, W, C) of uint8, uint16 or float32, found {what}"
+            f"{decoder.name}: expected an array (H, W) or (H, W, C) of uint8, uint16 or float32, found {what}"
         )
     check_pixels(array.shape[1], array.shape[0], how)
+    _check_bands_last(array.shape, how)
     return samples_of(array, "straight" if how.color == "rgba" and array.shape[2:] in ((2,), (4,)) else "")
 
 
@@ -105,6 +143,21 @@ def _array_of_user(decoder: Decoder, found: Any) -> NDArray[Any]:
 
 def _raised(decoder: Decoder, error: BaseException) -> DecodeError:
     return DecodeError(f"{decoder.name} raised {' '.join(describe_error(error, full_path=False).split())}")
+
+
+def _check_bands_last(shape: tuple[int, ...], how: Pixels) -> None:
+    """Refuse an array of every band that rather is (C, H, W): low, wide, of as many bands as a picture has columns.
+
+    A TIFF says itself what its axes are.
+    """
+    if how.color != "all" or len(shape) != 3:
+        return
+    height, width, bands = shape
+    is_low = _LOW * height < min(width, bands) or height < width == bands
+    if is_low and bands > _MANY_BANDS:
+        raise DecodeError(
+            f"{shape}: bands first? expected (H, W, C); array.transpose(1, 2, 0), or a TIFF if it is right"
+        )
 
 
 def _by_libheif(data: bytes, how: Pixels) -> Samples | None:

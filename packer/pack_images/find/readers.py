@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import index
 from typing import Any
 
+from h5split.system.text import count
 from pack_images.errors import PackError
 from pack_images.find.sources import Sources
 from pack_images.functions import describe_error, load
@@ -50,7 +51,8 @@ def read_folder(reader: Reader, root: str) -> Sources:
     name_of = _class_names_by_number(about, classnames, _numbers(about, "classindices", classindices))
     unknown = next((number for number in numbers if number not in name_of), None)
     if len(filenames) != len(numbers) or unknown is not None:
-        found = f"class {unknown}, which has no name" if unknown is not None else f"{len(numbers)} classes"
+        number = count(len(numbers), "class", "classes")
+        found = f"class {unknown}, which has no name" if unknown is not None else number
         raise PackError(f"{about}: expected a named class for each of {len(filenames)} names, found {found}")
     _check_any_exists(about, root, filenames[:_MAX_FILES_CHECKED])
     return Sources(

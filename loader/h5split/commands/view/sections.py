@@ -195,6 +195,7 @@ def skipped(packs: Packs) -> Section:
 def losses(packs: Packs, rows: Rows) -> Section:
     """The losses of pictures when they were packed, by kind."""
     found = packs.losses(rows)
+    scaled = all("range" in pack.header.settings for pack in packs.packs)
     groups = [
         {
             "title": group.title,
@@ -202,7 +203,7 @@ def losses(packs: Packs, rows: Rows) -> Section:
             "count": len(group.files),
             "files": group.files[:LISTED],
         }
-        for group in grouped(found)
+        for group in grouped(found, scaled=scaled)
     ]
     return {"count": count_images(found), "groups": groups}
 
