@@ -141,16 +141,22 @@ def test_settings_that_change_count_from_the_next_batch_on_also_if_it_was_gather
 
 def test_an_error_in_gathering_ahead_comes_with_the_batch_it_is_about():
     def gather(first, count):
-        if first >= 19:
+        if first >= 20:
             raise OSError(f"no batch {first}")
         return np.repeat(np.arange(first, first + count), 4)
 
-    several = Several(Order(permutation(200, 0), 4), 0, 64 << 12, gather)
-    for batch in range(19):
-        assert several(batch, None, None).tolist() == [batch] * 4
-        time.sleep(0.002)
-    with pytest.raises(OSError, match="no batch 19"):
-        several(19, None, None)
+    several, seen = Several(Order(permutation(200, 0), 4), 0, 64 << 12, gather), []
+
+    def consume():
+        for batch in range(50):
+            assert several(batch, None, None).tolist() == [batch] * 4
+            seen.append(batch)
+            time.sleep(0.002)
+
+    with pytest.raises(OSError, match="no batch 2"):
+        consume()
+    assert seen == [*range(len(seen))]
+    assert len(seen) >= 20
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

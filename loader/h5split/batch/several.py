@@ -1,6 +1,7 @@
 """Batches of scattered rows are gathered several at a time, and ahead of a consumer that takes time for them.
 
-One call that copies 4 MB with two threads takes half the time of the ten calls with one thread that it replaces.
+Shuffled batches of 32 images of 64x64 come at 0.72 of the speed of `take` in memory one by one, at 0.92 if 4 MB of them
+are gathered at once, with two threads, and at 1.04 with 8 MB; batches of 256 at 1.02, 1.04 and 1.10.
 
 A consumer such as a GPU is busy with one batch while the next one is gathered: with a consumer that takes as long as
 the gathering, 256 images of 64x64 are delivered in 0.6 of the time. A loop that does nothing with them would lose a
@@ -19,7 +20,7 @@ from h5split.order.epochs import Order
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-_BYTES = 4 << 20
+_BYTES = 8 << 20  # that are gathered at once
 _ALIGNMENT = 64  # bytes; TensorFlow and JAX use an array without a copy if it begins at a multiple of it
 _MIN_USE = 0.25  # of the time to gather batches, from which on a consumer is worth gathering ahead of
 
