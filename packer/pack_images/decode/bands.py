@@ -145,9 +145,10 @@ def _checked_integers(values: NDArray[Any], dtype: type[np.integer[Any]], larger
     """Return integers in a smaller type, if it holds them all."""
     if values.dtype.kind == "f":
         raise DecodeError("floats: expected integers; --dtype float32 keeps them")
-    most = np.iinfo(dtype).max
-    least = int(values.min())
-    if values.dtype != dtype and (least < 0 or int(values.max()) > most):
+    if values.dtype == dtype:
+        return values
+    most, least = np.iinfo(dtype).max, int(values.min())
+    if least < 0 or int(values.max()) > most:
         raise DecodeError(
             f"values from {least} to {values.max()}: expected 0 to {most}; --dtype "
             f"{larger if least >= 0 else 'float32'} holds more"

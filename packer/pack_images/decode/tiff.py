@@ -14,7 +14,11 @@ _MAX_DIRECTORIES = 64  # stop after this many
 _MAX_TAGS = 4096  # per directory after the first; about thirty are usual
 _BYTES_BY_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 _DESCRIPTION = 270  # tag
-_INTEGER_FORMATS = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q"}
+_INTEGERS = {  # (byte order, type) -> layout
+    (order, kind): struct.Struct(order + letter)
+    for order in "<>"
+    for kind, letter in {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q"}.items()
+}
 
 
 _MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -76,8 +80,7 @@ def directories(data: bytes) -> Iterator[Iterator[Tag]]:
 
 
 def _tag(order: str, number: int, kind: int, count: int, field: bytes) -> Tag:
-    format_ = _INTEGER_FORMATS.get(kind, "")
-    is_here = format_ and count == 1 and struct.calcsize("=" + format_) <= len(field)
-    value = struct.unpack_from(order + format_, field)[0] if is_here else None
-    at = struct.unpack(order + ("L" if len(field) == 4 else "Q"), field)[0]
+    layout = _INTEGERS.get((order, kind)) if count == 1 else None
+    value = layout.unpack_from(field)[0] if layout is not None and layout.size <= len(field) else None
+    at = int.from_bytes(field, "little" if order == "<" else "big")
     return Tag(number, _BYTES_BY_TYPE.get(kind, 0) * count, value, at)
