@@ -1,28 +1,18 @@
-"""Batches of scattered rows are gathered several at a time, and ahead of a consumer that takes time for them.
+"""Batches of scattered rows are gathered several at a time, and handed out as views of one buffer.
 
 Shuffled batches of 32 images of 64x64 come at 0.72 of the speed of `take` in memory one by one, at 0.92 if 4 MB of them
 are gathered at once, with two threads, and at 1.04 with 8 MB; batches of 256 at 1.02, 1.04 and 1.10.
-
-A consumer such as a GPU is busy with one batch while the next one is gathered: with a consumer that takes as long as
-the gathering, 256 images of 64x64 are delivered in 0.6 of the time. A loop that does nothing with them would lose a
-tenth by the thread, so it has none.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from h5split.order.epochs import Order
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
 _BYTES = 8 << 20  # that are gathered at once
 _ALIGNMENT = 64  # bytes; TensorFlow and JAX use an array without a copy if it begins at a multiple of it
-_MIN_USE = 0.25  # of the time to gather batches, from which on a consumer is worth gathering ahead of
 
 _Gather = Callable[[int, int], Any]  # (number of a batch, how many from there on) -> these batches as one
 
@@ -37,7 +27,7 @@ class Several:
         order: The order of the pass.
         first: Its first batch.
         stride: The bytes of an image.
-        gather: Called to gather batches, in any thread.
+        gather: Called to gather batches.
     """
 
     def __init__(self, order: Order, first: int, stride: int, gather: _Gather) -> None:
@@ -50,8 +40,6 @@ class Several:
         self._found: Any = None
         self._settings: object = None
         self._learned: object = None
-        self._ahead = _Ahead(gather)
-        self._gathering = self._gathered_at = 0.0  # seconds that it took, and when it ended
 
     def __call__(self, batch: int, settings: object, learned: object) -> Any:
         """The batch after the one before.
@@ -61,8 +49,7 @@ class Several:
             settings: What it is made with. If it is another object than before, what was gathered is not used.
             learned: Likewise.
         """
-        is_same = settings is self._settings and learned is self._learned
-        if batch >= self._end or not is_same:
+        if batch >= self._end or settings is not self._settings or learned is not self._learned:
             self._found = None  # its buffer may be used again
             self._settings, self._learned = settings, learned
             if self._order.is_run(batch):
@@ -70,64 +57,17 @@ class Several:
                 return self._gather(batch, 1)
             count = self._count(batch)
             self._at, self._end = batch, batch + count
-            found = self._scattered(batch, count, is_same)
+            found = self._gather(batch, count)
             if count == 1:
                 return found
             self._found = found
         start = (batch - self._at) * self._order.size
         return _cut(self._found, start, start + self._order.size)
 
-    def _scattered(self, batch: int, count: int, is_same: bool) -> Any:
-        """Batches that have to be copied: gathered ahead, or now. If the consumer takes time, the next ones follow."""
-        used = time.perf_counter() - self._gathered_at
-        found = self._ahead.take(batch)
-        if found is None or not is_same:
-            start = time.perf_counter()
-            found = self._gather(batch, count)
-            self._gathering = time.perf_counter() - start
-        is_worth_it = self._gathered_at > 0 and used > _MIN_USE * self._gathering
-        if is_worth_it and self._end < self._order.batches and not self._order.is_run(self._end):
-            self._ahead.begin(self._end, self._count(self._end))
-        self._gathered_at = time.perf_counter()
-        return found
-
     def _count(self, batch: int) -> int:
         """How many batches to gather at once, from `batch` on, whose rows are scattered."""
         most = min(self._most, 1 + batch - self._first, self._order.batches - batch)
         return next((count for count in range(1, most) if self._order.is_run(batch + count)), most)
-
-
-class _Ahead:
-    """A thread that gathers the next batches. It starts when it is needed, and ends with the pass.
-
-    It belongs to an executor, as Python waits for those before it takes down what their threads use.
-
-    Args:
-        gather: Called to gather batches.
-    """
-
-    def __init__(self, gather: _Gather) -> None:
-        self._gather = gather
-        self._executor: ThreadPoolExecutor | None = None
-        self._process = os.getpid()
-        self._next: tuple[int, Future[Any]] | None = None
-
-    def begin(self, batch: int, count: int) -> None:
-        """Begin to gather batches."""
-        if self._process != os.getpid():  # a forked process has no threads
-            return
-        if self._executor is None:
-            from concurrent.futures import ThreadPoolExecutor  # 4 ms, and wanted by few
-
-            self._executor = ThreadPoolExecutor(1, "h5split-ahead")
-        self._next = batch, self._executor.submit(self._gather, batch, count)
-
-    def take(self, batch: int) -> Any:
-        """The batches from `batch` on, if they were begun; else None."""
-        begun, self._next = self._next, None
-        if begun is None or begun[0] != batch or self._process != os.getpid():
-            return None
-        return begun[1].result()
 
 
 def _cut(batch: Any, start: int, stop: int) -> Any:
