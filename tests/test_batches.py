@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import copy
 import ctypes
 import gc
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tracemalloc
 import warnings
 from collections import Counter
@@ -39,6 +41,9 @@ from conftest import (
     write_pack,
 )
 from h5split import PackedImages, Settings, SplitSequence, write_split
+from h5split.batch.several import Several
+from h5split.order.epochs import Order
+from h5split.order.rows import permutation
 from h5split.order.settings import SettingNames
 
 
@@ -94,6 +99,92 @@ def test_batches_that_are_gathered_together_are_those_that_are_asked_for_one_by_
             assert np.array_equal(targets["same"], labels["same"])
             assert np.array_equal(targets["kind"], labels["kind"])
             assert_rows_are(images, together.get_filenames(range(8 * batch, 8 * batch + len(images))))
+
+
+def slowly(batches):
+    """What a consumer gets that takes 2 ms for each batch, so that the next ones are gathered ahead."""
+    for batch in batches:
+        time.sleep(0.002)
+        yield batch
+
+
+def test_batches_that_are_gathered_ahead_of_a_slow_consumer_are_the_same(packed):
+    gc.collect()
+    before = _thread._count()
+    together = SplitSequence(packed, batch_size=3, auto_shuffle=True).map(lambda images, labels, rng: (images, labels))
+    for epoch in range(3):
+        held = []
+        for images, _ in slowly(together):
+            held.append(images)
+            assert len(held) != 20 or _thread._count() > before
+        assert_rows_are(np.concatenate(held), order_of(together, epoch))
+    gc.collect()
+    until = time.monotonic() + PATIENCE
+    while _thread._count() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert _thread._count() <= before
+
+
+@pytest.mark.parametrize("at", [4, 6, 14])
+def test_settings_that_change_count_from_the_next_batch_on_also_if_it_was_gathered_ahead(packed, at):
+    sequence = SplitSequence(packed, batch_size=3, auto_shuffle=True)
+    modes = []
+    for batch, (images, labels) in enumerate(slowly(sequence)):
+        modes.append((images.dtype, labels.shape[1:]))
+        if batch == at:
+            sequence.set(label_mode="int", scale=1 / 255)
+    before = at + 1
+    assert modes == [(np.uint8, (3,))] * before + [(np.float32, ())] * (34 - before)
+
+
+def test_an_error_in_gathering_ahead_comes_with_the_batch_it_is_about():
+    def gather(first, count):
+        if first >= 20:
+            raise OSError(f"no batch {first}")
+        return np.repeat(np.arange(first, first + count), 4)
+
+    several, seen = Several(Order(permutation(200, 0), 4), 0, 64 << 12, gather), []
+
+    def consume():
+        for batch in range(50):
+            assert several(batch, None, None).tolist() == [batch] * 4
+            seen.append(batch)
+            time.sleep(0.002)
+
+    with pytest.raises(OSError, match="no batch 2"):
+        consume()
+    assert seen == [*range(len(seen))]
+    assert len(seen) >= 20
+
+
+FORKED = """
+import _thread, os, sys, time
+import numpy as np
+from h5split import SplitSequence
+
+def slowly(batches):
+    for images, labels in batches:
+        time.sleep(0.002)
+        yield images
+
+options = {"batch_size": 3, "auto_shuffle": True}
+expected = np.concatenate([images for images, labels in SplitSequence(sys.argv[1], **options)])
+batches = slowly(SplitSequence(sys.argv[1], **options))
+found = [next(batches) for _ in range(20)]
+assert _thread._count() > 0
+child = os.fork()
+assert np.array_equal(np.concatenate([*found, *batches]), expected)
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_pass_goes_on_in_a_forked_process_though_its_thread_does_not(packed):
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED, packed]  # of forks beside threads
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_settings_that_change_within_a_pass_count_from_the_next_batch_on(packed):
