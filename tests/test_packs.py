@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import time
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import (
+    PATIENCE,
     assert_rows_are_who_they_say,
     names_in,
     names_of,
@@ -23,7 +25,7 @@ from conftest import (
     write_pack,
 )
 from h5split import FormatError, PackedImages, SplitSequence
-from h5split.batch.readahead import ReadAhead
+from h5split.batch.readahead import FrontToBack, RowsAhead
 from h5split.file.texts import Joined, Texts
 from h5split.order.epochs import Order
 
@@ -389,10 +391,32 @@ def test_read_ahead_distinguishes_packs_opened_by_the_same_relative_path(three, 
         write_pack(Path("own.h5"), names_in(f"d{number}", {"cat": size}), shape=(128, 128, 3))
         sequence.add_file("own.h5")
     order = Order(np.arange(45)[::-1], 4)
-    ahead = ReadAhead(sequence.packs, order)
-    for batch in range(order.batches):
-        ahead(batch)
+    for ahead in (RowsAhead(sequence.packs, order), FrontToBack(sequence.packs.packs)):
+        for batch in range(order.batches):
+            ahead(batch)
     assert sorted(names_of(sequence)) == sorted(sequence.filenames)
+
+
+def test_a_shuffled_pass_from_disk_has_all_of_the_file_read_ahead(tmp_path):
+    path = tmp_path / "one.h5"
+    write_pack(path, names_in("a", {"cat": 200}), shape=(128, 128, 3))
+    sequence = SplitSequence(path, auto_shuffle=True, batch_size=4)
+    (pack,) = sequence.packs.packs
+    every = pack.starts(np.arange(200))
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        if not hasattr(os, "posix_fadvise"):
+            pytest.skip("needs a system that drops a file from memory")
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if pack.file.is_cached(every[::20]) is not False:
+        pytest.skip("needs a file system that drops a file from memory")
+    batches = iter(sequence)
+    for _ in range(2):
+        next(batches)
+    until = time.monotonic() + PATIENCE
+    while not pack.file.is_cached(every) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert pack.file.is_cached(every)
 
 
 # --- concatenated arrays ---------------------------------------------------------------------------------------------

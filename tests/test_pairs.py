@@ -19,6 +19,7 @@ from conftest import SIDE, pixels_of, seen_by_fit, write_pack
 from h5split import PackedImages, SplitSequence
 from h5split.batch import readahead
 from h5split.errors import ArgumentError, FormatError
+from h5split.file.mapped import MappedFile
 from h5split.file.newpack import new_pack
 from h5split.view import report
 
@@ -358,15 +359,15 @@ def test_preload_reads_masks_too(pairs, packs, monkeypatch):
     assert read == [*map(str, packs)]
 
 
-def test_masks_are_read_ahead_from_a_cold_disk(pairs, packs, monkeypatch):
+def test_masks_are_read_ahead_from_a_cold_disk(pairs, masks, monkeypatch):
     monkeypatch.setattr(readahead, "is_cold", lambda packs, order: True)
     asked = {}
-    monkeypatch.setattr(
-        readahead.ReadAhead, "_request", lambda self, pack, rows: asked.setdefault(pack.path, []).extend(rows.tolist())
-    )
+    monkeypatch.setattr(readahead, "free_memory", lambda: 0)  # so rows are asked for, not whole files
+    monkeypatch.setattr(MappedFile, "will_need", lambda self, start, length: asked.setdefault(self, []).append(start))
     list(pairs)
-    assert sorted(asked[str(packs[1])]) == [*range(198)]
-    assert len(asked[str(packs[0])]) == 198
+    photos = pairs.packs.packs[0]
+    assert sorted(asked[masks.file]) == masks.starts(np.arange(198)).tolist()
+    assert len(asked[photos.file]) == 198
 
 
 # --- what pictures are not --------------------------------------------------------------------------------------------

@@ -87,6 +87,10 @@ class MappedFile:
         """Ask the system to read bytes into the page cache. This does not wait for the disk."""
         files.will_need(self._pristine, start, length)
 
+    def read_ahead(self, start: int, length: int) -> None:
+        """Ask the system to read many bytes into the page cache. This waits while the disk has enough to do."""
+        files.read_ahead(self._descriptor, start, length)
+
     def is_cached(self, starts: NDArray[np.int64]) -> bool | None:
         """Whether the bytes at all `starts` are in the page cache; None if the system cannot say."""
         for start in starts.tolist():

@@ -57,6 +57,9 @@ if sys.platform == "win32":
     def will_need(mapped: mmap.mmap, start: int, length: int) -> None:
         """Ask the system to read bytes of a map into the page cache. This does not wait for the disk."""
 
+    def read_ahead(descriptor: int, start: int, length: int) -> None:
+        """Ask the system to read bytes of a file into the page cache."""
+
     def copy_on_write(descriptor: int, size: int) -> mmap.mmap | None:
         """A map of a file whose modified pages are private to this process; None if the system refuses it.
 
@@ -129,6 +132,11 @@ else:
         """Ask the system to read bytes of a map into the page cache. This does not wait for the disk."""
         first = start - start % mmap.PAGESIZE
         mapped.madvise(mmap.MADV_WILLNEED, first, min(start + length, len(mapped)) - first)
+
+    def read_ahead(descriptor: int, start: int, length: int) -> None:
+        """Ask the system to read bytes of a file into the page cache. Other threads go on meanwhile."""
+        if hasattr(os, "posix_fadvise"):  # macOS has none
+            os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_WILLNEED)
 
     def copy_on_write(descriptor: int, size: int) -> mmap.mmap | None:
         """A map of a file whose modified pages are private to this process; None if the system refuses it."""
