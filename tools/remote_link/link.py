@@ -85,13 +85,13 @@ class Shaper:
                 flow.waiting = False
             self._free_at = self._free_at + len(chunk or b"") / rate if rate else now
             self._under_way.append((self._free_at + delay, flow, chunk))
-        while self._under_way and self._under_way[0][0] <= now:
+        while self._under_way and self._under_way[0][0] <= now + TICK / 2:
             _, flow, chunk = self._under_way.popleft()
             flow.deliver(chunk)
         if self._waiting:
             loop.call_later(max(TICK, self._free_at - now), self._tick)
         elif self._under_way:
-            loop.call_later(max(TICK / 2, self._under_way[0][0] - now), self._tick)
+            loop.call_later(max(TICK / 2, self._under_way[0][0] - now - TICK / 4), self._tick)
         else:
             self._ticking = False
 
