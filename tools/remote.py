@@ -203,6 +203,8 @@ def report(title: str, runs: Runs, ideal: float, local: Runs | None = None) -> N
         parts.append(f"first epoch {seconds:.2f} s")
         if runs.link is not None:
             parts[-1] += f", {ideal / seconds:.2f} of the link"
+        found = {count for run in runs.found for count in run.get("rows", [])}
+        parts.append(f"rows {', '.join(f'{count:,}' for count in sorted(found))}" if found != {0} else "")
     if most > 1:
         later = runs.median(lambda run: statistics.median(run["epochs"][1:]))
         parts.append(f"later epochs {later:.3f} s")
@@ -214,7 +216,7 @@ def report(title: str, runs: Runs, ideal: float, local: Runs | None = None) -> N
             f"{runs.median(lambda run: run['connections']):.0f} connections, "
             f"{runs.median(lambda run: run['bytes_down']) / MB:,.1f} MB"
         )
-    print(f"  {title:<28} {'; '.join(parts)}")
+    print(f"  {title:<28} {'; '.join(part for part in parts if part)}")
 
 
 def measure_peers(arguments: argparse.Namespace) -> None:
@@ -245,7 +247,7 @@ def measure_peers(arguments: argparse.Namespace) -> None:
             for name in names
         }
         run_all(rows, arguments.repeats, arguments.limit, environment)
-    print(f"{arguments.data}, {arguments.rtt_ms:g} ms, {arguments.rate / MB:g} MB/s, {arguments.workers} workers:")
+    print(f"{arguments.data}, {arguments.rtt_ms:g} ms, {arguments.rate / MB:g} MB/s, batch {arguments.batch}:")
     for name, runs in rows.items():
         size = sum(
             os.path.getsize(os.path.join(at, file)) for at, _, files in os.walk(f"{folder}/{name}") for file in files
@@ -339,7 +341,7 @@ def main() -> None:
         else:
             command.add_argument("data", help="a folder of class folders")
             command.add_argument("--size", type=int, default=64)
-            command.add_argument("--workers", type=int, default=2)
+            command.add_argument("--workers", type=int, default=2, help="of MosaicML Streaming (2); LitData has 1")
             command.add_argument("--environments", default=os.path.join(ROOT, ".bench"), help="folder (.bench)")
     arguments = parser.parse_args()
     arguments.run(arguments)

@@ -56,7 +56,11 @@ def plain(task: dict[str, Any]) -> Times:
 
 
 def litdata(task: dict[str, Any]) -> Times:
-    """Stream chunks of LitData, with the settings of tools/peers/litdata_peer.py."""
+    """Stream chunks of LitData, with the settings of tools/peers/litdata_peer.py, but one worker.
+
+    With two, the workers share a chunk. LitData 0.2.76 maps no shared chunk of a remote data set, but reads it whole
+    for each row: an epoch then takes minutes.
+    """
     import litdata
     import numpy as np
     from litdata.streaming import downloader
@@ -72,9 +76,7 @@ def litdata(task: dict[str, Any]) -> Times:
         item_shuffle_window="full",
         max_cache_size="100GB",
     )
-    loader = litdata.StreamingDataLoader(
-        data, batch_size=task["batch"], num_workers=task["workers"], persistent_workers=True
-    )
+    loader = litdata.StreamingDataLoader(data, batch_size=task["batch"], num_workers=1, persistent_workers=True)
     return epochs_of(lambda number: ((b["image"], np.asarray(b["label"])) for b in loader), begin, task["epochs"])
 
 
