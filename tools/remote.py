@@ -344,6 +344,7 @@ def main() -> None:
             command.add_argument("--workers", type=int, default=2, help="of MosaicML Streaming (2); LitData has 1")
             command.add_argument("--environments", default=os.path.join(ROOT, ".bench"), help="folder (.bench)")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended too
     arguments.run(arguments)
 
 
