@@ -37,6 +37,8 @@ import contextlib
 import json
 import random
 import re
+import socket
+import struct
 import sys
 from collections import deque
 from typing import Any
@@ -104,7 +106,8 @@ class Flow:
         self.waiting = False
         self.source = source
         self.target: asyncio.Transport | None = None
-        self.blocked = False  # the target does not take bytes at present
+        self.blocked = False  # True: the target does not take bytes at present
+        self.resets = False  # True: the end of the stream is a reset
         self._shaper = shaper
         self._bytes = 0
         self._paused = False
@@ -125,7 +128,11 @@ class Flow:
         """Give a chunk that has arrived to the target."""
         self._bytes -= len(chunk or b"")
         if self.target is not None and not self.target.is_closing():
-            if chunk is None:
+            if chunk is None and self.resets:
+                linger = struct.pack("ii", 1, 0)  # close() then sends RST
+                self.target.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                self.target.abort()
+            elif chunk is None:
                 self.target.close()
             else:
                 self.target.write(chunk)
@@ -302,10 +309,9 @@ class Server(asyncio.Protocol):
         if self._harm == "corrupt" and rest:
             self._harm = ""
             return bytes([rest[0] ^ 0xFF]) + rest[1:]
-        if self._harm == "truncate":
+        if self._harm in ("truncate", "cut"):
+            client.down.resets = self._harm == "cut"
             client._link.loop.call_soon(client.down.send, None)
-        elif self._harm == "cut":  # when what was sent before it has arrived
-            client._link.loop.call_later(client._link.rtt / 2 + 2 * TICK, client.transport.abort)
         self._harm = "stall" if self._harm in ("truncate", "cut") else self._harm  # nothing more is delivered
         return b""
 
