@@ -159,7 +159,7 @@ class Selection:
         for point in points:
             if not isinstance(point, (int, float, np.integer, np.floating)):
                 raise ArgumentTypeError(f"split: expected numbers one by one, as in split(0.2, 0.4), found {point!r}")
-        strata = self.classes if stratify else None
+        strata = self._strata() if stratify else None
         if stable:
             parts = row_math.split_hashed(self.rows, self._keys(groups), points, seed)
         elif groups is not None:
@@ -240,6 +240,13 @@ class Selection:
             _check_known(name, wanted, Texts(np.unique(texts.raw())))
             mask &= texts.isin(wanted)
         return self.of(self.rows[mask])
+
+    def _strata(self) -> NDArray[np.int32]:
+        """The class number of each row, which may be a view: int32 (N,)."""
+        if self.packs is None or not row_math.are_consecutive(self.rows):
+            return self.classes
+        first = int(self.rows[0])
+        return self.packs.labels[first : first + len(self.rows)]
 
     def _groups(self, groups: str | ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """The different groups in ascending order, and the number of the group of each row: int64 (N,)."""
