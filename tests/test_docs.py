@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from range_server import RangeServer
 
 from conftest import write_classes
 from h5split import PackedImages, SplitSequence
@@ -45,7 +46,7 @@ BACKENDS = (
     "torch",
     "torchvision",
 )
-RUN_ELSEWHERE = {"guides/augmentation.md", "guides/hosts.md"}  # below, and in test_examples.py
+RUN_ELSEWHERE = {"guides/augmentation.md", "guides/elsewhere.md", "guides/hosts.md"}  # below, and in test_examples.py
 
 
 def blocks(text):
@@ -163,10 +164,10 @@ def run_command(line):
     assert run(arguments) == 0, line
 
 
-def run_page(path):
+def run_page(path, replaced=REPLACED):
     """Run the examples of a page from top to bottom. Return the names that they define."""
     text = path.read_text()
-    for shown, run in REPLACED.items():
+    for shown, run in replaced.items():
         text = text.replace(shown, run)
     namespace = {}
     for language, file, code in blocks(text):
@@ -229,6 +230,22 @@ def test_the_decoders_of_the_guide_on_x_rays_read_what_is_in_the_files(here):
         assert (found.dtype, found[0].tolist()) == (np.uint16, [level * 60 + number for level in range(64)])
     units = decoders["ct"](Path("ct/2.dcm").read_bytes())
     assert (units.dtype, units[0, :2].tolist()) == (np.float32, [-1022.0, -990.0])
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_guide_on_packs_elsewhere_runs_with_a_web_server(packs, everything, monkeypatch, capsys):
+    pytest.importorskip("aiohttp", reason="needs aiohttp: pip install 'pack-images[remote]'")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(packs / "cache"))
+    with RangeServer() as server:
+        address = server.put("eurosat.h5", Path("eurosat.h5"))
+        page = run_page(DOCS / "guides/elsewhere.md", {"s3://bucket/eurosat.h5": address})
+    assert len(os.listdir(packs / "cache/h5split")) == len(os.listdir(packs / "copies")) == 1  # shared by all
+    assert page["pack"].copy.is_whole
+    local = PackedImages("eurosat.h5")
+    assert np.array_equal(page["pack"].images, local.images)
+    assert f"in {packs}/copies" in capsys.readouterr().out
+    first, last = page["mine"].rows[[0, -1]]
+    assert last - first == len(page["mine"].rows) - 1
 
 
 @pytest.mark.filterwarnings("default")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from range_server import RangeServer
 
 from conftest import PATIENCE, names_in, write_pack
 from h5split import SplitSequence
@@ -161,3 +162,15 @@ def test_a_unet_learns_to_find_shapes(tmp_path):
     found = [float(iou) for iou in re.findall(r"IoU (\d\.\d{3})", output)]
     assert len(found) == 6, output
     assert max(found[-3:]) > found[0] + 0.05, output
+
+
+@pytest.mark.skipif(not all(map(find_spec, ("aiohttp", "torch"))), reason="torch or aiohttp is not installed")
+@pytest.mark.parametrize("options", [[], ["--fetch"]], ids=["while it arrives", "fetched first"])
+def test_a_network_learns_from_a_pack_that_is_elsewhere(pack, tmp_path, options):
+    with RangeServer() as server:
+        address = server.put("pack.h5", pack)
+        line = [str(EXAMPLES / "elsewhere.py"), address, "--cache", str(tmp_path / "copies"), *options]
+        output = trained([([*line, "--batch-size", "16", "--epochs", "2"], {})], tmp_path)
+    assert re.findall(r"epoch (\d): (\d+) images", output) == [("0", "120"), ("1", "120")]
+    (copy,) = (tmp_path / "copies").iterdir()
+    assert (copy / "pack.h5").read_bytes() == pack.read_bytes()

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from h5split import FormatError, PackedImages
 from h5split.commands.verify import verify
 from h5split.file.format import decode, encode, read
-from h5split.file.hdf5 import metadata
 from h5split.file.sealing import Tables, images_offset, seal
+from h5split.system import files
 from h5split.system.files import read_at
 
 ROWS = 6
@@ -94,7 +94,7 @@ def sealed(tmp_path: Path) -> Path:
 
 
 def reads_of(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Open a pack. Return (place, bytes) of each read of its metadata."""
+    """Open a pack. Return (place, bytes) of each read."""
     found = []
 
     def noted(descriptor: int, count: int, start: int) -> bytes:
@@ -102,7 +102,7 @@ def reads_of(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int
         return read_at(descriptor, count, start)
 
     with monkeypatch.context() as patch:
-        patch.setattr(metadata, "read_at", noted)
+        patch.setattr(files, "read_at", noted)
         touch(path)
     return found
 
@@ -112,9 +112,10 @@ def test_all_metadata_are_found_with_two_reads(tmp_path, monkeypatch, columns):
     pixels = np.zeros((3, 64, 64, 3), np.uint8)
     content = tables(3, columns={f"column {number}": ["a", "b", "c"] for number in range(columns)})
     path = write(tmp_path / "images.h5", pixels, content)
-    page, rest = reads_of(path, monkeypatch)
+    page, rest, *of_tables = reads_of(path, monkeypatch)
     assert page == (0, 4096)
     assert rest[0] == 4096 + pixels.nbytes
+    assert all(start + count <= 4096 or start >= sum(rest) for start, count in of_tables)
     with h5py.File(path) as file:
         assert sorted(file["columns"]) == sorted(content.columns)
 
@@ -814,7 +815,7 @@ def test_a_refusal_leaves_no_file_open(sealed):
 
 
 def test_read_returns_a_descriptor_of_the_file_it_checked(sealed):
-    descriptor, header = read(sealed)
+    descriptor, _, header = read(sealed)
     try:
         assert os.path.samestat(os.fstat(descriptor), os.stat(sealed))
         assert os.pread(descriptor, header.images.nbytes, header.images.offset) == PIXELS.tobytes()

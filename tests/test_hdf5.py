@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -14,13 +15,14 @@ import pytest
 from h5split.file.hdf5.file import File
 from h5split.file.hdf5.headers import Object
 from h5split.file.hdf5.metadata import NoHdf5Error, lookup3
+from h5split.system.files import read_at
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[File]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield File(descriptor)
+        yield File(partial(read_at, descriptor), os.fstat(descriptor).st_size)
     finally:
         os.close(descriptor)
 

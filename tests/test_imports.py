@@ -28,6 +28,7 @@ LAYERS = {
         "system",  # the machine and the terminal
         "notebook",  # what a notebook shows: HTML and PNG, of no pack
         "writing",  # how files are written
+        "remote",  # packs elsewhere, and their copies here, as bytes
         "file",  # a pack as a file
         "order",  # which rows, in which order
         "alike",  # which images are alike

@@ -159,6 +159,8 @@ def test_json_output_contains_everything(full, capsys):
         "blank": 0,
         "numbers": None,
         "numbers_in": 0,
+        "copy": None,
+        "bytes_to_come": 0,
     }
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -83,17 +84,22 @@ def test_a_url_as_source_says_how_to_fetch_it(here, capsys, url, advice):
 
 
 def test_a_url_as_pack_table_or_output(here, capsys):
+    message = "found a URL that has lost a slash, as pathlib does it; give it as text: 's3://bucket/images.h5'"
+    with pytest.raises(FileNotFoundError, match=f"s3:/bucket/images.h5: expected the path of a pack, {message}"):
+        SplitSequence(Path("s3://bucket/images.h5"))
     message = "copy the files to this machine first"
-    with pytest.raises(FileNotFoundError, match=f"expected the path of a pack, found a URL; {message}"):
-        SplitSequence("s3://bucket/images.h5")
-    assert message in error_of(capsys, h5split, "info", "https://x.org/images.h5")
     assert message in error_of(capsys, pack_images, "--manifest", "https://x.org/a.csv", "-o", "out.h5")
     write_classes(here / "data", {"cat": 2})
     found = error_of(capsys, pack_images, "data", "-o", "s3://bucket/out.h5")
-    assert found.startswith("s3://bucket/out.h5: expected a file to write, found a URL; give a path here")
+    assert found == (
+        "s3://bucket/out.h5: expected a file to write, found a URL; pack to a file here, with -o out.h5, and upload it "
+        "when it is complete, such as with: aws s3 cp out.h5 s3://bucket/out.h5"
+    )
 
 
 def test_a_file_url_is_a_path(here):
+    with pytest.raises(FileNotFoundError, match="found a URL; give the path itself, '/data/a b'"):
+        SplitSequence("file:///data/a b")
     assert url_advice("file:///data/a b") == "found a URL; give the path itself, '/data/a b'"
 
 

@@ -21,6 +21,7 @@ campaign fuzz_packs.py --inputs 100000
 campaign fuzz_images.py --inputs 200000
 campaign fault_packing.py --faults 1000 --runs 100
 campaign fault_training.py --faults 400
+campaign fault_remote.py --faults 400
 campaign soak.py --minutes 30
 cat "$results"
 exit $failed

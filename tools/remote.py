@@ -5,7 +5,7 @@
     python tools/remote.py big large.h5 --rows 1000000   a pack of 12.3 GB, most of it a hole, whose rows verify
     python tools/remote.py measure eurosat.h5            first batch and epochs over HTTP and S3 beside a local pack
     python tools/remote.py measure eurosat.h5 --plain    the same objects with fsspec's cat_file only, as a bound
-    python tools/remote.py peers DATA --size 64          LitData and MosaicML Streaming from the same S3 server
+    python tools/remote.py measure eurosat.h5 --peers DATA    beside LitData and MosaicML Streaming
 
 The link (remote_link/link.py) has --rtt-ms 50 and --rate 100e6 bytes a second, unless others are given. Every figure
 comes from a fresh process with an empty cache folder, and its seconds start after imports. Runs are interleaved, and
@@ -29,7 +29,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
 from typing import Any
 
@@ -153,10 +153,10 @@ def measure(arguments: argparse.Namespace) -> None:
     """Print a table of runs over each kind of URL, beside a local pack."""
     name = os.path.basename(arguments.pack)
     size = os.path.getsize(arguments.pack)
-    with (
-        folder_with(arguments.pack) as folder,
-        served(folder, arguments.rtt_ms, arguments.rate) as links,
-    ):
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(folder_with(arguments.pack))
+        peers = add_peers(arguments, folder) if arguments.peers else {}
+        links = stack.enter_context(served(folder, arguments.rtt_ms, arguments.rate))
         base = {"run": "ours", "batch": arguments.batch, "epochs": arguments.epochs}
         rows: dict[str, Runs] = {}
         for kind in arguments.kinds:
@@ -164,15 +164,19 @@ def measure(arguments: argparse.Namespace) -> None:
             if arguments.plain:
                 rows[f"{kind}: cat_file in threads"] = Runs({**task, "run": "plain"}, link=links[kind])
                 continue
-            for title, order in (("block", "block"), ("full", True)):
+            for title, order in (("file", False), ("block", "block"), ("full", True)):
                 first = {**task, "order": order, "epochs": 0}
                 rows[f"{kind}, {title}: first batch"] = Runs(first, link=links[kind])
                 if not arguments.first:
                     rows[f"{kind}, {title}: epochs"] = Runs({**task, "order": order}, link=links[kind])
+        for title, runs in peers.items():
+            rows[title] = replace(runs, link=links["s3"])
         if not arguments.plain and not arguments.first:
-            for title, order in (("block", "block"), ("full", True)):
+            for title, order in (("file", False), ("block", "block"), ("full", True)):
                 rows[f"local, {title}: epochs"] = Runs({**base, "url": arguments.pack, "order": order})
-        run_all(rows, arguments.repeats, arguments.limit, servers.s3_environment(links["s3"].port))
+        environment = servers.s3_environment(links["s3"].port)
+        environment["S3_ENDPOINT_URL"] = environment["AWS_ENDPOINT_URL"]  # MosaicML Streaming reads this one
+        run_all(rows, arguments.repeats, arguments.limit, environment)
     print(f"{name}, {size / MB:,.0f} MB, {arguments.rtt_ms:g} ms, {arguments.rate / MB:g} MB/s: medians of", end=" ")
     print(f"{arguments.repeats}, batch {arguments.batch}")
     for title, runs in rows.items():
@@ -219,40 +223,27 @@ def report(title: str, runs: Runs, ideal: float, local: Runs | None = None) -> N
     print(f"  {title:<28} {'; '.join(part for part in parts if part)}")
 
 
-def measure_peers(arguments: argparse.Namespace) -> None:
-    """Pack DATA with each peer into a bucket of its own, and stream it."""
+def add_peers(arguments: argparse.Namespace, folder: str) -> dict[str, Runs]:
+    """Pack DATA with each peer, once, and link it into a bucket of its own. Return a row for each, without a link."""
     peers, environments = read_versions()
-    folder = os.path.abspath(os.path.join(arguments.environments, "remote"))
-    os.makedirs(folder, exist_ok=True)
-    names = ("litdata", "streaming")
-    pythons = {name: python_of(environments[name], os.path.abspath(arguments.environments)) for name in names}
-    for name in names:
-        packed = os.path.join(folder, name)
+    kept = os.path.abspath(os.path.join(arguments.environments, "remote"))
+    os.makedirs(kept, exist_ok=True)
+    rows = {}
+    for name in ("litdata", "streaming"):
+        python = python_of(environments[name], os.path.abspath(arguments.environments))
+        packed = os.path.join(kept, name)
         if not os.path.exists(packed):
             os.mkdir(packed)
-            job = {"data": os.path.abspath(arguments.data), "folder": packed, "size": arguments.size}
-            done = children.measure(pythons[name], "pack", peers[name], job, PACK_SECONDS, watched=False)
+            job = {"data": os.path.abspath(arguments.peers), "folder": packed, "size": arguments.size}
+            done = children.measure(python, "pack", peers[name], job, PACK_SECONDS, watched=False)
             if done.failed:
                 shutil.rmtree(packed)
                 raise SystemExit(f"{name}: {done.failed}")
-    with served(folder, arguments.rtt_ms, arguments.rate) as links:
-        link = links["s3"]
-        base = {"batch": arguments.batch, "epochs": arguments.epochs, "workers": arguments.workers}
-        environment = servers.s3_environment(link.port)
-        environment["S3_ENDPOINT_URL"] = environment["AWS_ENDPOINT_URL"]  # MosaicML Streaming reads this one
-        rows = {
-            name: Runs(
-                {**base, "run": name, "url": f"s3://{name}" + "/packed" * (name == "litdata")}, pythons[name], link
-            )
-            for name in names
-        }
-        run_all(rows, arguments.repeats, arguments.limit, environment)
-    print(f"{arguments.data}, {arguments.rtt_ms:g} ms, {arguments.rate / MB:g} MB/s, batch {arguments.batch}:")
-    for name, runs in rows.items():
-        size = sum(
-            os.path.getsize(os.path.join(at, file)) for at, _, files in os.walk(f"{folder}/{name}") for file in files
-        )
-        report(peers[name].title, runs, size / arguments.rate)
+        shutil.copytree(packed, os.path.join(folder, name), copy_function=os.link)
+        task = {"run": name, "batch": arguments.batch, "epochs": arguments.epochs, "workers": arguments.workers}
+        url = f"s3://{name}" + "/packed" * (name == "litdata")
+        rows[f"s3, {peers[name].title}: epochs"] = Runs({**task, "url": url}, python)
+    return rows
 
 
 def check_link(arguments: argparse.Namespace) -> None:
@@ -324,25 +315,19 @@ def main() -> None:
     command = add("big", make_big, "make a large sparse pack whose rows verify", link=False)
     command.add_argument("output")
     command.add_argument("--rows", type=int, default=1_000_000)
-    for name, run, about in (
-        ("measure", measure, "first batch and epochs of a pack"),
-        ("peers", measure_peers, "LitData and MosaicML Streaming from the same S3 server"),
-    ):
-        command = add(name, run, about)
-        command.add_argument("--batch", type=int, default=256)
-        command.add_argument("--epochs", type=int, default=3)
-        command.add_argument("--repeats", type=int, default=3)
-        command.add_argument("--limit", type=float, default=600, help="seconds after which a run is stopped")
-        if run is measure:
-            command.add_argument("pack", help="a file made by pack-images")
-            command.add_argument("--kinds", nargs="+", choices=["http", "s3"], default=["http", "s3"])
-            command.add_argument("--first", action="store_true", help="measure first batches only")
-            command.add_argument("--plain", action="store_true", help="read with fsspec's cat_file only")
-        else:
-            command.add_argument("data", help="a folder of class folders")
-            command.add_argument("--size", type=int, default=64)
-            command.add_argument("--workers", type=int, default=2, help="of MosaicML Streaming (2); LitData has 1")
-            command.add_argument("--environments", default=os.path.join(ROOT, ".bench"), help="folder (.bench)")
+    command = add("measure", measure, "first batch and epochs of a pack")
+    command.add_argument("pack", help="a file made by pack-images")
+    command.add_argument("--batch", type=int, default=256)
+    command.add_argument("--epochs", type=int, default=3)
+    command.add_argument("--repeats", type=int, default=3)
+    command.add_argument("--limit", type=float, default=600, help="seconds after which a run is stopped")
+    command.add_argument("--kinds", nargs="+", choices=["http", "s3"], default=["http", "s3"])
+    command.add_argument("--first", action="store_true", help="measure first batches only")
+    command.add_argument("--plain", action="store_true", help="read with fsspec's cat_file only")
+    command.add_argument("--peers", metavar="DATA", help="also LitData and Streaming, with these class folders")
+    command.add_argument("--size", type=int, default=64, help="of the images of the peers")
+    command.add_argument("--workers", type=int, default=2, help="of MosaicML Streaming (2); LitData has 1")
+    command.add_argument("--environments", default=os.path.join(ROOT, ".bench"), help="of the peers (.bench)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended too
     arguments.run(arguments)

@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 from h5split.about import __version__
 from h5split.errors import ArgumentError
 from h5split.system import console
-from h5split.system.console import Bar, whole
+from h5split.system.console import Bar, size, whole
 from h5split.system.text import SHOWN, count, shown
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ examples:
   h5split view eurosat.h5 -o report.html
   h5split near eurosat.h5 -o pairs.html
   h5split export eurosat.h5 folders
+  h5split fetch s3://bucket/eurosat.h5
 """
 _EPILOG = """
 exit status: 0 done and nothing wrong, 1 something is wrong, 2 usage, 130 interrupted
@@ -72,7 +73,7 @@ def _info(arguments: argparse.Namespace) -> int:
     from h5split.commands.info import describe
     from h5split.file.images import PackedImages
 
-    found = describe(PackedImages(arguments.file))
+    found = describe(PackedImages(arguments.file, cache=arguments.cache))
     print(json.dumps(found.as_json(), indent=2) if arguments.json else found)
     return 0
 
@@ -81,7 +82,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     from h5split.commands.verify import verify, verify_sources
     from h5split.file.images import PackedImages
 
-    images = PackedImages(arguments.file)
+    images = PackedImages(arguments.file, cache=arguments.cache)
+    with closing(Bar("B", quiet=arguments.quiet)) as bar:
+        images.fetch(bar.show)
     with closing(Bar("B", quiet=arguments.quiet)) as bar:
         found = verify(images, workers=arguments.workers, progress=bar.show)
     lines = [f"row {row}: {shown(images.filenames[row])}: not the pixels that were packed" for row in found.bad_rows]
@@ -109,11 +112,27 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 1 if lines else 0
 
 
+def _fetch(arguments: argparse.Namespace) -> int:
+    from h5split.file.images import PackedImages
+
+    images = PackedImages(arguments.file, cache=arguments.cache, cache_limit=arguments.cache_limit)
+    if images.copy is None:
+        raise ArgumentError(f"{arguments.file}: expected an address such as s3://bucket/images.h5, found a file here")
+    with closing(Bar("B", quiet=arguments.quiet)) as bar:
+        images.fetch(bar.show)
+    if not arguments.quiet:
+        size = f"{images.header.size / 1e6:,.1f} MB"
+        print(
+            f"{shown(arguments.file)}: {count(len(images), 'row')}, {size}, whole and right in {images.copy.place.pack}"
+        )
+    return 0
+
+
 def _view(arguments: argparse.Namespace) -> int:
     from h5split.batches import SplitSequence
     from h5split.commands.view.page import report
 
-    sequence = SplitSequence(arguments.file)
+    sequence = SplitSequence(arguments.file, cache=arguments.cache)
     targets = _targets(arguments, sequence)
     parts = _parts(sequence, arguments.split)
     if arguments.part is not None:
@@ -142,7 +161,8 @@ def _near(arguments: argparse.Namespace) -> int:
     from h5split.batches import SplitSequence
     from h5split.commands.near import find
 
-    sequence = SplitSequence(arguments.file)
+    sequence = SplitSequence(arguments.file, cache=arguments.cache)
+    sequence.packs.plan(sequence.rows)
     parts = _parts(sequence, arguments.split)
     if arguments.output is not None:
         from h5split.commands.view.pairs import check_page, write_pairs
@@ -181,10 +201,11 @@ def _export(arguments: argparse.Namespace) -> int:
     from h5split.batches import SplitSequence
     from h5split.commands.export import CLASSES, MANIFEST, export
 
-    sequence = SplitSequence(arguments.file)
+    sequence = SplitSequence(arguments.file, cache=arguments.cache)
     parts = _parts(sequence, arguments.split)
     if arguments.rows is not None:
         sequence = sequence.select(_rows(arguments.rows, len(sequence.rows)))
+    sequence.packs.plan(sequence.rows)
     with closing(Bar(" images", quiet=arguments.quiet)) as bar:
         done = export(sequence, arguments.folder, parts=parts, workers=arguments.workers, progress=bar.show)
     if not arguments.quiet:
@@ -320,13 +341,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--rows", metavar="ROWS", help="only these rows of the file, such as 0:100,205 or rows.npy")
     add("--workers", type=whole(1), metavar="N", help="threads (one for each core)")
     add("--quiet", action="store_true", help="no progress, no summary")
+
+    add = _command(commands, _fetch, "fetch", "have all of a pack that is elsewhere on this machine, and check it")
+    add("--cache-limit", type=size, metavar="SIZE", help="of all copies in the folder, such as 500GB (none)")
+    add("--quiet", action="store_true", help="no progress, no summary")
     return parser
 
 
 def _command(commands: Any, run: Callable[[argparse.Namespace], int], name: str, text: str) -> Callable[..., Any]:
     command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
     command.set_defaults(run=run)
-    command.add_argument("file", metavar="FILE", help="a pack")
+    command.add_argument("file", metavar="FILE", help="a pack, or the address of one, such as s3://bucket/images.h5")
+    command.add_argument("--cache", metavar="DIR", help="where copies of packs elsewhere are (your cache folder)")
     add: Callable[..., Any] = command.add_argument
     return add
 

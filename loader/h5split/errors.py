@@ -8,6 +8,7 @@ The tree:
     +-- TableError            (ValueError)   a CSV file cannot be read completely
     +-- ArgumentError         (ValueError)   a setting or argument is invalid, or does not fit the pack
     +-- ArgumentTypeError     (TypeError)    an argument has the wrong type, such as a list of paths for a path
+    +-- RemoteError           (OSError)      a pack elsewhere cannot be read now, or its copy cannot be written
     +-- PositionError         (IndexError)   a row or batch does not exist
     +-- MissingPackageError   (ImportError)  an optional package is not installed; the message names it
 
@@ -51,6 +52,10 @@ class ArgumentError(H5SplitError, ValueError):
 
 class ArgumentTypeError(H5SplitError, TypeError):
     """An argument has the wrong type."""
+
+
+class RemoteError(H5SplitError, OSError):
+    """A pack elsewhere cannot be read now, or its copy here cannot be written."""
 
 
 class PositionError(H5SplitError, IndexError):

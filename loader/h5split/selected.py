@@ -109,7 +109,8 @@ class Selected:
             TypeError: Something is no path, such as a list of them.
         """
         if paths:
-            self._use(self._selection.added(paths, self._settings.classes))
+            settings = self._settings
+            self._use(self._selection.added(paths, settings.classes, settings.cache, settings.cache_limit))
         return self
 
     def shuffle(self, seed: int | None = None) -> Self:

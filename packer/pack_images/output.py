@@ -15,7 +15,7 @@ import numpy as np
 from h5split.file.classes import one_form
 from h5split.order.rows import digest_keys, is_among
 from h5split.system.machine import cores
-from h5split.system.places import url_advice
+from h5split.system.places import upload_advice, url_advice
 from h5split.system.text import count
 from h5split.writing.replace import check_replaceable, target
 from pack_images import versions
@@ -125,9 +125,7 @@ def output_path(output: str | os.PathLike[str]) -> str:
     try:
         path = target(output)
         if url_advice(path) and not os.path.isdir(os.path.dirname(path)):
-            raise ValueError(
-                f"{path}: expected a file to write, found a URL; give a path here, and copy the pack there"
-            )
+            raise ValueError(f"{path}: expected a file to write, found a URL; {upload_advice(os.fsdecode(output))}")
         if not path or os.path.isdir(path):
             found = "a folder" if path else "no name"
             raise ValueError(

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import fault_packing
+import fault_remote
 import fault_training
 import pytest
 from fault_campaign import environment, open_folder
@@ -35,6 +36,8 @@ PACKING = [
 ]
 TRAINING = ["pack: replace", "pack: cut", "pack: write_over", "threads", "forks while a thread reads", "interrupts"]
 
+REMOTE = ["killed", "failures", "replaced", "power failure"]
+
 
 @pytest.fixture(scope="module")
 def packing():
@@ -46,6 +49,13 @@ def packing():
 def training():
     with open_folder() as folder:
         yield fault_training.campaign(folder, faults=len(TRAINING), only=TRAINING, jobs=cores())
+
+
+@pytest.fixture(scope="module")
+def remote():
+    pytest.importorskip("aiohttp", reason="needs fsspec and aiohttp: pip install 'pack-images[remote]'")
+    with open_folder() as folder:
+        yield fault_remote.campaign(folder, faults=len(REMOTE), only=REMOTE, jobs=cores())
 
 
 def assert_borne(result, kind):
@@ -63,6 +73,11 @@ def test_packing_leaves_the_old_pack_or_the_new_one_and_continues(packing, kind)
 @pytest.mark.parametrize("kind", TRAINING)
 def test_training_gets_the_rows_of_the_pack_it_opened_or_an_error(training, kind):
     assert_borne(training, kind)
+
+
+@pytest.mark.parametrize("kind", REMOTE)
+def test_packs_elsewhere_give_every_row_or_an_error(remote, kind):
+    assert_borne(remote, kind)
 
 
 def test_nothing_grows_and_no_row_is_lost():

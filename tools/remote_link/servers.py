@@ -8,7 +8,7 @@ the clients share:
     hadro 0.7.1          509   1.6                PyPI; reads only
     nanio 0.1.7          314   2.3                PyPI; no ETag of a file that it did not store itself
     s3rver 3.7.1         158   4.7                npm
-    moto 5.2.5             4   232                PyPI; reads the whole object for each range
+    moto 5.2.5             4   232                PyPI; measured with 1 thread, as 16 took too long
 
 localbucket is the one used: it is the fastest, it serves a folder as it is (each subfolder is a bucket), and it takes
 uploads in parts. It computes an ETag when it first sees a file, which takes 2.5 s a GB. Start it with `warm`, so that

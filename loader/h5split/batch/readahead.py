@@ -68,6 +68,8 @@ class Reading:
         self._packs.check_unchanged()
         if self._partners is not None:
             order = Order(self._partners[order.delivered], order.size)
+        if self._packs.plan(order.rows):  # they come from elsewhere, through the page cache
+            return None
         cold = is_cold(self._packs, order)
         is_first, self._has_begun = not self._has_begun, True
         if not (is_first if cold is None else cold):

@@ -49,6 +49,8 @@ class Info:
         numbers: The numbers in the masks of a pack made with `--color index`, ascending; None for other packs, and for
             float32.
         numbers_in: The number of images that they were looked for in. It is less than `rows` for more than 64 MB.
+        copy: The folder of the copy on this machine, of a pack that is elsewhere; else None.
+        bytes_to_come: How many bytes are not in that copy yet.
     """
 
     path: str
@@ -68,6 +70,8 @@ class Info:
     blank: int
     numbers: list[int] | None
     numbers_in: int
+    copy: str | None
+    bytes_to_come: int
 
     def as_json(self) -> dict[str, Any]:
         """The same contents as lists and dicts, for JSON."""
@@ -79,6 +83,7 @@ class Info:
             [
                 f"{shown(self.path)}: {count(self.rows, 'image')}, {dimensions(self.shape)}{other_type(self.dtype)}, "
                 f"{self.nbytes / 1e6:,.1f} MB",
+                *self._copy_lines(),
                 *class_lines(self.classes, _BAR_LENGTH),
                 *self._number_lines(),
                 *self._column_lines(),
@@ -89,6 +94,12 @@ class Info:
                 *loss_lines(self.losses, scaled="range" in self.settings),
             ]
         )
+
+    def _copy_lines(self) -> list[str]:
+        if self.copy is None:
+            return []
+        here = "all" if self.bytes_to_come == 0 else f"{(self.nbytes - self.bytes_to_come) / 1e6:,.1f} MB"
+        return [f"copy: {here} of it in {shown(self.copy)}"]
 
     def _number_lines(self) -> list[str]:
         if self.numbers is None:
@@ -159,6 +170,8 @@ def describe(images: PackedImages) -> Info:
         blank=len(content.blank),
         numbers=numbers,
         numbers_in=numbers_in,
+        copy=None if images.copy is None else images.copy.place.folder,
+        bytes_to_come=0 if images.copy is None else images.copy.missing_bytes(),
     )
 
 

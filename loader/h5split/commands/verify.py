@@ -61,6 +61,7 @@ def verify(images: PackedImages, *, workers: int | None = None, progress: Progre
         OSError: The tables cannot be read.
         FormatError: The file was cut short meanwhile.
     """
+    images.fetch()
     images.check_whole()
     tables = _tables_intact(images)
     expected: NDArray[np.uint64] = _take(images.file, images.header.checksums, 0, len(images))
@@ -84,7 +85,7 @@ def verify(images: PackedImages, *, workers: int | None = None, progress: Progre
         ):
             found.append(bad)
             if progress is not None:
-                progress(min(start + step, len(images)) * images.stride, images.images.nbytes)
+                progress(min(start + step, len(images)) * images.stride, images.header.images.nbytes)
     images.check_whole()  # the caller will read the names of bad rows from the map
     return Verification(np.concatenate(found), tables)
 

@@ -62,8 +62,9 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, BinaryIO
 from urllib.parse import unquote
@@ -71,13 +72,13 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from h5split.errors import ArgumentError, FormatError, NotAPackError
+from h5split.errors import ArgumentError, FormatError, NotAPackError, RemoteError
 from h5split.file.hdf5.file import File
 from h5split.file.hdf5.headers import DataSet, Object
 from h5split.file.hdf5.metadata import NoHdf5Error, OldHdf5Error
 from h5split.file.losses import LOSSES
 from h5split.system import files
-from h5split.system.places import url_advice
+from h5split.system.places import address_advice, url_advice
 from h5split.system.text import either
 
 FORMAT = "packed-images"
@@ -88,6 +89,8 @@ DTYPES: Mapping[int, tuple[np.dtype[Any], ...]] = {
     2: (np.dtype("u1"), np.dtype("<u2"), np.dtype("<f4")),
 }
 USUAL_CHANNELS = (1, 3, 4)  # of version 1: grey, RGB and RGBA
+
+ReadAt = Callable[[int, int], bytes]  # (count, offset) -> up to so many bytes of a file, from there on
 
 _TEXT = np.dtype("S")  # text of any length
 _OF_ARRAYS = "pack_images.write('OUT.h5', images, labels) makes a pack of its arrays"
@@ -120,7 +123,7 @@ class Header:
         tables: Name in the file -> block, for every data set except `images`, in the order of `tables_checksum`.
         tables_checksum: XXH3-64 of the bytes of `tables`; None if the file does not have it.
         size: The size of the file in bytes.
-        status: The stat result of the file from before it was read.
+        is_sealed: Whether one checksum covers all metadata.
     """
 
     images: Block
@@ -138,7 +141,7 @@ class Header:
     tables: Mapping[str, Block]
     tables_checksum: int | None
     size: int
-    status: os.stat_result
+    is_sealed: bool
 
 
 def stored_dtype(dtype: DTypeLike) -> np.dtype[Any]:
@@ -173,12 +176,19 @@ def decode(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def read(path: str | os.PathLike[str]) -> tuple[int, Header]:
-    """Open a pack, check it, and return its descriptor and its header.
+def read(
+    path: str | os.PathLike[str], *, name: str = "", before: Callable[[int, int], None] | None = None
+) -> tuple[int, os.stat_result, Header]:
+    """Open a pack, check it, and return its descriptor, its status from before it was read, and its header.
 
     The caller maps and closes the descriptor. The header was read through the same descriptor, and every block of it
     lies within the size of the file. If the system has locks, HDF5 cannot write to the file while the descriptor or a
     map of it is open.
+
+    Args:
+        path: The file.
+        name: What errors call it, in place of its path.
+        before: Called with the place and the number of bytes before any are read.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -186,14 +196,23 @@ def read(path: str | os.PathLike[str]) -> tuple[int, Header]:
     """
     path = os.fspath(path)
     descriptor = _open(path)
+
+    def read_at(count: int, offset: int) -> bytes:
+        if before is not None:
+            before(offset, count)
+        return files.read_at(descriptor, count, offset)
+
     try:
-        with _errors_name(path):
+        with _errors_name(name or path):
             _lock(descriptor)
-        header = header_of(descriptor, path)
+        status = os.fstat(descriptor)
+        header = header_from(read_at, status.st_size, name or path)
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor, header
+    finally:
+        before = None  # the objects of the metadata are a cycle, and would keep what it belongs to
+    return descriptor, status, header
 
 
 def header_of(descriptor: int, path: str) -> Header:
@@ -202,8 +221,17 @@ def header_of(descriptor: int, path: str) -> Header:
     Raises:
         FormatError: The file is not a pack, is damaged, or has a newer format version.
     """
+    return header_from(partial(files.read_at, descriptor), os.fstat(descriptor).st_size, path)
+
+
+def header_from(read_at: ReadAt, size: int, path: str) -> Header:
+    """The header of a pack of `size` bytes. Errors name `path`.
+
+    Raises:
+        FormatError: It is not a pack, is damaged, or has a newer format version.
+    """
     with _errors_name(path):
-        return _header(File(descriptor))
+        return _header(File(read_at, size))
 
 
 def is_pack(file: BinaryIO) -> bool:
@@ -215,7 +243,7 @@ def is_pack(file: BinaryIO) -> bool:
     """
     try:
         _lock(file.fileno())
-        _header(File(file.fileno()))
+        _header(File(partial(files.read_at, file.fileno()), os.fstat(file.fileno()).st_size))
     except (NotAPackError, NoHdf5Error):
         return False
     except RecursionError as error:
@@ -233,7 +261,7 @@ def _open(path: str) -> int:
             raise FormatError(f"{path}: expected a pack, found {found}")
         return os.open(path, os.O_RDONLY | files.BINARY)
     except FileNotFoundError:
-        url = url_advice(os.fsdecode(path))
+        url = address_advice(os.fsdecode(path)) or url_advice(os.fsdecode(path))
         if url is not None:
             raise FileNotFoundError(f"{path}: expected the path of a pack, {url}") from None
         raise FileNotFoundError(f"{path}: there is no such file; pack-images SOURCE... -o {path} makes one") from None
@@ -254,8 +282,11 @@ def _errors_name(path: str) -> Iterator[None]:
     """Make errors of the block name the file, once, and turn errors from damaged metadata into a FormatError."""
     try:
         yield
+    except RemoteError:
+        raise
     except FormatError as error:
-        raise type(error)(f"{path}: {_line(error)}") from None
+        line = _line(error)
+        raise type(error)(line if line.startswith(path) else f"{path}: {line}") from None
     except NoHdf5Error as error:
         advice = _OF_ARRAYS if isinstance(error, OldHdf5Error) else "packs are made by pack-images"
         raise NotAPackError(f"{path}: expected a pack, but {_line(error)}; {advice}") from error
@@ -307,7 +338,7 @@ def _header(file: File) -> Header:
         tables=tables,
         tables_checksum=_tables_checksum(file.root),
         size=file.size,
-        status=file.status,
+        is_sealed=file.is_sealed,
     )
     if header.digests.shape[1] != DIGEST_SIZE:
         raise FormatError(f"digests: expected {DIGEST_SIZE} bytes a row, found {header.digests.shape[1]}")

@@ -42,11 +42,9 @@ class Source(Pixels, Protocol):
 class _Pack(Source, Protocol):
     path: str
     header: Header
-    images: NDArray[Any]
 
     @property
     def skipped_texts(self) -> tuple[Texts, Texts]: ...
-    def check_whole(self) -> None: ...
 
 
 class Shown:
@@ -55,21 +53,12 @@ class Shown:
     @property
     def dtype(self: _Pack) -> np.dtype[Any]:
         """The type of the samples: uint8, uint16 or float32."""
-        return self.images.dtype
+        return self.header.images.dtype
 
     @property
     def settings(self: _Pack) -> Mapping[str, Any]:
         """The settings that it was packed with."""
         return self.header.settings
-
-    def view(self: _Pack, first: int, count: int) -> NDArray[Any]:
-        """A view of consecutive rows: (count, H, W, C), read-only.
-
-        Raises:
-            FormatError: The file was truncated since it was opened.
-        """
-        self.check_whole()
-        return self.images[first : first + count]
 
     def _repr_html_(self: _Pack) -> str:
         """What a notebook shows of it: counts, and a few of its images, which alone are read."""

@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from h5split.errors import ArgumentError, FormatError
+from h5split.errors import ArgumentError
 from h5split.file.classes import Classes, one_form, renumbered, sorted_classes
 from h5split.file.images import PackedImages
 from h5split.file.losses import described
@@ -41,8 +41,6 @@ class Packs:
         dtype: The type of its samples: uint8, uint16 or float32.
         class_names: K names.
         labels: int32 (N,), indices into `class_names`; -1 for rows whose class is not among `classes`.
-        filenames: N paths.
-        columns: Name -> N texts.
 
     Raises:
         ValueError: Image shapes or types differ, an image has 2 GB or more, or a file is given twice.
@@ -62,9 +60,6 @@ class Packs:
         if classes is not None:
             self.class_names, numbers = renumbered(self.class_names, classes)
             self.labels = np.array(numbers, np.int32)[self.labels]
-        self.filenames = Texts(self._joined([pack.filenames.raw() for pack in self.packs]))
-        self.columns: Mapping[str, Texts] = self._merged_columns()
-        self._digests = self._joined([pack.digests for pack in self.packs])
 
     def __len__(self) -> int:
         return self._bounds[-1]
@@ -81,6 +76,21 @@ class Packs:
     def settings(self) -> Mapping[str, Any]:
         """The settings that the first pack was packed with."""
         return self.packs[0].settings
+
+    @lazy
+    def filenames(self) -> Texts:
+        """N paths."""
+        return Texts(self._joined([pack.filenames.raw() for pack in self.packs]))
+
+    @lazy
+    def columns(self) -> Mapping[str, Texts]:
+        """Name -> N texts."""
+        names = dict.fromkeys(name for pack in self.packs for name in pack.columns)
+        return {name: Texts(self._joined([_column(pack, name) for pack in self.packs])) for name in names}
+
+    @lazy
+    def _digests(self) -> Any:
+        return self._joined([pack.digests for pack in self.packs])
 
     @lazy
     def fingerprint(self) -> str:
@@ -138,12 +148,10 @@ class Packs:
             FormatError: The file was truncated since it was opened.
         """
         if len(self.packs) == 1:
-            self.packs[0].check_whole()
-            return self.packs[0].images[first : first + count]
+            return self.packs[0].view(first, count)
         part = bisect_right(self._bounds, first) - 1
         start = first - self._bounds[part]
-        self.packs[part].check_whole()
-        return self.packs[part].images[start : start + count] if start + count <= len(self.packs[part]) else None
+        return self.packs[part].view(start, count) if start + count <= len(self.packs[part]) else None
 
     def take(self, rows: NDArray[np.int64], out: NDArray[np.void]) -> None:
         """Copy rows into `out`.
@@ -156,11 +164,11 @@ class Packs:
             FormatError: A file was truncated since it was opened.
         """
         if len(self._items) == 1:
-            self.packs[0].check_whole()
+            self.packs[0].need(rows)
             self._items[0].take(rows, out=out, mode="clip")  # mode="raise" would copy everything twice
             return
         for part, where, local in located(self._bounds, rows):
-            self.packs[part].check_whole()
+            self.packs[part].need(local)
             if isinstance(where, slice):
                 self._items[part].take(local, out=out, mode="clip")
             else:
@@ -212,12 +220,7 @@ class Packs:
             OSError: They cannot be read.
         """
         for pack in self.packs:
-            expected = pack.header.tables_checksum
-            if expected is not None and pack.file.tables_checksum() != expected:
-                raise FormatError(
-                    f"{pack.path}: labels, names or other tables are not as they were packed; h5split verify says what "
-                    "is damaged; copy the file again, or pack again"
-                )
+            pack.check_tables()
 
     def check_unchanged(self) -> None:
         """Raise if a file was written to since it was opened.
@@ -227,6 +230,17 @@ class Packs:
         """
         for pack in self.packs:
             pack.check_unchanged()
+
+    def plan(self, rows: NDArray[np.int64]) -> bool:
+        """Begin to fetch the pixels of rows that are elsewhere, in this order. Return whether there are any.
+
+        Raises:
+            OSError: The disk has too little space for them.
+        """
+        if all(pack.is_here for pack in self.packs):
+            return False
+        coming = [pack.plan(local) for pack, local in self.by_pack(rows)]
+        return any(coming)
 
     def by_pack(self, rows: NDArray[np.int64]) -> Iterator[tuple[PackedImages, NDArray[np.int64]]]:
         """Yield each pack that has some of `rows`, with the numbers of these rows within the pack."""
@@ -264,10 +278,6 @@ class Packs:
         number = {name: index for index, name in enumerate(self.class_names)}
         numbers = [np.array([number[name] for name in own], np.int32) for own in names]
         return np.concatenate([new[pack.numbers] for new, pack in zip(numbers, self.packs, strict=True)])
-
-    def _merged_columns(self) -> dict[str, Texts]:
-        names = dict.fromkeys(name for pack in self.packs for name in pack.columns)
-        return {name: Texts(self._joined([_column(pack, name) for pack in self.packs])) for name in names}
 
     def _joined(self, parts: Sequence[NDArray[Any]]) -> Any:
         return parts[0] if len(parts) == 1 else Joined(parts)

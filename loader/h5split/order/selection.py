@@ -112,8 +112,14 @@ class Selection:
         """A selection of other rows of the same packs."""
         return replace(self, rows=_compact(rows, self.packs))
 
-    def added(self, paths: Sequence[str | os.PathLike[str]], classes: Classes | None = None) -> Selection:
-        """A selection that also has the rows of more packs, at the end.
+    def added(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        classes: Classes | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_limit: int | None = None,
+    ) -> Selection:
+        """A selection that also has the rows of more packs, at the end. `Settings` documents the last arguments.
 
         Raises:
             ValueError: An image shape differs, or a pack is in the selection already.
@@ -125,7 +131,7 @@ class Selection:
                     f"expected paths one by one, as in SplitSequence(first, second), found {path!r}"
                 )
         before = () if self.packs is None else self.packs.packs
-        packs = Packs([*before, *(PackedImages(path) for path in paths)], classes)
+        packs = Packs([*before, *(PackedImages(path, cache=cache, cache_limit=cache_limit) for path in paths)], classes)
         new = row_math.every(sum(map(len, before)), len(packs))
         rows = np.concatenate([self.rows, new]) if before else new
         packs.check_classes(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -36,6 +37,8 @@ class SettingNames(TypedDict, total=False):
     classes: Sequence[str] | Mapping[str, str] | None
     targets: Any
     weights: Any
+    cache: str | os.PathLike[str] | None
+    cache_limit: int | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,10 @@ class Settings:
             and without one the class.
         weights: The weight of each image in the loss, 0 or more: a column, or an array (N,). Batches are then (images,
             targets, weights).
+        cache: The folder of the copies of packs that are elsewhere, which are opened by addresses such as
+            s3://bucket/eurosat.h5, from then on. None for the cache folder of this user.
+        cache_limit: How many bytes the copies in that folder may have. A new copy that would exceed them removes copies
+            that no process uses, those that were used longest ago first. None for no limit.
     """
 
     batch_size: int = 32
@@ -80,10 +87,14 @@ class Settings:
     classes: Sequence[str] | Mapping[str, str] | None = None
     targets: Any = None
     weights: Any = None
+    cache: str | os.PathLike[str] | None = None
+    cache_limit: int | None = None
 
     def __post_init__(self) -> None:
         check_whole("batch_size", self.batch_size, 1)
         check_whole("seed", self.seed, 0)
+        if self.cache_limit is not None:
+            check_whole("cache_limit", self.cache_limit, 1)
         if self.max_per_class_and_epoch is not None:
             check_whole("max_per_class_and_epoch", self.max_per_class_and_epoch, 1)
         if self.scale is not None and not _is_scale(self.scale):

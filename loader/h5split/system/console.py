@@ -6,6 +6,7 @@ import argparse
 import atexit
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from typing import Any, TextIO
 
 from h5split.system.interrupts import INTERRUPTS, interrupts_held
 from h5split.system.text import shown
+
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def prepare() -> None:
@@ -133,6 +136,18 @@ def error_line(error: Exception) -> str:
 def with_notes(line: str, error: BaseException) -> str:
     """Append the notes of an error (`__notes__`) to a line about it."""
     return "; ".join([line, *map(shown, getattr(error, "__notes__", ()))])
+
+
+def size(text: str) -> int:
+    """A number of bytes, such as 500GB, for argparse.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([kMGT]?)B?", text)
+    if found is None or not (number := int(float(found[1]) * _UNITS[found[2]])):
+        raise argparse.ArgumentTypeError(f"expected a size such as 500GB, found {text!r}")
+    return number
 
 
 def whole(least: int) -> Callable[[str], int]:

@@ -6,8 +6,10 @@ There, a file is read and written at its position, and threads take turns. `docs
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import struct
 import sys
 import threading
 
@@ -46,6 +48,17 @@ if sys.platform == "win32":
         Raises:
             BlockingIOError: Another process holds an exclusive lock.
         """
+
+    def lock_alone(descriptor: int) -> bool:
+        """Take an exclusive lock, without waiting. Return whether it was taken."""
+        return True  # Windows itself refuses to remove a file that is open
+
+    def lock_bytes(descriptor: int, start: int, count: int) -> bool:
+        """Take an exclusive lock of bytes of a file, without waiting. Return whether it was taken."""
+        return True  # without locks, two processes may do the same work
+
+    def unlock_bytes(descriptor: int, start: int, count: int) -> None:
+        """Let a lock of bytes go."""
 
     def reserve(descriptor: int, size: int) -> None:
         """Reserve disk space for the first `size` bytes of a file, if the system can.
@@ -118,6 +131,41 @@ else:
             raise
         except OSError:
             pass
+
+    def lock_alone(descriptor: int) -> bool:
+        """Take an exclusive lock, without waiting. Return whether it was taken."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def lock_bytes(descriptor: int, start: int, count: int) -> bool:
+        """Take an exclusive lock of bytes of a file, without waiting. Return whether it was taken.
+
+        On Linux it belongs to the open file, which forked processes share. It ends when the last of them closes it.
+        Elsewhere it belongs to this process, and ends when it closes any descriptor of the file.
+        """
+        try:
+            _lock_bytes(descriptor, fcntl.F_WRLCK, start, count)
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError:  # the file system has no locks: two processes may do the same work
+            return True
+        return True
+
+    def unlock_bytes(descriptor: int, start: int, count: int) -> None:
+        """Let a lock of bytes go."""
+        with contextlib.suppress(OSError):
+            _lock_bytes(descriptor, fcntl.F_UNLCK, start, count)
+
+    def _lock_bytes(descriptor: int, kind: int, start: int, count: int) -> None:
+        if sys.platform == "linux" and sys.maxsize > 1 << 32:
+            lock = struct.pack("hhqqi4x", kind, os.SEEK_SET, start, count, 0)  # a struct flock
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
+        else:
+            of_process = fcntl.LOCK_UN if kind == fcntl.F_UNLCK else fcntl.LOCK_EX | fcntl.LOCK_NB
+            fcntl.lockf(descriptor, of_process, count, start)
 
     def reserve(descriptor: int, size: int) -> None:
         """Reserve disk space for the first `size` bytes of a file, if the system can.

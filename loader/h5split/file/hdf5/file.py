@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from h5split.file.hdf5.headers import Object
 from h5split.file.hdf5.metadata import Fields, Hdf5Error, Metadata, NoHdf5Error, OldHdf5Error
-from h5split.system.files import read_at
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -13,7 +14,8 @@ class File(Metadata):
     """An HDF5 file.
 
     Args:
-        descriptor: A descriptor of the file, open for reading. It stays open.
+        read_at: Reads up to so many bytes, from a byte of the file on; fewer at its end.
+        size: The size of the file in bytes.
 
     Attributes:
         root: The root group.
@@ -24,8 +26,8 @@ class File(Metadata):
         OSError: The file cannot be read.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(descriptor)
+    def __init__(self, read_at: Callable[[int, int], bytes], size: int) -> None:
+        super().__init__(read_at, size)
         # A user block may precede the superblock, which is then at byte 512, 1024, 2048 or a higher power of two.
         while self.base + len(_SIGNATURE) <= self.size and self.read(0, len(_SIGNATURE)) != _SIGNATURE:
             self.base = self.base * 2 or 512
@@ -44,7 +46,7 @@ class File(Metadata):
         """Read `count` bytes of a data set, beginning at byte `offset` of the file."""
         parts = []
         while count:
-            part = read_at(self._descriptor, min(count, 1 << 30), offset)  # Linux reads less than 2 GB in a call
+            part = self._read_at(min(count, 1 << 30), offset)  # Linux reads less than 2 GB in a call
             if not part:
                 raise Hdf5Error("the file was cut short while it was read")
             parts.append(part)

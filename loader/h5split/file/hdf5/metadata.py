@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from h5split.file.hdf5.seal import SEAL, SEAL_AT, SEAL_MARK, seal_checksum
-from h5split.system.files import read_at
 
 NOWHERE = (1 << 64) - 1  # the undefined address of HDF5: no space is allocated
 
@@ -32,19 +31,18 @@ class Metadata:
     """The metadata of one file, as bytes.
 
     Args:
-        descriptor: A descriptor of the file, open for reading. It stays open.
+        read_at: Reads up to so many bytes, from a byte of the file on; fewer at its end.
+        size: The size of the file in bytes.
 
     Attributes:
-        status: The result of fstat before the file was read.
-        size: The size of the file in bytes.
+        size: As given.
         base: The byte of the file that has address 0. It is not byte 0 if the file begins with a user block.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self.status = os.fstat(descriptor)
-        self.size = self.status.st_size
+    def __init__(self, read_at: Callable[[int, int], bytes], size: int) -> None:
+        self.size = size
         self.base = 0
-        self._descriptor = descriptor
+        self._read_at = read_at
         self._left = _MAX_BYTES
         self._sealed = self._read_sealed()
 
@@ -57,7 +55,7 @@ class Metadata:
                 return held[start - first : start - first + count]
         if start + count > self.size:
             raise Hdf5Error(f"expected bytes up to {start + count}, but the file is cut short at {self.size}")
-        data = read_at(self._descriptor, count, start)
+        data = self._read_at(count, start)
         if len(data) < count:
             raise Hdf5Error("the file was cut short while it was read")
         return data
@@ -76,6 +74,11 @@ class Metadata:
             return True
         return lookup3(data) == int.from_bytes(checksum, "little")
 
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the seal covers all metadata."""
+        return bool(self._sealed)
+
     def spend(self, count: int) -> None:
         """Count bytes towards the limit. Bytes that are read twice count twice."""
         self._left -= max(count, _MIN_COST)
@@ -83,14 +86,14 @@ class Metadata:
             raise Hdf5Error(f"more than {_MAX_BYTES >> 20} MB of metadata")
 
     def _read_sealed(self) -> list[tuple[int, bytes]]:
-        """Read the metadata that the seal covers, as (place, bytes). None if there is no seal, or if they changed."""
-        page = read_at(self._descriptor, SEAL_AT + SEAL.size, 0)
+        """Read the metadata that the seal covers, as (place, bytes); none if there is no seal, or if they changed."""
+        page = self._read_at(SEAL_AT + SEAL.size, 0)
         if page[SEAL_AT : SEAL_AT + len(SEAL_MARK)] != SEAL_MARK or len(page) < SEAL_AT + SEAL.size:
             return []
         _, start, count, checksum = SEAL.unpack_from(page, SEAL_AT)
         if count > _MAX_BYTES or start + count > self.size:
             return []
-        metadata = read_at(self._descriptor, count, start)
+        metadata = self._read_at(count, start)
         if seal_checksum(page, metadata) != checksum:
             return []
         return [(0, page[:SEAL_AT]), (start, metadata)]
