@@ -758,7 +758,7 @@ def test_a_disk_without_space_for_the_pass_is_one_line(url, cache, monkeypatch):
     sequence = SplitSequence(url, cache=cache, auto_shuffle=True)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 1 << 40, 1 << 20))
     with pytest.raises(
-        RemoteError, match=rf"\A{re.escape(url)}: expected 0.0 GB of free disk for its copy, found .*\Z"
+        RemoteError, match=rf"\A{re.escape(url)}: expected 12.5 MB of free disk for its copy, found .*\Z"
     ):
         next(iter(sequence))
 

@@ -60,13 +60,13 @@ def _copy_of(remote: RemoteObject, folder: Folder) -> Copy:
     except RemoteError as error:
         whole = next((place.pack for place in old if place.is_whole), None)
         raise error if whole is None else RemoteError(f"{error}, or open the copy of last time, {whole}") from None
-    place = folder.find(remote.url, identity)
+    is_told = remote.expect(identity)
+    place = folder.find(remote.url, identity, head)
     if place is not None:
         return Copy(remote, place)
     opening = _Opening(remote, identity, head)
     header = pack_format.header_from(opening.read_at, identity.size, remote.url)
-    # The seal proves that the first bytes and those behind the pixels are of one pack. Other requests may not be.
-    if (opening.requests > 1 or not header.is_sealed) and remote.identity() != identity:
+    if not is_told and remote.identity() != identity:
         raise remote.changed()
     copy = Copy(remote, folder.make(remote.url, identity, _layout(header)))
     for start, data in opening.found:
@@ -87,13 +87,11 @@ class _Opening:
 
     Attributes:
         found: The bytes that were read, with their place.
-        requests: How many there were, after the first one.
     """
 
     def __init__(self, remote: RemoteObject, identity: Identity, head: bytes) -> None:
         self._remote, self._size = remote, identity.size
         self.found = [(0, head)]
-        self.requests = 0
 
     def read_at(self, count: int, offset: int) -> bytes:
         """Up to `count` bytes from `offset` on."""
@@ -101,7 +99,6 @@ class _Opening:
         for start, data in self.found:
             if start <= offset and stop <= start + len(data):
                 return data[offset - start : stop - start]
-        self.requests += 1
         stop = min(max(stop, offset + _READ_BYTES), self._size)
         self.found.append((offset, self._remote.read(offset, stop)))
         return self.found[-1][1][:count]

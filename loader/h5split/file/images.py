@@ -278,7 +278,8 @@ class PackedImages(Shown):
         """
         if self.copy is None or self.copy.is_whole:
             return False
-        return self.copy.plan(self.copy.layout.of_rows(rows))
+        layout = self.copy.layout  # tables come last: when all is here, they are compared with their checksum
+        return self.copy.plan(np.concatenate([layout.of_rows(rows), np.arange(layout.tables, layout.count), [0]]))
 
     def fetch(self, progress: Callable[[int, int], object] | None = None) -> None:
         """Fetch all of a pack that is elsewhere, and check it. Then it is on this machine as any other.

@@ -49,13 +49,14 @@ class Copy:
     def check_when_whole(self, check: Callable[[], None]) -> None:
         """Have a function called when all pieces are there. It raises a FormatError if the tables are not right.
 
-        It is called now too if the tables are small and there. What came while the pack was opened is noted after that.
+        It is called now too if the tables are small. What came while the pack was opened is noted after that.
 
         Raises:
             FormatError: They are not right.
         """
         self._store.check = check
-        if not self._store.is_whole and self._store.has_small_tables(self._there):
+        if not self._store.is_whole and self._store.has_small_tables:
+            self.need(range(self.layout.tables, self.layout.count))
             self._store.check_tables()
         for run in self._came:
             self._of_this_process().note(run)
@@ -142,7 +143,7 @@ class Copy:
         needed, free = self._store.missing(pieces), self.place.free
         if needed > free:
             raise RemoteError(
-                f"{self.url}: expected {needed / 1e9:.1f} GB of free disk for its copy, found {free / 1e9:.1f} GB in "
+                f"{self.url}: expected {needed / 1e6:,.1f} MB of free disk for its copy, found {free / 1e6:,.1f} MB in "
                 f"{self.place.folder}; free some, or give another folder with the setting cache"
             )
 

@@ -18,7 +18,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from h5split.errors import FormatError, RemoteError
-from h5split.remote.objects import RemoteObject
+from h5split.remote.objects import RemoteObject, ReplacedError
 from h5split.remote.store import Store
 from h5split.system.threads import Threads
 
@@ -42,11 +42,13 @@ class Fetching:
         self._there = there
         self._is_told = remote.expect(store.place.identity)  # of every answer, of which object it is
         self._urgent: deque[range] = deque()
+        self._new: deque[Iterator[range]] = deque()  # plans that no thread has seen yet
         self._planned: deque[Iterator[range]] = deque()
         self._claimed: set[int] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # for these threads alone: a Ctrl-C might leave it locked
         self._steps = 0  # that have begun and not ended
         self._errors: dict[int, Exception] = {}
+        self._replaced: ReplacedError | None = None  # no more will come
         self._is_completing = False
         self._threads = Threads(_IN_FLIGHT)
 
@@ -57,8 +59,8 @@ class Fetching:
 
     def plan(self, pieces: NDArray[np.int64]) -> None:
         """Fetch pieces, in this order, before those that were planned earlier."""
-        self._planned.appendleft(self._layout.runs(pieces.tolist()))
-        self._begin(_AT_FIRST)
+        self._new.append(self._layout.runs(pieces.tolist()))
+        self._threads.call(_begin, weakref.ref(self), _AT_FIRST)
 
     def settle(self) -> None:
         """Wait until no thread is at work any more. Raise the error of any piece, such as that it cannot be noted."""
@@ -73,13 +75,15 @@ class Fetching:
 
     def wait(self, pieces: NDArray[np.int64]) -> None:
         """Fetch pieces before all others, and wait until they are there. Raise the error of any of them."""
+        if self._replaced is not None:
+            raise self._replaced
         for piece in pieces.tolist():
             self._errors.pop(piece, None)
         ranges = [*self._layout.runs(pieces.tolist())]
         checksums = [part for run in ranges for part in self._checksum_pieces(run) if not self._there[part]]
         ranges = [*self._layout.runs(sorted({*checksums})), *ranges]
         self._urgent.extend(ranges)
-        self._begin(len(ranges))
+        self._threads.call(_begin, weakref.ref(self), len(ranges))
         while not self._there[pieces].all():
             for piece in [*self._errors] if self._errors else ():
                 if piece in pieces:
@@ -96,12 +100,14 @@ class Fetching:
         self._bring(found)
         with self._lock:
             self._steps -= 1
-        self._begin(_MORE)
+        self.begin(_MORE)
 
     def _next(self) -> range | None:
         """The range that is wanted most. Called with the lock held."""
         if self._urgent:
             return self._urgent.popleft()
+        while self._new:
+            self._planned.appendleft(self._new.popleft())
         while self._planned:
             found = next(self._planned[0], None)
             if found is not None:
@@ -109,8 +115,8 @@ class Fetching:
             self._planned.popleft()
         return None
 
-    def _begin(self, count: int) -> None:
-        """Begin steps, up to the most that there may be."""
+    def begin(self, count: int) -> None:
+        """Begin steps, up to the most that there may be. For these threads alone."""
         with self._lock:
             count = min(count, _IN_FLIGHT - self._steps)
             self._steps += count
@@ -125,6 +131,8 @@ class Fetching:
                     self._get(run)
             except Exception as error:
                 self._errors.update(dict.fromkeys(run, error))
+                if isinstance(error, ReplacedError):
+                    self._replaced = error
             finally:
                 with self._lock:
                     self._claimed.difference_update(run)
@@ -183,16 +191,12 @@ class Fetching:
         if bad is not None or not is_proven:
             self._check_identity()
         if bad is not None:
-            self._forget(self._checksum_pieces(run))  # they may be what is wrong
+            self._store.forget(self._checksum_pieces(run))  # they may be what is wrong
             raise FormatError(
                 f"{self._remote.url}: row {bad} is not as it was packed; h5split verify, where the pack was made, says "
                 "what is damaged; copy it there again"
             )
         return data
-
-    def _forget(self, pieces: range) -> None:
-        self._there[pieces.start : pieces.stop] = False
-        self._store.forget(pieces)
 
     def _check_identity(self) -> None:
         if self._remote.identity() != self._store.place.identity:
@@ -227,6 +231,13 @@ class Fetching:
         start = self._layout.checksums + 8 * rows.start
         found: list[int] = np.frombuffer(self._store.read(start, start + 8 * len(rows)), "<u8").tolist()
         return found
+
+
+def _begin(fetching: weakref.ref[Fetching], count: int) -> None:
+    """Begin steps, unless nobody wants the pack any more."""
+    found = fetching()
+    if found is not None:
+        found.begin(count)
 
 
 def _step(fetching: weakref.ref[Fetching]) -> None:

@@ -18,10 +18,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
-from h5split.errors import ArgumentError, ArgumentTypeError, MissingPackageError
+from h5split.errors import ArgumentError, ArgumentTypeError, MissingPackageError, RemoteError
 from h5split.remote.layout import Layout
 from h5split.remote.objects import Identity
 from h5split.system import files
@@ -29,7 +29,7 @@ from h5split.system import files
 _FORMAT = "h5split copy of a remote pack, version 1"
 _NAME = re.compile(r"[0-9a-f]{32}")
 _ABOUT, _PACK, _PIECES, _WHOLE = "about.json", "pack.h5", "pieces", "whole"
-_NEW, _OLD = ".new-", ".old-"  # what folders are called before they are copies, and after
+_NEW, _OLD = ".h5split-new-", ".h5split-old-"  # what folders are called before they are copies, and after
 _MAKING_SECONDS = 3600  # at most, to make an empty copy
 
 
@@ -75,7 +75,7 @@ class Place:
     @property
     def free(self) -> int:
         """The bytes that the disk has left."""
-        return shutil.disk_usage(self.folder).free
+        return shutil.disk_usage(self.cache).free
 
 
 class Folder:
@@ -104,11 +104,27 @@ class Folder:
         """The copies of what is at an address, or was there before."""
         return [_place(folder, about) for folder, about in self._copies() if about["url"] == url]
 
-    def find(self, url: str, identity: Identity) -> Place | None:
-        """The copy of an object; None if there is none yet. Copies of what was at its address before are removed."""
+    def find(self, url: str, identity: Identity, head: bytes) -> Place | None:
+        """The copy of an object; None if there is none yet. Copies of what was at its address before are removed.
+
+        A copy that is damaged is removed too.
+
+        Args:
+            url: The address.
+            identity: Of the object.
+            head: Its first bytes.
+
+        Raises:
+            OSError: The copy is damaged, and a process uses it.
+        """
         folder = os.path.join(self.path, _name(url, identity))
         about = _about(folder)
-        if about is None:
+        if about is None or not _is_sound(_place(folder, about), head):
+            if os.path.lexists(folder) and not _remove_unused(folder):
+                raise RemoteError(
+                    f"{folder}: expected the copy of a pack, found one that is damaged, or other files; remove it, or "
+                    "give another folder with the setting cache"
+                )
             return None
         with contextlib.suppress(OSError):  # the copy of another user
             os.utime(os.path.join(folder, _ABOUT))  # it was used last now
@@ -123,22 +139,33 @@ class Folder:
             OSError: It cannot be made.
         """
         folder = os.path.join(self.path, _name(url, identity))
-        self._make_room(url, identity.size, folder)
-        new = tempfile.mkdtemp(prefix=_NEW, dir=self.path)
         about = {"format": _FORMAT, "url": url, **identity._asdict(), "layout": asdict(layout)}
+        try:
+            self._make_room(url, identity.size, folder)
+            self._make(folder, about, layout)
+        except OSError as error:
+            if _about(folder) is None:  # else another process has made it
+                raise RemoteError(
+                    f"{self.path}: expected a folder for copies of packs, found {error.strerror}; give another with "
+                    "the setting cache"
+                ) from error
+        return Place(folder, identity, layout)
+
+    def _make(self, folder: str, about: Mapping[str, Any], layout: Layout) -> None:
+        new = tempfile.mkdtemp(prefix=_NEW, dir=self.path)
         try:
             for name, size in ((_PACK, layout.size), (_PIECES, layout.count)):
                 with open(os.path.join(new, name), "wb") as file:
                     file.truncate(size)
             with open(os.path.join(new, _ABOUT), "w", encoding="utf-8") as file:
                 json.dump(about, file)
+                file.flush()
+                os.fsync(file.fileno())
             os.chmod(new, 0o755)
             os.rename(new, folder)
         except OSError:
             _remove(new)
-            if _about(folder) is None:
-                raise
-        return Place(folder, identity, layout)
+            raise
 
     def _make_room(self, url: str, size: int, new: str) -> None:
         """Remove copies that no process uses: older ones of the same address, and what is above the limit."""
@@ -168,7 +195,7 @@ class Folder:
         """Remove what processes left that were killed while they made or removed a copy."""
         for entry in list(os.scandir(self.path)):
             is_left = entry.name.startswith(_NEW) and time.time() - _changed(entry.path) > _MAKING_SECONDS
-            if is_left or entry.name.startswith(_OLD):
+            if (is_left or entry.name.startswith(_OLD)) and entry.is_dir(follow_symlinks=False):
                 _remove(entry.path)
 
     def _copies(self) -> list[tuple[str, dict[str, Any]]]:
@@ -191,14 +218,30 @@ def _name(url: str, identity: Identity) -> str:
     return hashlib.sha256(repr((url, *identity)).encode()).hexdigest()[:32]
 
 
+def _is_sound(place: Place, head: bytes) -> bool:
+    """Whether a copy has its files, and the first bytes of its pack, if these have come."""
+    count = min(len(head), place.layout.pixels)
+    try:
+        with open(place.pack, "rb") as pack, open(place.pieces, "rb") as pieces:
+            sizes = os.fstat(pack.fileno()).st_size, os.fstat(pieces.fileno()).st_size
+            is_other = pieces.read(1) == b"\1" and pack.read(count) != head[:count]
+            return sizes == (place.layout.size, place.layout.count) and not is_other
+    except OSError:
+        return False
+
+
 def _about(folder: str) -> dict[str, Any] | None:
     """What a copy says of itself; None if the folder is no copy."""
     try:
         with open(os.path.join(folder, _ABOUT), encoding="utf-8") as file:
             about = json.load(file)
-    except (OSError, ValueError):
+        layout = Layout(**about["layout"])
+        is_right = about["format"] == _FORMAT and isinstance(about["url"], str) and isinstance(about["version"], str)
+        is_right &= all(isinstance(number, int) and number >= 0 for number in (about["size"], *astuple(layout)))
+        is_right &= min(layout.stride, layout.rows, layout.rows_in_piece, layout.table_bytes) > 0
+    except (OSError, ValueError, TypeError, KeyError):
         return None
-    return about if isinstance(about, dict) and about.get("format") == _FORMAT else None
+    return about if is_right else None
 
 
 def _place(folder: str, about: Mapping[str, Any]) -> Place:

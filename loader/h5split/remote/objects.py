@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
+
+import xxhash
 
 from h5split.errors import ArgumentError, FormatError, MissingPackageError, RemoteError
 from h5split.system.threads import Answers, Threads
@@ -18,12 +22,18 @@ _BEGINNING = HEAD + (4 << 20)  # bytes that are asked for at once, of a pack tha
 
 _TRIES = 8  # of a request; with the waits between them a server may fail for 13 seconds
 _FIRST_WAIT = 0.1  # seconds; every further one is twice as long
-_SECONDS = 60  # that the first attempt may take: 16 ranges of 4 MB at a time, at 1.1 MB/s
+_SECONDS = 600  # that one attempt may take, however slow the link is
+_SILENCE = 60  # seconds without a byte, after which an attempt of HTTP has failed
 _FORBIDDEN, _GONE = (401, 403), (404, 410)  # states of HTTP that do not pass
 
 # What stores call the value that changes with an object, the best first.
-_VERSIONS = ("ETag", "etag", "e_tag", "md5Hash", "generation", "VersionId", "blob_id", "sha256", "Digest")
-_TIMES = ("Last-Modified", "LastModified", "last_modified", "updated", "mtime", "modified", "created")
+_VERSIONS = ("ETag", "etag", "e_tag", "md5Hash", "generation", "VersionId", "blob_id", "sha256", "sha", "Digest", "CRC")
+_TIMES = ("Last-Modified", "LastModified", "last_modified", "updated", "mtime", "modified")
+_OTHER_TIMES = ("modify", "date_time", "last_write_time", "modificationTime", "created")
+
+_OF_HEAD = "head "  # a version that is of the first bytes, as the store has none
+_SEALED = 4096  # first bytes, in which a seal of all metadata is: a checksum of the checksum of all tables
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 _T = TypeVar("_T")
 
@@ -33,11 +43,15 @@ class Identity(NamedTuple):
 
     Attributes:
         size: In bytes.
-        version: The ETag, or what else the store has for it; empty if it has nothing.
+        version: The ETag, or what else the store has for it; or of its first bytes, where the store has nothing.
     """
 
     size: int
     version: str
+
+
+class ReplacedError(FormatError):
+    """Another object is at the address now."""
 
 
 class RemoteObject:
@@ -58,6 +72,7 @@ class RemoteObject:
         self.url = url
         self._process = os.getpid()
         self._expected: Identity | None = None
+        self._turn = threading.Lock()  # of the requests of a file system that is not asynchronous
         self._beginning: Answers | None = None  # the request for its beginning
         self._unread = _BEGINNING  # bytes of that beginning
         try:
@@ -85,9 +100,9 @@ class RemoteObject:
         return new
 
     def expect(self, identity: Identity) -> bool:
-        """Have `read` raise where an answer tells of another object. Return whether answers tell: those of HTTP do."""
+        """Have `read` raise where an answer tells of another object. Return whether answers tell: those of HTTP may."""
         self._expected = identity
-        return self._is_http()
+        return self._is_http() and not identity.version.startswith(_OF_HEAD)
 
     def look(self) -> tuple[Identity, bytes]:
         """Its identity, and its first bytes, up to `HEAD` of them.
@@ -101,7 +116,8 @@ class RemoteObject:
 
     def begin(self) -> None:
         """Ask for its beginning, before it is known what is there. `read` waits for it, and gives it out once."""
-        self._beginning = Threads(1).call(self._identified, 0, _BEGINNING, _SECONDS)
+        if self._files.async_impl:
+            self._beginning = Threads(1).call(self._identified, 0, _BEGINNING)
 
     def identity(self) -> Identity:
         """Its identity now. Raises what `look` does."""
@@ -120,8 +136,8 @@ class RemoteObject:
     def read_again(self, start: int, stop: int) -> bytes:
         """The same in a request of its own, whatever was asked for before."""
 
-        def read(seconds: float) -> bytes:
-            found, data = self._identified(start, stop, seconds)
+        def read() -> bytes:
+            found, data = self._identified(start, stop)
             if not self._is_expected(found):
                 raise self.changed()
             if len(data) != stop - start:
@@ -146,36 +162,48 @@ class RemoteObject:
             self._beginning = None
         return data[start:stop] if stop <= len(data) else None
 
-    def changed(self) -> FormatError:
+    def changed(self) -> ReplacedError:
         """The error to raise if there is another object at the address now."""
-        return FormatError(
+        return ReplacedError(
             f"{self.url}: expected the object that was opened, found another one there since; open it again"
         )
 
     def _is_expected(self, found: Identity | None) -> bool:
         """Whether an answer may be of the object that is expected: whether it does not tell of another one."""
-        return found is None or self._expected is None or not found.version or found == self._expected
+        if found is None or self._expected is None:
+            return True
+        return found.size == self._expected.size and (not found.version or found.version == self._expected.version)
 
-    def _look(self, seconds: float) -> tuple[Identity, bytes]:
-        found, data = self._identified(0, HEAD, seconds)
-        return (self._identity(seconds) if found is None else found), data
+    def _look(self) -> tuple[Identity, bytes]:
+        """Its identity, and then its first bytes: if it is replaced in between, the identity is the old one."""
+        asked = None if self._is_http() else self._info()
+        told, head = self._identified(0, HEAD)
+        identity = told or asked
+        assert identity is not None
+        if not identity.version:
+            version = _OF_HEAD + xxhash.xxh3_128_hexdigest(head[:_SEALED])
+            return identity._replace(version=version), head
+        return identity, head
 
-    def _identified(self, start: int, stop: int, seconds: float) -> tuple[Identity | None, bytes]:
+    def _identified(self, start: int, stop: int) -> tuple[Identity | None, bytes]:
         """Bytes, fewer at the end of the object, and of which object they are, where the answer tells it."""
         if self._is_http():
-            found: tuple[Identity, bytes] = self._call_directly(seconds, self._range_by_http, start, stop)
+            found: tuple[Identity, bytes] = self._call_directly(self._range_by_http, start, stop)
             return found
-        return None, bytes(self._call(seconds, "cat_file", self._path, start=start, end=stop))
+        return None, bytes(self._call("cat_file", self._path, start=start, end=stop))
 
-    def _identity(self, seconds: float) -> Identity:
+    def _identity(self) -> Identity:
         if self._is_http():
-            told: Identity = self._call_directly(seconds, self._range_by_http, 0, HEAD)[0]
-            return told
+            return self._look()[0]
+        found = self._info()
+        return found if found.version else self._look()[0]
+
+    def _info(self) -> Identity:
         self._files.invalidate_cache()
-        found = self._call(seconds, "info", self._path)
+        found = self._call("info", self._path)
         if found["type"] != "file" or found["size"] is None:
             raise FileNotFoundError
-        version = next((found[name] for name in (*_VERSIONS, *_TIMES) if found.get(name)), "")
+        version = next((found[name] for name in (*_VERSIONS, *_TIMES, *_OTHER_TIMES) if found.get(name)), "")
         return Identity(int(found["size"]), str(version))
 
     def _is_http(self) -> bool:
@@ -188,36 +216,39 @@ class RemoteObject:
 
         A server that does not answer ranges sends the whole object. Of this no more is read than the status.
         """
+        from aiohttp import ClientTimeout
+
         session = await self._files.set_session()
-        options = dict(self._files.kwargs)
+        options = {"timeout": ClientTimeout(total=None, connect=_SILENCE, sock_read=_SILENCE), **self._files.kwargs}
         headers = {**options.pop("headers", {}), "Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         async with session.get(self._files.encode_url(self._path), headers=headers, **options) as answer:
             if answer.status == 416 and start == 0:  # there is no first byte
                 return Identity(0, ""), b""
             answer.raise_for_status()
-            if answer.status != 206:
+            told = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            if answer.status != 206 or told is None:
                 raise _NoRangesError
-            size = int(answer.headers["Content-Range"].rpartition("/")[2])
+            first, last, size = map(int, told.groups())
+            if first != start or last >= stop:
+                raise OSError(f"bytes {first} to {last + 1}")
             version = next((answer.headers[name] for name in ("ETag", "Last-Modified") if name in answer.headers), "")
             return Identity(size, version), await answer.read()
 
-    def _call(self, seconds: float, name: str, *arguments: Any, **options: Any) -> Any:
+    def _call(self, name: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the file system, with a limit of time where it has asynchronous ones."""
         method = getattr(self._files, f"_{name}", None) if self._files.async_impl else None
         if method is None:
-            return getattr(self._files, name)(*arguments, **options)
-        return self._call_directly(seconds, method, *arguments, **options)
+            with self._turn:  # it may have a single connection
+                return getattr(self._files, name)(*arguments, **options)
+        return self._call_directly(method, *arguments, **options)
 
-    def _call_directly(self, seconds: float, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _call_directly(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         from fsspec.asyn import sync
 
-        return sync(self._files.loop, method, *arguments, timeout=seconds, **options)
+        return sync(self._files.loop, method, *arguments, timeout=_SECONDS, **options)
 
-    def _tried(self, what: str, request: Callable[[float], _T]) -> _T:
-        """The answer to a request that is repeated if it fails in a way that may pass.
-
-        It is called with the seconds that it may take, each time twice as many: a link may be slow.
-        """
+    def _tried(self, what: str, request: Callable[[], _T]) -> _T:
+        """The answer to a request that is repeated if it fails in a way that may pass."""
         wait, last = _FIRST_WAIT, ""
         for attempt in range(_TRIES):
             if attempt:
@@ -225,7 +256,7 @@ class RemoteObject:
                 wait *= 2
             with self._lasting_errors():
                 try:
-                    return request(_SECONDS * 2**attempt)
+                    return request()
                 except Exception as error:
                     if not _may_pass(error):
                         raise
@@ -240,8 +271,8 @@ class RemoteObject:
             yield
         except _NoRangesError:
             raise RemoteError(
-                f"{self.url}: expected a server that answers ranges of bytes, found one that sends whole files; "
-                "download the pack, and open the file"
+                f"{self.url}: expected a server that answers ranges of bytes, found one that sends whole files, or "
+                "does not say which bytes; download the pack, and open the file"
             ) from None
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self.url}: expected a pack there, found nothing") from error

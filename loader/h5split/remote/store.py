@@ -91,11 +91,10 @@ class Store:
         """Whether all pieces were written."""
         return bool(self._noted.all())
 
-    def has_small_tables(self, there: NDArray[np.bool_]) -> bool:
-        """Whether all tables are there or noted, and checking them takes no time that anybody would notice."""
-        tables = slice(self.layout.tables, None)
-        is_small = self.layout.size - self.layout.end_of_pixels <= _SMALL_TABLES
-        return is_small and bool((there[tables] | (self._noted[tables] == 1)).all())
+    @property
+    def has_small_tables(self) -> bool:
+        """Whether fetching and checking all tables takes no time that anybody would notice."""
+        return self.layout.size - self.layout.end_of_pixels <= _SMALL_TABLES
 
     def check_tables(self) -> None:
         """Check the tables. If they are not right, they are fetched again at the next opening.
@@ -107,6 +106,7 @@ class Store:
             self.check()
         except FormatError:
             self.forget(range(self.layout.tables, self.layout.count))
+            self.forget(range(1))  # it has the place of each table
             raise
 
     def forget(self, pieces: range) -> None:
@@ -155,7 +155,8 @@ class Store:
             self.broken = error
             return
         os.fsync(self._pack)
-        self.place.mark_whole()
+        with contextlib.suppress(FileNotFoundError):  # somebody has removed the copy that this process still reads
+            self.place.mark_whole()
         self.is_whole = True
 
     def _write(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:

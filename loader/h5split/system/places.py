@@ -6,7 +6,7 @@ import re
 import shlex
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+[^/]")  # two letters at least: C:/ is a drive; a Path has one slash
-_REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://.")
+_REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://.")
 _FETCH = {
     "http": "curl -LO {}",
     "https": "curl -LO {}",
