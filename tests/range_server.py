@@ -42,8 +42,8 @@ class RangeServer:
     """A server of objects.
 
     A fault is a status such as `503`, or one of these: `cut` closes the connection in the middle of the answer, `short`
-    sends less than it was asked for and says so, `corrupt` changes a byte, `whole` sends the whole object with status
-    200, and `hang` does not answer while the server runs.
+    sends less than it was asked for and says so, `shift` sends another range and says so, `corrupt` changes a byte,
+    `whole` sends the whole object with status 200, and `hang` does not answer while the server runs.
 
     Attributes:
         objects: Path -> (bytes, ETag).
@@ -75,8 +75,14 @@ class RangeServer:
         self._server.server_close()
 
     def put(self, path: str, data: bytes | Path, version: str = "one") -> str:
-        """Have an object at a path, in place of the one that is there. Return its address."""
-        self.objects[path] = data.read_bytes() if isinstance(data, Path) else data, f'"{version}"'
+        """Have an object at a path, in place of the one that is there. Return its address.
+
+        Args:
+            path: The path.
+            data: The object, or the file that has it.
+            version: Its ETag; empty for an answer without one.
+        """
+        self.objects[path] = data.read_bytes() if isinstance(data, Path) else data, version and f'"{version}"'
         return f"http://127.0.0.1:{self._server.server_address[1]}/{path}"
 
     def fail(self, fault: str, times: int = 1 << 30, *, of: Callable[[Sent], bool] = lambda request: True) -> None:
@@ -169,6 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_range(data, start, stop, fault, version)
 
     def _send_range(self, data: bytes, start: int, stop: int, fault: str | None, version: str) -> None:
+        if fault == "shift":
+            start, stop = start + 1, min(stop + 1, len(data))
         body = data[start:stop]
         if fault == "corrupt":
             middle = len(body) // 2
@@ -186,7 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, body: bytes, headers: dict[str, str], length: int | None = None) -> None:
         self.send_response(status)
         for name, value in headers.items():
-            self.send_header(name, value)
+            if value:
+                self.send_header(name, value)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)

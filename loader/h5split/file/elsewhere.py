@@ -61,7 +61,12 @@ def _copy_of(remote: RemoteObject, folder: Folder) -> Copy:
         whole = next((place.pack for place in old if place.is_whole), None)
         raise error if whole is None else RemoteError(f"{error}, or open the copy of last time, {whole}") from None
     is_told = remote.expect(identity)
-    place = folder.find(remote.url, identity, head)
+    try:
+        place = folder.find(remote.url, identity, head)
+    except RemoteError:
+        if remote.identity() != identity:  # the first bytes are of the next object
+            raise remote.changed() from None
+        raise
     if place is not None:
         return Copy(remote, place)
     opening = _Opening(remote, identity, head)

@@ -137,7 +137,7 @@ class Copy:
 
     def missing_bytes(self) -> int:
         """How many bytes are not in the copy yet."""
-        return 0 if self.is_whole else self._store.missing(np.arange(self.layout.count))
+        return 0 if self.is_whole else self._store.missing(np.flatnonzero(~self._there))
 
     def _check_space(self, pieces: NDArray[np.int64]) -> None:
         needed, free = self._store.missing(pieces), self.place.free

@@ -21,6 +21,7 @@ HEAD = 4 << 12  # bytes that are read first: all before the pixels, which begin 
 _BEGINNING = HEAD + (4 << 20)  # bytes that are asked for at once, of a pack that has no copy yet
 
 _TRIES = 8  # of a request; with the waits between them a server may fail for 13 seconds
+_FEWEST, _PATIENCE = 2, 15  # attempts, after which no further one begins, once so many seconds are over
 _FIRST_WAIT = 0.1  # seconds; every further one is twice as long
 _SECONDS = 600  # that one attempt may take, however slow the link is
 _SILENCE = 60  # seconds without a byte, after which an attempt of HTTP has failed
@@ -30,6 +31,8 @@ _FORBIDDEN, _GONE = (401, 403), (404, 410)  # states of HTTP that do not pass
 _VERSIONS = ("ETag", "etag", "e_tag", "md5Hash", "generation", "VersionId", "blob_id", "sha256", "sha", "Digest", "CRC")
 _TIMES = ("Last-Modified", "LastModified", "last_modified", "updated", "mtime", "modified")
 _OTHER_TIMES = ("modify", "date_time", "last_write_time", "modificationTime", "created")
+
+_NO_ADDRESS = ("ParamValidationError", "InvalidURL", "InvalidUrlClientError")  # of botocore and aiohttp
 
 _OF_HEAD = "head "  # a version that is of the first bytes, as the store has none
 _SEALED = 4096  # first bytes, in which a seal of all metadata is: a checksum of the checksum of all tables
@@ -249,8 +252,10 @@ class RemoteObject:
 
     def _tried(self, what: str, request: Callable[[], _T]) -> _T:
         """The answer to a request that is repeated if it fails in a way that may pass."""
-        wait, last = _FIRST_WAIT, ""
+        wait, last, attempts, began = _FIRST_WAIT, "", 0, time.monotonic()
         for attempt in range(_TRIES):
+            if attempt >= _FEWEST and time.monotonic() - began > _PATIENCE:  # some stores have attempts of their own
+                break
             if attempt:
                 time.sleep(wait * random.uniform(0.5, 1))  # not every process at one moment
                 wait *= 2
@@ -261,8 +266,9 @@ class RemoteObject:
                     if not _may_pass(error):
                         raise
                     last = _brief(error)
+                    attempts = attempt + 1
         raise RemoteError(
-            f"{self.url}: expected {what}, found {last} in {_TRIES} attempts; try again when the server answers"
+            f"{self.url}: expected {what}, found {last} in {attempts} attempts; try again when the server answers"
         )
 
     @contextlib.contextmanager
@@ -281,6 +287,8 @@ class RemoteObject:
         except ImportError as error:
             raise MissingPackageError(f"{self.url}: {error}") from error
         except Exception as error:
+            if type(error).__name__ in _NO_ADDRESS:
+                raise ArgumentError(f"{self.url}: expected the address of a pack, found {_brief(error)}") from error
             if _status(error) in _GONE:
                 raise FileNotFoundError(f"{self.url}: expected a pack there, found nothing") from error
             if _is_forbidden(error):
@@ -289,8 +297,8 @@ class RemoteObject:
 
     def _forbidden(self, error: Exception) -> PermissionError:
         return PermissionError(
-            f"{self.url}: expected a pack that may be read, found {_brief(error)}; fsspec's configuration has the "
-            "credentials"
+            f"{self.url}: expected a pack that may be read, found {_brief(error)}; give credentials where fsspec "
+            "looks for them, such as AWS_ACCESS_KEY_ID for S3"
         )
 
 
@@ -309,7 +317,12 @@ def _status(error: BaseException) -> int | None:
 def _may_pass(error: Exception) -> bool:
     """Whether a request that failed so may succeed later."""
     lasting = (FileNotFoundError, PermissionError, ImportError, FormatError, _NoRangesError)
-    return not isinstance(error, lasting) and _status(error) not in _GONE and not _is_forbidden(error)
+    return (
+        type(error).__name__ not in _NO_ADDRESS
+        and not isinstance(error, lasting)
+        and _status(error) not in _GONE
+        and not _is_forbidden(error)
+    )
 
 
 def _is_forbidden(error: Exception) -> bool:
