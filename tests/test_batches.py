@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import copy
 import ctypes
 import gc
@@ -18,6 +17,7 @@ import tempfile
 import time
 import tracemalloc
 import warnings
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -41,6 +41,7 @@ from conftest import (
     write_pack,
 )
 from h5split import PackedImages, Settings, SplitSequence, write_split
+from h5split.batch import several
 from h5split.batch.several import Several
 from h5split.order.epochs import Order
 from h5split.order.rows import permutation
@@ -108,21 +109,21 @@ def slowly(batches):
         yield batch
 
 
-def test_batches_that_are_gathered_ahead_of_a_slow_consumer_are_the_same(packed):
-    gc.collect()
-    before = _thread._count()
+def test_batches_that_are_gathered_ahead_of_a_slow_consumer_are_the_same(packed, monkeypatch):
+    made = []
+
+    class Noted(several.Threads):
+        def __init__(self, count):
+            super().__init__(count)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(several, "Threads", Noted)
     together = SplitSequence(packed, batch_size=3, auto_shuffle=True).map(lambda images, labels, rng: (images, labels))
     for epoch in range(3):
-        held = []
-        for images, _ in slowly(together):
-            held.append(images)
-            assert len(held) != 20 or _thread._count() > before
-        assert_rows_are(np.concatenate(held), order_of(together, epoch))
+        assert_rows_are(np.concatenate([images for images, _ in slowly(together)]), order_of(together, epoch))
+    assert made
     gc.collect()
-    until = time.monotonic() + PATIENCE
-    while _thread._count() > before and time.monotonic() < until:
-        time.sleep(0.01)
-    assert _thread._count() <= before
+    assert [thread() for thread in made] == [None] * len(made)
 
 
 @pytest.mark.parametrize("at", [4, 6, 14])
@@ -143,11 +144,11 @@ def test_an_error_in_gathering_ahead_comes_with_the_batch_it_is_about():
             raise OSError(f"no batch {first}")
         return np.repeat(np.arange(first, first + count), 4)
 
-    several, seen = Several(Order(permutation(200, 0), 4), 0, 64 << 12, gather), []
+    batches, seen = Several(Order(permutation(200, 0), 4), 0, 64 << 12, gather), []
 
     def consume():
         for batch in range(50):
-            assert several(batch, None, None).tolist() == [batch] * 4
+            assert batches(batch, None, None).tolist() == [batch] * 4
             seen.append(batch)
             time.sleep(0.002)
 
