@@ -64,9 +64,8 @@ class NewPack:
             )
         rows = images.reshape(len(images), -1).view(np.uint8)
         data = rows.reshape(-1).data
-        while data:
-            count = files.write_at(self._descriptor, data, self._end)
-            data, self._end = data[count:], self._end + count
+        files.write_all(self._descriptor, data, self._end)
+        self._end += len(data)
         self.rows += len(images)
         return np.fromiter((xxhash.xxh3_64_intdigest(row.data) for row in rows), np.uint64, len(images))
 

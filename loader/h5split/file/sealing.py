@@ -24,7 +24,7 @@ from h5split.errors import ArgumentError
 from h5split.file.format import FORMAT, Block, encode, stored_dtype, version_of
 from h5split.file.hdf5.seal import SEAL, SEAL_AT, SEAL_MARK, seal_checksum
 from h5split.file.losses import LOSSES
-from h5split.system.files import read_into, write_at
+from h5split.system.files import read_into, write_all
 from h5split.system.interrupts import interrupts_held
 
 _ALIGNMENT = 4096
@@ -113,7 +113,7 @@ def seal(descriptor: int, shape: tuple[int, int, int, int], tables: Tables, dtyp
         raise blank.error
     os.fsync(descriptor)
     _seal_metadata(descriptor, blank.head, images.offset + images.nbytes, blank.metadata_end)
-    _write_at(descriptor, memoryview(blank.head), 0)
+    write_all(descriptor, memoryview(blank.head), 0)
 
 
 def _seal_metadata(descriptor: int, head: bytearray, start: int, end: int) -> None:
@@ -209,7 +209,7 @@ class _BlankFile(io.RawIOBase):
         kept = max(0, min(len(view), len(self.head) - self._position))
         self.head[self._position : self._position + kept] = view[:kept]
         try:
-            _write_at(self._descriptor, view[kept:], self._position + kept)
+            write_all(self._descriptor, view[kept:], self._position + kept)
         except OSError as error:
             self.error = self.error or error
             raise
@@ -225,13 +225,6 @@ class _BlankFile(io.RawIOBase):
             self.error = self.error or error
             raise
         return self._end
-
-
-def _write_at(descriptor: int, view: memoryview, offset: int) -> None:
-    """Write all bytes. One call of `write_at` may write fewer than it is given."""
-    while view:
-        count = write_at(descriptor, view, offset)
-        view, offset = view[count:], offset + count
 
 
 def _create(file: io.RawIOBase | io.BytesIO, stride: int) -> h5py.h5f.FileID:

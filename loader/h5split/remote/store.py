@@ -160,11 +160,8 @@ class Store:
         self.is_whole = True
 
     def _write(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:
-        view = memoryview(data)
         try:
-            while view:
-                count = files.write_at(descriptor, view, offset)
-                view, offset = view[count:], offset + count
+            files.write_all(descriptor, data, offset)
         except OSError as error:
             raise RemoteError(
                 f"{self.place.folder}: expected room for the copy of a pack, found {error.strerror}; free some, or "

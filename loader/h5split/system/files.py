@@ -197,3 +197,15 @@ else:
     def anonymous(size: int) -> mmap.mmap:
         """A map of new memory that belongs to this process alone."""
         return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all bytes at `offset`. One call of `write_at` may write fewer than it is given.
+
+    Raises:
+        OSError: The disk is full, or the file system reports another error.
+    """
+    view = memoryview(data)
+    while view:
+        count = write_at(descriptor, view, offset)
+        view, offset = view[count:], offset + count
