@@ -17,9 +17,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
-from typing import Any
 
 from h5split.errors import ArgumentError, ArgumentTypeError, MissingPackageError, RemoteError
 from h5split.remote.layout import Layout
@@ -39,11 +37,13 @@ class Place:
 
     Attributes:
         folder: Its folder.
-        identity: Of the object that it is a copy of.
+        url: The address of the object that it is a copy of.
+        identity: Of that object.
         layout: The pieces of the pack.
     """
 
     folder: str
+    url: str
     identity: Identity
     layout: Layout
 
@@ -102,7 +102,7 @@ class Folder:
 
     def copies_of(self, url: str) -> list[Place]:
         """The copies of what is at an address, or was there before."""
-        return [_place(folder, about) for folder, about in self._copies() if about["url"] == url]
+        return [place for place in self._copies() if place.url == url]
 
     def find(self, url: str, identity: Identity, head: bytes) -> Place | None:
         """The copy of an object; None if there is none yet. Copies of what was at its address before are removed.
@@ -118,8 +118,8 @@ class Folder:
             OSError: The copy is damaged, and a process uses it.
         """
         folder = os.path.join(self.path, _name(url, identity))
-        about = _about(folder)
-        if about is None or not _is_sound(_place(folder, about), head):
+        place = _place(folder)
+        if place is None or not _is_sound(place, head):
             if os.path.lexists(folder) and not _remove_unused(folder):
                 raise RemoteError(
                     f"{folder}: expected the copy of a pack, found one that is damaged, or other files; remove it, or "
@@ -129,7 +129,7 @@ class Folder:
         with contextlib.suppress(OSError):  # the copy of another user
             os.utime(os.path.join(folder, _ABOUT))  # it was used last now
         self._remove_older(url, folder)
-        return _place(folder, about)
+        return place
 
     def make(self, url: str, identity: Identity, layout: Layout) -> Place:
         """Make an empty copy of an object, unless another process has made it meanwhile.
@@ -139,19 +139,21 @@ class Folder:
             OSError: It cannot be made.
         """
         folder = os.path.join(self.path, _name(url, identity))
-        about = {"format": _FORMAT, "url": url, **identity._asdict(), "layout": asdict(layout)}
+        place = Place(folder, url, identity, layout)
         try:
             self._make_room(url, identity.size, folder)
-            self._make(folder, about, layout)
+            self._make(place)
         except OSError as error:
-            if _about(folder) is None:  # else another process has made it
+            if _place(folder) is None:  # else another process has made it
                 raise RemoteError(
                     f"{self.path}: expected a folder for copies of packs, found {error.strerror}; give another with "
                     "the setting cache"
                 ) from error
-        return Place(folder, identity, layout)
+        return place
 
-    def _make(self, folder: str, about: Mapping[str, Any], layout: Layout) -> None:
+    def _make(self, place: Place) -> None:
+        layout = place.layout
+        about = {"format": _FORMAT, "url": place.url, **place.identity._asdict(), "layout": asdict(layout)}
         new = tempfile.mkdtemp(prefix=_NEW, dir=self.path)
         try:
             for name, size in ((_PACK, layout.size), (_PIECES, layout.count)):
@@ -162,7 +164,7 @@ class Folder:
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(new, 0o755)
-            os.rename(new, folder)
+            os.rename(new, place.folder)
         except OSError:
             _remove(new)
             raise
@@ -171,13 +173,13 @@ class Folder:
         """Remove copies that no process uses: older ones of the same address, and what is above the limit."""
         os.makedirs(self.path, exist_ok=True)
         self._remove_left()
-        copies = [found for found in self._copies() if found[0] != new]  # another process may be making it too
         self._remove_older(url, new)
         if self._limit is None:
             return
         if size > self._limit:
             raise ArgumentError(f"{url}: expected cache_limit to be {size} bytes or more, found {self._limit}")
-        kept = sorted((folder for folder, _ in copies if os.path.exists(folder)), key=_last_used)
+        others = (place.folder for place in self._copies())
+        kept = sorted((folder for folder in others if folder != new), key=_last_used)  # another process may make it too
         used = {folder: _used(folder) for folder in kept}
         for folder in kept:
             if sum(used.values()) + size <= self._limit:
@@ -198,12 +200,11 @@ class Folder:
             if (is_left or entry.name.startswith(_OLD)) and entry.is_dir(follow_symlinks=False):
                 _remove(entry.path)
 
-    def _copies(self) -> list[tuple[str, dict[str, Any]]]:
-        """The folder of each copy, and what it says of itself."""
+    def _copies(self) -> list[Place]:
         if not os.path.isdir(self.path):
             return []
         folders = [entry.path for entry in os.scandir(self.path) if _NAME.fullmatch(entry.name)]
-        return [(folder, about) for folder in folders if (about := _about(folder)) is not None]
+        return [place for folder in folders if (place := _place(folder)) is not None]
 
 
 def _of_user() -> str:
@@ -230,22 +231,18 @@ def _is_sound(place: Place, head: bytes) -> bool:
         return False
 
 
-def _about(folder: str) -> dict[str, Any] | None:
-    """What a copy says of itself; None if the folder is no copy."""
+def _place(folder: str) -> Place | None:
+    """The copy in a folder, by what it says of itself; None if the folder is no copy."""
     try:
         with open(os.path.join(folder, _ABOUT), encoding="utf-8") as file:
             about = json.load(file)
-        layout = Layout(**about["layout"])
-        is_right = about["format"] == _FORMAT and isinstance(about["url"], str) and isinstance(about["version"], str)
+        layout, url, version = Layout(**about["layout"]), about["url"], about["version"]
+        is_right = about["format"] == _FORMAT and isinstance(url, str) and isinstance(version, str)
         is_right &= all(isinstance(number, int) and number >= 0 for number in (about["size"], *astuple(layout)))
         is_right &= min(layout.stride, layout.rows, layout.rows_in_piece, layout.table_bytes) > 0
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return about if is_right else None
-
-
-def _place(folder: str, about: Mapping[str, Any]) -> Place:
-    return Place(folder, Identity(about["size"], about["version"]), Layout(**about["layout"]))
+    return Place(folder, url, Identity(about["size"], version), layout) if is_right else None
 
 
 def _last_used(folder: str) -> float:
