@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import xxhash
@@ -259,47 +258,39 @@ class RemoteObject:
             if attempt:
                 time.sleep(wait * random.uniform(0.5, 1))  # not every process at one moment
                 wait *= 2
-            with self._lasting_errors():
-                try:
-                    return request()
-                except Exception as error:
-                    if not _may_pass(error):
-                        raise
-                    last = _brief(error)
-                    attempts = attempt + 1
+            try:
+                return request()
+            except Exception as error:
+                lasting = self._lasting(error)
+                if lasting is not None:
+                    raise lasting from (None if lasting is error else error)
+                last, attempts = _brief(error), attempt + 1
         raise RemoteError(
             f"{self.url}: expected {what}, found {last} in {attempts} attempts; try again when the server answers"
         )
 
-    @contextlib.contextmanager
-    def _lasting_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except _NoRangesError:
-            raise RemoteError(
+    def _lasting(self, error: Exception) -> Exception | None:
+        """The error to raise, if a request that failed so will not succeed later; else None."""
+        status, kind = _status(error), type(error).__name__
+        if isinstance(error, FormatError):
+            return error
+        if isinstance(error, _NoRangesError):
+            return RemoteError(
                 f"{self.url}: expected a server that answers ranges of bytes, found one that sends whole files, or "
                 "does not say which bytes; download the pack, and open the file"
-            ) from None
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{self.url}: expected a pack there, found nothing") from error
-        except PermissionError as error:
-            raise self._forbidden(error) from error
-        except ImportError as error:
-            raise MissingPackageError(f"{self.url}: {error}") from error
-        except Exception as error:
-            if type(error).__name__ in _NO_ADDRESS:
-                raise ArgumentError(f"{self.url}: expected the address of a pack, found {_brief(error)}") from error
-            if _status(error) in _GONE:
-                raise FileNotFoundError(f"{self.url}: expected a pack there, found nothing") from error
-            if _is_forbidden(error):
-                raise self._forbidden(error) from error
-            raise
-
-    def _forbidden(self, error: Exception) -> PermissionError:
-        return PermissionError(
-            f"{self.url}: expected a pack that may be read, found {_brief(error)}; give credentials where fsspec "
-            "looks for them, such as AWS_ACCESS_KEY_ID for S3"
-        )
+            )
+        if isinstance(error, FileNotFoundError) or status in _GONE:
+            return FileNotFoundError(f"{self.url}: expected a pack there, found nothing")
+        if isinstance(error, PermissionError) or status in _FORBIDDEN or kind == "NoCredentialsError":  # of botocore
+            return PermissionError(
+                f"{self.url}: expected a pack that may be read, found {_brief(error)}; give credentials where fsspec "
+                "looks for them, such as AWS_ACCESS_KEY_ID for S3"
+            )
+        if isinstance(error, ImportError):
+            return MissingPackageError(f"{self.url}: {error}")
+        if kind in _NO_ADDRESS:
+            return ArgumentError(f"{self.url}: expected the address of a pack, found {_brief(error)}")
+        return None
 
 
 class _NoRangesError(Exception):
@@ -312,21 +303,6 @@ def _status(error: BaseException) -> int | None:
     metadata = answer.get("ResponseMetadata", {}) if isinstance(answer, dict) else {}
     status = getattr(error, "status", None) or metadata.get("HTTPStatusCode")
     return status if isinstance(status, int) else None
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether a request that failed so may succeed later."""
-    lasting = (FileNotFoundError, PermissionError, ImportError, FormatError, _NoRangesError)
-    return (
-        type(error).__name__ not in _NO_ADDRESS
-        and not isinstance(error, lasting)
-        and _status(error) not in _GONE
-        and not _is_forbidden(error)
-    )
-
-
-def _is_forbidden(error: Exception) -> bool:
-    return _status(error) in _FORBIDDEN or type(error).__name__ == "NoCredentialsError"  # of botocore
 
 
 def _brief(error: Exception) -> str:
