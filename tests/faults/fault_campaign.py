@@ -139,6 +139,13 @@ def parser(text: str, faults: int) -> argparse.ArgumentParser:
     return made
 
 
+def command(text: str, faults: int, campaign: Callable[..., Result]) -> int:
+    """Run a campaign that has no options of its own, as the command line says. Return the exit status."""
+    given = parser(text, faults).parse_args()
+    with open_folder() as folder:
+        return report(campaign(folder, **vars(given)))
+
+
 def report(result: Result) -> int:
     """Print the result as one line and return the exit status."""
     print(result.as_json(), flush=True)

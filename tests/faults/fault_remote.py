@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # conftest.py
 
-from fault_campaign import Command, Fault, Result, open_folder, parser, report, run
+from fault_campaign import Command, Fault, Result, command, run
 from range_server import RangeServer, Sent
 
 from conftest import names_in, write_pack
@@ -229,26 +229,9 @@ def campaign(
 ) -> Result:
     """Run a campaign of faults in a folder."""
     result = Result("remote")
-    return run(
-        result,
-        kinds_of(Packs(folder, result.noted)),
-        folder,
-        faults=faults,
-        seed=seed,
-        first=first,
-        only=only,
-        jobs=jobs,
-    )
-
-
-def main() -> int:
-    given = parser("Have things go wrong while packs elsewhere are read, and compare what is read.", 200).parse_args()
-    with open_folder() as folder:
-        result = campaign(
-            folder, faults=given.faults, seed=given.seed, first=given.first, only=given.only, jobs=given.jobs
-        )
-    return report(result)
+    kinds = kinds_of(Packs(folder, result.noted))
+    return run(result, kinds, folder, faults=faults, seed=seed, first=first, only=only, jobs=jobs)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command("Have things go wrong while packs elsewhere are read, and compare what is read.", 200, campaign))

@@ -37,9 +37,7 @@ from fault_campaign import (
     Fault,
     Result,
     UnavailableError,
-    open_folder,
-    parser,
-    report,
+    command,
     run,
 )
 from reading import READERS, TOLD, TOLD_LATE, WAYS
@@ -309,14 +307,5 @@ def campaign(
     return run(result, kinds, folder, faults=faults, seed=seed, first=first, only=only, jobs=jobs)
 
 
-def main() -> int:
-    given = parser("Have things go wrong while a pack is read, and compare what is read.", 200).parse_args()
-    with open_folder() as folder:
-        result = campaign(
-            folder, faults=given.faults, seed=given.seed, first=given.first, only=given.only, jobs=given.jobs
-        )
-    return report(result)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command("Have things go wrong while a pack is read, and compare what is read.", 200, campaign))
