@@ -123,7 +123,6 @@ class Header:
         tables: Name in the file -> block, for every data set except `images`, in the order of `tables_checksum`.
         tables_checksum: XXH3-64 of the bytes of `tables`; None if the file does not have it.
         size: The size of the file in bytes.
-        is_sealed: Whether one checksum covers all metadata.
     """
 
     images: Block
@@ -141,7 +140,6 @@ class Header:
     tables: Mapping[str, Block]
     tables_checksum: int | None
     size: int
-    is_sealed: bool
 
 
 def stored_dtype(dtype: DTypeLike) -> np.dtype[Any]:
@@ -338,7 +336,6 @@ def _header(file: File) -> Header:
         tables=tables,
         tables_checksum=_tables_checksum(file.root),
         size=file.size,
-        is_sealed=file.is_sealed,
     )
     if header.digests.shape[1] != DIGEST_SIZE:
         raise FormatError(f"digests: expected {DIGEST_SIZE} bytes a row, found {header.digests.shape[1]}")

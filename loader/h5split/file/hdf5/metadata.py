@@ -74,11 +74,6 @@ class Metadata:
             return True
         return lookup3(data) == int.from_bytes(checksum, "little")
 
-    @property
-    def is_sealed(self) -> bool:
-        """Whether the seal covers all metadata."""
-        return bool(self._sealed)
-
     def spend(self, count: int) -> None:
         """Count bytes towards the limit. Bytes that are read twice count twice."""
         self._left -= max(count, _MIN_COST)
