@@ -95,8 +95,10 @@ def _alike(
         The groups of rows with identical pixels, the rows of one colour, and those of them that were made of arrays.
     """
     speaker = np.arange(len(checksums))
-    for group in files:
-        speaker[group] = np.where(checksums[group] == checksums[group[0]], group[0], group)
+    if files:
+        members, starts, lengths = _side_by_side(files)
+        heads = members[starts].repeat(lengths)
+        speaker[members] = np.where(checksums[members] == checksums[heads], heads, members)
     _, number, times = np.unique(checksums, return_inverse=True, return_counts=True)
     candidates = np.flatnonzero(times[number] > 1)
     speakers = candidates[speaker[candidates] == candidates]
@@ -141,24 +143,31 @@ def is_blank(pixels: NDArray[Any]) -> bool:
 def joined(count: int, groups: Iterable[Rows]) -> list[Rows]:
     """Join groups that have a row in common, directly or through others.
 
+    Every row takes over the smallest row that its groups lead to, and so does the row that it had before, until none
+    changes. A chain of 200,000 groups takes twenty rounds or fewer (after Zhang, Azad and Hu, FastSV, 2020).
+
     Args:
         count: The number of rows.
         groups: Groups of two or more rows.
     """
-    first = np.arange(count)  # a smaller row of the same group, or the row itself
+    first = np.arange(count)  # a smaller row that is joined to it, or the row itself
+    several = list(groups)
+    if not several:
+        return []
+    members, starts, lengths = _side_by_side(several)
+    before = None
+    while before is None or (first != before).any():
+        before = first.copy()
+        least = np.minimum.reduceat(before[members], starts).repeat(lengths)
+        np.minimum.at(first, members, least)
+        np.minimum.at(first, before[members], least)
+        first = first[first]
+    members = np.unique(members)
+    members = members[np.argsort(first[members], kind="stable")]
+    return np.split(members, np.flatnonzero(np.diff(first[members])) + 1)
 
-    def root(row: int) -> int:
-        while first[row] != row:
-            first[row] = first[first[row]]
-            row = int(first[row])
-        return row
 
-    members = set()
-    for group in groups:
-        roots = [root(row) for row in group.tolist()]
-        first[roots] = min(roots)
-        members.update(group.tolist())
-    found: dict[int, list[int]] = {}
-    for row in sorted(members):
-        found.setdefault(root(row), []).append(row)
-    return [np.array(rows) for rows in found.values()]
+def _side_by_side(groups: Sequence[Rows]) -> tuple[Rows, Rows, Rows]:
+    """The rows of all groups, where each group starts among them, and the length of each."""
+    lengths = np.fromiter(map(len, groups), np.int64, len(groups))
+    return np.concatenate(groups), np.cumsum(lengths) - lengths, lengths
