@@ -74,7 +74,7 @@ def content_of(selections: Sequence[tuple[Packs, Rows]]) -> Content:
     files = identical(digests)
     alike, blank, without_file = _alike(selections, checksums, digests, files)
     files = [group for group in files if int(group[0]) not in without_file]
-    return Content(len(digests), joined(len(digests), [*files, *alike]), blank)
+    return Content(len(digests), joined(len(digests), [*files, *alike]) if alike else files, blank)
 
 
 def _alike(
