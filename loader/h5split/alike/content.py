@@ -96,9 +96,9 @@ def _alike(
     """
     speaker = np.arange(len(checksums))
     if files:
-        members, starts, lengths = _side_by_side(files)
-        heads = members[starts].repeat(lengths)
-        speaker[members] = np.where(checksums[members] == checksums[heads], heads, members)
+        copies, starts, lengths = _side_by_side(files)
+        heads = copies[starts].repeat(lengths)
+        speaker[copies] = np.where(checksums[copies] == checksums[heads], heads, copies)
     _, number, times = np.unique(checksums, return_inverse=True, return_counts=True)
     candidates = np.flatnonzero(times[number] > 1)
     speakers = candidates[speaker[candidates] == candidates]
