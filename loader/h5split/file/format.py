@@ -499,17 +499,16 @@ def _block(
 
 
 def _check_place(name: str, block: Block, found: DataSet, size: int) -> None:
-    if block.nbytes and found.offset is None:
+    nbytes = block.nbytes
+    if nbytes and found.offset is None:
         raise FormatError(f"{name}: its storage was never allocated; pack again")
-    if block.offset + block.nbytes > size:
+    if block.offset + nbytes > size:
         raise FormatError(
-            f"{name}: expected bytes up to {block.offset + block.nbytes}, but the file is cut short at {size}; "
+            f"{name}: expected bytes up to {block.offset + nbytes}, but the file is cut short at {size}; "
             "copy it again, or pack again"
         )
-    if block.nbytes != found.nbytes:
-        raise FormatError(
-            f"{name}: expected {block.nbytes} bytes, found {found.nbytes}; copy the file again, or pack again"
-        )
+    if nbytes != found.nbytes:
+        raise FormatError(f"{name}: expected {nbytes} bytes, found {found.nbytes}; copy the file again, or pack again")
 
 
 def _array(file: File, block: Block) -> NDArray[Any]:

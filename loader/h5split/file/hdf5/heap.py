@@ -110,9 +110,10 @@ class _Heap:
         offset, length = fields.numbers(self._offset_width, self._length_width)
         block, first = self._block(offset)
         self._file.spend(length)  # many identifiers could refer to the same large item
-        fields = Fields(block)
-        fields.raw(offset - first)
-        return fields.raw(length)
+        item = block[offset - first : offset - first + length]
+        if len(item) < length:
+            raise Hdf5Error("an item behind the end of its block")
+        return item
 
     def _huge_item(self, wanted: int) -> bytes:
         """An item that is too large for a block. It is stored on its own, and a tree has its address."""

@@ -49,10 +49,10 @@ class Metadata:
     def read(self, address: int, count: int) -> bytes:
         """Read `count` bytes at an address."""
         self.spend(count)
+        held = self._held(address, count)
+        if held is not None:
+            return held
         start = self.base + address
-        for first, held in self._sealed:
-            if first <= start and start + count <= first + len(held):
-                return held[start - first : start - first + count]
         if start + count > self.size:
             raise Hdf5Error(f"expected bytes up to {start + count}, but the file is cut short at {self.size}")
         data = self._read_at(count, start)
@@ -69,10 +69,15 @@ class Metadata:
 
     def is_sound(self, address: int, data: bytes, checksum: bytes) -> bool:
         """Return whether bytes at an address have their checksum. The seal has proven it of bytes that it covers."""
+        return self._held(address, len(data)) is not None or lookup3(data) == int.from_bytes(checksum, "little")
+
+    def _held(self, address: int, count: int) -> bytes | None:
+        """Return `count` bytes at an address if the seal covers them."""
         start = self.base + address
-        if any(first <= start and start + len(data) <= first + len(held) for first, held in self._sealed):
-            return True
-        return lookup3(data) == int.from_bytes(checksum, "little")
+        for first, end, held in self._sealed:
+            if first <= start and start + count <= end:
+                return held[start - first : start - first + count]
+        return None
 
     def spend(self, count: int) -> None:
         """Count bytes towards the limit. Bytes that are read twice count twice."""
@@ -80,8 +85,8 @@ class Metadata:
         if self._left < 0:
             raise Hdf5Error(f"more than {_MAX_BYTES >> 20} MB of metadata")
 
-    def _read_sealed(self) -> list[tuple[int, bytes]]:
-        """Read the metadata that the seal covers, as (place, bytes); none if there is no seal, or if they changed."""
+    def _read_sealed(self) -> list[tuple[int, int, bytes]]:
+        """Read the metadata that the seal covers, as (first byte, end, bytes); none without a seal, or if they changed."""
         page = self._read_at(SEAL_AT + SEAL.size, 0)
         if page[SEAL_AT : SEAL_AT + len(SEAL_MARK)] != SEAL_MARK or len(page) < SEAL_AT + SEAL.size:
             return []
@@ -91,7 +96,7 @@ class Metadata:
         metadata = self._read_at(count, start)
         if seal_checksum(page, metadata) != checksum:
             return []
-        return [(0, page[:SEAL_AT]), (start, metadata)]
+        return [(start, start + count, metadata), (0, SEAL_AT, page[:SEAL_AT])]
 
 
 class Fields:
