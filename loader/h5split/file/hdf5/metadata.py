@@ -86,7 +86,7 @@ class Metadata:
             raise Hdf5Error(f"more than {_MAX_BYTES >> 20} MB of metadata")
 
     def _read_sealed(self) -> list[tuple[int, int, bytes]]:
-        """Read the metadata that the seal covers, as (first byte, end, bytes); none without a seal, or if they changed."""
+        """Read the metadata that the seal covers, as (first byte, end, bytes); none if there is none, or it broke."""
         page = self._read_at(SEAL_AT + SEAL.size, 0)
         if page[SEAL_AT : SEAL_AT + len(SEAL_MARK)] != SEAL_MARK or len(page) < SEAL_AT + SEAL.size:
             return []
