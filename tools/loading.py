@@ -3,6 +3,7 @@
     python tools/loading.py epochs eurosat.h5          shuffled and consecutive batches against take() in memory
     python tools/loading.py fit eurosat.h5             Keras' fit on TensorFlow against tf.data on an array in memory
     python tools/loading.py cold eurosat.h5            a first epoch from disk against reading the file front to back
+    python tools/loading.py consumer eurosat.h5        shuffled epochs of a consumer that is as busy as take() in memory
     python tools/loading.py memory photos.h5           memory that an epoch adds to the process
     python tools/loading.py types --rows 4000          packs of uint16 and float32 against one of uint8 of equal bytes
     python tools/loading.py large --rows 10000000      a pack of many rows and no pixels: open, split, shuffle, a name
@@ -15,11 +16,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -150,9 +152,14 @@ def compare_fit(arguments: argparse.Namespace) -> None:
 def compare_cold(arguments: argparse.Namespace) -> None:
     size = os.path.getsize(arguments.pack)
 
-    def open_pack() -> SplitSequence:
+    def open_pack(order: bool | str = True) -> SplitSequence:
         """Open the pack anew for each run: the system keeps mapped pages in its cache."""
-        return SplitSequence(arguments.pack, auto_shuffle=True, label_mode="int", batch_size=arguments.batch[0])
+        return SplitSequence(arguments.pack, auto_shuffle=order, label_mode="int", batch_size=arguments.batch[0])
+
+    def in_blocks() -> None:
+        """Read every page, as a network would: a batch in block order is a view of the file."""
+        for images, _ in open_pack("block"):
+            images.reshape(-1)[::4096].max()
 
     def from_disk(run: Callable[[], object]) -> float:
         drop_from_cache(arguments.pack)
@@ -163,6 +170,7 @@ def compare_cold(arguments: argparse.Namespace) -> None:
         {
             "file, front to back": lambda: from_disk(lambda: read_file(arguments.pack)),
             "first epoch, shuffled": lambda: from_disk(lambda: epoch(open_pack())),
+            "first epoch, block order": lambda: from_disk(in_blocks),
             "the same, preload() before": lambda: from_disk(lambda: epoch(open_pack().preload())),
         },
         arguments.repeats,
@@ -171,6 +179,39 @@ def compare_cold(arguments: argparse.Namespace) -> None:
     print(f"  file, front to back: {size / limit / 1e6:,.0f} MB/s")
     for name, seconds in found.items():
         print(f"  {name}: {limit / seconds:.2f} of it")
+
+
+def compare_consumer(arguments: argparse.Namespace) -> None:
+    """Time epochs with a consumer that is busy outside of Python, as one that waits for a GPU, but with a core."""
+    drop_from_cache(arguments.pack)
+    read_file(arguments.pack)
+    items = rows_as_items(PackedImages(arguments.pack).images).copy()
+    order = np.random.default_rng(0).permutation(len(items))
+    a_megabyte = bytes(1 << 20)
+    per_byte = min(timed(lambda: hashlib.sha256(a_megabyte)) for _ in range(20)) / len(a_megabyte)
+    for batch in arguments.batch:
+        out = np.empty(batch, items.dtype)
+        count = len(items) // batch
+
+        def take(batch: int = batch, out: NDArray[np.void] = out, count: int = count) -> None:
+            for start in range(0, count * batch, batch):
+                items.take(order[start : start + batch], out=out, mode="clip")
+
+        work = memoryview(bytes(int(min(timed(take) for _ in range(5)) / count / per_byte)))
+        shuffled = SplitSequence(arguments.pack, auto_shuffle=True, batch_size=batch, label_mode="int")
+
+        def consume(batches: Iterable[object], work: memoryview = work) -> None:
+            for _ in batches:
+                hashlib.sha256(work)
+
+        print(f"batch {batch}, a consumer that is busy for {len(work) * per_byte * 1e6:,.0f} us with each:")
+        sources = {"the consumer alone": range(len(shuffled)), "with shuffled batches": shuffled}
+        runs = {
+            name: lambda source=source, consume=consume: timed(lambda: consume(source))
+            for name, source in sources.items()
+        }
+        found = medians(runs, arguments.repeats)
+        print(f"  {found['the consumer alone'] / found['with shuffled batches']:.2f} of the consumer alone")
 
 
 def memory(kind: str = "RssAnon") -> int:
@@ -324,6 +365,7 @@ def main() -> None:
         ("epochs", compare_epochs, "epochs against take() in memory"),
         ("fit", compare_fit, "Keras' fit on TensorFlow against tf.data on an array in memory"),
         ("cold", compare_cold, "a first epoch from disk against reading the file"),
+        ("consumer", compare_consumer, "epochs of a consumer that is as busy as take() in memory"),
         ("memory", measure_memory, "memory that an epoch adds"),
     ):
         command = commands.add_parser(name, help=about)
