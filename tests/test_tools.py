@@ -75,7 +75,12 @@ def test_the_speed_tools_print_their_measurements(tmp_path):
         "parent",
     ]
     run(*packing, check=True)
-    commands = {"epochs": "us a batch", "cold": "first epoch, shuffled: ", "memory": "adds at most"}
+    commands = {
+        "epochs": "us a batch",
+        "cold": "first epoch, block order: ",
+        "consumer": "of the consumer alone",
+        "memory": "adds at most",
+    }
     if importlib.util.find_spec("tensorflow"):
         commands["fit"] = "as_tf_dataset(), shuffled: "
     for command, said in commands.items():
@@ -83,6 +88,10 @@ def test_the_speed_tools_print_their_measurements(tmp_path):
         done = run(sys.executable, TOOLS / "loading.py", command, tmp_path / "made.h5", *options)
         assert done.returncode == 0, done.stderr
         assert said in done.stdout
+    for options in (["row", tmp_path / "data/root-1"], ["batch", tmp_path / "made.h5"]):
+        done = run(sys.executable, TOOLS / "parts.py", *options)
+        assert done.returncode == 0, done.stderr
+        assert "the parts together" in done.stdout
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="needs torchvision, for its networks")
