@@ -188,10 +188,8 @@ def _print_left_out_and_losses(summary: Summary) -> None:
         name, reason = summary.skipped[0]
         _complain(f"left out: {count(len(summary.skipped), 'image')}, such as {shown(name)}: {shown(reason)}")
     if summary.losses:
-        from h5split.file.losses import (
-            count_images,
-            grouped,
-        )  # here, because it loads numpy, which `--help` does not need
+        # Here, because it loads numpy, which `--help` does not need.
+        from h5split.file.losses import count_images, grouped
 
         name, text = grouped(summary.losses)[0].files[0]
         _complain(f"packed with a loss: {count(count_images(summary.losses), 'image')}, such as {shown(name)}: {text}")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from h5split.file.losses import Loss, losses_of
 from h5split.order.rows import digest_keys
+from h5split.system.files import write_all
 from pack_images.decode.row import decode
 from pack_images.errors import DecodeError, SizeError, UnfinishedError
 from pack_images.find.sources import PackedRow, PackFile, file_stamp, pack_file
@@ -28,7 +29,6 @@ from pack_images.journal import (
     read_records,
     share,
     sync_data,
-    write_all,
     write_records,
 )
 from pack_images.plan import Filled, Task

@@ -7,7 +7,7 @@ Many processes write both files at the same time. Each has its own range of rows
 writes the records of its rows after the pixels, because a record claims that its pixels are there.
 
 `fill` writes the records, and `partial` the heading. This module also has what both files need of a descriptor: locks,
-and writing whole.
+and reading whole.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import struct
 import numpy as np
 
 from h5split.file.losses import Loss
+from h5split.system.files import write_all
 
 RECORD = np.dtype(
     [
@@ -41,9 +42,6 @@ MARK = MARKS + b"2\n"
 sync_data = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 _LOCKS_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # errors of file systems without locks
 _RECORD_STRUCT = struct.Struct("<Qq32s?BBHIB6x")  # the same layout as RECORD
-# Large writes are slow because Linux looks for contiguous memory of the same size. A row of 12 KB takes 17 us with
-# 4 MB per call, and 2 to 3 us with 256 KB.
-_WRITE_BYTES = 256 << 10
 
 
 def read_records(journal: int, first: int, count: int) -> bytearray:
@@ -70,14 +68,6 @@ def pack_record(
 def write_records(journal: int, first: int, records: bytearray) -> None:
     """Write records, starting at row `first`."""
     write_all(journal, records, HEADING + first * RECORD.itemsize)
-
-
-def write_all(descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`, in pieces."""
-    view = memoryview(data).cast("B")
-    while view:
-        count = os.pwrite(descriptor, view[:_WRITE_BYTES], offset)
-        view, offset = view[count:], offset + count
 
 
 def read_into(descriptor: int, out: bytearray | memoryview, offset: int) -> None:

@@ -27,6 +27,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from h5split.order.rows import Rows
+from h5split.system.files import write_all
 from h5split.system.interrupts import interrupts_held
 from h5split.writing.replace import check_replaceable, sync_folder
 from pack_images.errors import PackError, UnfinishedError
@@ -43,7 +44,6 @@ from pack_images.journal import (
     read_into,
     read_records,
     sync_data,
-    write_all,
 )
 from pack_images.plan import Place
 
