@@ -9,11 +9,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
 
 from h5split import H5SplitSequence
 
+BATCH = 64
 Check = Callable[[list[str], NDArray[Any], NDArray[Any], NDArray[Any]], int]
 
 
@@ -86,7 +88,7 @@ def rounds(path: Path, labels: NDArray[Any], sums: NDArray[Any], weights: NDArra
         check: Compares names with the row number, label and sum that arrived for each.
     """
     orders = [False, True, "block"]
-    parts = [H5SplitSequence(path, batch_size=64, auto_shuffle=order).split(0.2, 0.4) for order in orders]
+    parts = [H5SplitSequence(path, batch_size=BATCH, auto_shuffle=order).split(0.2, 0.4) for order in orders]
     arrivals = Arrivals(labels, sums, parts[0][0].num_classes)
     model, look = _model(parts[0][0], weights, arrivals), Look(arrivals)
     doors = [(split, split) for split in parts] + [(split, [part.as_tf_dataset() for part in split]) for split in parts]
@@ -102,6 +104,41 @@ def rounds(path: Path, labels: NDArray[Any], sums: NDArray[Any], weights: NDArra
         wrong = predictions[:, : test.num_classes].argmax(axis=1) != labels[numbers]
         assert {mistake.filename for mistake in mistakes} == {names[at] for at in np.flatnonzero(wrong)}, "mistakes"
         yield check(names, numbers, said, found) + len(test.rows) + len(val.rows) + len(train.rows)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of arrays in memory.
+
+    Args:
+        images: (N, H, W, C).
+        labels: (N, K).
+    """
+
+    def __init__(self, images: NDArray[Any], labels: NDArray[Any]) -> None:
+        super().__init__()
+        self._images, self._labels = images, labels
+
+    def __len__(self) -> int:
+        return -(-len(self._images) // BATCH)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        rows = slice(index * BATCH, (index + 1) * BATCH)
+        return self._images[rows], self._labels[rows]
+
+
+def rounds_of_arrays(rows: int, side: int, classes: int) -> Iterator[int]:
+    """Fit, evaluate and predict arrays in memory by each door in turn; yield the number of rows each time."""
+    images = np.zeros((rows, side, side, 3), np.uint8)
+    labels = np.eye(classes, dtype=np.float32)[np.arange(rows) % classes]
+    image = keras.Input(images.shape[1:])
+    hidden = keras.layers.Conv2D(8, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, keras.layers.Dense(classes, activation="softmax")(keras.layers.Flatten()(hidden)))
+    model.compile("adam", "categorical_crossentropy")
+    doors = [Batches(images, labels), tf.data.Dataset.from_tensor_slices((images, labels)).batch(BATCH)]
+    for data in itertools.cycle(doors):
+        model.fit(data, validation_data=data, shuffle=data is doors[0], verbose=0)
+        model.evaluate(data, verbose=0)
+        yield len(model.predict(data, verbose=0))
 
 
 def _model(part: H5SplitSequence, weights: NDArray[Any], arrivals: Arrivals) -> keras.Model:
