@@ -391,7 +391,7 @@ def test_read_ahead_distinguishes_packs_opened_by_the_same_relative_path(three, 
         write_pack(Path("own.h5"), names_in(f"d{number}", {"cat": size}), shape=(128, 128, 3))
         sequence.add_file("own.h5")
     order = Order(np.arange(45)[::-1], 4)
-    for ahead in (RowsAhead(sequence.packs, order), FrontToBack(sequence.packs.packs)):
+    for ahead in (RowsAhead(sequence.packs, order), FrontToBack(sequence.packs, order)):
         for batch in range(order.batches):
             ahead(batch)
     assert sorted(names_of(sequence)) == sorted(sequence.filenames)

@@ -413,10 +413,9 @@ class PackedImages(Shown):
         Raises:
             OSError: The file cannot be read.
         """
-        scratch = memoryview(bytearray(READ_SIZE))
         done = 0
         for piece in pieces.tolist():
-            count = self.file.read_some(scratch, piece * READ_SIZE)
+            count = self.file.load(piece * READ_SIZE)
             done += count
             if progress is not None:
                 progress(count)

@@ -87,9 +87,13 @@ class MappedFile:
         """Ask the system to read bytes into the page cache. This does not wait for the disk."""
         files.will_need(self._pristine, start, length)
 
-    def read_ahead(self, start: int, length: int) -> None:
-        """Ask the system to read many bytes into the page cache. This waits while the disk has enough to do."""
-        files.read_ahead(self._descriptor, start, length)
+    def load(self, start: int) -> int:
+        """Read a piece of the file, up to `READ_SIZE` bytes, into the page cache. Return how many there are.
+
+        Raises:
+            OSError: They cannot be read.
+        """
+        return files.load(self._descriptor, READ_SIZE, start)
 
     def is_cached(self, starts: NDArray[np.int64]) -> bool | None:
         """Whether the bytes at all `starts` are in the page cache; None if the system cannot say."""

@@ -36,6 +36,10 @@ if sys.platform == "win32":
         into[: len(data)] = data
         return len(data)
 
+    def load(descriptor: int, count: int, offset: int) -> int:
+        """Read bytes of a file into the page cache. Return their number; it is smaller at the end of the file."""
+        return len(read_at(descriptor, count, offset))
+
     def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> int:
         """Write bytes at `offset`. Return their number, which may be smaller than that of `data`."""
         with _turns:
@@ -74,9 +78,6 @@ if sys.platform == "win32":
     def will_need(mapped: mmap.mmap, start: int, length: int) -> None:
         """Ask the system to read bytes of a map into the page cache. This does not wait for the disk."""
 
-    def read_ahead(descriptor: int, start: int, length: int) -> None:
-        """Ask the system to read bytes of a file into the page cache."""
-
     def copy_on_write(descriptor: int, size: int) -> mmap.mmap | None:
         """A map of a file whose modified pages are private to this process; None if the system refuses it.
 
@@ -108,6 +109,16 @@ else:
     def read_into(descriptor: int, into: memoryview, offset: int) -> int:
         """Read bytes into `into`, from byte `offset` on. Return their number, which is 0 at the end of the file."""
         return os.preadv(descriptor, [into], offset)
+
+    def load(descriptor: int, count: int, offset: int) -> int:
+        """Read bytes of a file into the page cache. Return their number; it is smaller at the end of the file.
+
+        Linux sends them to nowhere, which saves the copy: with it, a first epoch from disk takes a tenth longer.
+        """
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError), open(os.devnull, "wb", buffering=0) as nowhere:
+                return os.sendfile(nowhere.fileno(), descriptor, offset, count)
+        return len(read_at(descriptor, count, offset))  # also where the file system cannot send, or the disk fails
 
     def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> int:
         """Write bytes at `offset`. Return their number, which may be smaller than that of `data`."""
@@ -184,11 +195,6 @@ else:
         """Ask the system to read bytes of a map into the page cache. This does not wait for the disk."""
         first = start - start % mmap.PAGESIZE
         mapped.madvise(mmap.MADV_WILLNEED, first, min(start + length, len(mapped)) - first)
-
-    def read_ahead(descriptor: int, start: int, length: int) -> None:
-        """Ask the system to read bytes of a file into the page cache. Other threads go on meanwhile."""
-        if hasattr(os, "posix_fadvise"):  # macOS has none
-            os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_WILLNEED)
 
     def copy_on_write(descriptor: int, size: int) -> mmap.mmap | None:
         """A map of a file whose modified pages are private to this process; None if the system refuses it."""
