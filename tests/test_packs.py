@@ -25,7 +25,9 @@ from conftest import (
     write_pack,
 )
 from h5split import FormatError, PackedImages, SplitSequence
+from h5split.batch import readahead
 from h5split.batch.readahead import FrontToBack, RowsAhead
+from h5split.file.mapped import MappedFile
 from h5split.file.texts import Joined, Texts
 from h5split.order.epochs import Order
 
@@ -397,26 +399,58 @@ def test_read_ahead_distinguishes_packs_opened_by_the_same_relative_path(three, 
     assert sorted(names_of(sequence)) == sorted(sequence.filenames)
 
 
-def test_a_shuffled_pass_from_disk_has_all_of_the_file_read_ahead(tmp_path):
+@pytest.fixture
+def cold(tmp_path):
+    """A pack of 200 images, 10 MB, none of which is in memory."""
     path = tmp_path / "one.h5"
     write_pack(path, names_in("a", {"cat": 200}), shape=(128, 128, 3))
-    sequence = SplitSequence(path, auto_shuffle=True, batch_size=4)
-    (pack,) = sequence.packs.packs
-    every = pack.starts(np.arange(200))
+    if not hasattr(os, "posix_fadvise"):
+        pytest.skip("needs a system that drops a file from memory")
     with open(path, "rb") as file:
         os.fsync(file.fileno())
-        if not hasattr(os, "posix_fadvise"):
-            pytest.skip("needs a system that drops a file from memory")
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    if pack.file.is_cached(every[::20]) is not False:
+    if PackedImages(path).is_cached(np.arange(0, 200, 10)) is not False:
         pytest.skip("needs a file system that drops a file from memory")
+    return path
+
+
+def becomes_cached(pack, rows):
+    until = time.monotonic() + PATIENCE
+    while not pack.is_cached(rows) and time.monotonic() < until:
+        time.sleep(0.01)
+    return pack.is_cached(rows)
+
+
+@pytest.mark.parametrize("order", [True, "block", False])
+def test_a_pass_from_disk_has_all_of_the_file_read_before_its_second_batch(cold, order):
+    sequence = SplitSequence(cold, auto_shuffle=order, batch_size=4)
     batches = iter(sequence)
     for _ in range(2):
         next(batches)
-    until = time.monotonic() + PATIENCE
-    while not pack.file.is_cached(every) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert pack.file.is_cached(every)
+    assert becomes_cached(sequence.packs.packs[0], np.arange(200))
+    assert len(list(batches)) == 48
+
+
+@pytest.mark.parametrize("order", [True, "block"])
+def test_a_pack_that_does_not_fit_into_memory_is_read_a_few_batches_ahead(cold, order, monkeypatch):
+    monkeypatch.setattr(readahead, "free_memory", lambda: 0)
+    monkeypatch.setattr(readahead, "_BYTES_AHEAD", 0)  # so 8 batches, as of large images
+    sequence = SplitSequence(cold, auto_shuffle=order, batch_size=4, label_mode="int")
+    assert sorted(names_of(sequence)) == sorted(sequence.filenames)
+    assert sequence.packs.packs[0].is_cached(np.arange(200))
+
+
+@pytest.mark.parametrize("waits", [(0, 0), (0.5, 5.0)])
+def test_a_pass_goes_on_when_the_files_cannot_be_read_ahead(cold, waits, monkeypatch):
+    monkeypatch.setattr(readahead, "_WAITS", waits)
+
+    def fails(self, start, count=0):
+        time.sleep(0.05)  # so that batches are asked for meanwhile
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(MappedFile, "load", fails)
+    sequence = SplitSequence(cold, auto_shuffle=True, batch_size=4, label_mode="int")
+    assert sorted(names_of(sequence)) == sorted(sequence.filenames)
 
 
 # --- concatenated arrays ---------------------------------------------------------------------------------------------

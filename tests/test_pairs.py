@@ -361,11 +361,15 @@ def test_preload_reads_masks_too(pairs, packs, monkeypatch):
 
 def test_masks_are_read_ahead_from_a_cold_disk(pairs, masks, monkeypatch):
     monkeypatch.setattr(readahead, "is_cold", lambda packs, order: True)
-    asked = {}
     monkeypatch.setattr(readahead, "free_memory", lambda: 0)  # so rows are asked for, not whole files
-    monkeypatch.setattr(MappedFile, "will_need", lambda self, start, length: asked.setdefault(self, []).append(start))
-    list(pairs)
     photos = pairs.packs.packs[0]
+    strides = {photos.file: photos.stride, masks.file: masks.stride}
+    asked = {file: [] for file in strides}
+    monkeypatch.setattr(MappedFile, "will_need", lambda self, start, length: asked[self].append(start))
+    monkeypatch.setattr(
+        MappedFile, "load", lambda self, start, count: asked[self].extend(range(start, start + count, strides[self]))
+    )
+    list(pairs)
     assert sorted(asked[masks.file]) == masks.starts(np.arange(198)).tolist()
     assert len(asked[photos.file]) == 198
 

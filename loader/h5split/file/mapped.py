@@ -87,13 +87,13 @@ class MappedFile:
         """Ask the system to read bytes into the page cache. This does not wait for the disk."""
         files.will_need(self._pristine, start, length)
 
-    def load(self, start: int) -> int:
-        """Read a piece of the file, up to `READ_SIZE` bytes, into the page cache. Return how many there are.
+    def load(self, start: int, count: int = READ_SIZE) -> int:
+        """Read up to `count` bytes of the file into the page cache, from byte `start` on. Return how many there are.
 
         Raises:
             OSError: They cannot be read.
         """
-        return files.load(self._descriptor, READ_SIZE, start)
+        return files.load(self._descriptor, count, start)
 
     def is_cached(self, starts: NDArray[np.int64]) -> bool | None:
         """Whether the bytes at all `starts` are in the page cache; None if the system cannot say."""
