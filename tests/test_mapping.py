@@ -119,6 +119,20 @@ def test_tf_data_gets_what_the_function_returns(plain):
     assert int(data.cardinality()) == len(plain)
 
 
+def test_tf_data_loses_only_the_batch_whose_function_fails(plain):
+    pytest.importorskip("tensorflow", reason="needs TensorFlow")
+    calls = []
+
+    def fails_for_the_first_batch(images, targets, rng):
+        calls.append(len(images))
+        if len(calls) == 2:  # the first call is for the shapes
+            raise ValueError("too dark")
+        return shifted(images, targets, rng)
+
+    data = plain.map(fails_for_the_first_batch).as_tf_dataset().ignore_errors()
+    assert seen(plain, data) == expected(plain, 0)[calls[1] :]
+
+
 def test_torch_gets_what_the_function_returns(plain):
     data = pytest.importorskip("torch.utils.data", reason="needs torch")
     loader = plain.map(shifted).as_torch_loader()

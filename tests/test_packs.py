@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import threading
 import time
 from itertools import chain
 from pathlib import Path
@@ -27,7 +28,7 @@ from conftest import (
 from h5split import FormatError, PackedImages, SplitSequence
 from h5split.batch import readahead
 from h5split.batch.readahead import FrontToBack, RowsAhead
-from h5split.file.mapped import MappedFile
+from h5split.file.mapped import READ_SIZE, MappedFile
 from h5split.file.texts import Joined, Texts
 from h5split.order.epochs import Order
 
@@ -438,6 +439,33 @@ def test_a_pack_that_does_not_fit_into_memory_is_read_a_few_batches_ahead(cold, 
     sequence = SplitSequence(cold, auto_shuffle=order, batch_size=4, label_mode="int")
     assert sorted(names_of(sequence)) == sorted(sequence.filenames)
     assert sequence.packs.packs[0].is_cached(np.arange(200))
+
+
+def test_threads_that_ask_at_once_all_go_on_when_the_files_are_read(cold, monkeypatch):
+    monkeypatch.setattr(readahead, "_WAITS", (2 * PATIENCE, 2 * PATIENCE))
+    load, wait, all_wait = MappedFile.load, FrontToBack.__call__, threading.Barrier(3)
+
+    def begins_when_all_wait(self, start, count=READ_SIZE):
+        if start == 0:
+            all_wait.wait(PATIENCE)
+        return load(self, start, count)
+
+    def told_to_wait(self, first, count=1):
+        all_wait.wait(PATIENCE)
+        wait(self, first, count)
+
+    monkeypatch.setattr(MappedFile, "load", begins_when_all_wait)
+    monkeypatch.setattr(FrontToBack, "__call__", told_to_wait)
+    sequence, sizes = SplitSequence(cold, auto_shuffle=True, batch_size=4), []
+    asking = [
+        threading.Thread(target=lambda batch=batch: sizes.append(len(sequence[batch][0])), daemon=True)
+        for batch in range(2)
+    ]
+    for one in asking:
+        one.start()
+    for one in asking:
+        one.join(PATIENCE)
+    assert sizes == [4, 4]
 
 
 @pytest.mark.parametrize("waits", [(0, 0), (0.5, 5.0)])

@@ -66,35 +66,40 @@ def dataset(sequence: Sequence) -> Any:
 
     passes: OrderedDict[int, Pass] = OrderedDict()
 
-    def begin() -> int:
+    def epoch_of(epoch: Any, call: Any) -> Any:
+        if call > 0:
+            return epoch
+        check()
         current = sequence.begin_ahead()
         passes[current.epoch] = current
         if len(passes) > _MAX_PASSES:
             passes.popitem(last=False)
-        return current.epoch
+        return np.int64(current.epoch)
 
-    def fetch(epoch: Any, call: Any) -> list[Any]:
+    def fetch(epoch: Any, call: Any) -> Any:
         check()
-        epoch, first = int(epoch), int(call) * per_call
-        if first == 0:
-            epoch = begin()
-        if epoch not in passes:
+        first = int(call) * per_call
+        if int(epoch) not in passes:
             raise ArgumentError(f"expected up to {_MAX_PASSES} iterators over a data set at a time, found more")
-        passes.move_to_end(epoch)
-        batch = sequence.fetch(passes[epoch], first, min(per_call, batches - first))
+        passes.move_to_end(int(epoch))
+        batch = sequence.fetch(passes[int(epoch)], first, min(per_call, batches - first))
         if is_mapped and specs_of(batch) != spec:
             raise ArgumentError(f"map: expected all batches to be like the first, {spec}, found {specs_of(batch)}")
-        return [np.int64(epoch), *tf.nest.flatten(batch)]
+        return tf.nest.flatten(batch)
 
-    def one_call(epoch: Any, call: Any) -> Any:
-        types = [tf.int64, *[tf.as_dtype(array.dtype) for array in arrays]]
-        epoch, *found = tf.numpy_function(fetch, [epoch, call], types)
+    def with_epoch(epoch: Any, call: Any) -> Any:
+        epoch = tf.ensure_shape(tf.numpy_function(epoch_of, [epoch, call], tf.int64), ())
+        return epoch, (epoch, call)
+
+    def fetched(epoch: Any, call: Any) -> Any:
+        found = tf.numpy_function(fetch, [epoch, call], [tf.as_dtype(array.dtype) for array in arrays])
         shaped = [tf.ensure_shape(one, (None, *array.shape)) for one, array in zip(found, arrays, strict=True)]
-        return tf.ensure_shape(epoch, ()), tf.nest.pack_sequence_as(spec, shaped)
+        return tf.nest.pack_sequence_as(spec, shaped)
 
-    # What an iterator remembers is the epoch of its pass, which its first call finds. A pass begins 15 ms earlier than
-    # with a stage for the epoch and a stage for the calls, as TensorFlow sets up every stage anew for each pass.
-    data = tf.data.Dataset.range(-(-batches // per_call)).scan(np.int64(-1), one_call)
+    # What `scan` remembers for an iterator is the epoch of its pass. A stage for the epoch with the calls inside would
+    # begin a pass 10 ms later, as TensorFlow would set up the calls anew.
+    calls = tf.data.Dataset.range(-(-batches // per_call)).scan(np.int64(-1), with_epoch)
+    data = calls.map(fetched, num_parallel_calls=None if is_mapped else tf.data.AUTOTUNE)
     data = data.rebatch(settings.batch_size).prefetch(tf.data.AUTOTUNE)
     return data.apply(tf.data.experimental.assert_cardinality(batches))
 

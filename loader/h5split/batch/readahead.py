@@ -34,6 +34,7 @@ _Told = Callable[[int, int], None]  # called with a batch and how many from ther
 
 _BYTES_AHEAD = 32 << 20  # of rows that are asked for before they are wanted
 _BATCHES_AHEAD = 8  # at least
+_MIN_RUN_BYTES = 128 << 10  # of consecutive rows, from which on a thread reads them
 _MIN_SHARE = 0.25  # of the pixels, from which on reading all of them is faster than to ask for rows
 _WAITS = (0.5, 5.0)  # seconds that the first two batches wait at most while all is read
 _SAMPLE_ROWS = 32  # the number of rows of a pass that are checked for being in memory
@@ -102,13 +103,14 @@ class FrontToBack:
         self._left = deque(pieces)
         weakref.finalize(self, self._left.clear).atexit = False
         self._waits = iter(_WAITS)
-        self._done = Threads(1).call(_load, self._left)
+        self._thread = Threads(1)
+        self._done = self._thread.call(_load, self._left)
 
     def __call__(self, first: int, count: int = 1) -> None:
         """Wait for the files, or ask for the rows of batches."""
-        if self._left:
+        if self._left and self._thread.are_alive:
             with contextlib.suppress(Empty):
-                self._done.get(timeout=next(self._waits, 0))
+                self._done.put(self._done.get(timeout=next(self._waits, 0)))  # other threads may wait for it too
         if self._left:
             self._rows(first, count)
 
@@ -126,8 +128,8 @@ def _load(left: deque[tuple[PackedImages, int]]) -> None:
 class RowsAhead:
     """Asks for each batch of a pass once, before it is wanted. Of scattered rows, the system is asked for each.
 
-    Batches of consecutive rows are read by a thread, one after another, and wait for it: from disk they come at its
-    full speed, which is twice that of pages that are read when they are used.
+    Batches of many consecutive rows are read by a thread, one after another, and wait for it: from disk they come at
+    nearly its full speed, which is twice that of pages that are read when they are used.
 
     Args:
         packs: The packs that contain the rows.
@@ -156,7 +158,8 @@ class RowsAhead:
     def _ask(self, batch: int) -> None:
         rows = self._order.rows[batch * self._order.size : (batch + 1) * self._order.size]
         places = [(pack, pack.starts(local)) for pack, local in self._packs.by_pack(rows)]
-        if self._order.is_run(batch) and not sys.is_finalizing():  # no thread starts any more then
+        is_large = len(rows) * self._packs.packs[0].stride >= _MIN_RUN_BYTES
+        if is_large and self._order.is_run(batch) and not sys.is_finalizing():  # no thread starts any more then
             runs = [(pack, int(starts[0]), len(starts) * pack.stride) for pack, starts in places]
             self._thread = self._thread or Threads(1)
             self._coming[batch] = self._thread.call(_load_runs, runs)

@@ -10,6 +10,7 @@ tenth by the thread, so it has none.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -82,7 +83,7 @@ class Several:
             start = time.perf_counter()
             found = self._gather(batch, count)
             self._gathering = time.perf_counter() - start
-        is_worth_it = self._gathered_at > 0 and used > _MIN_USE * self._gathering
+        is_worth_it = self._gathered_at > 0 and used > _MIN_USE * self._gathering and not sys.is_finalizing()
         if is_worth_it and self._end < self._order.batches and not self._order.is_run(self._end):
             self._ahead.begin(self._end, self._count(self._end))
         self._gathered_at = time.perf_counter()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 import weakref
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -34,8 +35,8 @@ class Threads:
 
     @property
     def are_alive(self) -> bool:
-        """Whether there are threads: a forked process has none."""
-        return self._process == os.getpid()
+        """Whether there are threads that run: a forked process has none, and none runs any more while Python exits."""
+        return self._process == os.getpid() and not sys.is_finalizing()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Answers:
         """Have a thread call a function; `answer` waits for its result."""
