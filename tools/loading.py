@@ -3,13 +3,13 @@
     python tools/loading.py epochs eurosat.h5          shuffled and consecutive batches against take() in memory
     python tools/loading.py fit eurosat.h5             Keras' fit on TensorFlow against tf.data on an array in memory
     python tools/loading.py cold eurosat.h5            a first epoch from disk against reading the file front to back
-    python tools/loading.py consumer eurosat.h5        shuffled epochs of a consumer that is as busy as take() in memory
+    python tools/loading.py consumer eurosat.h5        shuffled epochs of a consumer that needs time
     python tools/loading.py memory photos.h5           memory that an epoch adds to the process
     python tools/loading.py types --rows 4000          packs of uint16 and float32 against one of uint8 of equal bytes
     python tools/loading.py large --rows 10000000      a pack of many rows and no pixels: open, split, shuffle, a name
 
 Runs are interleaved. Prints medians and their ratios. The page cache holds a newly written file in small pieces, and
-reads it up to 15 % slower than after a restart. So all commands but `types` and `large` first read the pack from disk.
+reads it up to 15 % slower than after a restart. So `epochs`, `fit` and `consumer` first read the pack from disk.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def compare_cold(arguments: argparse.Namespace) -> None:
             "file, front to back": lambda: from_disk(lambda: read_file(arguments.pack)),
             "first epoch, shuffled": lambda: from_disk(lambda: epoch(open_pack())),
             "first epoch, block order": lambda: from_disk(in_blocks),
-            "the same, preload() before": lambda: from_disk(lambda: epoch(open_pack().preload())),
+            "first epoch, shuffled, preload() before": lambda: from_disk(lambda: epoch(open_pack().preload())),
         },
         arguments.repeats,
     )
@@ -182,7 +182,7 @@ def compare_cold(arguments: argparse.Namespace) -> None:
 
 
 def compare_consumer(arguments: argparse.Namespace) -> None:
-    """Time epochs with a consumer that is busy outside of Python, as one that waits for a GPU, but with a core."""
+    """Time epochs with a consumer that is busy outside of Python as long as `take` in memory, and occupies a core."""
     drop_from_cache(arguments.pack)
     read_file(arguments.pack)
     items = rows_as_items(PackedImages(arguments.pack).images).copy()
@@ -365,7 +365,7 @@ def main() -> None:
         ("epochs", compare_epochs, "epochs against take() in memory"),
         ("fit", compare_fit, "Keras' fit on TensorFlow against tf.data on an array in memory"),
         ("cold", compare_cold, "a first epoch from disk against reading the file"),
-        ("consumer", compare_consumer, "epochs of a consumer that is as busy as take() in memory"),
+        ("consumer", compare_consumer, "epochs of a consumer that needs as long as take() in memory"),
         ("memory", measure_memory, "memory that an epoch adds"),
     ):
         command = commands.add_parser(name, help=about)

@@ -1,10 +1,11 @@
 """Where the time goes, in microseconds: of a row that a worker packs, and of a batch that is gathered.
 
-    python tools/parts.py row data/eurosat --size 64      read, digest, decode, checksum, write
+    python tools/parts.py row data/eurosat --size 64      read, digest, decode, checksum
     python tools/parts.py batch eurosat.h5 --batch 32     buffers, pixels, labels, and the way to the user
 
 Each part is timed alone in a loop over many rows or batches, with the page cache warm: the smallest of five times. What
-the whole takes beyond their sum is the code between them. `packing.py` and `loading.py` compare the wholes with limits.
+the whole takes beyond their sum is the code between them. Whole tasks of packing, timed once, also write to a new file.
+`packing.py` and `loading.py` compare the wholes with limits.
 """
 
 from __future__ import annotations
@@ -67,15 +68,15 @@ def of_a_row(arguments: argparse.Namespace) -> None:
         with open(path, "rb", buffering=0) as file:
             file.read()
 
-    print(f"a row of {plan.stride:,} bytes, of a file of {sum(map(len, files)) // rows:,}, in microseconds:")
+    print(f"{rows:,} rows of {plan.stride:,} bytes, of files of {sum(map(len, files)) // rows:,}, in microseconds:")
     parts = [
         show("read the file, and see that it did not change", rows, each(lambda path: read(path, how), paths)),
         show("SHA-256 of the file", rows, each(lambda data: hashlib.sha256(data).digest(), files)),
         show("decode", rows, each(lambda data, out: decode(data, how, out), files, into)),
         show("XXH3 of the row", rows, each(lambda row: xxhash.xxh3_64_intdigest(row.data), into)),
-        show("its record", rows, each(lambda _: pack_record(records, 0, 1, 1, digest), into)),
+        show("its record in the journal", rows, each(lambda _: pack_record(records, 0, 1, 1, digest), into)),
     ]
-    print("  of decode, and beside it:")
+    print("  for comparison, not added:")
     show("the outline of a JPEG", rows, each(jpeg_outline, files))
     show("libjpeg-turbo", rows, each(lambda data: simplejpeg.decode_jpeg(data, "RGB"), files))
     show("open, read and close alone", rows, each(bare, paths))
@@ -87,11 +88,9 @@ def of_a_row(arguments: argparse.Namespace) -> None:
         after = os.times()
         partial.discard()
     done = sum(len(task.paths) for task in tasks)
-    spent = " + ".join(
-        f"{(getattr(after, kind) - getattr(before, kind)) / done * 1e6:.1f}" for kind in ("user", "system")
-    )
-    print(f"  the parts together {sum(parts):.1f}; whole tasks, which write to a new file, {seconds / done * 1e6:.1f}")
-    print(f"  ({spent} of the program and of the system)")
+    user, system = ((getattr(after, kind) - getattr(before, kind)) / done * 1e6 for kind in ("user", "system"))
+    print(f"  the parts together {sum(parts):.1f}; whole tasks, with writing, {seconds / done * 1e6:.1f}")
+    print(f"  processor time of whole tasks: {user:.1f} in the program, {system:.1f} in the kernel")
 
 
 def of_a_batch(arguments: argparse.Namespace) -> None:
@@ -107,20 +106,19 @@ def of_a_batch(arguments: argparse.Namespace) -> None:
 
     print(f"a batch of {arguments.batch} rows of {packs.stride:,} bytes, {together} gathered at once, in microseconds:")
     all_ = calls * together
+    size = together * order.size
     parts = [
-        show("a buffer", all_, each(lambda _: gatherer._buffers.lend(together * order.size), rows)),
+        show("lending a buffer (a part of pixels)", all_, each(lambda _: gatherer._buffers.lend(size), rows)),
         show("pixels, with threads", all_, each(gatherer._gathered, rows)),
         show("labels", all_, each(lambda some: gatherer.encoded(packs.labels[some], "int"), rows)),
     ]
     found = gatherer.batches(order, 0, together, sequence.settings, sequence._learned, writable=True)
     starts = [order.size * (batch % together) for batch in range(all_)]
-    parts.append(
-        show("cutting it off what was gathered", all_, each(lambda at: _cut(found, at, at + order.size), starts))
-    )
-    print("  beside these:")
+    parts.append(show("slicing a batch out of these", all_, each(lambda at: _cut(found, at, at + order.size), starts)))
+    print("  for comparison, not added:")
     show("pixels, in one thread", all_, each(lambda some: packs.take(some, items), rows))
     whole = show("whole epochs", order.batches, lambda: [None for _ in sequence])
-    print(f"  the parts together {sum(parts[1:]):.1f} (a buffer is a part of pixels); the epoch {whole:.1f}")
+    print(f"  the parts together {sum(parts[1:]):.1f}, without the buffer; the epoch {whole:.1f}")
 
 
 def main() -> None:

@@ -45,15 +45,18 @@ class Sequence(Protocol):
 def dataset(sequence: Sequence) -> Any:
     """Create a tf.data.Dataset of the batches of `sequence`. Every iteration over it is one pass.
 
-    TensorFlow calls Python once for several batches and cuts the array into batches itself. It uses an array without a
-    copy if it begins at a multiple of 64 bytes, as buffers do. Later stages of the pipeline may write into the array in
-    place, so TensorFlow never gets a view of the file.
+    TensorFlow calls Python once for several batches (with `map`, for one) and cuts the array into batches itself. It
+    uses an array without a copy if it begins at a multiple of 64 bytes, as buffers do. Later stages of the pipeline may
+    write into the array in place, so TensorFlow never gets a view of the file.
+
+    A program with several iterators that are not used up should delete them before it ends: TensorFlow waits for their
+    threads, which may wait for Python.
 
     An iterator gives the functions of `map` one batch after another, in order. Several iterators may call them at once.
 
     Raises:
         ValueError: The sequence is empty.
-        IndexError: It has no batch, and functions of `map`.
+        IndexError: It has functions of `map`, but no batch that tells what they make.
     """
     settings, batches, rows, spec = sequence.settings, len(sequence), sequence.rows, sequence.spec()
     is_mapped = sequence.is_mapped

@@ -4,11 +4,11 @@
 
 A real Keras model trains on splits of a pack again and again, through the sequence and through tf.data, in every order;
 in between, the same pack is read without Keras. Pixels identify their row: the first three bytes are its number, the
-fourth its label, and a weighted sum of all is known. The model passes these three on to a metric, which counts the rows
-that arrive: each row of an epoch once, with its own pixels and label. After predict, the names are compared too.
-Anonymous memory, descriptors and threads are measured after every round. The growth of memory is the slope of a
+fourth its label, and a weighted sum of all is known. The model passes number, label and sum on to a metric, which
+counts the rows that arrive: each row of an epoch once, with its own pixels and label. After predict, the names are
+compared too. Anonymous memory, descriptors and threads are measured after every round. The growth of memory is the slope of a
 straight line through all rounds after the warm-up. Keras itself takes some kilobytes for every fit and never gives them
-back; `--doors arrays` measures how many, with the same calls on arrays in memory.
+back; `--doors arrays` measures how many, with fit, evaluate and predict on arrays in memory.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from h5split import SplitSequence
 ROWS, SIDE, CLASSES = 3000, 16, 5
 WARM_UP = 0.4  # share of the time: TensorFlow has then allocated its caches
 LEAST_SAMPLES = 10
-MOST_GROWTH = 0.5  # MB a minute, beyond what Keras takes by itself
-KERAS_GROWTH = 0.01  # MB a round; `--doors arrays` measures it: half of the rounds are of each door
+MOST_GROWTH = 0.5  # MB a minute, of at least 4 minutes, beyond what Keras takes by itself
+KERAS_GROWTH = 0.01  # MB a round, the least of what `--doors arrays` measured (0.010 to 0.015)
 ORDERS: tuple[bool | str, ...] = (False, True, "block")
 
 
