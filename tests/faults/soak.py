@@ -6,9 +6,9 @@ A real Keras model trains on splits of a pack again and again, through the seque
 in between, the same pack is read without Keras. Pixels identify their row: the first three bytes are its number, the
 fourth its label, and a weighted sum of all is known. The model passes number, label and sum on to a metric, which
 counts the rows that arrive: each row of an epoch once, with its own pixels and label. After predict, the names are
-compared too. Anonymous memory, descriptors and threads are measured after every round. The growth of memory is the slope of a
-straight line through all rounds after the warm-up. Keras itself takes some kilobytes for every fit and never gives them
-back; `--doors arrays` measures how many, with fit, evaluate and predict on arrays in memory.
+compared too. Anonymous memory, descriptors and threads are measured after every round. The growth of memory is the
+slope of a straight line through all rounds after the warm-up. Keras itself takes some kilobytes for every fit and never
+gives them back; `--doors arrays` measures how many, with fit, evaluate and predict on arrays in memory.
 """
 
 from __future__ import annotations
