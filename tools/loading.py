@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,17 @@ def rows_as_items(images: NDArray[np.uint8]) -> NDArray[np.void]:
     return images.reshape(len(images), -1).view(f"V{images[0].nbytes}")[:, 0]
 
 
+def taking(items: NDArray[np.void], order: NDArray[np.int64], batch: int) -> Callable[[], None]:
+    """Return a function that copies all whole batches of rows with `take`, into one buffer."""
+    out = np.empty(batch, items.dtype)
+
+    def take() -> None:
+        for start in range(0, len(items) // batch * batch, batch):
+            items.take(order[start : start + batch], out=out, mode="clip")
+
+    return take
+
+
 def compare_epochs(arguments: argparse.Namespace) -> None:
     drop_from_cache(arguments.pack)
     read_file(arguments.pack)
@@ -69,17 +81,11 @@ def compare_epochs(arguments: argparse.Namespace) -> None:
             "consecutive": SplitSequence(arguments.pack, **settings),
             "block": SplitSequence(arguments.pack, auto_shuffle="block", **settings),
         }
-        out = np.empty(batch, items.dtype)
         count = len(sequences["shuffled"])
-
-        def take(source: NDArray[np.void], count: int = count, batch: int = batch, out: NDArray[np.void] = out) -> None:
-            for start in range(0, count * batch, batch):
-                source.take(order[start : start + batch], out=out, mode="clip")
-
         print(f"batch {batch}, {count * batch} rows of {items.itemsize} bytes:")
         runs: dict[str, Callable[[], float]] = {
-            "take(out=, mode='clip') in memory": lambda take=take: timed(lambda: take(items)),
-            "the same from the mapped file": lambda take=take: timed(lambda: take(mapped)),
+            "take(out=, mode='clip') in memory": partial(timed, taking(items, order, batch)),
+            "the same from the mapped file": partial(timed, taking(mapped, order, batch)),
         }
         for name, sequence in sequences.items():
             runs[name] = lambda sequence=sequence: timed(lambda: epoch(sequence))
@@ -190,14 +196,9 @@ def compare_consumer(arguments: argparse.Namespace) -> None:
     a_megabyte = bytes(1 << 20)
     per_byte = min(timed(lambda: hashlib.sha256(a_megabyte)) for _ in range(20)) / len(a_megabyte)
     for batch in arguments.batch:
-        out = np.empty(batch, items.dtype)
-        count = len(items) // batch
-
-        def take(batch: int = batch, out: NDArray[np.void] = out, count: int = count) -> None:
-            for start in range(0, count * batch, batch):
-                items.take(order[start : start + batch], out=out, mode="clip")
-
-        work = memoryview(bytes(int(min(timed(take) for _ in range(5)) / count / per_byte)))
+        take = taking(items, order, batch)
+        seconds = min(timed(take) for _ in range(5)) / (len(items) // batch)
+        work = memoryview(bytes(int(seconds / per_byte)))
         shuffled = SplitSequence(arguments.pack, auto_shuffle=True, batch_size=batch, label_mode="int")
 
         def consume(batches: Iterable[object], work: memoryview = work) -> None:

@@ -100,13 +100,13 @@ def of_a_batch(arguments: argparse.Namespace) -> None:
     order, batches = current.order, current.order.batches - 1
     together = max(1, min(batches, (8 << 20) // (arguments.batch * packs.stride)))  # as `Several` gathers
     calls = batches // together
-    rows = [order.rows[call * together * order.size : (call + 1) * together * order.size] for call in range(calls)]
+    size = together * order.size
+    rows = [order.rows[call * size : (call + 1) * size] for call in range(calls)]
     gatherer = Gatherer(packs)
-    items = gatherer._buffers.lend(together * order.size)[1]
+    items = gatherer._buffers.lend(size)[1]
 
     print(f"a batch of {arguments.batch} rows of {packs.stride:,} bytes, {together} gathered at once, in microseconds:")
     all_ = calls * together
-    size = together * order.size
     parts = [
         show("lending a buffer (a part of pixels)", all_, each(lambda _: gatherer._buffers.lend(size), rows)),
         show("pixels, with threads", all_, each(gatherer._gathered, rows)),

@@ -19,7 +19,7 @@ import contextlib
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from queue import Empty
 
 import numpy as np
@@ -101,8 +101,8 @@ class FrontToBack:
 
     def __init__(self, packs: Packs, order: Order) -> None:
         self._rows = RowsAhead(packs, order)
-        pieces = ((pack, start) for pack in packs.packs for start in range(0, pack.header.size, READ_SIZE))
-        self._left = deque(pieces)
+        starts = ((pack, start) for pack in packs.packs for start in range(0, pack.header.size, READ_SIZE))
+        self._left = deque((pack, start, READ_SIZE) for pack, start in starts)
         weakref.finalize(self, self._left.clear).atexit = False
         self._waits = iter(_WAITS)
         self._thread = Threads(1)
@@ -117,12 +117,15 @@ class FrontToBack:
             self._rows(first, count)
 
 
-def _load(left: deque[tuple[PackedImages, int]]) -> None:
-    """Read pieces of files into the page cache until none is left. An error is left to the batches that it concerns."""
+def _load(left: deque[tuple[PackedImages, int, int]]) -> None:
+    """Read pieces of files into the page cache until none is left: the pack, where a piece begins, and its bytes.
+
+    An error is left to the batches that it concerns.
+    """
     try:
         while True:
-            pack, start = left.popleft()
-            pack.file.load(start)
+            pack, start, count = left.popleft()
+            pack.file.load(start, count)
     except (IndexError, OSError):
         left.clear()
 
@@ -162,16 +165,10 @@ class RowsAhead:
         places = [(pack, pack.starts(local)) for pack, local in self._packs.by_pack(rows)]
         is_large = len(rows) * self._packs.packs[0].stride >= _MIN_RUN_BYTES
         if is_large and self._order.is_run(batch) and not sys.is_finalizing():  # no thread starts any more then
-            runs = [(pack, int(starts[0]), len(starts) * pack.stride) for pack, starts in places]
+            runs = deque((pack, int(starts[0]), len(starts) * pack.stride) for pack, starts in places)
             self._thread = self._thread or Threads(1)
-            self._coming[batch] = self._thread.call(_load_runs, runs)
+            self._coming[batch] = self._thread.call(_load, runs)
             return
         for pack, starts in places:
             for start in starts.tolist():
                 pack.file.will_need(start, pack.stride)
-
-
-def _load_runs(runs: Sequence[tuple[PackedImages, int, int]]) -> None:
-    """Read pieces of files into the page cache: the pack, where a piece begins, and its bytes."""
-    for pack, start, count in runs:
-        pack.file.load(start, count)
